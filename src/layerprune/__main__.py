@@ -1,0 +1,3 @@
+from layerprune.cli import main
+
+main()

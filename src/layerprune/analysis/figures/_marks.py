@@ -1,0 +1,217 @@
+"""Accuracy against something: marks with intervals and n, curves, dense as a line, gaps as hollow marks."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
+
+from layerprune.analysis import style
+
+STEP = 8.0
+"""Distance in points between marks that are fanned out."""
+STRIP = 0.13
+"""Fraction of a panel's height kept for hollow marks."""
+SPREAD_FOR_LOG = 4.0
+
+
+def draw(data: pd.DataFrame, heading: str, quantity: str, label: str, logarithmic: bool = False) -> Figure:
+    """One panel per architecture, accuracy against `quantity`; `logarithmic` where values spread widely."""
+    archs = list(dict.fromkeys(data["arch"]))
+    if not archs:
+        return style.empty_figure(heading, "no runs are planned")
+    figure, axes = style.grid(len(archs))
+    for ax, arch in zip(axes, archs, strict=True):
+        _panel(ax, data[data["arch"] == arch], quantity, logarithmic)
+        ax.set(title=arch, xlabel=label, ylabel="test accuracy (%)")
+    style.legend(figure, _handles(data))
+    style.title(figure, heading)
+    return figure
+
+
+def _panel(ax: Axes, data: pd.DataFrame, quantity: str, logarithmic: bool) -> None:
+    present = data[(data["n"] > 0) & data[f"{quantity}_mean"].notna()]
+    gaps = data[(data["n_failed"] + data["n_missing"]) > 0]
+    if not present.empty:
+        _limits(ax, present, quantity, logarithmic, STRIP if len(gaps) else 0.0)
+        _dense_line(ax, present)
+        _curves(ax, present, quantity)
+        swept = set(present[present["curve"] == "nu"]["method"])
+        _means(ax, present[present["curve"] == "main"], quantity, swept)
+    elif gaps.empty:
+        style.say_instead(ax, "nothing to compare: no counted run of dense")
+    else:
+        ax.set(xticks=[], yticks=[], ylim=(0, 1), xlim=(0, 1))
+        ax.text(0.5, 0.5, "no results", transform=ax.transAxes, ha="center", color="#555555")
+    _gaps(ax, gaps)
+
+
+def _limits(ax: Axes, data: pd.DataFrame, quantity: str, logarithmic: bool, strip: float) -> None:
+    ys = data[["test_accuracy_low", "test_accuracy_mean", "test_accuracy_high"]].to_numpy(float)
+    style.accuracy_axis(ax, float(np.nanmin(ys)), float(np.nanmax(ys)), strip)
+    xs = data[[f"{quantity}_low", f"{quantity}_mean", f"{quantity}_high"]].to_numpy(float)
+    low, high = float(np.nanmin(xs)), float(np.nanmax(xs))
+    if logarithmic and low > 0 and high / low > SPREAD_FOR_LOG:
+        ax.set_xscale("log")
+        ax.set_xlim(low / (high / low) ** 0.1, high * (high / low) ** 0.1)
+        _ratio_ticks(ax)
+    else:
+        margin = 0.08 * (high - low) or 0.5
+        ax.set_xlim(low - margin, high + margin)
+        ax.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=quantity == "depth"))
+
+
+def _ratio_ticks(ax: Axes) -> None:
+    low, high = ax.get_xlim()
+    steps = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20]
+    ticks = [tick for tick in steps if low <= tick <= high]
+    ax.set_xticks(ticks, labels=[f"{tick:g}" for tick in ticks])
+    ax.minorticks_off()
+
+
+def _dense_line(ax: Axes, data: pd.DataFrame) -> None:
+    for row in data[(data["method"] == "dense") & (data["curve"] == "main")].to_dict("records"):
+        ax.axhline(row["test_accuracy_mean"], color=style.color("dense"), linewidth=1, zorder=1)
+        if np.isfinite(row["test_accuracy_low"]):
+            ax.axhspan(
+                row["test_accuracy_low"], row["test_accuracy_high"], color="#000000", alpha=0.1, linewidth=0
+            )
+
+
+def _curves(ax: Axes, data: pd.DataFrame, quantity: str) -> None:
+    """The sweep of nu in the order of nu, through the default too; given depths in the order of depth."""
+    for curve, order in (("nu", "nu"), ("keep", f"{quantity}_mean")):
+        for method in sorted(set(data[data["curve"] == curve]["method"]), key=style.rank):
+            with_default = [curve, "main"] if curve == "nu" else [curve]
+            rows = data[(data["method"] == method) & data["curve"].isin(with_default)].sort_values(order)
+            _curve(ax, rows, quantity, method, width=1.6 if curve == "nu" else 0.9)
+
+
+def _curve(ax: Axes, rows: pd.DataFrame, quantity: str, method: str, width: float) -> None:
+    color = style.color(method)
+    ax.plot(
+        rows[f"{quantity}_mean"],
+        rows["test_accuracy_mean"],
+        color=color,
+        linewidth=width,
+        alpha=0.8,
+        zorder=2,
+    )
+    for row in rows[rows["curve"] != "main"].to_dict("records"):
+        _mark(ax, row, quantity, offset=0.0, size=3.6, below=True)
+
+
+def _means(ax: Axes, data: pd.DataFrame, quantity: str, swept: set[str]) -> None:
+    """The default settings' marks; a method whose curve is drawn stays on its curve."""
+    rows = sorted(data.to_dict("records"), key=lambda row: style.rank(row["method"]))
+    places = _places(ax, [row[f"{quantity}_mean"] for row in rows])
+    pinned = next((place for place, row in enumerate(rows) if row["method"] in swept), None)
+    offsets = fan(places, pinned)
+    _widen(ax, places, offsets)
+    for row, offset in zip(rows, offsets, strict=True):
+        _mark(ax, row, quantity, offset, size=8 if row["method"] == "dense" else 6)
+
+
+def _places(ax: Axes, xs: list[float]) -> list[float]:
+    """Data -> points from the left edge of the figure."""
+    height = ax.get_ylim()[0]
+    return [ax.transData.transform((x, height))[0] / ax.figure.dpi * 72 for x in xs]
+
+
+def fan(places: list[float], pinned: int | None = None) -> list[float]:
+    """Sideways offsets (in points, like `places`) that part marks by STEP and keep their order.
+
+    Marks that stand too close form a group around its mean place; the group of the mark `pinned` is placed so
+    that this one stays where it is.
+    """
+    groups: list[list[int]] = []
+    for index in sorted(range(len(places)), key=lambda index: places[index]):
+        groups.append([index])
+        while len(groups) > 1 and _start(places, groups[-1]) - _end(places, groups[-2]) < STEP:
+            groups[-2:] = [groups[-2] + groups[-1]]
+    offsets = [0.0] * len(places)
+    for group in groups:
+        moved = [_start(places, group) + STEP * rank - places[index] for rank, index in enumerate(group)]
+        shift = moved[group.index(pinned)] if pinned in group else 0.0
+        for index, offset in zip(group, moved, strict=True):
+            offsets[index] = offset - shift
+    return offsets
+
+
+def _start(places: list[float], group: list[int]) -> float:
+    return sum(places[index] for index in group) / len(group) - STEP * (len(group) - 1) / 2
+
+
+def _end(places: list[float], group: list[int]) -> float:
+    return _start(places, group) + STEP * (len(group) - 1)
+
+
+def _widen(ax: Axes, places: list[float], offsets: list[float]) -> None:
+    """Make room at the sides for marks that were fanned out over the edge."""
+    left, width = ax.bbox.x0 / ax.figure.dpi * 72, ax.bbox.width / ax.figure.dpi * 72
+    reach = [(place + offset - left) / width for place, offset in zip(places, offsets, strict=True)]
+    ends = (min([0.0, *(low - 0.06 for low in reach)]), max([1.0, *(high + 0.06 for high in reach)]))
+    data = ax.transData.inverted().transform(ax.transAxes.transform([(end, 0.5) for end in ends]))
+    ax.set_xlim(data[0, 0], data[1, 0])
+
+
+def _mark(ax: Axes, row: dict, quantity: str, offset: float, size: float, below: bool = False) -> None:
+    """A mark with its intervals and n; moved sideways it shows no interval sideways, which would be misplaced."""
+    x, y, color = row[f"{quantity}_mean"], row["test_accuracy_mean"], style.color(row["method"])
+    ends = [row["test_accuracy_low"], row["test_accuracy_high"]]
+    moved = style.moved_sideways(ax, offset)
+    thin = {"color": color, "linewidth": 0.9, "transform": moved}
+    ax.plot([x, x], ends, **thin)
+    if abs(offset) < 1:
+        ax.plot([row[f"{quantity}_low"], row[f"{quantity}_high"]], [y, y], **thin)
+    look = {"color": color, "markersize": size, "markeredgecolor": "white", "markeredgewidth": 0.5}
+    marker = style.marker(row["method"])
+    ax.plot([x], [y], marker=marker, linestyle="none", zorder=4, transform=moved, label=row["label"], **look)
+    away = size / 2 + 1 if np.isnan(ends).any() else 2.0
+    end = np.nanmin([y, ends[0]]) if below else np.nanmax([y, ends[1]])
+    place = {"xytext": (offset, -away - 5 if below else away), "textcoords": "offset points", "ha": "center"}
+    ax.annotate(f"{row['n']}", (x, end), fontsize=6, color=color, **place)
+
+
+def _gaps(ax: Axes, gaps: pd.DataFrame) -> None:
+    """Hollow marks along the bottom edge, one a method; the number counts its failed and missing runs."""
+    if gaps.empty:
+        return
+    counts = gaps.groupby("method")[["n_failed", "n_missing"]].sum().sum(axis=1)
+    edge = STRIP - 0.02
+    ax.plot([0, 1], [edge, edge], color="#999999", linewidth=0.6, linestyle=":", transform=ax.transAxes)
+    for place, method in enumerate(sorted(counts.index, key=style.rank)):
+        _gap(ax, (place + 0.6) / max(len(counts) + 0.2, 8), method, counts[method])
+
+
+def _gap(ax: Axes, x: float, method: str, count: int) -> None:
+    look = {
+        "markerfacecolor": "none",
+        "markeredgecolor": style.color(method),
+        "markersize": 6,
+        "linestyle": "none",
+    }
+    where = {"transform": ax.transAxes, "clip_on": False, "label": f"gap: {method}"}
+    ax.plot([x], [0.045], marker=style.marker(method), **look, **where)
+    beside = {"xytext": (4.5, 1.5), "textcoords": "offset points", "fontsize": 6}
+    ax.annotate(f"{count}", (x, 0.045), xycoords="axes fraction", color=style.color(method), **beside)
+
+
+def _handles(data: pd.DataFrame) -> list:
+    handles = []
+    for method in sorted(set(data["method"]), key=style.rank):
+        look = {"color": style.color(method), "marker": style.marker(method), "markersize": 6}
+        line = (
+            "-" if method == "dense" or (data[data["method"] == method]["curve"] != "main").any() else "none"
+        )
+        handles.append(Line2D([], [], linestyle=line, linewidth=1, label=method, **look))
+    handles.append(Patch(color="#000000", alpha=0.1, linewidth=0, label="dense, 95 % interval"))
+    if (data["curve"] == "nu").any():
+        handles.append(Line2D([], [], color=style.color("gated"), linewidth=1.6, label="gated, sweep of nu"))
+    if (data["curve"] == "keep").any():
+        handles.append(Line2D([], [], color="#555555", linewidth=0.9, label="scores at given depths"))
+    if (data["n_failed"] + data["n_missing"]).any():
+        handles.append(style.gap_handle())
+    return handles

@@ -1,0 +1,23 @@
+"""Test accuracy against the depth of what is left."""
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from layerprune.analysis.figures import _marks
+from layerprune.analysis.prepare.marks import marks as prepare
+
+__all__ = ["CAPTION", "TITLE", "draw", "prepare"]
+
+TITLE = "Test accuracy against depth"
+CAPTION = (
+    "Test accuracy against depth (weight layers on the longest path of what is left). Marks: means over "
+    "seeds with 95 % bootstrap intervals, the small number is n; marks of nearly equal depth are fanned out "
+    "sideways. The line through gated's marks is its sweep of nu, thin lines are score methods at given "
+    "depths, the black line with its band is dense."
+)
+QUANTITY = "depth"
+
+
+def draw(data: pd.DataFrame, heading: str) -> Figure:
+    """One panel per architecture; `data` as from prepare.marks."""
+    return _marks.draw(data, heading, QUANTITY, "depth (weight layers)")

@@ -1,0 +1,22 @@
+"""Test accuracy against what the whole training cost."""
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from layerprune.analysis.figures import _marks
+from layerprune.analysis.prepare.marks import marks as prepare
+
+__all__ = ["CAPTION", "TITLE", "draw", "prepare"]
+
+TITLE = "Test accuracy against training cost"
+CAPTION = (
+    "Test accuracy against the multiply-adds of the whole training (networks that a run starts from "
+    "included), as a multiple of dense with the same seed. Marks: means over seeds with 95 % bootstrap "
+    "intervals both ways, the small number is n; marks of nearly equal cost are fanned out sideways."
+)
+QUANTITY = "train_macs_ratio"
+
+
+def draw(data: pd.DataFrame, heading: str) -> Figure:
+    """One panel per architecture; `data` as from prepare.marks."""
+    return _marks.draw(data, heading, QUANTITY, "training MACs (multiples of dense)", logarithmic=True)

@@ -1,0 +1,91 @@
+"""Final depth and accuracy against the number of sections at the start (claim C6)."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from layerprune.analysis import style
+from layerprune.analysis.prepare.starts import depth_vs_start as prepare
+
+__all__ = ["CAPTION", "TITLE", "draw", "prepare"]
+
+TITLE = "Final depth against starting depth"
+CAPTION = (
+    "Left: sections that gated leaves against sections at the start, on residual MLPs; the dashed line is "
+    "where nothing would be removed. Right: test accuracy of gated and dense. Dots are seeds, larger marks "
+    "means with 95 % bootstrap intervals, the number is n."
+)
+PANELS = {"sections_left": ("gated",), "test_accuracy": ("dense", "gated")}
+LABELS = {"sections_left": "sections left", "test_accuracy": "test accuracy (%)"}
+SHIFT = {"dense": -3.0, "gated": 3.0}
+"""Sideways distance in points between the two methods of the right panel."""
+
+
+def draw(data: pd.DataFrame, heading: str) -> Figure:
+    """Two panels; `data` as from prepare.starts."""
+    if data["start"].nunique() < 2:
+        return style.empty_figure(heading, "needs mlp-residual-<n> with at least two values of n")
+    figure, axes = style.grid(2, size=(3.9, 3.4))
+    for ax, (quantity, methods) in zip(axes, PANELS.items(), strict=True):
+        _panel(ax, data[data["method"].isin(methods)], quantity)
+        ax.set(xlabel="sections at the start", ylabel=LABELS[quantity])
+    style.legend(figure, _handles(data))
+    style.title(figure, heading)
+    return figure
+
+
+def _panel(ax: Axes, data: pd.DataFrame, quantity: str) -> None:
+    starts = sorted(set(data["start"]))
+    ax.set_xlim(0, starts[-1] * 1.08)
+    ax.set_xticks(starts, labels=[f"{start:.0f}" for start in starts])
+    gaps = data[(data["kind"] == "mean") & (data["n_failed"] + data["n_missing"] > 0)]
+    if quantity == "sections_left":
+        ax.set_ylim(-0.14 * starts[-1] if len(gaps) else 0, starts[-1] * 1.08)
+        ax.plot([0, starts[-1]], [0, starts[-1]], color="#555555", linestyle="--", linewidth=0.9)
+        ax.set_yticks(starts if starts[0] == 0 else [0, *starts])
+    elif data[quantity].notna().any():
+        seen = data[[quantity, f"{quantity}_low", f"{quantity}_high"]].to_numpy(float)
+        style.accuracy_axis(ax, float(np.nanmin(seen)), float(np.nanmax(seen)), 0.12 if len(gaps) else 0.0)
+    for method, rows in data.groupby("method"):
+        _method(ax, rows, quantity, method)
+    _gaps(ax, gaps)
+
+
+def _method(ax: Axes, rows: pd.DataFrame, quantity: str, method: str) -> None:
+    shift = SHIFT[method] if quantity == "test_accuracy" else 0.0
+    runs, means = (
+        rows[rows["kind"] == "run"],
+        rows[(rows["kind"] == "mean") & (rows["n"] > 0)].sort_values("start"),
+    )
+    look = {"color": style.color(method), "transform": style.moved_sideways(ax, shift)}
+    ax.plot(runs["start"], runs[quantity], marker=".", alpha=0.5, linestyle="none", **look)
+    ax.plot(means["start"], means[quantity], marker=style.marker(method), markersize=6, linewidth=1, **look)
+    for row in means.to_dict("records"):
+        low, high = row[f"{quantity}_low"], row[f"{quantity}_high"]
+        ax.plot([row["start"]] * 2, [low, high], linewidth=1, **look)
+        top = runs[runs["start"] == row["start"]][quantity].max()
+        beside = {"xytext": (shift, 5), "textcoords": "offset points", "fontsize": 6, "ha": "center"}
+        ax.annotate(f"{row['n']:.0f}", (row["start"], top), color=look["color"], **beside)
+
+
+def _gaps(ax: Axes, gaps: pd.DataFrame) -> None:
+    """Hollow marks at the bottom edge where runs failed or are missing."""
+    for row in gaps.to_dict("records"):
+        color = style.color(row["method"])
+        where = {"transform": ax.get_xaxis_transform(), "clip_on": False, "linestyle": "none"}
+        ax.plot([row["start"]], [0.045], marker=style.marker(row["method"]), mfc="none", mec=color, **where)
+
+
+def _handles(data: pd.DataFrame) -> list[Line2D]:
+    look = {
+        method: {"color": style.color(method), "marker": style.marker(method)}
+        for method in PANELS["test_accuracy"]
+    }
+    handles = [Line2D([], [], linewidth=1, label=f"{method}, mean", **look[method]) for method in look]
+    handles.append(Line2D([], [], marker=".", color="#555555", linestyle="none", label="single seeds"))
+    handles.append(Line2D([], [], color="#555555", linestyle="--", linewidth=0.9, label="nothing removed"))
+    if (data["n_failed"].fillna(0) + data["n_missing"].fillna(0)).any():
+        handles.append(style.gap_handle())
+    return handles

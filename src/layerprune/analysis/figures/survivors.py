@@ -1,0 +1,93 @@
+"""Which sections survive: a cell per section and seed."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch, Rectangle
+
+from layerprune.analysis import style
+from layerprune.analysis.prepare.survivors import survivors as prepare
+
+__all__ = ["CAPTION", "TITLE", "draw", "prepare"]
+
+TITLE = "Which sections survive"
+CAPTION = (
+    "Sections that are left (filled) and gone (pale), from the input (0) to the output; one row a seed, "
+    "grouped by method. Rows of runs that failed or were not run are hatched."
+)
+CELL = 0.125
+"""Height of a row in inches; columns are as wide, wider where there are few sections."""
+LABELS, GAP, MARGIN, LEGEND, WIDEST = 1.25, 0.35, 0.85, 0.5, 11.5
+"""Inches: room for method names, between panels, above, below; the width at which a new line starts."""
+GONE = to_rgb("#EDEDED")
+
+
+def draw(data: pd.DataFrame, heading: str) -> Figure:
+    """A panel per architecture, placed line by line; `data` as from prepare.survivors."""
+    archs = list(dict.fromkeys(data["arch"]))
+    if not archs:
+        return style.empty_figure(heading, "no method that removes sections")
+    groups = {arch: data[data["arch"] == arch] for arch in archs}
+    places, width, height = _arrange({arch: _size(rows) for arch, rows in groups.items()})
+    figure = Figure(figsize=(width, height))
+    for arch, (left, top, wide, high) in places.items():
+        ax = figure.add_axes((left / width, 1 - (top + high) / height, wide / width, high / height))
+        _panel(ax, groups[arch], arch)
+    figure.legend(handles=_handles(data), loc="lower left", ncols=3, bbox_to_anchor=(0.01, 0.0))
+    figure.suptitle(heading, x=0.01, ha="left", y=1 - 0.08 / height, va="top")
+    return figure
+
+
+def _size(rows: pd.DataFrame) -> tuple[float, float]:
+    sections = int(rows["section"].max()) + 1 if rows["section"].notna().any() else 1
+    lines = len(rows[["method", "seed"]].drop_duplicates()) + 0.5 * rows["method"].nunique()
+    return max(sections * CELL, 0.9), lines * CELL
+
+
+def _arrange(sizes: dict[str, tuple[float, float]]) -> tuple[dict[str, tuple[float, ...]], float, float]:
+    """Place panels left to right in lines: (left, top, width, height) each, and the figure's size; inches."""
+    places, left, top, line_height, widest = {}, LABELS, MARGIN, 0.0, 6.0
+    for arch, (wide, high) in sizes.items():
+        if left > LABELS and left + wide > WIDEST:
+            left, top, line_height = LABELS, top + line_height + 0.85, 0.0
+        places[arch] = (left, top, wide, high)
+        widest = max(widest, left + wide + 0.2)
+        left, line_height = left + wide + LABELS + GAP, max(line_height, high)
+    return places, widest, top + line_height + 0.5 + LEGEND
+
+
+def _panel(ax: Axes, rows: pd.DataFrame, arch: str) -> None:
+    sections = int(rows["section"].max()) + 1 if rows["section"].notna().any() else 1
+    top, names = 0.0, {}
+    for method in dict.fromkeys(rows["method"]):
+        runs = rows[rows["method"] == method].groupby("seed", sort=False)
+        for number, (_, run) in enumerate(runs):
+            _row(ax, run, method, top + number, sections)
+        names[top + runs.ngroups / 2] = method
+        top += runs.ngroups + 0.5
+    ax.set(xlim=(0, sections), ylim=(top, 0), title=arch, xlabel="section")
+    ax.set_yticks(list(names), labels=list(names.values()))
+    ticks = [place for place in range(sections) if sections <= 6 or place % 5 == 0]
+    ax.set_xticks([tick + 0.5 for tick in ticks], labels=[str(tick) for tick in ticks])
+    ax.tick_params(length=0)
+    ax.grid(False)
+    ax.spines[:].set_visible(False)
+
+
+def _row(ax: Axes, run: pd.DataFrame, method: str, top: float, sections: int) -> None:
+    if run["keep"].isna().all():
+        look = {"facecolor": "none", "edgecolor": style.color(method), "hatch": "////", "linewidth": 0.6}
+        ax.add_patch(Rectangle((0, top + 0.1), sections, 0.8, **look))
+        return
+    left = to_rgb(style.color(method))
+    cells = np.array([[left if keep else GONE for keep in run.sort_values("section")["keep"]]])
+    ax.pcolormesh(np.arange(sections + 1), [top, top + 1], cells, edgecolors="white", linewidth=0.6)
+
+
+def _handles(data: pd.DataFrame) -> list[Patch]:
+    handles = [Patch(facecolor="#555555", label="left"), Patch(facecolor=GONE, label="gone")]
+    if data["keep"].isna().any():
+        handles.append(Patch(facecolor="none", edgecolor="#555555", hatch="////", label="failed or not run"))
+    return handles

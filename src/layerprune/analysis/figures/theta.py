@@ -1,0 +1,85 @@
+"""theta of every section over the epochs of gated's training."""
+
+import pandas as pd
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from layerprune.analysis import style
+from layerprune.analysis.prepare.courses import theta as prepare
+
+__all__ = ["CAPTION", "TITLE", "draw", "prepare"]
+
+TITLE = "theta of every section (gated)"
+CAPTION = (
+    "The gate probability theta of every section over the epochs of gated's training, dark sections near "
+    "the input, light ones near the output. A cross marks the moment at which a section was removed for "
+    "good; dotted line: end of the warm-up; dashed line: consolidation."
+)
+LINES = {"warmup": ":", "consolidation": "--"}
+
+
+def draw(data: pd.DataFrame, heading: str) -> Figure:
+    """A row of panels per architecture, one per seed; `data` as from prepare.courses.theta."""
+    archs, seeds = list(dict.fromkeys(data["arch"])), sorted(set(data["seed"]))
+    if not archs:
+        return style.empty_figure(heading, "gated is not part of this preset")
+    figure, axes = style.grid(len(archs) * len(seeds), columns=len(seeds), size=(3.0, 1.9))
+    panels = iter(axes)
+    for arch in archs:
+        for seed in seeds:
+            rows = data[(data["arch"] == arch) & (data["seed"] == seed)]
+            _panel(next(panels), rows, f"{arch}, seed {seed}", data[data["arch"] == arch]["epoch"].max())
+    style.legend(figure, _handles())
+    style.title(figure, heading)
+    return figure
+
+
+def _panel(ax: Axes, rows: pd.DataFrame, name: str, epochs: float) -> None:
+    ax.set_title(name)
+    courses, removed = rows[rows["kind"] == "theta"], rows[rows["kind"] == "removed"]
+    if courses.empty:
+        style.say_instead(ax, _reason(rows))
+        return
+    sections = int(courses["section"].max()) + 1
+    for section, course in courses.groupby("section"):
+        color, gone = section_color(section, sections), removed[removed["section"] == section]
+        ax.plot(
+            [*course["epoch"], *gone["epoch"]], [*course["theta"], *gone["theta"]], color=color, linewidth=1.1
+        )
+        # One mark at a time: an empty unclipped line would claim the figure's corner in the layout.
+        for epoch in gone["epoch"]:
+            ax.plot([epoch], [0], marker="x", color=color, linestyle="none", clip_on=False, zorder=4)
+    for kind, line in LINES.items():
+        for epoch in rows[rows["kind"] == kind]["epoch"]:
+            ax.axvline(epoch, color="#555555", linestyle=line, linewidth=0.9, zorder=1)
+    ax.set(
+        xlabel="epoch",
+        ylabel="theta",
+        ylim=(-0.06, 1.06),
+        yticks=[0, 0.5, 1],
+        xlim=(-0.02 * epochs, 1.02 * epochs),
+    )
+    ax.label_outer(remove_inner_ticks=False)
+
+
+def _reason(rows: pd.DataFrame) -> str:
+    if rows.empty:
+        return "not planned with this seed"
+    status = rows["status"].iloc[0]
+    return "not run" if status == "missing" else f"no curves of theta\n(status: {status})"
+
+
+def section_color(section: float, sections: int) -> tuple[float, ...]:
+    """Dark near the input, light near the output; the palest tenth of the map is too faint for lines."""
+    return colormaps["viridis"](0.9 * section / max(sections - 1, 1))
+
+
+def _handles() -> list[Line2D]:
+    names = ("first section", "middle section", "last section")
+    sections = [Line2D([], [], color=section_color(place, 3), label=name) for place, name in enumerate(names)]
+    removed = Line2D([], [], color="#555555", marker="x", linestyle="none", label="removed for good")
+    ends = {"end of warm-up": LINES["warmup"], "consolidation": LINES["consolidation"]}
+    lines = [Line2D([], [], color="#555555", linestyle=line, label=text) for text, line in ends.items()]
+    return [*sections, removed, *lines]

@@ -1,0 +1,178 @@
+"""Records and curves as tidy frames: one row a planned run, whatever became of it.
+
+A run's row carries the fields of its record (accuracies in [0, 1], MACs as multiply-adds), the settings `nu`
+and `keep_rule`, and what identifies its code and machine. A run without a record has status `missing`, one
+with a malformed record `unreadable`; `reason` says why. Rows stand in the order of tables and legends:
+architecture as in the preset, then dense, gated, the other trained methods, scores, controls; variants in
+natural order.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from layerprune import config, methods, paths, record
+from layerprune.errors import LayerpruneError
+from layerprune.paths import RunKey
+from layerprune.record import Record
+
+KEY = ["preset", "dataset", "arch", "method", "variant", "seed"]
+NUMBERS = [
+    *("val_accuracy", "test_accuracy", "val_accuracy_before_finetune", "test_accuracy_before_finetune"),
+    *("depth", "depth_dense", "sections_total", "sections_left", "steps_total", "epochs"),
+    *("macs", "macs_dense", "params", "params_dense", "train_macs", "train_macs_own"),
+    *("wall_seconds", "wall_seconds_own", "equivalence_gap", "resumed", "nu", "threads"),
+]
+LISTS = ["keep", "removed_step"]
+WORDS = [
+    *("label", "status", "reason", "data_source", "keep_rule", "warmup", "consolidate_at", "device"),
+    *("commit", "dirty_digest", "source_digest", "config_digest", "torch", "cuda", "gpu", "cpu"),
+]
+COLUMNS = [*KEY, *WORDS, *NUMBERS, *LISTS]
+WITH_RESULT = ("ok", "unpruned", "collapsed")
+"""Statuses of a run that trained to its end and counts in every mean, if it has an accuracy."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """One dataset of a preset: its runs, and the architectures in their order."""
+
+    preset: str
+    dataset: str
+    runs: pd.DataFrame
+
+    @property
+    def archs(self) -> list[str]:
+        return list(dict.fromkeys(self.runs["arch"]))
+
+    @property
+    def data_source(self) -> str:
+        return ", ".join(sorted(set(self.runs["data_source"].dropna()))) or "none read yet"
+
+
+def read_study(preset_name: str, dataset: str, partial: bool = False) -> Study:
+    """All planned runs. Without `partial`, raises LayerpruneError when a record is missing or malformed."""
+    preset = config.load_preset(preset_name)
+    keys = sorted_keys(preset, config.plan(preset, preset_name, dataset))
+    if not partial:
+        _require_all(preset_name, dataset, keys)
+    rows = [_row(preset, key, partial) for key in keys]
+    return Study(preset_name, dataset, _typed(pd.DataFrame(rows, columns=COLUMNS)))
+
+
+def sorted_keys(preset: config.Preset, keys: list[RunKey]) -> list[RunKey]:
+    """Runs in the order of tables and legends."""
+    archs = {arch: place for key in keys for place, arch in enumerate(preset.datasets[key.dataset].archs)}
+    ranks = {method: place for place, method in enumerate(method_order())}
+    return sorted(
+        keys, key=lambda key: (archs[key.arch], ranks[key.method], _variant_rank(key.variant), key.seed)
+    )
+
+
+def method_order() -> list[str]:
+    """Every method: dense, gated, the other trained ones, scores, controls; by name within a family."""
+    families = methods.families()
+    first = {"dense": 0, "gated": 1}
+    return sorted(
+        families, key=lambda name: (methods.FAMILIES.index(families[name]), first.get(name, 2), name)
+    )
+
+
+def _variant_rank(variant: str) -> tuple[bool, list[tuple[bool, float, str]]]:
+    """`default` first, then by words and by the value of numbers (keep-5 before keep-10)."""
+    parts = [part for part in re.split(r"(\d+(?:\.\d+)?)", variant) if part]
+    pieces = [(True, float(part), "") if part[0].isdigit() else (False, 0.0, part) for part in parts]
+    return variant != "default", pieces
+
+
+def run_label(method: str, variant: str) -> str:
+    """A run's name in legends: the method's slug, and the variant's where it is not the default."""
+    return method if variant == "default" else f"{method} {variant}"
+
+
+def _require_all(preset_name: str, dataset: str, keys: list[RunKey]) -> None:
+    missing = [key for key in keys if not paths.record(key).is_file()]
+    if missing:
+        named = ", ".join(str(key) for key in missing[:3]) + (", ..." if len(missing) > 3 else "")
+        raise LayerpruneError(
+            f"{paths.results(preset_name) / dataset}: {len(missing)} of {len(keys)} runs are missing: "
+            f"{named} (run them, or ask for a partial result)"
+        )
+
+
+def _row(preset: config.Preset, key: RunKey, partial: bool) -> dict[str, Any]:
+    base = {name: getattr(key, name) for name in KEY} | {"label": run_label(key.method, key.variant)}
+    if not paths.record(key).is_file():
+        return base | _planned(preset, key) | {"status": "missing", "reason": "not run"}
+    try:
+        return base | _recorded(record.read(paths.record(key)))
+    except LayerpruneError as error:
+        if not partial:
+            raise
+        return base | _planned(preset, key) | {"status": "unreadable", "reason": str(error)}
+
+
+def _planned(preset: config.Preset, key: RunKey) -> dict[str, Any]:
+    return _settings(config.resolve(preset, key).settings)
+
+
+def _recorded(run: Record) -> dict[str, Any]:
+    fields = run.model_dump(exclude={"provenance", "details"})
+    source = run.provenance.model_dump(exclude={"config", "data_checksums", "parents"})
+    row = (
+        fields
+        | source
+        | _settings(run.provenance.config.get("settings", {}))
+        | {"sections_left": sum(run.keep)}
+    )
+    return {name: value for name, value in row.items() if name in COLUMNS and name not in KEY}
+
+
+def _settings(values: dict[str, Any]) -> dict[str, Any]:
+    names = {"nu": "nu", "keep_rule": "keep", "warmup": "warmup", "consolidate_at": "consolidate_at"}
+    return {column: values.get(name) for column, name in names.items()}
+
+
+def _typed(runs: pd.DataFrame) -> pd.DataFrame:
+    """Numbers as floats (NaN where a run has none), whatever rows there are."""
+    return runs.astype({name: "float64" for name in NUMBERS}).astype({name: object for name in LISTS})
+
+
+def read_curves(runs: pd.DataFrame) -> pd.DataFrame:
+    """The curves of these runs under each other, the run's key and label first; runs without curves are left
+    out.
+
+    Raises LayerpruneError for a curves.csv that is not a table with the columns epoch and step.
+    """
+    found = [_curves_of(row) for row in runs.to_dict("records")]
+    frames = [frame for frame in found if frame is not None]
+    return (
+        pd.concat(frames, ignore_index=True)
+        if frames
+        else pd.DataFrame(columns=[*KEY, "label", "epoch", "step"])
+    )
+
+
+def _curves_of(row: dict[str, Any]) -> pd.DataFrame | None:
+    curves = read_curve(RunKey(**{name: row[name] for name in KEY}))
+    if curves is None:
+        return None
+    names = {name: row[name] for name in [*KEY, "label"]}
+    return pd.concat([pd.DataFrame([names] * len(curves)), curves], axis=1)
+
+
+def read_curve(key: RunKey) -> pd.DataFrame | None:
+    """One run's curves.csv, None where there is none. Raises LayerpruneError when it cannot be read."""
+    path = paths.curves(key)
+    if not path.is_file():
+        return None
+    try:
+        curves = pd.read_csv(path)
+    except (ValueError, OSError) as error:
+        raise LayerpruneError(f"{path}: not readable as CSV: {' '.join(str(error).split())}") from None
+    lacking = {"epoch", "step"} - set(curves.columns)
+    if lacking or curves.empty:
+        raise LayerpruneError(f"{path}: " + (f"no column '{min(lacking)}'" if lacking else "no rows"))
+    return curves

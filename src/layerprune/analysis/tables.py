@@ -1,0 +1,189 @@
+"""Tables of one dataset: every number as CSV, and the comparison as CSV, Markdown and LaTeX from one frame.
+
+results/<preset>/<dataset>/runs.csv and summary.csv carry raw numbers (accuracies in [0, 1], MACs as
+multiply-adds, seconds). The comparison carries text: accuracy in per cent as mean ± sd (n), the paired
+difference to dense in points with its 95 % interval, and multiples of dense in brackets. No text depends on
+the time of writing.
+"""
+
+import math
+from pathlib import Path
+
+import pandas as pd
+
+from layerprune import files, paths
+from layerprune.analysis import statistics
+from layerprune.analysis.frames import LISTS, Study
+
+NOT_RUN = "not run"
+LEGEND = (
+    "Accuracy: test accuracy in %, mean ± sd over seeds (number of seeds). Difference: points against dense "
+    "of the same seeds, with a 95 % percentile bootstrap interval over seeds (too narrow for few seeds). "
+    "MACs: multiply-adds of one input; training MACs: multiply-adds of the whole training, that of the "
+    "networks it starts from included; in brackets: multiples of dense."
+)
+
+
+def write(study: Study) -> list[Path]:
+    """Write every table of a dataset and return their paths."""
+    summary = statistics.summarise(study.runs)
+    cells = comparison(summary)
+    texts = {
+        paths.runs_table(study.preset, study.dataset): runs_csv(study.runs),
+        paths.summary_table(study.preset, study.dataset): _csv(summary),
+        paths.table(study.preset, study.dataset, "csv"): _csv(cells),
+        paths.table(study.preset, study.dataset, "md"): markdown_page(study, cells),
+        paths.table(study.preset, study.dataset, "tex"): latex(cells),
+    }
+    for path, text in texts.items():
+        files.write_text(path, text)
+    return list(texts)
+
+
+def runs_csv(runs: pd.DataFrame) -> str:
+    """Every run with its comparison to dense; lists as numbers between spaces, `-` for null."""
+    compared = statistics.compare_to_dense(runs)
+    for name in LISTS:
+        compared[name] = compared[name].map(_list_text)
+    return _csv(compared)
+
+
+def _list_text(values: object) -> str:
+    return (
+        " ".join("-" if value is None else str(value) for value in values) if isinstance(values, list) else ""
+    )
+
+
+def _csv(frame: pd.DataFrame) -> str:
+    return frame.to_csv(index=False, lineterminator="\n")
+
+
+# --- the comparison -----------------------------------------------------------------------------------------
+
+
+def comparison(summary: pd.DataFrame) -> pd.DataFrame:
+    """The summary as text, one row a method and variant."""
+    return pd.DataFrame([_cells(row) for row in summary.to_dict("records")])
+
+
+def _cells(row: dict) -> dict[str, str]:
+    names = {"architecture": row["arch"], "method": row["method"], "variant": row["variant"]}
+    quantities = {
+        "accuracy (%)": _accuracy(row),
+        "difference (points)": _difference(row),
+        "depth": _count(row["depth_mean"]),
+        "sections left": _of(row["sections_left_mean"], row["sections_total_mean"]),
+        "parameters": _scaled(row["params_mean"]),
+        "MACs": _relative(_scaled(row["macs_mean"]), row["macs_ratio_mean"]),
+        "training MACs": _relative(_scaled(row["train_macs_mean"]), row["train_macs_ratio_mean"]),
+        "wall time (s)": _relative(_seconds(row["wall_seconds_mean"]), row["wall_ratio_mean"]),
+    }
+    return names | quantities
+
+
+def _accuracy(row: dict) -> str:
+    """Such as `98.12 ± 0.05 (4), 1 failed`; `not run` where nothing was."""
+    outcomes = {
+        "n_failed": "failed",
+        "n_missing": NOT_RUN,
+        "n_collapsed": "collapsed",
+        "n_unpruned": "unpruned",
+    }
+    notes = [f"{row[name]} {word}" for name, word in outcomes.items() if row[name]]
+    if row["n"] == 0:
+        return NOT_RUN if row["n_failed"] == 0 else ", ".join(notes)
+    mean = f"{100 * row['test_accuracy_mean']:.2f}"
+    spread = f" ± {100 * row['test_accuracy_sd']:.2f}" if row["n"] > 1 else ""
+    return ", ".join([f"{mean}{spread} ({row['n']})", *notes])
+
+
+def _difference(row: dict) -> str:
+    if row["difference_n"] == 0 or row["label"] == "dense":
+        return "–"
+    mean = _points(row["difference_mean"])
+    bounds = f" [{_points(row['difference_low'])}, {_points(row['difference_high'])}]"
+    pairs = f" ({row['difference_n']})" if row["difference_n"] != row["n"] else ""
+    return mean + (bounds if row["difference_n"] > 1 else "") + pairs
+
+
+def _points(value: float) -> str:
+    """A difference of accuracies in signed points, without a negative zero."""
+    text = f"{100 * value:+.2f}"
+    return "0.00" if float(text) == 0 else text
+
+
+def _count(value: float) -> str:
+    """A mean of counts: one decimal only where it is not whole."""
+    if math.isnan(value):
+        return "–"
+    return f"{value:.0f}" if abs(value - round(value)) < 1e-9 else f"{value:.1f}"
+
+
+def _of(value: float, total: float) -> str:
+    return "–" if math.isnan(value) else f"{_count(value)} of {_count(total)}"
+
+
+def _scaled(value: float) -> str:
+    """Three significant digits with a decimal prefix, such as 266 k."""
+    if math.isnan(value):
+        return "–"
+    rounded = float(f"{value:.3g}")
+    step = 0 if rounded == 0 else min(5, max(0, int(math.log10(abs(rounded)) // 3)))
+    shown = rounded / 1000**step
+    digits = max(0, 2 - int(math.log10(abs(shown)))) if shown else 0
+    return f"{shown:.{digits if step else 0}f} {' kMGTP'[step]}".strip()
+
+
+def _seconds(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.0f}" if value >= 100 else f"{value:.1f}"
+
+
+def _relative(text: str, ratio: float) -> str:
+    return text if math.isnan(ratio) else f"{text} (×{ratio:.2f})"
+
+
+# --- Markdown and LaTeX -------------------------------------------------------------------------------------
+
+
+def markdown_page(study: Study, cells: pd.DataFrame) -> str:
+    """The methods' main settings by architecture, then their variants, each with what a reader must know."""
+    heading = f"# {study.dataset} (images: {study.data_source}), preset {study.preset}"
+    main = cells["variant"] == "default"
+    parts = [heading, "## Methods", markdown(cells[main])]
+    if not main.all():
+        parts += ["## Variants", markdown(cells[~main])]
+    return "\n\n".join([*parts, LEGEND]) + "\n"
+
+
+def markdown(cells: pd.DataFrame) -> str:
+    """A Markdown table per architecture; the variant's column only where there are variants."""
+    shown = cells if (cells["variant"] != "default").any() else cells.drop(columns="variant")
+    groups = shown.groupby("architecture", sort=False)
+    tables = [f"**{arch}**\n\n{_grid(group.drop(columns='architecture'))}" for arch, group in groups]
+    return "\n\n".join(tables)
+
+
+def _grid(frame: pd.DataFrame) -> str:
+    first_number = frame.columns.get_loc("accuracy (%)")
+    rule = [":---" if place < first_number else "---:" for place in range(len(frame.columns))]
+    lines = [list(frame.columns), rule, *frame.to_numpy().tolist()]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def latex(cells: pd.DataFrame) -> str:
+    """One booktabs tabular, rows grouped by architecture. Needs the package booktabs and UTF-8."""
+    names = ["architecture", "method", "variant"]
+    indexed = cells.map(_latex_text).set_index(names)
+    indexed.columns = [_latex_text(name) for name in indexed.columns]
+    body = indexed.style.to_latex(
+        hrules=True, column_format="lll" + "r" * len(indexed.columns), multirow_align="naive", clines=None
+    )
+    return f"% {_latex_text(LEGEND)}\n" + body
+
+
+def _latex_text(text: str) -> str:
+    for plain, command in {"%": r"\%", "&": r"\&", "_": r"\_", "#": r"\#"}.items():
+        text = text.replace(plain, command)
+    for plain, command in {"±": r"$\pm$", "×": r"$\times$", "–": "--", "[-": "[$-$", ", -": ", $-$"}.items():
+        text = text.replace(plain, command)
+    return f"$-${text[1:]}" if text.startswith("-") and text[1:2].isdigit() else text

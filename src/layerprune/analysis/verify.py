@@ -1,0 +1,247 @@
+"""Do the records on disk still say what this code, these settings and these data would give?
+
+A finding is an error, except those of kind `note` and `unplanned`: what is legitimate but worth a look.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+
+from layerprune import config, files, paths, provenance, record
+from layerprune.analysis.frames import WITH_RESULT, read_curve, sorted_keys
+from layerprune.errors import LayerpruneError
+from layerprune.paths import RunKey
+from layerprune.record import Record
+
+KINDS = {
+    "missing": "planned, not run",
+    "unreadable": "malformed record or curves",
+    "stale-code": "made by other code than this",
+    "stale-config": "made with other settings than the preset's",
+    "stale-data": "made from other data than those staged",
+    "stale-parent": "starts from a run that has changed or gone",
+    "failed": "diverged or failed",
+    "out-of-range": "contradicts itself or its curves",
+    "note": "collapsed, or nothing pruned",
+    "unplanned": "on disk, not in the preset",
+}
+NOT_ERRORS = ("note", "unplanned")
+LARGEST_GAP = 1e-4
+"""Largest difference of float32 logits between the gated network and the smaller one."""
+RELATIVE = 1e-6
+"""How far a number in curves.csv may be from the record's: rounding on the way through text."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is not as it should be; `where` is a run's key."""
+
+    where: str
+    kind: str
+    message: str
+
+    @property
+    def is_error(self) -> bool:
+        return self.kind not in NOT_ERRORS
+
+
+def verify(preset_name: str, dataset: str | None = None) -> list[Finding]:
+    """Check every planned run of a preset (of one dataset), what it starts from, and look for unplanned ones.
+
+    Raises LayerpruneError when the preset cannot be read or has no such dataset.
+    """
+    preset = config.load_preset(preset_name)
+    planned = config.plan(preset, preset_name, dataset)
+    # A run may start from a seed of dense or gated that the preset itself does not ask for.
+    implied = [parent for key in planned for parent in config.prerequisites(preset, key)]
+    keys = sorted_keys(preset, list({*planned, *implied}))
+    digest_now = cache(provenance.source_digest)
+    checksums_now = cache(_staged_checksums)
+    findings = []
+    for key in keys:
+        run, problem = _read(key)
+        if run is None:
+            findings.append(problem)
+            continue
+        findings += _stale(preset, key, run, digest_now(key.dataset, key.arch, key.method))
+        findings += _stale_data(key, run, checksums_now(preset_name, key.dataset))
+        findings += [*_status(key, run), *_contradictions(key, run), *_against_curves(key, run)]
+    return [*findings, *_unplanned(preset_name, dataset, set(keys))]
+
+
+def has_errors(findings: list[Finding]) -> bool:
+    return any(finding.is_error for finding in findings)
+
+
+def report(findings: list[Finding]) -> str:
+    """Findings by kind, errors first, one line each; one line when there are none."""
+    if not findings:
+        return "everything planned is there and up to date"
+    lines = []
+    for kind, meaning in KINDS.items():
+        found = [finding for finding in findings if finding.kind == kind]
+        if found:
+            lines.append(f"{kind} ({len(found)}): {meaning}")
+            lines += [f"  {finding.where}: {finding.message}" for finding in found]
+    errors = sum(finding.is_error for finding in findings)
+    return "\n".join([*lines, f"{errors} errors, {len(findings) - errors} notes"])
+
+
+def _read(key: RunKey) -> tuple[Record | None, Finding]:
+    """The record, and what to say when there is none."""
+    if not paths.record(key).is_file():
+        return None, Finding(str(key), "missing", "no record.json")
+    try:
+        return record.read(paths.record(key)), Finding(str(key), "note", "")
+    except LayerpruneError as error:
+        return None, Finding(str(key), "unreadable", str(error))
+
+
+# --- staleness ----------------------------------------------------------------------------------------------
+
+
+def _stale(preset: config.Preset, key: RunKey, run: Record, source_digest: str) -> Iterator[Finding]:
+    source = run.provenance
+    if source.source_digest != source_digest:
+        yield Finding(str(key), "stale-code", f"source digest {source.source_digest}, now {source_digest}")
+    settings = config.resolve(preset, key)
+    if source.config_digest != settings.digest():
+        changed = _changed(source.config, settings.model_dump(mode="json"))
+        yield Finding(str(key), "stale-config", f"settings differ: {', '.join(changed) or 'digest only'}")
+    yield from _stale_parents(preset, key, run)
+
+
+def _changed(before: dict, now: dict, prefix: str = "") -> list[str]:
+    """Dotted names of the settings that differ."""
+    names = []
+    for name in sorted(before.keys() | now.keys()):
+        old, new = before.get(name), now.get(name)
+        if isinstance(old, dict) and isinstance(new, dict):
+            names += _changed(old, new, f"{prefix}{name}.")
+        elif old != new:
+            names.append(f"{prefix}{name} ({old} -> {new})")
+    return names
+
+
+def _stale_parents(preset: config.Preset, key: RunKey, run: Record) -> Iterator[Finding]:
+    recorded = run.provenance.parents
+    needed = {str(parent): parent for parent in config.prerequisites(preset, key)}
+    for name, digest in recorded.items():
+        parent, _ = _read(needed[name]) if name in needed else (None, None)
+        if parent is None:
+            reason = "has no readable record" if name in needed else "is not what the preset starts it from"
+            yield Finding(str(key), "stale-parent", f"{name} {reason}")
+        elif parent.digest() != digest:
+            yield Finding(
+                str(key), "stale-parent", f"{name} has changed since (digest {digest}, now {parent.digest()})"
+            )
+    if run.status in WITH_RESULT:
+        for name in sorted(needed.keys() - recorded.keys()):
+            yield Finding(str(key), "stale-parent", f"does not name {name}, from which the preset starts it")
+
+
+def _staged_checksums(preset_name: str, dataset: str) -> dict[str, str]:
+    """Checksums of the staged data; empty where nothing was staged."""
+    path = paths.data_manifest(preset_name, dataset)
+    content = files.read_json(path) if path.is_file() else {}
+    return content.get("checksums", {})
+
+
+def _stale_data(key: RunKey, run: Record, staged: dict[str, str]) -> Iterator[Finding]:
+    recorded = run.provenance.data_checksums
+    for name in sorted(recorded.keys() & staged.keys()):
+        if recorded[name] != staged[name]:
+            yield Finding(
+                str(key), "stale-data", f"{name}: SHA-256 {recorded[name][:16]}, staged {staged[name][:16]}"
+            )
+
+
+# --- results ------------------------------------------------------------------------------------------------
+
+
+def _status(key: RunKey, run: Record) -> Iterator[Finding]:
+    text = run.status + (f": {run.reason}" if run.reason else "")
+    if run.status in ("diverged", "failed"):
+        yield Finding(str(key), "failed", text)
+    elif run.status != "ok":
+        yield Finding(str(key), "note", text)
+
+
+def _contradictions(key: RunKey, run: Record) -> Iterator[Finding]:
+    named = RunKey(run.preset, run.dataset, run.arch, run.method, run.variant, run.seed)
+    left, has_result = sum(run.keep), run.status in WITH_RESULT
+    checks = {
+        f"record of {named} in the folder of {key}": named != key,
+        f"macs {run.macs} exceed macs_dense {run.macs_dense}": run.macs > run.macs_dense,
+        f"depth {run.depth} exceeds depth_dense {run.depth_dense}": run.depth > run.depth_dense,
+        "all sections are left, yet macs differ from macs_dense": _differs_though_whole(run),
+        f"status {run.status} with {left} sections left": not _status_fits(run),
+        "no test accuracy": has_result and run.test_accuracy is None,
+        "no training MACs": has_result and run.train_macs == 0,
+        "train_macs without the parents exceed those with them": run.train_macs < run.train_macs_own,
+        "wall_seconds without the parents exceed those with them": run.wall_seconds < run.wall_seconds_own,
+        f"equivalence_gap {run.equivalence_gap} exceeds {LARGEST_GAP:g}": not _equivalent(run),
+        "removed_step names a section that is left, or a step after the last": not _removals_fit(run),
+    }
+    yield from (Finding(str(key), "out-of-range", message) for message, wrong in checks.items() if wrong)
+
+
+def _differs_though_whole(run: Record) -> bool:
+    return sum(run.keep) == run.sections_total and run.macs != run.macs_dense
+
+
+def _status_fits(run: Record) -> bool:
+    left = sum(run.keep)
+    return {"collapsed": left == 0, "unpruned": left == run.sections_total}.get(run.status, True)
+
+
+def _equivalent(run: Record) -> bool:
+    return run.equivalence_gap is None or run.equivalence_gap <= LARGEST_GAP
+
+
+def _removals_fit(run: Record) -> bool:
+    return all(
+        step is None or (not keep and 0 <= step <= run.steps_total)
+        for keep, step in zip(run.keep, run.removed_step, strict=True)
+    )
+
+
+def _against_curves(key: RunKey, run: Record) -> Iterator[Finding]:
+    """The curves' last row must say what the record says; a failed run need not have curves."""
+    if run.status not in WITH_RESULT:
+        return
+    try:
+        curves = read_curve(key)
+    except LayerpruneError as error:
+        yield Finding(str(key), "unreadable", str(error))
+        return
+    if curves is None:
+        yield Finding(str(key), "out-of-range", "no curves.csv")
+        return
+    last = curves.iloc[-1]
+    expected = {
+        "epoch": run.epochs,
+        "step": run.steps_total,
+        "sections_alive": sum(run.keep),
+        "macs": run.macs,
+        "train_macs": run.train_macs,
+    }
+    for name, value in expected.items():
+        if name not in curves or not abs(last[name] - value) <= RELATIVE * max(abs(value), 1):
+            shown = last[name] if name in curves else "absent"
+            yield Finding(
+                str(key), "out-of-range", f"curves.csv ends with {name} {shown}, the record says {value}"
+            )
+
+
+def _unplanned(preset_name: str, dataset: str | None, planned: set[RunKey]) -> Iterator[Finding]:
+    """Run folders with a record that the preset does not name."""
+    for path in sorted(paths.results(preset_name).glob(f"{dataset or '*'}/*/*/*/seed*/record.json")):
+        try:
+            key = paths.parse_run_folder(path.parent)
+        except ValueError:
+            continue
+        if key not in planned:
+            yield Finding(
+                str(key), "unplanned", "not in the preset: delete the folder, or add it to the preset"
+            )

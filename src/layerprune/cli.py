@@ -1,0 +1,172 @@
+"""The command line: one run, staging, tables, figures and verification, without Snakemake."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from layerprune import config, paths
+from layerprune.errors import LayerpruneError
+from layerprune.paths import RunKey
+
+app = typer.Typer(
+    help="Concurrent training and layer pruning of deep networks: runs, tables, figures, verification.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+PresetName = Annotated[str, typer.Option("--preset", help="Study to work on: the name of a file config/<preset>.yaml.")]
+DatasetName = Annotated[str | None, typer.Option("--dataset", help="Only this data set of the preset; absent: all.")]
+Partial = Annotated[bool, typer.Option("--partial", help="Work with the runs that exist; missing ones show as gaps.")]
+
+
+@app.command()
+def run(
+    dataset: Annotated[str, typer.Option(help="Data set: digits, mnist.")],
+    arch: Annotated[str, typer.Option(help="Architecture: lenet-300-100, lenet5, mlp-residual-<sections>.")],
+    method: Annotated[str, typer.Option(help="Method: dense, gated, sss, ... (see `layerprune methods`).")],
+    preset: PresetName = "quick",
+    variant: Annotated[str, typer.Option(help="Named variant of the method, as in the preset.")] = "default",
+    seed: Annotated[int, typer.Option(help="Seed of initialisation, order, augmentation and gates; 0 or more.")] = 0,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N; absent: the preset's.")] = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads of this run; absent: the preset's.")] = None,
+) -> None:
+    """Make one run of a preset: train, prune, measure, and write its record. Takes up saved state after a kill."""
+    if seed < 0:
+        raise LayerpruneError(f"--seed: must be 0 or more, not {seed}")
+    if threads is not None and threads < 1:
+        raise LayerpruneError(f"--threads: must be 1 or more, not {threads}")
+    from layerprune import runner
+    from layerprune.progress import Progress
+
+    key = RunKey(preset, dataset, arch, method, variant, seed)
+    with Progress(str(key)) as progress:
+        record = runner.run(key, device, threads, progress.report, progress.say)
+    accuracy = f"{100 * record.test_accuracy:.2f} % test accuracy" if record.test_accuracy is not None else "no accuracy"
+    kept = f"{sum(record.keep)} of {record.sections_total} sections left"
+    print(f"{paths.record(key)}: {record.status}, {accuracy}, {kept}, {record.macs / record.macs_dense:.2f} of the MACs")
+
+
+@app.command()
+def stage(
+    dataset: Annotated[str, typer.Argument(help="Data set: digits, mnist.")],
+    preset: PresetName = "quick",
+) -> None:
+    """Fetch a data set where it is missing, verify it, and write its manifest (checksums, sizes, split)."""
+    from layerprune import data, files
+
+    settings = config.load_preset(preset)
+    manifest = data.stage(dataset, config.data_root(settings), settings.data.download)
+    path = paths.data_manifest(preset, dataset)
+    files.write_json(path, manifest)
+    print(f"{path}: {manifest['source']}, {manifest['sizes']['train']} training images, checksums agree")
+
+
+@app.command()
+def plan(preset: PresetName = "quick", dataset: DatasetName = None) -> None:
+    """List the runs of a preset, base runs first."""
+    for key in config.plan(config.load_preset(preset), preset, dataset):
+        print(key)
+
+
+@app.command()
+def methods() -> None:
+    """List the methods with their settings and defaults."""
+    from layerprune.describe import print_methods
+
+    print_methods()
+
+
+@app.command()
+def show(run: Annotated[Path, typer.Argument(help="Folder of a run, results/<preset>/.../seed<k>.")]) -> None:
+    """Print the network that is left of a run, section by section, with MACs and parameters."""
+    from layerprune.describe import print_run
+
+    print_run(run)
+
+
+@app.command()
+def tables(preset: PresetName = "quick", dataset: DatasetName = None, partial: Partial = False) -> None:
+    """Make runs.csv, summary.csv and the tables (CSV, Markdown, LaTeX) from the records."""
+    from layerprune.analysis.build import build_tables
+
+    for each in _datasets(preset, dataset):
+        _print_paths(build_tables(preset, each, partial=partial))
+
+
+@app.command()
+def figures(
+    preset: PresetName = "quick",
+    dataset: DatasetName = None,
+    partial: Partial = False,
+    name: Annotated[list[str] | None, typer.Option(help="Only this figure; may be given several times.")] = None,
+) -> None:
+    """Draw the figures (SVG, PNG and the plotted values as CSV) from the records."""
+    from layerprune.analysis.build import build_figures
+
+    for each in _datasets(preset, dataset):
+        _print_paths(build_figures(preset, each, names=name, partial=partial))
+
+
+@app.command()
+def verify(preset: PresetName = "quick", dataset: DatasetName = None) -> None:
+    """Check every planned run: missing, stale, failed or out of range. Exits with status 1 when something is wrong."""
+    from layerprune.analysis.verify import report
+    from layerprune.analysis.verify import verify as find
+
+    findings = find(preset, dataset)
+    print(report(findings))
+    if any(finding.is_error for finding in findings):
+        raise typer.Exit(1)
+
+
+@app.command()
+def readme(
+    preset: PresetName = "laptop",
+    check: Annotated[bool, typer.Option("--check", help="Change nothing; exit with status 1 when out of date.")] = False,
+) -> None:
+    """Renew the generated tables and figures of README.md."""
+    from layerprune.analysis.readme import update
+
+    path = paths.root() / "README.md"
+    if not update(path, check=check) and check:
+        raise LayerpruneError(f"{path}: generated parts are out of date; run `layerprune readme`")
+
+
+def _datasets(preset: str, dataset: str | None) -> list[str]:
+    known = list(config.load_preset(preset).datasets)
+    if dataset is not None and dataset not in known:
+        raise LayerpruneError(f"--dataset: '{dataset}' is not in preset {preset} (has: {', '.join(known)})")
+    return [dataset] if dataset else known
+
+
+def _print_paths(written: list[Path]) -> None:
+    for path in written:
+        print(path)
+
+
+def main() -> None:
+    """Run the command line; a mistake that people can mend is one line on stderr and exit status 2."""
+    import click
+
+    try:
+        status = app(standalone_mode=False)
+    except LayerpruneError as error:
+        status = _complain(str(error))
+    except click.ClickException as error:
+        status = _complain(error.format_message())
+    except BrokenPipeError:  # the reader, such as `head`, has gone; keep the interpreter from flushing to it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 0
+    except (KeyboardInterrupt, click.Abort):
+        print("layerprune: interrupted; the same command goes on from the saved state", file=sys.stderr)
+        status = 130
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _complain(message: str) -> int:
+    print(f"layerprune: error: {' '.join(message.split())}", file=sys.stderr)
+    return 2

@@ -1,0 +1,78 @@
+"""A data set in memory: three splits of uint8 images [N, C, H, W] in 0..255 and int64 labels [N].
+
+Train, validation and test share no example. Models are selected on validation; test is for the final number.
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Images uint8 [N, C, H, W] and labels int64 [N], on one device."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def to(self, device: torch.device | str) -> "Split":
+        return Split(self.images.to(device), self.labels.to(device))
+
+    def take(self, indices: Tensor) -> "Split":
+        """The examples at `indices` (int64, on this split's device)."""
+        return Split(self.images[indices], self.labels[indices])
+
+    def without(self, indices: Tensor) -> "Split":
+        """The examples not at `indices`, in order."""
+        stays = torch.ones(len(self), dtype=torch.bool, device=self.labels.device)
+        stays[indices] = False
+        return Split(self.images[stays], self.labels[stays])
+
+
+@dataclass(frozen=True, eq=False)
+class DataSet:
+    """Three splits and what they are.
+
+    `source` says what the images really are. `mean` and `std` are per channel, of the training split, in
+    units where 255 is 1. `checksums` maps data files and index sets to their SHA-256.
+    """
+
+    name: str
+    source: str
+    classes: int
+    train: Split
+    validation: Split
+    test: Split
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    checksums: dict[str, str]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of one image."""
+        channels, height, width = self.train.images.shape[1:]
+        return channels, height, width
+
+    def to(self, device: torch.device | str) -> "DataSet":
+        splits = {name: getattr(self, name).to(device) for name in ("train", "validation", "test")}
+        return replace(self, **splits)
+
+
+def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and population standard deviation of each channel of uint8 [N, C, H, W], in units where 255 is 1.
+
+    They come from exact counts of the 256 values, so they depend on no order of summation.
+    """
+    values = torch.arange(256, dtype=torch.float64) / 255
+    means, deviations = [], []
+    for channel in images.unbind(1):
+        counts = torch.bincount(channel.flatten(), minlength=256).double()
+        mean = (counts @ values / counts.sum()).item()
+        variance = (counts @ (values - mean).square() / counts.sum()).item()
+        means.append(mean)
+        deviations.append(variance**0.5)
+    return tuple(means), tuple(deviations)

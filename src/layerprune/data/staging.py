@@ -1,0 +1,77 @@
+"""Bring a data set to its folder, once, and say what it is.
+
+Files that are already there are only read, so a read-only folder will do. A download is verified in a folder
+of its own and moved into place afterwards; a lock keeps two processes from downloading at once.
+"""
+
+import contextlib
+import io
+import os
+import tempfile
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from layerprune.data import catalog, mnist
+from layerprune.data.dataset import DataSet
+from layerprune.data.registry import load
+from layerprune.errors import LayerpruneError
+
+
+def stage(name: str, root: Path, download: bool = True) -> dict[str, Any]:
+    """Fetch `name` into `root` if absent and `download` allows; load it to verify it; return its manifest.
+
+    Raises LayerpruneError when the data are absent and cannot be had, or are damaged.
+    """
+    spec = catalog.find(name)
+    if download and catalog.locate(spec, root) is None:
+        _fetch_once(spec, root)
+    return manifest(load(name, root))
+
+
+def manifest(data: DataSet) -> dict[str, Any]:
+    """What was loaded, as plain JSON values: shape is [channels, height, width], sizes count images."""
+    return {
+        "name": data.name,
+        "source": data.source,
+        "classes": data.classes,
+        "shape": list(data.shape),
+        "sizes": {"train": len(data.train), "validation": len(data.validation), "test": len(data.test)},
+        "checksums": data.checksums,
+    }
+
+
+def _fetch_once(spec: catalog.DataSpec, root: Path) -> None:
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with FileLock(root / f".{spec.name}.lock"):
+            if catalog.locate(spec, root) is None:
+                _fetch(spec, root)
+    except OSError as error:
+        raise LayerpruneError(f"{root}: cannot stage {spec.name} here: {error.strerror or error}") from error
+
+
+def _fetch(spec: catalog.DataSpec, root: Path) -> None:
+    with tempfile.TemporaryDirectory(prefix=f".{spec.name}.", dir=root) as scratch:
+        _download_mnist(Path(scratch), root)
+        mnist.load(Path(scratch))
+        destination = root / spec.name
+        destination.mkdir(exist_ok=True)
+        for path in catalog.require(spec, Path(scratch)).values():
+            os.replace(path, destination / path.name)
+
+
+def _download_mnist(scratch: Path, root: Path) -> None:
+    # Imported here because it takes a second, and only a download needs it.
+    from torchvision.datasets import MNIST
+
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            MNIST(str(scratch), download=True)
+    except (OSError, RuntimeError, HTTPException) as error:
+        reason = " ".join(str(error).split())
+        raise LayerpruneError(
+            f"{root}: cannot download mnist ({reason}): check the network, or put its IDX files there"
+        ) from error

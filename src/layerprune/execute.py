@@ -1,0 +1,265 @@
+"""One run, from settings and data to a trained, pruned, folded network and its numbers. Touches no result file.
+
+Three families, one path each to a `Start`; then the same training loop, the same surgery and the same measuring.
+"""
+
+import copy
+import importlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from layerprune.config import KeepRule, RunSettings, steps_of
+from layerprune.data.batches import TrainingBatches
+from layerprune.data.dataset import DataSet
+from layerprune.errors import LayerpruneError
+from layerprune.measure.counting import count_macs, section_macs, section_params
+from layerprune.measure.equivalence import equivalence_gap
+from layerprune.methods import families, module_name
+from layerprune.methods.base import Context, ControlPlan, Outcome, TrainingMethod
+from layerprune.models import surgery
+from layerprune.models.build import build
+from layerprune.models.sections import SectionedNetwork, mask_gates
+from layerprune.record import Record
+from layerprune.seeding import generator
+from layerprune.training.evaluate import evaluate
+from layerprune.training.loop import Job, Progress, Trainer
+from layerprune.training.scoring import draw_sample, keep_highest, metered_score
+from layerprune.training.state import StateFile
+
+Report = Callable[[int, int, str], None]
+CERTIFICATE_IMAGES = 500
+
+
+@dataclass(frozen=True)
+class Parent:
+    """A finished run that another starts from."""
+
+    record: Record
+    load: Callable[[], SectionedNetwork]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run needs: settings, data on the device, parents by method, where its state lies."""
+
+    settings: RunSettings
+    data: DataSet
+    device: torch.device
+    parents: dict[str, Parent]
+    state: StateFile
+    report: Report
+
+    @property
+    def method_settings(self) -> Any:
+        return self.settings.method_settings()
+
+    def fresh_network(self, stream: str = "initialisation") -> SectionedNetwork:
+        """The whole network from the named stream."""
+        source = generator(stream, self.settings.seed)
+        return self.place(build(self.settings.arch, self.data.shape, self.data.classes, source))
+
+    def place(self, network: SectionedNetwork) -> SectionedNetwork:
+        """On the device, channels last: LeNet-5's training step is a third faster so on a CPU."""
+        return network.to(self.device, memory_format=torch.channels_last)
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where training begins: network, method, length and rate, and what was spent before."""
+
+    network: SectionedNetwork
+    method: TrainingMethod
+    rate: Any
+    steps_total: int
+    progress: Progress
+    before_finetune: float | None = None
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a run leaves: the network before and after folding, its books, and the method's decision."""
+
+    network: SectionedNetwork
+    outcome: Outcome
+    progress: Progress
+    start: Start
+    spent_before: tuple[int, float]
+    aims_to_prune: bool
+
+
+def execute(run: Run) -> Finished:
+    """Train and prune. The result's network has lost its sections but is not folded yet."""
+    batches = _batches(run)
+    start = {"trained": _start_trained, "scores": _start_scored, "controls": _start_control}[_family(run)](run, batches)
+    spent = sum(parent.record.train_macs for parent in _ancestors(run)), _ancestor_seconds(run)
+    job = Job(
+        run.data, batches, run.settings.training, start.rate, start.steps_total, run.state, start.progress, run.report
+    )
+    trainer = Trainer(start.network, start.method, job)
+    progress = trainer.run()
+    outcome = start.method.outcome()
+    _take_out(start.network, outcome, progress)
+    return Finished(start.network, outcome, progress, start, spent, start.method.aims_to_prune)
+
+
+def _family(run: Run) -> str:
+    return families()[run.settings.method]
+
+
+def _batches(run: Run) -> TrainingBatches:
+    data, training = run.data, run.settings.training
+    return TrainingBatches(
+        data.train, data.mean, data.std, training.batch_size, run.settings.seed, training.augment, run.device
+    )
+
+
+def _take_out(network: SectionedNetwork, outcome: Outcome, progress: Progress) -> None:
+    """Remove what the method decided at the end, and note the step."""
+    for index, stays in enumerate(outcome.keep):
+        if not stays and network.sections[index].alive:
+            progress.removed_step[index] = progress.step
+    surgery.remove_all_but(network, outcome.keep)
+
+
+# --- starts ---------------------------------------------------------------------------------------------------
+
+
+def _context(run: Run, network: SectionedNetwork, batches: TrainingBatches, steps_total: int) -> Context:
+    return Context(
+        examples=len(run.data.train),
+        batch_size=run.settings.training.batch_size,
+        steps_per_epoch=batches.steps_per_epoch,
+        steps_total=steps_total,
+        seed=run.settings.seed,
+        device=run.device,
+        section_macs=tuple(section_macs(network)),
+        section_params=tuple(section_params(network)),
+        momentum=run.settings.training.momentum,
+        keep_count=_keep_count(run, getattr(run.method_settings, "keep", "all")),
+    )
+
+
+def _keep_count(run: Run, rule: KeepRule) -> int | None:
+    if rule == "all":
+        return None
+    return sum(run.parents["gated"].record.keep) if rule == "matched" else int(rule)
+
+
+def _start_trained(run: Run, batches: TrainingBatches) -> Start:
+    network = run.fresh_network()
+    steps = steps_of(run.settings.training.duration, batches.steps_per_epoch)
+    module = importlib.import_module(module_name(run.settings.method))
+    method = module.Method(run.method_settings, network, _context(run, network, batches, steps))
+    return Start(network, method, run.settings.training, steps, Progress())
+
+
+def _start_scored(run: Run, batches: TrainingBatches) -> Start:
+    network = run.place(run.parents["dense"].load())
+    module = importlib.import_module(module_name(run.settings.method))
+    settings = run.method_settings
+    sample = draw_sample(run.data, getattr(module, "LOOKS_AT", "training"), settings.sample, run.settings.seed)
+    began = time.perf_counter()
+    scores, macs = metered_score(module.score, network, sample, run.settings.seed)
+    seconds = time.perf_counter() - began
+    count = _keep_count(run, settings.keep)
+    count = len(scores) if count is None else count
+    if count > len(scores):
+        raise LayerpruneError(f"settings.keep: {count} sections asked for, {run.settings.arch} has {len(scores)}")
+    return _finetune(run, network, keep_highest(scores, count), batches, (macs, seconds), {"scores": scores})
+
+
+def _start_control(run: Run, batches: TrainingBatches) -> Start:
+    module = importlib.import_module(module_name(run.settings.method))
+    matched = run.parents["gated"].record.keep if "gated" in run.parents else None
+    plan: ControlPlan = module.plan(run.method_settings, matched, lambda keep: _macs_ratio(run, keep))
+    if plan.start == "dense":
+        return _finetune(run, run.place(run.parents["dense"].load()), plan.keep, batches, (0, 0.0), {})
+    network = run.fresh_network("initialisation from scratch")
+    surgery.remove_all_but(network, plan.keep)
+    duration = run.settings.training.duration
+    steps = steps_of(f"{int(int(duration[:-2]) * plan.duration_factor)}{duration[-2:]}", batches.steps_per_epoch)
+    method = TrainingMethod(run.method_settings, network, _context(run, network, batches, steps))
+    return Start(network, method, run.settings.training, steps, Progress())
+
+
+def _macs_ratio(run: Run, keep: list[int]) -> float:
+    network = run.fresh_network()
+    whole = count_macs(network, network.input_shape)
+    surgery.remove_all_but(network, keep)
+    return whole / count_macs(network, network.input_shape)
+
+
+def _finetune(
+    run: Run,
+    network: SectionedNetwork,
+    keep: list[int],
+    batches: TrainingBatches,
+    scoring: tuple[int, float],
+    details: dict[str, Any],
+) -> Start:
+    """Remove the sections, then train on with the fine-tuning rate; books start at what the dense run spent."""
+    dense = run.parents["dense"].record
+    surgery.remove_all_but(network, keep)
+    steps = steps_of(run.settings.finetune.duration, batches.steps_per_epoch)
+    method = TrainingMethod(run.method_settings, network, _context(run, network, batches, steps))
+    before = evaluate(network, run.data, run.data.validation).accuracy
+    spent = Progress(train_macs=dense.train_macs + scoring[0], wall_seconds=dense.wall_seconds + scoring[1])
+    return Start(network, method, run.settings.finetune, steps, spent, before, details)
+
+
+def _ancestors(run: Run) -> list[Parent]:
+    """Parents whose training this run's result cost: the dense network where it starts from it."""
+    return [run.parents["dense"]] if "dense" in run.parents else []
+
+
+def _ancestor_seconds(run: Run) -> float:
+    return sum(parent.record.wall_seconds for parent in _ancestors(run))
+
+
+# --- the smaller network --------------------------------------------------------------------------------------
+
+
+def smaller_network(finished: Finished) -> SectionedNetwork:
+    """The network to ship: constant gates folded into weights, neighbouring linear maps multiplied out."""
+    network = copy.deepcopy(finished.network)
+    scale = finished.outcome.scale
+    for index, section in enumerate(network.sections):
+        if section.alive and scale is not None:
+            surgery.scale_branch(section, scale[index])
+    surgery.fold(network)
+    return network
+
+
+def certificate(run: Run, finished: Finished, smaller: SectionedNetwork) -> float:
+    """Gap between the whole network with gates fixed, and the smaller one; see measure.equivalence.
+
+    Branches that went are given fresh random weights in the whole network: behind a gate at 0 they must not matter.
+    """
+    whole = run.fresh_network("certificate")
+    trained = dict(finished.network.named_parameters())
+    with torch.no_grad():
+        for name, parameter in whole.named_parameters():
+            if name in trained:
+                parameter.copy_(trained[name])
+    scale = finished.outcome.scale or [1.0] * len(finished.outcome.keep)
+    gates = mask_gates([stays * factor for stays, factor in zip(finished.outcome.keep, scale, strict=True)], run.device)
+    images = evaluation_images(run.data, CERTIFICATE_IMAGES)
+    return equivalence_gap(whole, gates, smaller, images)
+
+
+def evaluation_images(data: DataSet, count: int) -> torch.Tensor:
+    """The first validation images, normalised as in evaluation."""
+    from layerprune.data.batches import evaluation_batches
+
+    return next(evaluation_batches(data.validation, data.mean, data.std, count))[0]
+
+
+def all_finite(network: nn.Module) -> bool:
+    """Whether every weight is a finite number."""
+    return all(bool(torch.isfinite(parameter).all()) for parameter in network.parameters())

@@ -1,0 +1,126 @@
+"""What a method is: three contracts, one a family.
+
+A *training method* is a class `Method(TrainingMethod)` in methods/trained/<slug>.py: it says what multiplies the
+branches in each step and which sections go. A *score method* is a function in methods/scores/<slug>.py,
+    score(model, batches) -> Tensor[L]
+and nothing else; the higher the score, the longer the section stays. It sees batches (images, labels) of the training
+split, or of the validation split where its module says LOOKS_AT = "validation". A *control* is a function
+    plan(settings, matched, macs_ratio) -> ControlPlan
+in methods/controls/<slug>.py: which sections, from which start, for how long.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from layerprune.models.sections import Gates, SectionedNetwork
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a training method may know of its run."""
+
+    examples: int
+    batch_size: int
+    steps_per_epoch: int
+    steps_total: int
+    seed: int
+    device: torch.device
+    section_macs: tuple[int, ...]
+    section_params: tuple[int, ...]
+    momentum: float = 0.0
+    keep_count: int | None = None
+    """Sections to keep where the settings say `matched` or a number; None: the method decides."""
+
+    @property
+    def sections(self) -> int:
+        return len(self.section_macs)
+
+    def costs(self, kind: str) -> Tensor:
+        """Cost weights c [L] with sum L: uniform, or each section's share of MACs or parameters."""
+        by_kind = {"uniform": [1] * self.sections, "macs": self.section_macs, "params": self.section_params}
+        raw = torch.tensor(by_kind[kind], dtype=torch.float32, device=self.device)
+        return raw * (self.sections / raw.sum())
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a training method decided: sections to keep, and constant gates to fold into their last weights."""
+
+    keep: list[int]
+    scale: list[float] | None = None
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ControlPlan:
+    """A network to train: the sections it has, and whether it starts from the dense network or from fresh weights."""
+
+    keep: list[int]
+    start: Literal["dense", "fresh"]
+    duration_factor: float = 1.0
+    """Length of training from fresh weights, as a multiple of the dense network's."""
+
+
+MacsRatio = Callable[[list[int]], float]
+"""MACs of the dense network over those of the network with a keep list."""
+
+
+class TrainingMethod:
+    """The plain network: no gates, nothing removed. Methods override what they need.
+
+    Called once a step, in this order: gates, penalty, after_backward, after_step. None of these four may copy from
+    the device to the host; `removals`, `curve`, `outcome` may.
+    """
+
+    aims_to_prune = False
+    check_interval: int | None = None
+    extra_forwards = 0
+
+    def __init__(self, settings: Any, network: SectionedNetwork, context: Context) -> None:
+        self.settings = settings
+        self.network = network
+        self.context = context
+
+    def start_epoch(self, epoch: int) -> None:
+        """Called before the first step of each epoch; re-seed the method's generators here."""
+
+    def gates(self, step: int, batch: int) -> Gates:
+        """Gates of this step; see models.sections for their shapes."""
+        return None
+
+    def penalty(self, step: int) -> Tensor | None:
+        """A term added to the mean loss."""
+        return None
+
+    def after_backward(self, step: int, losses: Tensor, losses_of: Callable[[Gates], Tensor]) -> None:
+        """Gradients are there, weights have not moved. `losses` [B]; `losses_of(gates)` is a second forward pass."""
+
+    def after_step(self, step: int, lr: float) -> None:
+        """Weights have moved with learning rate `lr`."""
+
+    def removals(self, step: int) -> list[int]:
+        """Sections to remove for good now; asked every `check_interval` steps."""
+        return []
+
+    def evaluation_gates(self) -> Gates:
+        """Gates of the network that would be left if training ended now."""
+        return None
+
+    def curve(self) -> list[float] | None:
+        """Each section's gate parameter, for curves.csv."""
+        return None
+
+    def outcome(self) -> Outcome:
+        """What is left after the last step."""
+        return Outcome(self.network.keep())
+
+    def state(self) -> dict[str, Any]:
+        """Tensors and plain data that an exact resume needs at an epoch's start."""
+        return {}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Take up what `state` gave."""

@@ -1,0 +1,13 @@
+"""Random sections: the control that every score must beat."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from layerprune.models.sections import SectionedNetwork
+
+
+def score(model: SectionedNetwork, batches: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
+    """Uniform numbers [L]; the driver seeds torch's generator from the run's seed."""
+    return torch.rand(len(model.sections))

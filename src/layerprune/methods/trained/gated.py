@@ -1,0 +1,126 @@
+"""Concurrent training and layer pruning (Guenter & Sideris, arXiv 2406.04549), as reconstructed in DESIGN section 2.
+
+    J(W, theta) = E_xi[C(W, xi)] + lambda/2 ||W||^2 + nu sum_l c_l theta_l ,   xi_l ~ Bernoulli(theta_l) per example
+    theta <- clip(theta - eta (Delta + nu c), 0, 1),                           projected SGD after a warm-up
+A section whose theta stays at or below theta_tol while its averaged drift Delta + nu c is positive leaves for good,
+with its parameters and their momentum. At `consolidate_at` theta is rounded; the rest trains deterministically.
+Read: the abstract. Derived: the linear price (gates.hyper_prior), the estimators, the pruning condition.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from layerprune.config import GatedSettings, steps_of
+from layerprune.gates import hyper_prior
+from layerprune.gates.estimators import ESTIMATORS
+from layerprune.methods.base import Context, Outcome, TrainingMethod
+from layerprune.models.sections import Gates, SectionedNetwork
+from layerprune.seeding import generator
+
+DEFAULT_NU = 0.002
+
+
+class Method(TrainingMethod):
+    """Theta, its estimator and the pruning condition; theta, averages and prices are vectors on the device."""
+
+    aims_to_prune = True
+
+    def __init__(self, settings: GatedSettings, network: SectionedNetwork, context: Context) -> None:
+        super().__init__(settings, network, context)
+        sections, device = context.sections, context.device
+        self.theta = torch.full((sections,), settings.theta0, device=device)
+        self.prices = self._nu() * context.costs(settings.cost)
+        self.estimator = ESTIMATORS[settings.estimator](
+            sections, context.batch_size, settings.average, settings.side_floor, device
+        )
+        self.extra_forwards = self.estimator.extra_forwards
+        self.check_interval = settings.check_interval
+        self.warmup = steps_of(settings.warmup, context.steps_per_epoch)
+        self.consolidation = self._consolidation_step()
+        self.agreeing_checks = [0] * sections
+        self.theta_before_rounding: list[float] | None = None
+        self.drawn: Tensor | None = None
+
+    def _nu(self) -> float:
+        if self.settings.log_gamma is not None:
+            return hyper_prior.price(self.settings.log_gamma, self.context.examples)
+        return self.settings.nu if self.settings.nu is not None else DEFAULT_NU
+
+    def _consolidation_step(self) -> int:
+        """The check nearest to the asked fraction of training, the last step at the latest."""
+        checks = max(1, round(self.settings.consolidate_at * self.context.steps_total / self.check_interval))
+        return min(checks * self.check_interval, self.context.steps_total)
+
+    def start_epoch(self, epoch: int) -> None:
+        self.noise = generator("gates", self.context.seed, epoch, device=self.context.device)
+
+    def gates(self, step: int, batch: int) -> Gates:
+        if step >= self.consolidation or not any(self.network.keep()):
+            self.drawn = None
+        else:
+            self.drawn = self.estimator.draw(self.theta, batch, self.noise).requires_grad_()
+        return self.drawn
+
+    def after_backward(self, step: int, losses: Tensor, losses_of: Callable[[Gates], Tensor]) -> None:
+        if self.drawn is None:
+            return
+        slopes = self.drawn.grad.squeeze(2) * losses.numel()  # the loss is the batch's mean
+        self.estimator.update(self.theta, self.drawn.detach(), slopes, losses, losses_of)
+        if step >= self.warmup:
+            self.theta.sub_(self._drift(), alpha=self.settings.theta_lr).clamp_(0, 1)
+
+    def _drift(self) -> Tensor:
+        """dJ/dtheta [L]; where it is positive theta falls."""
+        return self.estimator.delta() + self.prices
+
+    def removals(self, step: int) -> list[int]:
+        if step == self.consolidation:
+            return self._round()
+        if step < self.warmup or step > self.consolidation:
+            return []
+        ready = ((self.theta <= self.settings.theta_tol) & (self._drift() > 0)).tolist()
+        self.agreeing_checks = [count + 1 if yes else 0 for count, yes in zip(self.agreeing_checks, ready, strict=True)]
+        return self._leave([index for index, count in enumerate(self.agreeing_checks) if count >= self.settings.checks])
+
+    def _round(self) -> list[int]:
+        """Theta to 0 or 1; returns the sections that go."""
+        self.theta_before_rounding = self.theta.tolist()
+        self.theta.copy_((self.theta >= 0.5).float())
+        return self._leave([index for index, value in enumerate(self.theta.tolist()) if value == 0])
+
+    def _leave(self, candidates: list[int]) -> list[int]:
+        leaving = [index for index in candidates if self.network.sections[index].alive]
+        if leaving:
+            self.theta[leaving] = 0
+        return leaving
+
+    def evaluation_gates(self) -> Gates:
+        if self.theta_before_rounding is not None:
+            return None
+        return (self.theta >= 0.5).float().view(-1, 1, 1)
+
+    def curve(self) -> list[float]:
+        return self.theta.tolist()
+
+    def outcome(self) -> Outcome:
+        details = {"nu": self._nu(), "theta_before_consolidation": self.theta_before_rounding}
+        return Outcome(self.network.keep(), details=details)
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "theta": self.theta,
+            "sums": self.estimator.sums,
+            "counts": self.estimator.counts,
+            "agreeing_checks": self.agreeing_checks,
+            "theta_before_rounding": self.theta_before_rounding,
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.theta.copy_(state["theta"])
+        self.estimator.sums.copy_(state["sums"])
+        self.estimator.counts.copy_(state["counts"])
+        self.agreeing_checks = list(state["agreeing_checks"])
+        self.theta_before_rounding = state["theta_before_rounding"]

@@ -1,0 +1,141 @@
+"""A network on disk: arch.json says what it is made of, weights.pt holds its numbers. No pickled classes.
+
+arch.json lists every layer with its sizes, so a pruned and folded network can be re-defined without the code that
+pruned it.
+"""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from layerprune import files
+from layerprune.errors import LayerpruneError
+from layerprune.models.sections import Section, SectionedNetwork
+
+
+def _linear(spec: dict) -> nn.Module:
+    return nn.Linear(spec["in"], spec["out"], bias=spec["bias"])
+
+
+def _conv(spec: dict) -> nn.Module:
+    return nn.Conv2d(spec["in"], spec["out"], spec["kernel"], spec["stride"], spec["padding"], bias=spec["bias"])
+
+
+_BUILDERS: dict[str, Callable[[dict], nn.Module]] = {
+    "linear": _linear,
+    "conv": _conv,
+    "relu": lambda spec: nn.ReLU(),
+    "flatten": lambda spec: nn.Flatten(),
+    "identity": lambda spec: nn.Identity(),
+    "max-pool": lambda spec: nn.MaxPool2d(spec["kernel"]),
+    "mean-pool": lambda spec: nn.AvgPool2d(spec["kernel"]),
+    "chain": lambda spec: nn.Sequential(*map(_build, spec["layers"])),
+}
+
+
+def _build(spec: dict) -> nn.Module:
+    return _BUILDERS[spec["type"]](spec)
+
+
+def _describe(module: nn.Module) -> dict[str, Any]:
+    match module:
+        case nn.Linear():
+            sizes = {"in": module.in_features, "out": module.out_features}
+            return {"type": "linear", **sizes, "bias": module.bias is not None}
+        case nn.Conv2d():
+            sizes = {"in": module.in_channels, "out": module.out_channels, "kernel": list(module.kernel_size)}
+            place = {"stride": list(module.stride), "padding": list(module.padding)}
+            return {"type": "conv", **sizes, **place, "bias": module.bias is not None}
+        case nn.MaxPool2d():
+            return {"type": "max-pool", "kernel": module.kernel_size}
+        case nn.AvgPool2d():
+            return {"type": "mean-pool", "kernel": module.kernel_size}
+        case nn.Sequential():
+            return {"type": "chain", "layers": [_describe(layer) for layer in module]}
+        case nn.ReLU() | nn.Flatten() | nn.Identity():
+            return {"type": type(module).__name__.lower()}
+    raise LayerpruneError(f"{type(module).__name__}: saving knows no such layer")
+
+
+def describe(network: SectionedNetwork) -> dict[str, Any]:
+    """The network's make-up as plain data."""
+    return {
+        "arch": network.arch,
+        "input_shape": list(network.input_shape),
+        "stem": _describe(network.stem),
+        "sections": [_describe_section(section) for section in network.sections],
+        "head": _describe(network.head),
+    }
+
+
+def _describe_section(section: Section) -> dict[str, Any]:
+    return {
+        "name": section.name,
+        "branch": _describe(section.branch) if section.branch is not None else None,
+        "shortcut": _describe(section.shortcut),
+        "activation": _describe(section.activation),
+    }
+
+
+def construct(description: dict[str, Any]) -> SectionedNetwork:
+    """The network that `describe` told of, with weights yet to be loaded."""
+    sections = [
+        Section(
+            spec["name"],
+            _build(spec["branch"]) if spec["branch"] is not None else None,
+            _build(spec["shortcut"]),
+            _build(spec["activation"]),
+        )
+        for spec in description["sections"]
+    ]
+    ends = _build(description["stem"]), _build(description["head"])
+    return SectionedNetwork(description["arch"], description["input_shape"], ends[0], sections, ends[1])
+
+
+def save(network: SectionedNetwork, arch_path: Path, weights_path: Path) -> None:
+    """Write arch.json and weights.pt, each atomically."""
+    write_tensors(weights_path, network.state_dict())
+    files.write_json(arch_path, describe(network))
+
+
+def load(arch_path: Path, weights_path: Path) -> SectionedNetwork:
+    """Read a saved network. Raises LayerpruneError naming the file that is missing, corrupt or does not fit."""
+    description = files.read_json(arch_path)
+    try:
+        network = construct(description)
+    except (KeyError, TypeError, ValueError) as error:
+        raise LayerpruneError(f"{arch_path}: not a network's description: {error!r}") from None
+    load_weights(network, weights_path)
+    return network
+
+
+def load_weights(network: SectionedNetwork, path: Path) -> None:
+    """Fill a network with a file of weights. Raises LayerpruneError when they belong to another architecture."""
+    state = read_tensors(path)
+    own = network.state_dict()
+    odd = sorted(set(state) ^ set(own)) or [name for name in own if state[name].shape != own[name].shape]
+    if odd:
+        raise LayerpruneError(f"{path}: weights of another architecture than {network.arch} (first at '{odd[0]}')")
+    network.load_state_dict(state)
+
+
+def write_tensors(path: Path, value: Any) -> None:
+    """Write tensors and plain data atomically, equal content as equal bytes."""
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    files.write_atomically(path, lambda stream: stream.write(buffer.getbuffer()))
+
+
+def read_tensors(path: Path) -> Any:
+    """Read what write_tensors wrote, on the CPU, without running pickled code."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise LayerpruneError(f"{path}: no such file") from None
+    except Exception as error:  # torch raises many kinds for a damaged file
+        reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
+        raise LayerpruneError(f"{path}: corrupt or not a file of tensors: {reason}") from None

@@ -1,0 +1,88 @@
+"""A network as an ordered list of removable sections.
+
+Section l maps x to  activation(S(x) + gate * F(x)):  F is the branch (the nonlinear section, ending in the weights
+that the gate multiplies), S the shortcut (identity or linear). A removed section has no branch any more: it is S.
+
+Gates are given per section, in the order of `network.sections`:
+    None              every branch open, the plain network
+    Tensor [L, B, 1]  a gate per section and example (B = batch) or one for the batch (B = 1); gradients flow to it
+    list of length L  each entry None (open), CLOSED (the branch is not computed) or a Tensor [B, 1]
+Entries of removed sections are ignored.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+
+
+class _Closed:
+    def __repr__(self) -> str:
+        return "CLOSED"
+
+
+CLOSED: Final = _Closed()
+"""A gate at zero whose branch need not be computed."""
+
+Gate = Tensor | _Closed | None
+Gates = Tensor | Sequence[Gate] | None
+
+
+class Section(nn.Module):
+    """One removable section; `name` is unique within its network."""
+
+    def __init__(
+        self, name: str, branch: nn.Module | None, shortcut: nn.Module | None = None, activation: nn.Module | None = None
+    ) -> None:
+        super().__init__()
+        self.name = name
+        self.branch = branch
+        self.shortcut = shortcut or nn.Identity()
+        self.activation = activation or nn.Identity()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the section still has its branch."""
+        return self.branch is not None
+
+    def forward(self, x: Tensor, gate: Gate = None) -> Tensor:
+        passed = self.shortcut(x)
+        if self.branch is None or gate is CLOSED:
+            return self.activation(passed)
+        out = self.branch(x)
+        if gate is None:
+            return self.activation(passed + out)
+        return self.activation(torch.addcmul(passed, gate.view(-1, *[1] * (out.dim() - 1)), out))
+
+
+class SectionedNetwork(nn.Module):
+    """stem -> sections -> head. `arch` is its slug, `input_shape` one image's [C, H, W]."""
+
+    def __init__(
+        self, arch: str, input_shape: Sequence[int], stem: nn.Module, sections: Sequence[Section], head: nn.Module
+    ) -> None:
+        super().__init__()
+        self.arch = arch
+        self.input_shape = tuple(input_shape)
+        self.stem = stem
+        self.sections = nn.ModuleList(sections)
+        self.head = head
+
+    def forward(self, x: Tensor, gates: Gates = None) -> Tensor:
+        """Logits [B, classes] of images [B, C, H, W]."""
+        if isinstance(gates, Tensor):
+            gates = gates.unbind(0)
+        x = self.stem(x)
+        for index, section in enumerate(self.sections):
+            x = section(x, gates[index] if gates is not None else None)
+        return self.head(x)
+
+    def keep(self) -> list[int]:
+        """1 for each section that is alive, 0 for each that went."""
+        return [int(section.alive) for section in self.sections]
+
+
+def mask_gates(keep: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
+    """Gates [L, 1, 1] fixed at a keep list: every branch is computed and multiplied by 0 or 1."""
+    return torch.tensor(keep, dtype=torch.float32, device=device).view(-1, 1, 1)

@@ -1,0 +1,275 @@
+"""One run on disk: parents, lock, resume state, and the four files of its folder, record.json last.
+
+Rerunning a finished run does nothing; rerunning a killed one takes up its state. Two processes cannot run the same run.
+"""
+
+import csv
+import io
+import platform
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import filelock
+import torch
+
+from layerprune import config, files, paths, provenance, record
+from layerprune.config import Preset, RunSettings
+from layerprune.data import load
+from layerprune.errors import LayerpruneError
+from layerprune.execute import (
+    Finished,
+    Parent,
+    Report,
+    Run,
+    all_finite,
+    certificate,
+    execute,
+    smaller_network,
+)
+from layerprune.measure.counting import count_depth, count_macs, count_params
+from layerprune.models import saving
+from layerprune.models.sections import SectionedNetwork
+from layerprune.paths import RunKey
+from layerprune.record import Provenance, Record
+from layerprune.training.evaluate import evaluate
+from layerprune.training.loop import Row
+from layerprune.training.state import StateFile
+
+STATE_SECONDS = 10.0
+"""Least time between two writes of the resume state."""
+
+
+def run(key: RunKey, device: str | None, threads: int | None, report: Report, say: Callable[[str], None]) -> Record:
+    """Make a run's files, its parents' first where they are missing, and return its record."""
+    preset = config.load_preset(key.preset)
+    settings = config.resolve(preset, key)
+    existing = up_to_date(key, settings)
+    if existing is not None:
+        say(f"{paths.record(key)}: up to date, status {existing.status}")
+        return existing
+    for parent in config.prerequisites(preset, key):
+        if not (paths.record(parent).exists() and paths.weights(parent).exists()):
+            say(f"{key} starts from {parent}, which is run first")
+            run(parent, device, threads, report, say)
+    torch.set_num_threads(threads or preset.resources.threads)
+    with _lock(key):
+        return _run_locked(preset, key, settings, choose_device(device or preset.resources.device), report)
+
+
+def up_to_date(key: RunKey, settings: RunSettings) -> Record | None:
+    """The record of a run, where all its files exist and were made by this code with these settings."""
+    if not all(path(key).exists() for path in (paths.record, paths.curves, paths.arch, paths.weights)):
+        return None
+    existing = record.read(paths.record(key))
+    made_by = existing.provenance
+    same_code = made_by.source_digest == provenance.source_digest(key.dataset, key.arch, key.method)
+    return existing if same_code and made_by.config_digest == settings.digest() else None
+
+
+def choose_device(name: str) -> torch.device:
+    """A torch device; `auto` is a GPU where there is one. Raises LayerpruneError for one that is absent or unknown."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise LayerpruneError(f"device: '{name}' is not a device (auto, cpu, cuda, cuda:N)") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise LayerpruneError(f"device: '{name}' is not there ({torch.cuda.device_count()} GPUs found); use cpu or auto")
+    return device
+
+
+def _lock(key: RunKey) -> filelock.FileLock:
+    path = paths.lock(key)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(path, timeout=0)
+        lock.acquire()
+    except filelock.Timeout:
+        raise LayerpruneError(f"{path}: this run is being made by another process") from None
+    except OSError as error:
+        raise LayerpruneError(f"{path}: cannot write: {error.strerror}") from None
+    return lock
+
+
+def _run_locked(preset: Preset, key: RunKey, settings: RunSettings, device: torch.device, report: Report) -> Record:
+    _check_writable(paths.run_folder(key))
+    parents = _parents(preset, key)
+    data = load(key.dataset, config.data_root(preset), device)
+    state = StateFile(paths.state(key), _identity(key, settings, parents), STATE_SECONDS)
+    task = Run(settings, data, device, parents, state, report)
+    broken = [name for name, parent in parents.items() if parent.record.status in ("diverged", "failed")]
+    if broken:
+        made = _failed_record(task, key, f"its parent run '{broken[0]}' has status {parents[broken[0]].record.status}")
+    else:
+        made = _finish(task, key, execute(task))
+    state.delete()
+    return made
+
+
+def _check_writable(folder: Path) -> None:
+    """Fail before training, not after it, when results cannot be written."""
+    probe = folder / ".writable"
+    files.write_text(probe, "")
+    probe.unlink()
+
+
+def _parents(preset: Preset, key: RunKey) -> dict[str, Parent]:
+    return {each.method: _parent(each) for each in config.prerequisites(preset, key)}
+
+
+def _parent(key: RunKey) -> Parent:
+    return Parent(record.read(paths.record(key)), lambda: saving.load(paths.arch(key), paths.weights(key)))
+
+
+def _identity(key: RunKey, settings: RunSettings, parents: dict[str, Parent]) -> str:
+    code = provenance.source_digest(key.dataset, key.arch, key.method)
+    return "/".join([code, settings.digest(), *(parent.record.digest() for parent in parents.values())])
+
+
+# --- the record -----------------------------------------------------------------------------------------------
+
+
+def _finish(task: Run, key: RunKey, finished: Finished) -> Record:
+    """Save the smaller network, read it back, measure what was read, write the record."""
+    healthy = not finished.progress.diverged and all_finite(finished.network)
+    smaller = smaller_network(finished) if healthy else finished.network
+    saving.save(smaller, paths.arch(key), paths.weights(key))
+    smaller = saving.load(paths.arch(key), paths.weights(key)).to(task.device)
+    files.write_text(paths.curves(key), _as_csv(finished.progress.rows))
+    made = _record(task, key, finished, smaller, healthy)
+    record.write(paths.record(key), made)
+    return made
+
+
+def _status(finished: Finished, healthy: bool) -> tuple[record.Status, str | None]:
+    kept = sum(finished.outcome.keep)
+    if not healthy:
+        return "diverged", f"the loss or a weight was not finite at step {finished.progress.step}"
+    if kept == 0:
+        return "collapsed", "every section is gone"
+    if finished.aims_to_prune and kept == len(finished.outcome.keep):
+        return "unpruned", "no section went"
+    return "ok", None
+
+
+def _record(task: Run, key: RunKey, finished: Finished, smaller: SectionedNetwork, healthy: bool) -> Record:
+    status, reason = _status(finished, healthy)
+    progress, start = finished.progress, finished.start
+    steps_per_epoch = -(-len(task.data.train) // task.settings.training.batch_size)
+    return Record(
+        **_identifiers(task, key),
+        status=status,
+        reason=reason,
+        val_accuracy=evaluate(smaller, task.data, task.data.validation).accuracy if healthy else None,
+        test_accuracy=evaluate(smaller, task.data, task.data.test).accuracy if healthy else None,
+        val_accuracy_before_finetune=start.before_finetune,
+        **_sizes(task, smaller),
+        keep=finished.outcome.keep,
+        removed_step=progress.removed_step,
+        steps_total=progress.step,
+        train_macs=progress.train_macs,
+        train_macs_own=progress.train_macs - finished.spent_before[0],
+        epochs=progress.step / steps_per_epoch,
+        wall_seconds=progress.wall_seconds,
+        wall_seconds_own=max(0.0, progress.wall_seconds - finished.spent_before[1]),
+        equivalence_gap=certificate(task, finished, smaller) if healthy else None,
+        details=start.details | finished.outcome.details,
+        finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        resumed=progress.resumed,
+        provenance=_provenance(task, key),
+    )
+
+
+def _failed_record(task: Run, key: RunKey, reason: str) -> Record:
+    """A run that could not start is data too: the untrained network, and why."""
+    network = task.fresh_network()
+    saving.save(network, paths.arch(key), paths.weights(key))
+    files.write_text(paths.curves(key), "epoch,step\n")
+    count = len(network.sections)
+    made = Record(
+        **_identifiers(task, key),
+        status="failed",
+        reason=reason,
+        val_accuracy=None,
+        test_accuracy=None,
+        **_sizes(task, network),
+        keep=[1] * count,
+        removed_step=[None] * count,
+        steps_total=0,
+        train_macs=0,
+        train_macs_own=0,
+        epochs=0,
+        wall_seconds=0,
+        wall_seconds_own=0,
+        equivalence_gap=None,
+        finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        provenance=_provenance(task, key),
+    )
+    record.write(paths.record(key), made)
+    return made
+
+
+def _identifiers(task: Run, key: RunKey) -> dict:
+    return {
+        "preset": key.preset,
+        "dataset": key.dataset,
+        "data_source": task.data.source,
+        "arch": key.arch,
+        "method": key.method,
+        "variant": key.variant,
+        "seed": key.seed,
+        "device": str(task.device.type),
+    }
+
+
+def _sizes(task: Run, network: SectionedNetwork) -> dict:
+    whole = task.fresh_network()
+    return {
+        "sections_total": len(whole.sections),
+        "depth": count_depth(network),
+        "depth_dense": count_depth(whole),
+        "macs": count_macs(network, network.input_shape),
+        "macs_dense": count_macs(whole, whole.input_shape),
+        "params": count_params(network),
+        "params_dense": count_params(whole),
+    }
+
+
+def _provenance(task: Run, key: RunKey) -> Provenance:
+    preset = config.load_preset(key.preset)
+    parents = {each.method: str(each) for each in config.prerequisites(preset, key)}
+    return Provenance(
+        commit=provenance.commit(),
+        dirty_digest=provenance.dirty_digest(),
+        source_digest=provenance.source_digest(key.dataset, key.arch, key.method),
+        config_digest=task.settings.digest(),
+        config=task.settings.model_dump(mode="json"),
+        data_checksums=task.data.checksums,
+        lock_digest=provenance.lock_digest(),
+        parents={parents[name]: parent.record.digest() for name, parent in task.parents.items()},
+        python=platform.python_version(),
+        torch=torch.__version__,
+        cuda=torch.version.cuda if task.device.type == "cuda" else None,
+        gpu=torch.cuda.get_device_name(task.device) if task.device.type == "cuda" else None,
+        cpu=_cpu_name(),
+        threads=torch.get_num_threads(),
+    )
+
+
+def _cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _as_csv(rows: list[Row]) -> str:
+    """Curves as text; floats are written so that they read back exactly, missing values as nothing."""
+    text = io.StringIO()
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: "" if value is None else value for name, value in row.items()} for row in rows)
+    return text.getvalue()

@@ -1,0 +1,32 @@
+"""Multiply-adds spent on training: forward x 3 for a step, forward x 1 for an extra forward pass, open sections only."""
+
+from layerprune.measure.counting import count_macs, section_macs
+from layerprune.models.sections import CLOSED, Gates, SectionedNetwork
+
+
+class MacMeter:
+    """Counts on the host from the network's structure; never looks at a tensor's values."""
+
+    def __init__(self, network: SectionedNetwork, total: int = 0) -> None:
+        self.network = network
+        self.total = total
+        self.by_section = section_macs(network)
+        self.fixed = count_macs(network, network.input_shape) - sum(self.by_section)
+
+    def forward_macs(self, gates: Gates = None) -> int:
+        """MACs of one input through the sections that are alive and not CLOSED."""
+        if gates is None or not isinstance(gates, list):
+            gates = [None] * len(self.by_section)
+        return self.fixed + sum(
+            macs
+            for macs, section, gate in zip(self.by_section, self.network.sections, gates, strict=True)
+            if section.alive and gate is not CLOSED
+        )
+
+    def add_step(self, examples: int, gates: Gates = None) -> None:
+        """One forward and backward pass."""
+        self.total += 3 * examples * self.forward_macs(gates)
+
+    def add_forward(self, examples: int, gates: Gates = None) -> None:
+        """One forward pass."""
+        self.total += examples * self.forward_macs(gates)

@@ -1,0 +1,59 @@
+"""Scores of the sections of a trained network, and which of them stay."""
+
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor
+
+from layerprune.data.dataset import DataSet, Split
+from layerprune.data.batches import evaluation_batches
+from layerprune.models.sections import SectionedNetwork
+from layerprune.seeding import generator, stream_seed
+from layerprune.training.meter import MacMeter
+
+Score = Callable[[SectionedNetwork, Iterable[tuple[Tensor, Tensor]]], Tensor]
+BATCH = 128
+
+
+class Sample:
+    """Batches (images, labels) of a split that can be gone through again and again."""
+
+    def __init__(self, data: DataSet, split: Split) -> None:
+        self.data = data
+        self.split = split
+
+    def __iter__(self) -> Iterable[tuple[Tensor, Tensor]]:
+        return evaluation_batches(self.split, self.data.mean, self.data.std, BATCH)
+
+
+def draw_sample(data: DataSet, looks_at: str, size: int, seed: int) -> Sample:
+    """The whole validation split, or `size` examples of the training split drawn by seed."""
+    if looks_at == "validation":
+        return Sample(data, data.validation)
+    order = torch.randperm(len(data.train), generator=generator("sample", seed))[:size]
+    return Sample(data, data.train.take(order.to(data.train.labels.device)))
+
+
+def metered_score(score: Score, model: SectionedNetwork, sample: Sample, seed: int) -> tuple[list[float], int]:
+    """Scores of all sections and the multiply-adds that they cost."""
+    meter = MacMeter(model)
+
+    def count(module: SectionedNetwork, inputs: tuple, output: Tensor) -> None:
+        add = meter.add_step if torch.is_grad_enabled() else meter.add_forward
+        add(len(output), inputs[1] if len(inputs) > 1 else None)
+
+    handle = model.register_forward_hook(count)
+    model.eval()
+    try:
+        with torch.random.fork_rng():
+            torch.manual_seed(stream_seed("score", seed))
+            scores = score(model, sample)
+    finally:
+        handle.remove()
+    return [float(value) for value in scores], meter.total
+
+
+def keep_highest(scores: list[float], count: int) -> list[int]:
+    """Keep list with the `count` highest scores; between equals the earlier section stays."""
+    ranked = sorted(range(len(scores)), key=lambda index: (-scores[index], index))
+    return [int(index in ranked[:count]) for index in range(len(scores))]
