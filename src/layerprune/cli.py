@@ -13,7 +13,6 @@ from layerprune.paths import RunKey
 
 app = typer.Typer(
     help="Concurrent training and layer pruning of deep networks: runs, tables, figures, verification.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
@@ -129,11 +128,14 @@ def readme(
     check: Annotated[bool, typer.Option("--check", help="Change nothing; exit with status 1 when out of date.")] = False,
 ) -> None:
     """Renew the generated tables and figures of README.md."""
-    from layerprune.analysis.readme import update
+    from layerprune.analysis.readme import is_current, update
 
     path = paths.root() / "README.md"
-    if not update(path, check=check) and check:
-        raise LayerpruneError(f"{path}: generated parts are out of date; run `layerprune readme`")
+    if not check:
+        update(path, preset)
+    elif not is_current(path, preset):
+        print(f"{path}: generated parts are out of date; run: layerprune readme --preset {preset}", file=sys.stderr)
+        raise typer.Exit(1)
 
 
 def _datasets(preset: str, dataset: str | None) -> list[str]:
@@ -148,22 +150,28 @@ def _print_paths(written: list[Path]) -> None:
         print(path)
 
 
+INTERRUPTED = 130
+"""Exit status after Ctrl-C; typer gives it too."""
+UsageError = typer.BadParameter.__base__
+"""A mistake in the words of the command line. Typer brings a click of its own, so it is not always click's."""
+
+
 def main() -> None:
     """Run the command line; a mistake that people can mend is one line on stderr and exit status 2."""
-    import click
-
     try:
-        status = app(standalone_mode=False)
+        status = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+        sys.stdout.flush()
     except LayerpruneError as error:
         status = _complain(str(error))
-    except click.ClickException as error:
+    except UsageError as error:
         status = _complain(error.format_message())
     except BrokenPipeError:  # the reader, such as `head`, has gone; keep the interpreter from flushing to it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 0
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
+        status = INTERRUPTED
+    if status == INTERRUPTED:
         print("layerprune: interrupted; the same command goes on from the saved state", file=sys.stderr)
-        status = 130
     sys.exit(status if isinstance(status, int) else 0)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from layerprune.config import KeepRule, RunSettings, steps_of
+from layerprune.config import RunSettings, steps_of
 from layerprune.data.batches import TrainingBatches
 from layerprune.data.dataset import DataSet
 from layerprune.errors import LayerpruneError
@@ -141,14 +141,21 @@ def _context(run: Run, network: SectionedNetwork, batches: TrainingBatches, step
         section_macs=tuple(section_macs(network)),
         section_params=tuple(section_params(network)),
         momentum=run.settings.training.momentum,
-        keep_count=_keep_count(run, getattr(run.method_settings, "keep", "all")),
+        keep_count=_keep_count(run, network),
     )
 
 
-def _keep_count(run: Run, rule: KeepRule) -> int | None:
+def _keep_count(run: Run, network: SectionedNetwork) -> int | None:
+    """Sections to keep by the method's settings, None for all. Raises LayerpruneError for more than there are."""
+    rule = getattr(run.method_settings, "keep", "all")
     if rule == "all":
         return None
-    return sum(run.parents["gated"].record.keep) if rule == "matched" else int(rule)
+    count = sum(run.parents["gated"].record.keep) if rule == "matched" else int(rule)
+    if count > len(network.sections):
+        raise LayerpruneError(
+            f"settings.keep: {count} sections asked for, {run.settings.arch} has {len(network.sections)}"
+        )
+    return count
 
 
 def _start_trained(run: Run, batches: TrainingBatches) -> Start:
@@ -163,15 +170,13 @@ def _start_scored(run: Run, batches: TrainingBatches) -> Start:
     network = run.place(run.parents["dense"].load())
     module = importlib.import_module(module_name(run.settings.method))
     settings = run.method_settings
+    count = _keep_count(run, network)
     sample = draw_sample(run.data, getattr(module, "LOOKS_AT", "training"), settings.sample, run.settings.seed)
     began = time.perf_counter()
     scores, macs = metered_score(module.score, network, sample, run.settings.seed)
     seconds = time.perf_counter() - began
-    count = _keep_count(run, settings.keep)
-    count = len(scores) if count is None else count
-    if count > len(scores):
-        raise LayerpruneError(f"settings.keep: {count} sections asked for, {run.settings.arch} has {len(scores)}")
-    return _finetune(run, network, keep_highest(scores, count), batches, (macs, seconds), {"scores": scores})
+    keep = keep_highest(scores, len(scores) if count is None else count)
+    return _finetune(run, network, keep, batches, (macs, seconds), {"scores": scores})
 
 
 def _start_control(run: Run, batches: TrainingBatches) -> Start:

@@ -42,6 +42,12 @@ def write_atomically(path: Path, fill: Callable[[BinaryIO], None]) -> None:
         raise
 
 
+def clear_unfinished(folder: Path) -> None:
+    """Delete what writers that were killed left in a folder; no other process may be writing there."""
+    for leftover in folder.glob(".*.tmp"):
+        leftover.unlink(missing_ok=True)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text atomically."""
     write_atomically(path, lambda stream: stream.write(text.encode()))

@@ -16,7 +16,7 @@ from layerprune import methods, paths
 
 _PACKAGE = Path(__file__).parent
 _SHARED = ("seeding.py", "execute.py", "training/*.py", "measure/*.py", "gates/*.py", "data/*.py", "models/*.py")
-_NOT_SCIENCE = {"__init__.py", "catalog.py", "registry.py", "staging.py"}
+_NOT_SCIENCE = {"__init__.py", "catalog.py", "registry.py", "staging.py", "saving.py", "state.py"}
 
 
 def source_digest(dataset: str, arch: str, method: str) -> str:

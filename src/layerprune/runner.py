@@ -5,10 +5,12 @@ Rerunning a finished run does nothing; rerunning a killed one takes up its state
 
 import csv
 import io
+import math
 import platform
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import filelock
 import torch
@@ -44,9 +46,10 @@ def run(key: RunKey, device: str | None, threads: int | None, report: Report, sa
     """Make a run's files, its parents' first where they are missing, and return its record."""
     preset = config.load_preset(key.preset)
     settings = config.resolve(preset, key)
-    existing = up_to_date(key, settings)
+    existing = up_to_date(preset, key, settings)
     if existing is not None:
         say(f"{paths.record(key)}: up to date, status {existing.status}")
+        paths.state(key).unlink(missing_ok=True)  # left where a kill came between record and clearing up
         return existing
     for parent in config.prerequisites(preset, key):
         if not (paths.record(parent).exists() and paths.weights(parent).exists()):
@@ -54,17 +57,28 @@ def run(key: RunKey, device: str | None, threads: int | None, report: Report, sa
             run(parent, device, threads, report, say)
     torch.set_num_threads(threads or preset.resources.threads)
     with _lock(key):
+        made_meanwhile = up_to_date(preset, key, settings)
+        if made_meanwhile is not None:
+            return made_meanwhile
         return _run_locked(preset, key, settings, choose_device(device or preset.resources.device), report)
 
 
-def up_to_date(key: RunKey, settings: RunSettings) -> Record | None:
-    """The record of a run, where all its files exist and were made by this code with these settings."""
+def up_to_date(preset: Preset, key: RunKey, settings: RunSettings) -> Record | None:
+    """The record of a run, where all its files exist and were made by this code with these settings and parents."""
     if not all(path(key).exists() for path in (paths.record, paths.curves, paths.arch, paths.weights)):
         return None
     existing = record.read(paths.record(key))
     made_by = existing.provenance
     same_code = made_by.source_digest == provenance.source_digest(key.dataset, key.arch, key.method)
-    return existing if same_code and made_by.config_digest == settings.digest() else None
+    same_settings = made_by.config_digest == settings.digest()
+    return existing if same_code and same_settings and _same_parents(preset, key, existing) else None
+
+
+def _same_parents(preset: Preset, key: RunKey, existing: Record) -> bool:
+    """Whether the parents that are there are those that the run started from."""
+    there = [parent for parent in config.prerequisites(preset, key) if paths.record(parent).exists()]
+    recorded = existing.provenance.parents
+    return all(recorded.get(str(parent)) == record.read(paths.record(parent)).digest() for parent in there)
 
 
 def choose_device(name: str) -> torch.device:
@@ -75,25 +89,28 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError:
         raise LayerpruneError(f"device: '{name}' is not a device (auto, cpu, cuda, cuda:N)") from None
+    if device.type not in ("cpu", "cuda"):
+        raise LayerpruneError(f"device: '{name}' is not supported (auto, cpu, cuda, cuda:N)")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise LayerpruneError(f"device: '{name}' is not there ({torch.cuda.device_count()} GPUs found); use cpu or auto")
     return device
 
 
-def _lock(key: RunKey) -> filelock.FileLock:
+def _lock(key: RunKey) -> filelock.AcquireReturnProxy:
+    """A lock already held, released at the end of a `with`; the system frees it when the process dies."""
     path = paths.lock(key)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(path, timeout=0)
-        lock.acquire()
+        return filelock.FileLock(path, timeout=0).acquire()
     except filelock.Timeout:
         raise LayerpruneError(f"{path}: this run is being made by another process") from None
     except OSError as error:
         raise LayerpruneError(f"{path}: cannot write: {error.strerror}") from None
-    return lock
 
 
 def _run_locked(preset: Preset, key: RunKey, settings: RunSettings, device: torch.device, report: Report) -> Record:
+    for folder in (paths.run_folder(key), paths.state(key).parent):
+        files.clear_unfinished(folder)
     _check_writable(paths.run_folder(key))
     parents = _parents(preset, key)
     data = load(key.dataset, config.data_root(preset), device)
@@ -174,12 +191,21 @@ def _record(task: Run, key: RunKey, finished: Finished, smaller: SectionedNetwor
         epochs=progress.step / steps_per_epoch,
         wall_seconds=progress.wall_seconds,
         wall_seconds_own=max(0.0, progress.wall_seconds - finished.spent_before[1]),
-        equivalence_gap=certificate(task, finished, smaller) if healthy else None,
-        details=start.details | finished.outcome.details,
+        equivalence_gap=_finite(certificate(task, finished, smaller)) if healthy else None,
+        details=_finite(start.details | finished.outcome.details),
         finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
         resumed=progress.resumed,
         provenance=_provenance(task, key),
     )
+
+
+def _finite(value: Any) -> Any:
+    """Plain data as JSON can hold it: None in place of NaN and infinity, which diverged runs leave."""
+    if isinstance(value, dict):
+        return {name: _finite(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _failed_record(task: Run, key: RunKey, reason: str) -> Record:

@@ -64,11 +64,15 @@ def read_study(preset_name: str, dataset: str, partial: bool = False) -> Study:
 
 def sorted_keys(preset: config.Preset, keys: list[RunKey]) -> list[RunKey]:
     """Runs in the order of tables and legends."""
-    archs = {arch: place for key in keys for place, arch in enumerate(preset.datasets[key.dataset].archs)}
+    datasets = list(preset.datasets)
+    archs = {name: list(block.archs) for name, block in preset.datasets.items()}
     ranks = {method: place for place, method in enumerate(method_order())}
-    return sorted(
-        keys, key=lambda key: (archs[key.arch], ranks[key.method], _variant_rank(key.variant), key.seed)
-    )
+
+    def rank(key: RunKey) -> tuple:
+        arch = archs[key.dataset].index(key.arch)
+        return datasets.index(key.dataset), arch, ranks[key.method], _variant_rank(key.variant), key.seed
+
+    return sorted(keys, key=rank)
 
 
 def method_order() -> list[str]:

@@ -134,9 +134,9 @@ def gap_handle() -> Line2D:
     return Line2D([], [], label="hollow: failed or not run", **look)
 
 
-def moved_sideways(ax: Axes, points: float) -> Transform:
-    """Data coordinates, moved to the right by so many points."""
-    return ax.transData + ScaledTranslation(points / 72, 0, ax.figure.dpi_scale_trans)
+def moved_sideways(base: Transform, ax: Axes, points: float) -> Transform:
+    """Coordinates `base` of these axes, moved to the right by so many points."""
+    return base + ScaledTranslation(points / 72, 0, ax.figure.dpi_scale_trans)
 
 
 def accuracy_axis(ax: Axes, lowest: float, highest: float, room_below: float = 0.0) -> None:
@@ -150,7 +150,7 @@ def accuracy_axis(ax: Axes, lowest: float, highest: float, room_below: float = 0
         ax.set_yscale("function", functions=(_to_log_error, _from_log_error))
     to, back = (_to_log_error, _from_log_error) if logarithmic else (np.asarray, np.asarray)
     low, high = float(to(lowest)), float(to(highest))
-    spread = max(high - low, 0.02 if logarithmic else 0.1)
+    spread = max(high - low, 0.02 if logarithmic else 0.2)
     bottom = low - spread * (0.08 + room_below / (1 - room_below) * 1.2)
     top = high + spread * 0.12
     ax.set_ylim(float(back(bottom)), float(back(top)))

@@ -54,7 +54,7 @@ def verify(preset_name: str, dataset: str | None = None) -> list[Finding]:
     planned = config.plan(preset, preset_name, dataset)
     # A run may start from a seed of dense or gated that the preset itself does not ask for.
     implied = [parent for key in planned for parent in config.prerequisites(preset, key)]
-    keys = sorted_keys(preset, list({*planned, *implied}))
+    keys = sorted_keys(preset, list(dict.fromkeys([*planned, *implied])))
     digest_now = cache(provenance.source_digest)
     checksums_now = cache(_staged_checksums)
     findings = []
@@ -73,8 +73,8 @@ def has_errors(findings: list[Finding]) -> bool:
     return any(finding.is_error for finding in findings)
 
 
-def report(findings: list[Finding]) -> str:
-    """Findings by kind, errors first, one line each; one line when there are none."""
+def report(findings: list[Finding], limit: int = 20) -> str:
+    """Findings by kind, errors first, at most `limit` lines a kind; one line when there are none."""
     if not findings:
         return "everything planned is there and up to date"
     lines = []
@@ -82,7 +82,8 @@ def report(findings: list[Finding]) -> str:
         found = [finding for finding in findings if finding.kind == kind]
         if found:
             lines.append(f"{kind} ({len(found)}): {meaning}")
-            lines += [f"  {finding.where}: {finding.message}" for finding in found]
+            lines += [f"  {finding.where}: {finding.message}" for finding in found[:limit]]
+            lines += [f"  ... and {len(found) - limit} more"] if len(found) > limit else []
     errors = sum(finding.is_error for finding in findings)
     return "\n".join([*lines, f"{errors} errors, {len(findings) - errors} notes"])
 

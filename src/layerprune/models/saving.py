@@ -104,20 +104,26 @@ def save(network: SectionedNetwork, arch_path: Path, weights_path: Path) -> None
 
 def load(arch_path: Path, weights_path: Path) -> SectionedNetwork:
     """Read a saved network. Raises LayerpruneError naming the file that is missing, corrupt or does not fit."""
-    description = files.read_json(arch_path)
-    try:
-        network = construct(description)
-    except (KeyError, TypeError, ValueError) as error:
-        raise LayerpruneError(f"{arch_path}: not a network's description: {error!r}") from None
+    network = load_without_weights(arch_path)
     load_weights(network, weights_path)
     return network
+
+
+def load_without_weights(arch_path: Path) -> SectionedNetwork:
+    """The network that arch.json describes. Raises LayerpruneError naming the file that is missing or malformed."""
+    try:
+        return construct(files.read_json(arch_path))
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise LayerpruneError(f"{arch_path}: not a network's description: {error!r}") from None
 
 
 def load_weights(network: SectionedNetwork, path: Path) -> None:
     """Fill a network with a file of weights. Raises LayerpruneError when they belong to another architecture."""
     state = read_tensors(path)
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise LayerpruneError(f"{path}: holds no weights of a network")
     own = network.state_dict()
-    odd = sorted(set(state) ^ set(own)) or [name for name in own if state[name].shape != own[name].shape]
+    odd = sorted(map(str, set(state) ^ set(own))) or [name for name in own if state[name].shape != own[name].shape]
     if odd:
         raise LayerpruneError(f"{path}: weights of another architecture than {network.arch} (first at '{odd[0]}')")
     network.load_state_dict(state)

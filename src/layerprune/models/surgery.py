@@ -110,6 +110,8 @@ def _fold_run(network: SectionedNetwork, slots: list[tuple[nn.Module, str]], sta
         return
     chain = nn.Sequential(*modules)
     shape = _slot_shapes(network)[start]
+    if len(output_shape(chain, shape)) > 1:  # what follows still needs the picture's height and width
+        return
     folded = _as_linear(chain, shape)
     if count_macs(folded, shape) > count_macs(chain, shape):
         return

@@ -24,7 +24,10 @@ class StateFile:
         """The stored state, None where there is none of this identity. Raises LayerpruneError for a damaged file."""
         if self.path is None or not self.path.exists():
             return None
-        stored = read_tensors(self.path)
+        try:
+            stored = read_tensors(self.path)
+        except LayerpruneError as error:
+            raise LayerpruneError(f"{error}; delete it to start this run over") from None
         if not isinstance(stored, dict) or not {"identity", "state"} <= stored.keys():
             raise LayerpruneError(f"{self.path}: not a state file; delete it to start this run over")
         return stored["state"] if stored["identity"] == self.identity else None

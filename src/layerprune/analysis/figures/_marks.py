@@ -10,8 +10,8 @@ from matplotlib.ticker import MaxNLocator
 
 from layerprune.analysis import style
 
-STEP = 8.0
-"""Distance in points between marks that are fanned out."""
+MARK, LINE = 7.5, 2.5
+"""Least distances in points: between marks at one height, and between the vertical intervals of others."""
 STRIP = 0.13
 """Fraction of a panel's height kept for hollow marks."""
 SPREAD_FOR_LOG = 4.0
@@ -22,7 +22,7 @@ def draw(data: pd.DataFrame, heading: str, quantity: str, label: str, logarithmi
     archs = list(dict.fromkeys(data["arch"]))
     if not archs:
         return style.empty_figure(heading, "no runs are planned")
-    figure, axes = style.grid(len(archs))
+    figure, axes = style.grid(len(archs), size=(3.7, 2.9))
     for ax, arch in zip(axes, archs, strict=True):
         _panel(ax, data[data["arch"] == arch], quantity, logarithmic)
         ax.set(title=arch, xlabel=label, ylabel="test accuracy (%)")
@@ -38,8 +38,7 @@ def _panel(ax: Axes, data: pd.DataFrame, quantity: str, logarithmic: bool) -> No
         _limits(ax, present, quantity, logarithmic, STRIP if len(gaps) else 0.0)
         _dense_line(ax, present)
         _curves(ax, present, quantity)
-        swept = set(present[present["curve"] == "nu"]["method"])
-        _means(ax, present[present["curve"] == "main"], quantity, swept)
+        _means(ax, present[present["curve"] == "main"], quantity)
     elif gaps.empty:
         style.say_instead(ax, "nothing to compare: no counted run of dense")
     else:
@@ -58,7 +57,7 @@ def _limits(ax: Axes, data: pd.DataFrame, quantity: str, logarithmic: bool, stri
         ax.set_xlim(low / (high / low) ** 0.1, high * (high / low) ** 0.1)
         _ratio_ticks(ax)
     else:
-        margin = 0.08 * (high - low) or 0.5
+        margin = max(0.08 * (high - low), 0.6 if quantity == "depth" else 0.02)
         ax.set_xlim(low - margin, high + margin)
         ax.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=quantity == "depth"))
 
@@ -103,49 +102,38 @@ def _curve(ax: Axes, rows: pd.DataFrame, quantity: str, method: str, width: floa
         _mark(ax, row, quantity, offset=0.0, size=3.6, below=True)
 
 
-def _means(ax: Axes, data: pd.DataFrame, quantity: str, swept: set[str]) -> None:
-    """The default settings' marks; a method whose curve is drawn stays on its curve."""
+def _means(ax: Axes, data: pd.DataFrame, quantity: str) -> None:
+    """The default settings' marks; gated comes first and so stays on its curve."""
     rows = sorted(data.to_dict("records"), key=lambda row: style.rank(row["method"]))
-    places = _places(ax, [row[f"{quantity}_mean"] for row in rows])
-    pinned = next((place for place, row in enumerate(rows) if row["method"] in swept), None)
-    offsets = fan(places, pinned)
-    _widen(ax, places, offsets)
+    places = [_place(ax, row[f"{quantity}_mean"], row["test_accuracy_mean"]) for row in rows]
+    # Depths are whole and often equal; costs differ a little, and a large move would tell another order.
+    offsets = fan(places, MARK if quantity == "depth" else LINE)
+    _widen(ax, [x for x, _ in places], offsets)
     for row, offset in zip(rows, offsets, strict=True):
         _mark(ax, row, quantity, offset, size=8 if row["method"] == "dense" else 6)
 
 
-def _places(ax: Axes, xs: list[float]) -> list[float]:
-    """Data -> points from the left edge of the figure."""
-    height = ax.get_ylim()[0]
-    return [ax.transData.transform((x, height))[0] / ax.figure.dpi * 72 for x in xs]
+def _place(ax: Axes, x: float, y: float) -> tuple[float, float]:
+    """Data -> points from the lower left corner of the figure."""
+    moved = ax.transData.transform((x, y)) / ax.figure.dpi * 72
+    return float(moved[0]), float(moved[1])
 
 
-def fan(places: list[float], pinned: int | None = None) -> list[float]:
-    """Sideways offsets (in points, like `places`) that part marks by STEP and keep their order.
+def fan(places: list[tuple[float, float]], apart: float = MARK) -> list[float]:
+    """The smallest sideways offsets, in points like `places`, that keep marks apart; earlier marks go first.
 
-    Marks that stand too close form a group around its mean place; the group of the mark `pinned` is placed so
-    that this one stays where it is.
+    Marks at one height come `apart` from each other, others LINE: their intervals must not coincide.
     """
-    groups: list[list[int]] = []
-    for index in sorted(range(len(places)), key=lambda index: places[index]):
-        groups.append([index])
-        while len(groups) > 1 and _start(places, groups[-1]) - _end(places, groups[-2]) < STEP:
-            groups[-2:] = [groups[-2] + groups[-1]]
-    offsets = [0.0] * len(places)
-    for group in groups:
-        moved = [_start(places, group) + STEP * rank - places[index] for rank, index in enumerate(group)]
-        shift = moved[group.index(pinned)] if pinned in group else 0.0
-        for index, offset in zip(group, moved, strict=True):
-            offsets[index] = offset - shift
-    return offsets
+    settled: list[tuple[float, float]] = []
+    for x, y in places:
+        tries = (side * step * LINE for step in range(len(places) * 3) for side in (1, -1))
+        offset = next(offset for offset in tries if _free(x + offset, y, settled, apart))
+        settled.append((x + offset, y))
+    return [after[0] - before[0] for before, after in zip(places, settled, strict=True)]
 
 
-def _start(places: list[float], group: list[int]) -> float:
-    return sum(places[index] for index in group) / len(group) - STEP * (len(group) - 1) / 2
-
-
-def _end(places: list[float], group: list[int]) -> float:
-    return _start(places, group) + STEP * (len(group) - 1)
+def _free(x: float, y: float, settled: list[tuple[float, float]], apart: float) -> bool:
+    return all(abs(x - a) >= (apart if abs(y - b) < MARK else LINE) - 1e-6 for a, b in settled)
 
 
 def _widen(ax: Axes, places: list[float], offsets: list[float]) -> None:
@@ -158,10 +146,10 @@ def _widen(ax: Axes, places: list[float], offsets: list[float]) -> None:
 
 
 def _mark(ax: Axes, row: dict, quantity: str, offset: float, size: float, below: bool = False) -> None:
-    """A mark with its intervals and n; moved sideways it shows no interval sideways, which would be misplaced."""
+    """A mark with its intervals and n; once moved sideways, without the interval sideways."""
     x, y, color = row[f"{quantity}_mean"], row["test_accuracy_mean"], style.color(row["method"])
     ends = [row["test_accuracy_low"], row["test_accuracy_high"]]
-    moved = style.moved_sideways(ax, offset)
+    moved = style.moved_sideways(ax.transData, ax, offset)
     thin = {"color": color, "linewidth": 0.9, "transform": moved}
     ax.plot([x, x], ends, **thin)
     if abs(offset) < 1:

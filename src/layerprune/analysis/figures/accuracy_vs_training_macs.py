@@ -12,7 +12,7 @@ TITLE = "Test accuracy against training cost"
 CAPTION = (
     "Test accuracy against the multiply-adds of the whole training (networks that a run starts from "
     "included), as a multiple of dense with the same seed. Marks: means over seeds with 95 % bootstrap "
-    "intervals both ways, the small number is n; marks of nearly equal cost are fanned out sideways."
+    "intervals, the small number is n; marks of nearly equal cost are moved a little sideways."
 )
 QUANTITY = "train_macs_ratio"
 

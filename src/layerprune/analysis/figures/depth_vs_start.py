@@ -50,16 +50,18 @@ def _panel(ax: Axes, data: pd.DataFrame, quantity: str) -> None:
         style.accuracy_axis(ax, float(np.nanmin(seen)), float(np.nanmax(seen)), 0.12 if len(gaps) else 0.0)
     for method, rows in data.groupby("method"):
         _method(ax, rows, quantity, method)
-    _gaps(ax, gaps)
+    if data[quantity].isna().all():
+        ax.set_yticks([])
+    _gaps(ax, gaps, quantity)
 
 
 def _method(ax: Axes, rows: pd.DataFrame, quantity: str, method: str) -> None:
-    shift = SHIFT[method] if quantity == "test_accuracy" else 0.0
+    shift = _shift(quantity, method)
     runs, means = (
         rows[rows["kind"] == "run"],
         rows[(rows["kind"] == "mean") & (rows["n"] > 0)].sort_values("start"),
     )
-    look = {"color": style.color(method), "transform": style.moved_sideways(ax, shift)}
+    look = {"color": style.color(method), "transform": style.moved_sideways(ax.transData, ax, shift)}
     ax.plot(runs["start"], runs[quantity], marker=".", alpha=0.5, linestyle="none", **look)
     ax.plot(means["start"], means[quantity], marker=style.marker(method), markersize=6, linewidth=1, **look)
     for row in means.to_dict("records"):
@@ -70,11 +72,16 @@ def _method(ax: Axes, rows: pd.DataFrame, quantity: str, method: str) -> None:
         ax.annotate(f"{row['n']:.0f}", (row["start"], top), color=look["color"], **beside)
 
 
-def _gaps(ax: Axes, gaps: pd.DataFrame) -> None:
+def _shift(quantity: str, method: str) -> float:
+    return SHIFT[method] if quantity == "test_accuracy" else 0.0
+
+
+def _gaps(ax: Axes, gaps: pd.DataFrame, quantity: str) -> None:
     """Hollow marks at the bottom edge where runs failed or are missing."""
     for row in gaps.to_dict("records"):
         color = style.color(row["method"])
-        where = {"transform": ax.get_xaxis_transform(), "clip_on": False, "linestyle": "none"}
+        moved = style.moved_sideways(ax.get_xaxis_transform(), ax, _shift(quantity, row["method"]))
+        where = {"transform": moved, "clip_on": False, "linestyle": "none"}
         ax.plot([row["start"]], [0.045], marker=style.marker(row["method"]), mfc="none", mec=color, **where)
 
 

@@ -1,0 +1,72 @@
+# Everything runs in .venv, which is made from requirements.lock (hashes) the first time and when the lock changes.
+
+PRESET ?= quick
+# The first Python that is new enough; name another with PYTHON=...
+PYTHON ?= $(shell for each in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$each -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$each && break; done)
+# Extra words for snakemake or pytest: make reproduce ARGS=--dry-run, make test ARGS="-k gates".
+ARGS ?=
+
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+# Targets go before --config, which takes every word after it.
+SNAKEMAKE := $(BIN)/snakemake
+CHOICE := --config preset=$(PRESET)
+REPORT := report/$(PRESET).html
+# One thread a test process: torch processes that share cores with more threads than cores crawl.
+PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadgroup
+
+.DEFAULT_GOAL := help
+.PHONY: help install reproduce report verify test bench lint lock unlock
+
+help: ## this list
+	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+
+install: $(INSTALLED) ## the environment .venv, from requirements.lock
+
+$(INSTALLED): requirements-bootstrap.lock requirements.lock pyproject.toml
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+		{ echo "Error: Python 3.11 or newer is needed (python3 is $$(python3 -V 2>&1)); name one: make PYTHON=..." >&2; exit 1; }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv || \
+		{ echo "Error: $(PYTHON) cannot make .venv; on Debian and Ubuntu install python3-venv" >&2; exit 1; }
+	@echo "Installing requirements.lock into .venv (minutes the first time, 5 GB with torch)"
+	@$(BIN)/python -m pip install --quiet --require-hashes -r requirements-bootstrap.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+reproduce: $(INSTALLED) ## runs, tables, figures and report of PRESET=quick (default), laptop or paper
+	@$(SNAKEMAKE) $(ARGS) $(CHOICE)
+	@$(MAKE) --no-print-directory report
+	@echo "Tables:  results/$(PRESET)/tables/"
+	@echo "Figures: figures/$(PRESET)/"
+	@echo "Report:  $(REPORT)"
+
+report: $(INSTALLED) ## one HTML file with every figure and table of PRESET, made anew when one of them changed
+	@test -d results/$(PRESET)/tables || { echo "Error: no results/$(PRESET)/tables; run: make reproduce PRESET=$(PRESET)" >&2; exit 1; }
+	@mkdir -p report
+	@if [ -z "$$(find results/$(PRESET) figures/$(PRESET) workflow -newer $(REPORT) -print -quit 2>&1)" ]; \
+		then echo "$(REPORT) is up to date"; else $(SNAKEMAKE) --report $(REPORT) $(CHOICE); fi
+
+verify: $(INSTALLED) ## is every record of PRESET there, current and plausible?
+	@$(SNAKEMAKE) verify $(CHOICE)
+
+test: $(INSTALLED) ## all tests that need no downloaded data (real data: LAYERPRUNE_DATA=<folder with mnist/>)
+	@$(PYTEST) $(ARGS)
+
+bench: $(INSTALLED) ## speed, measured side by side
+	@$(BIN)/layerprune bench
+
+lint: $(INSTALLED) ## style of the code and of the workflow
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/snakefmt --check Snakefile workflow
+	@$(BIN)/snakemake --lint
+
+lock: $(INSTALLED) ## new locks from requirements.in; then carry the pins to environment.yml, a test compares
+	@$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
+		requirements.in --output-file requirements.lock
+	@awk '/^[^ ]/ {own = /^uv==/} own && !/# via/' requirements.lock > requirements-bootstrap.lock
+
+unlock: $(INSTALLED) ## after a kill -9 or power cut: free the working folder
+	@$(SNAKEMAKE) --unlock $(CHOICE)

@@ -1,0 +1,53 @@
+"""The whole study of one preset, as a graph of runs, tables and figures.
+
+snakemake                                    everything of the preset `quick`
+snakemake [target] --config preset=laptop    the same of another preset, config/<preset>.yaml (targets go first)
+snakemake mnist [-F]                         one dataset's runs, tables and figures (-F: all of them again)
+snakemake tables | figures                   only these, with the runs that they need
+snakemake partial                            tables and figures of what exists; trains nothing
+snakemake verify                             is every record there, current and plausible? trains nothing
+
+Every target follows from the preset: which runs there are, what they start from and with which settings is
+decided by layerprune.config alone.
+"""
+
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+
+include: "workflow/rules/common.smk"
+
+
+report: "workflow/report/workflow.rst"
+
+
+rule all:
+    default_target: True
+    input:
+        tables_of(DATASETS),
+        figures_of(DATASETS),
+
+
+rule tables:
+    input:
+        tables_of(DATASETS),
+
+
+rule figures:
+    input:
+        figures_of(DATASETS),
+
+
+for name in catalog.NAMES:
+
+    rule:
+        name:
+            name
+        input:
+            lambda wildcards, dataset=name: outcome_of(dataset),
+
+
+include: "workflow/rules/train.smk"
+include: "workflow/rules/analyse.smk"
+include: "workflow/rules/check.smk"

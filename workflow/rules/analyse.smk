@@ -1,0 +1,86 @@
+"""Tables and figures of a dataset. Where its data is absent they are made from the records that lie there."""
+
+
+rule tables_of_dataset:
+    input:
+        lambda wildcards: files_of_runs(wildcards.dataset, paths.record),
+    output:
+        runs=report(
+            paths.runs_table(PRESET_NAME, "{dataset}"),
+            caption="../report/data.rst",
+            category="Data",
+            labels={"data set": "{dataset}", "file": "runs.csv"},
+        ),
+        summary=report(
+            paths.summary_table(PRESET_NAME, "{dataset}"),
+            caption="../report/data.rst",
+            category="Data",
+            labels={"data set": "{dataset}", "file": "summary.csv"},
+        ),
+        csv=paths.table(PRESET_NAME, "{dataset}", "csv"),
+        markdown=paths.table(PRESET_NAME, "{dataset}", "md"),
+        latex=paths.table(PRESET_NAME, "{dataset}", "tex"),
+    log:
+        log_file(f"{PRESET_NAME}/{{dataset}}/tables"),
+    benchmark:
+        log_file(f"{PRESET_NAME}/{{dataset}}/tables", "benchmark.tsv")
+    retries: 0
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        preset=PRESET_NAME,
+        partial=tolerate_gaps,
+    shell:
+        "python -m layerprune tables --preset {params.preset} --dataset {wildcards.dataset} {params.partial} > {log} 2>&1"
+
+
+rule table_page:
+    input:
+        program=Path(workflow.basedir, "workflow", "scripts", "table_page.py"),
+        table=paths.table(PRESET_NAME, "{dataset}", "md"),
+    output:
+        report(
+            paths.table(PRESET_NAME, "{dataset}", "html"),
+            caption="../report/table.rst",
+            category="Tables",
+            labels={"data set": "{dataset}", "table": "methods"},
+        ),
+    log:
+        log_file(f"{PRESET_NAME}/{{dataset}}/table_page"),
+    conda:
+        ENVIRONMENT
+    shell:
+        "python {input.program} {input.table} {output} > {log} 2>&1"
+
+
+rule figures_of_dataset:
+    input:
+        lambda wildcards: files_of_runs(wildcards.dataset, paths.record, paths.curves),
+        summary=paths.summary_table(PRESET_NAME, "{dataset}"),
+    output:
+        # A folder: the drawing package decides which figures there are.
+        report(
+            directory(figure_folder("{dataset}")),
+            patterns=["{figure}.svg"],
+            caption="../report/figure.rst",
+            category="Figures",
+            labels={"data set": "{dataset}", "figure": "{figure}"},
+        ),
+    log:
+        log_file(f"{PRESET_NAME}/{{dataset}}/figures"),
+    benchmark:
+        log_file(f"{PRESET_NAME}/{{dataset}}/figures", "benchmark.tsv")
+    retries: 0
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        preset=PRESET_NAME,
+        partial=tolerate_gaps,
+    shell:
+        "python -m layerprune figures --preset {params.preset} --dataset {wildcards.dataset} {params.partial} > {log} 2>&1"

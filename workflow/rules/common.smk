@@ -1,0 +1,145 @@
+"""The preset, its runs and their files, for all rules. The logic lives in layerprune.config and layerprune.paths."""
+
+import ast
+import os
+import sys
+from pathlib import Path
+
+from snakemake.logging import logger
+
+# The code beside this Snakefile is what runs, in this process and in the jobs, installed or not.
+SOURCE = str(Path(workflow.basedir, "src"))
+sys.path.insert(0, SOURCE)
+
+
+def put_first(variable, folder):
+    os.environ[variable] = os.pathsep.join(filter(None, [folder, os.environ.get(variable)]))
+
+
+put_first("PYTHONPATH", SOURCE)
+put_first("PATH", str(Path(sys.executable).parent))
+
+from layerprune import config as settings
+from layerprune import paths
+from layerprune.data import catalog
+from layerprune.errors import LayerpruneError
+from layerprune.paths import RunKey
+
+ENVIRONMENT = Path(workflow.basedir, "environment.yml")
+
+
+def stop(line):
+    """End with one line; a WorkflowError here would print the workflow's own lines below it."""
+    sys.exit(f"Error: {line}")
+
+
+def read_preset():
+    """Name and content of the chosen preset; a mistake is one line, not a traceback."""
+    unknown = sorted(set(config) - {"preset"})
+    if unknown:
+        stop(f"--config {unknown[0]}: unknown key (known: preset)")
+    name = str(config.get("preset", "quick"))
+    try:
+        return name, settings.load_preset(name)
+    except LayerpruneError as error:
+        stop(str(error))
+
+
+PRESET_NAME, PRESET = read_preset()
+DATASETS = list(PRESET.datasets)
+
+
+def present(dataset):
+    """Can the dataset be had? If not, its runs are left out, and that is said once and loudly."""
+    available, why = catalog.is_available(dataset, settings.data_root(PRESET), PRESET.data.download)
+    if not available:
+        logger.warning(f"LEFT OUT: every run on {dataset}: {why}")
+    return available
+
+
+AVAILABLE = [dataset for dataset in DATASETS if present(dataset)]
+
+
+# --- files ----------------------------------------------------------------------------------------------------
+
+ANY_RUN = RunKey(PRESET_NAME, "{dataset}", "{arch}", "{method}", "{variant}", "{seed}")
+
+
+def log_file(name, suffix="log"):
+    return paths.root() / "logs" / f"{name}.{suffix}"
+
+
+def run_of(wildcards):
+    names = wildcards.dataset, wildcards.arch, wildcards.method, wildcards.variant
+    return RunKey(PRESET_NAME, *names, int(wildcards.seed))
+
+
+def files_of_runs(dataset, *kinds):
+    """One or more files (paths.record, paths.curves) of each run of a dataset; none where its data is absent."""
+    planned = settings.plan(PRESET, PRESET_NAME, dataset) if dataset in AVAILABLE else []
+    return [kind(key) for key in planned for kind in kinds]
+
+
+def tables_of(datasets):
+    return [paths.table(PRESET_NAME, dataset, suffix) for suffix in ("csv", "html") for dataset in datasets]
+
+
+def figures_of(datasets):
+    return [figure_folder(dataset) for dataset in datasets]
+
+
+def figure_folder(dataset):
+    return paths.figure(PRESET_NAME, dataset, "any", "svg").parent
+
+
+def outcome_of(dataset):
+    """Tables and figures of one dataset, the target named after it."""
+    if dataset not in DATASETS:
+        stop(
+            f"{dataset} is not in the preset {PRESET_NAME} ({', '.join(DATASETS)}); choose one: --config preset=..."
+        )
+    return [*tables_of([dataset]), *figures_of([dataset])]
+
+
+# --- what rules ask for a run or a dataset --------------------------------------------------------------------
+
+
+def starts_from(wildcards):
+    """Records and weights of the runs that this one starts from."""
+    parents = settings.prerequisites(PRESET, run_of(wildcards))
+    return [kind(key) for key in parents for kind in (paths.record, paths.weights)]
+
+
+def settings_of(wildcards):
+    """What decides the run's result: a change here, and nothing else of the preset, repeats the run."""
+    return settings.resolve(PRESET, run_of(wildcards)).model_dump(mode="json")
+
+
+def tolerate_gaps(wildcards):
+    return "" if wildcards.dataset in AVAILABLE else "--partial"
+
+
+def captions():
+    """Figure -> CAPTION of its drawing module, read without importing it: that takes seconds at every start."""
+    modules = Path(SOURCE, "layerprune", "analysis", "figures").glob("[a-z]*.py")
+    return {file.stem.replace("_", "-"): constant_of(file, "CAPTION") for file in sorted(modules)}
+
+
+def constant_of(file, name):
+    statements = ast.parse(file.read_text(encoding="utf-8")).body
+    assigned = [
+        each for each in statements if isinstance(each, ast.Assign) and ast.unparse(each.targets[0]) == name
+    ]
+    return ast.literal_eval(assigned[0].value)
+
+
+# The captions of the report are templates, and `config` is what they can see that is not shown beside each figure.
+config["captions"] = captions()
+
+
+wildcard_constraints:
+    dataset="[a-z0-9][a-z0-9-]*",
+    arch="[a-z0-9][a-z0-9.-]*",
+    method="[a-z0-9][a-z0-9-]*",
+    variant="[a-z0-9][a-z0-9.-]*",
+    seed=r"\d+",
