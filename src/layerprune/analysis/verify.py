@@ -208,7 +208,10 @@ def _removals_fit(run: Record) -> bool:
 
 
 def _against_curves(key: RunKey, run: Record) -> Iterator[Finding]:
-    """The curves' last row must say what the record says; a failed run need not have curves."""
+    """The curves' last row must say what the record says; a failed run need not have curves.
+
+    Sections and MACs are not compared: a method may remove sections after its last epoch.
+    """
     if run.status not in WITH_RESULT:
         return
     try:
@@ -223,8 +226,6 @@ def _against_curves(key: RunKey, run: Record) -> Iterator[Finding]:
     expected = {
         "epoch": run.epochs,
         "step": run.steps_total,
-        "sections_alive": sum(run.keep),
-        "macs": run.macs,
         "train_macs": run.train_macs,
     }
     for name, value in expected.items():

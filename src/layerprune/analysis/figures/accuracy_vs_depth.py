@@ -11,9 +11,9 @@ __all__ = ["CAPTION", "TITLE", "draw", "prepare"]
 TITLE = "Test accuracy against depth"
 CAPTION = (
     "Test accuracy against depth (weight layers on the longest path of what is left). Marks: means over "
-    "seeds with 95 % bootstrap intervals, the small number is n; marks of nearly equal depth are moved a "
-    "little sideways. The line through gated's marks is its sweep of nu, thin lines are score methods at given "
-    "depths, the black line with its band is dense."
+    "seeds with 95 % bootstrap intervals, the small number is n; marks of nearly equal depth are moved "
+    "a little sideways. The line through gated's marks is its sweep of nu, thin lines are score methods at "
+    "given depths, the black line with its band is dense."
 )
 QUANTITY = "depth"
 
