@@ -7,6 +7,9 @@ PYTHON ?= $(shell for each in python3 python3.14 python3.13 python3.12 python3.1
 # Extra words for snakemake or pytest: make reproduce ARGS=--dry-run, make test ARGS="-k gates".
 ARGS ?=
 
+# Every run is a process of its own: without stored bytecode each would compile its imports again, for seconds.
+unexport PYTHONDONTWRITEBYTECODE
+
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 # Targets go before --config, which takes every word after it.
@@ -14,7 +17,7 @@ SNAKEMAKE := $(BIN)/snakemake
 CHOICE := --config preset=$(PRESET)
 REPORT := report/$(PRESET).html
 # One thread a test process: torch processes that share cores with more threads than cores crawl.
-PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadgroup
+PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: help install reproduce report verify test bench lint lock unlock

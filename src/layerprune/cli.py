@@ -2,6 +2,7 @@
 
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -158,6 +159,8 @@ UsageError = typer.BadParameter.__base__
 
 def main() -> None:
     """Run the command line; a mistake that people can mend is one line on stderr and exit status 2."""
+    # Torch warns of a damaged file before it refuses it; the refusal alone is for people.
+    warnings.filterwarnings("ignore", category=UserWarning, module="torch")
     try:
         status = app(sys.argv[1:] or ["--help"], standalone_mode=False)
         sys.stdout.flush()

@@ -5,7 +5,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from layerprune import config, methods
+from layerprune import config, methods, paths
 from layerprune.errors import LayerpruneError
 from layerprune.measure.counting import count_depth, count_macs, count_params, layer_macs
 from layerprune.models import saving
@@ -16,7 +16,7 @@ def print_run(folder: Path) -> None:
     """The network left of a run. Works without weights.pt, from arch.json alone."""
     if not folder.is_dir():
         raise LayerpruneError(f"{folder}: no such run folder")
-    network = saving.load_without_weights(folder / "arch.json")
+    network = saving.load_without_weights(paths.arch_in(folder))
     Console(soft_wrap=True).print(_network_table(network))
     print(
         f"depth {count_depth(network)}, {count_macs(network, network.input_shape):,} MACs, "

@@ -52,7 +52,12 @@ def curves(key: RunKey) -> Path:
 
 
 def arch(key: RunKey) -> Path:
-    return run_folder(key) / "arch.json"
+    return arch_in(run_folder(key))
+
+
+def arch_in(folder: Path) -> Path:
+    """The network's description in a run's folder, wherever that was moved."""
+    return folder / "arch.json"
 
 
 def weights(key: RunKey) -> Path:

@@ -35,10 +35,10 @@ rule train:
         log_file(ANY_RUN),
     benchmark:
         log_file(ANY_RUN, "benchmark.tsv")
-    conda:
-        ENVIRONMENT
     # First seeds first: an interrupted study is then balanced over methods.
     priority: lambda wildcards: 100 - int(wildcards.seed)
+    conda:
+        ENVIRONMENT
     threads: PRESET.resources.threads
     resources:
         mem_mb=1500,
