@@ -46,7 +46,7 @@ class TrainingSettings(Settings):
 
     duration: Duration = describe("20ep", "length of training: epochs ('20ep') or steps ('6400it')")
     batch_size: PositiveInt = describe(128, "examples per step")
-    lr: Positive = describe(0.05, "peak learning rate")
+    lr: Positive = describe(0.02, "peak learning rate; 0.05 diverges on the networks here, whose shortcuts see raw pixels")
     momentum: Fraction = describe(0.9, "SGD momentum")
     nesterov: bool = describe(False, "Nesterov form of the momentum")
     weight_decay: NonNegative = describe(5e-4, "L2 factor lambda of lambda/2 ||W||^2, on all weights")
@@ -110,10 +110,10 @@ class SparseStructureSettings(Settings):
 class HardConcreteSettings(Settings):
     """Hard-concrete L0 gates (Louizos et al., ICLR 2018), one gate a section (an adaptation)."""
 
-    penalty: NonNegative = describe(0.01, "lambda: price of P(z != 0), in units of the mean loss")
+    penalty: NonNegative = describe(0.1, "lambda: price of P(z != 0), in units of the mean loss")
     cost: Cost = describe("uniform", "weights c_l of the price: 1, or the section's share of MACs / parameters")
     log_a0: float = describe(2.2, "start value of log alpha (2.2: P(z != 0) is about 0.98)")
-    gate_lr: Positive = describe(0.05, "learning rate of log alpha as a multiple of the weights'")
+    gate_lr: Positive = describe(1.0, "learning rate of log alpha as a multiple of the weights'")
     ramp: Fraction = describe(0.2, "fraction of training over which the penalty rises linearly from 0")
 
 
@@ -122,7 +122,9 @@ class StochasticDepthSettings(Settings):
 
     final_survival: Fraction = describe(0.5, "survival probability p_L of the last section")
     keep: KeepRule = describe(
-        "all", "sections left after training, smallest p_l first out: all, matched (gated's depth), or a number"
+        "all",
+        "sections left after training, smallest p_l first out: all, matched (gated's depth), or a number; "
+        "nothing is trained after that cut",
     )
 
 

@@ -1,0 +1,155 @@
+"""Fixtures for every test: a root folder of its own, the command line in a process, a small trained study."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+REPOSITORY = Path(__file__).parent.parent
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a finished process left: exit status and texts."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The checkout under test."""
+    return REPOSITORY
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty root of all files (LAYERPRUNE_ROOT) with the presets of config/ and of tests/presets/."""
+    copy_presets(tmp_path)
+    monkeypatch.setenv("LAYERPRUNE_ROOT", str(tmp_path))
+    return tmp_path
+
+
+def copy_presets(folder: Path) -> None:
+    """Copy every preset of the repository and of the tests to folder/config."""
+    for source in (REPOSITORY / "config", REPOSITORY / "tests" / "presets"):
+        shutil.copytree(source, folder / "config", dirs_exist_ok=True)
+
+
+def run_process(command: list[str], **options: object) -> Outcome:
+    """Run a command with one thread and no terminal, in the environment of the moment."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "COLUMNS": "120"}
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        timeout=580,
+        **options,
+    )
+    return Outcome(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture
+def cli(root: Path) -> Callable[..., Outcome]:
+    """Run `python -m layerprune WORDS...` on the test's own root."""
+    return lambda *words: run_process([sys.executable, "-m", "layerprune", *map(str, words)], cwd=root)
+
+
+@dataclass(frozen=True)
+class Study:
+    """A folder with presets and whatever snakemake has made of the preset `tiny` there."""
+
+    folder: Path
+
+    def snakemake(self, *words: str, preset: str = "tiny") -> Outcome:
+        """Run snakemake WORDS... on a preset (`--config` takes all words after it, so it comes last)."""
+        command = [sys.executable, "-m", "snakemake", "--snakefile", str(REPOSITORY / "Snakefile")]
+        place = ["--directory", str(self.folder), "--cores", "2"]
+        return run_process([*command, *words, *place, "--config", f"preset={preset}"], cwd=self.folder)
+
+    def copy(self, folder: Path) -> "Study":
+        """The same study elsewhere, with the times of its files, to be changed at will."""
+        shutil.copytree(self.folder, folder, dirs_exist_ok=True)
+        return Study(folder)
+
+    def edit_preset(self, old: str, new: str) -> None:
+        """Replace a text that stands once in config/tiny.yaml."""
+        path = self.folder / "config" / "tiny.yaml"
+        before = path.read_text()
+        assert before.count(old) == 1
+        path.write_text(before.replace(old, new))
+
+
+@pytest.fixture(scope="session")
+def study(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Study:
+    """The preset `tiny`, really trained, with its tables and figures. Not to be changed: take a copy."""
+    if worker_id == "master":
+        return train_study(Study(tmp_path_factory.mktemp("study")))
+    shared = tmp_path_factory.getbasetemp().parent / "study"
+    with FileLock(f"{shared}.lock"):  # the first test process trains, the others wait for it
+        return Study(shared) if shared.exists() else train_study(Study(shared))
+
+
+def train_study(study: Study) -> Study:
+    """Fill a study with the preset `tiny`; without an error only when all of it succeeds."""
+    study.folder.mkdir(exist_ok=True)
+    copy_presets(study.folder)
+    outcome = study.snakemake()
+    assert outcome.code == 0, outcome.stderr
+    return study
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    """Tests share the cores: torch, where a test has loaded it, computes on one thread."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
+
+
+# --- what this machine cannot test --------------------------------------------------------------------------
+
+
+def _lacks_real_data() -> str | None:
+    folder = os.environ.get("LAYERPRUNE_DATA")
+    if folder and Path(folder, "mnist").is_dir():
+        return None
+    return "real data is absent: set LAYERPRUNE_DATA to a folder with mnist/"
+
+
+def _lacks_gpu() -> str | None:
+    import torch
+
+    return None if torch.cuda.is_available() else "no CUDA device"
+
+
+def find_browser() -> str | None:
+    """Path of chromium, under any of its names."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    return next((path for path in map(shutil.which, names) if path), None)
+
+
+def _lacks_browser() -> str | None:
+    return None if find_browser() else "no browser: install chromium (apt-get install chromium)"
+
+
+LACKING: dict[str, Callable[[], str | None]] = {
+    "real_data": _lacks_real_data,
+    "gpu": _lacks_gpu,
+    "browser": _lacks_browser,
+}
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a marked test, with the reason, where the machine lacks what it needs."""
+    for marker, lacking in LACKING.items():
+        if item.get_closest_marker(marker) and (reason := lacking()):
+            pytest.skip(reason)

@@ -1,0 +1,133 @@
+"""Small networks, data and runs for tests of the training core. Biases are random: zeros hide mistakes."""
+
+import itertools
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from layerprune.config import FinetuneSettings, RunSettings, TrainingSettings, settings_class
+from layerprune.data import load
+from layerprune.data.dataset import DataSet, Split, channel_statistics
+from layerprune.execute import Parent, Run
+from layerprune.methods.base import Context
+from layerprune.models.build import build
+from layerprune.models.sections import SectionedNetwork
+from layerprune.training.state import StateFile
+
+CPU = torch.device("cpu")
+IMAGE = (1, 28, 28)
+
+
+def source(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def make(arch: str, seed: int = 0, shape: tuple[int, int, int] = IMAGE) -> SectionedNetwork:
+    """An architecture with random weights and random biases."""
+    network = build(arch, shape, 10, source(seed))
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if name.endswith("bias"):
+                parameter.copy_(torch.randn(parameter.shape, generator=source(seed + 1)))
+    return network
+
+
+def images(count: int, shape: tuple[int, int, int] = IMAGE, seed: int = 5) -> Tensor:
+    return torch.randn(count, *shape, generator=source(seed))
+
+
+def every_keep_list(sections: int) -> list[list[int]]:
+    return [list(keep) for keep in itertools.product((0, 1), repeat=sections)]
+
+
+def random_keep_lists(sections: int, count: int) -> Iterator[list[int]]:
+    """Lists of every density, from nearly nothing kept to nearly everything."""
+    generator = source(sections)
+    for index in range(count):
+        density = (index + 0.5) / count
+        yield (torch.rand(sections, generator=generator) < density).int().tolist()
+
+
+@lru_cache(maxsize=1)
+def digits() -> DataSet:
+    return load("digits", Path("unused"), CPU)
+
+
+def random_data(train: int = 60, validation: int = 17, shape: tuple[int, int, int] = (1, 4, 4)) -> DataSet:
+    """Noise with labels, for tests that look at the machinery and not at what is learnt."""
+    generator = source(9)
+
+    def split(count: int) -> Split:
+        pixels = torch.randint(0, 256, (count, *shape), generator=generator).to(torch.uint8)
+        return Split(pixels, torch.randint(0, 10, (count,), generator=generator))
+
+    parts = split(train), split(validation), split(validation)
+    mean, std = channel_statistics(parts[0].images)
+    return DataSet("noise", "noise", 10, *parts, mean, std, {})
+
+
+def a_run(
+    method: str,
+    data: DataSet | None = None,
+    arch: str = "mlp-residual-4",
+    seed: int = 0,
+    settings: dict[str, Any] | None = None,
+    parents: dict[str, Parent] | None = None,
+    finetune: dict[str, Any] | None = None,
+    **training: Any,
+) -> Run:
+    """A run that touches no file; by default one epoch on noise, at a learning rate that cannot diverge."""
+    science = RunSettings(
+        dataset="digits",
+        arch=arch,
+        method=method,
+        seed=seed,
+        training=TrainingSettings(**({"duration": "1ep", "batch_size": 16, "lr": 0.01} | training)),
+        finetune=FinetuneSettings(**(finetune or {"duration": "1ep"})),
+        settings=settings_class(method)(**(settings or {})).model_dump(mode="json"),
+    )
+    return Run(
+        science, data or random_data(), CPU, parents or {}, StateFile(None, "", 1e9), lambda *told: None
+    )
+
+
+def a_context(network: SectionedNetwork, **changes: Any) -> Context:
+    """A context of ten steps an epoch and two epochs."""
+    from layerprune.measure.counting import section_macs, section_params
+
+    values = {
+        "examples": 1000,
+        "batch_size": 100,
+        "steps_per_epoch": 10,
+        "steps_total": 20,
+        "seed": 0,
+        "device": CPU,
+        "section_macs": tuple(section_macs(network)),
+        "section_params": tuple(section_params(network)),
+        "momentum": 0.9,
+    }
+    return Context(**(values | changes))
+
+
+def no_losses(gates: Any) -> Tensor:
+    raise AssertionError("this estimator asked for a second forward pass")
+
+
+def a_trainer(run: Run) -> Any:
+    """A trainer of a trained method, at its first step, and the batches of its first epoch."""
+    from layerprune import execute
+    from layerprune.training.loop import Job, Trainer
+
+    batches = execute._batches(run)
+    start = execute._start_trained(run, batches)
+    job = Job(
+        run.data, batches, run.settings.training, start.rate, start.steps_total, run.state, start.progress
+    )
+    trainer = Trainer(start.network, start.method, job)
+    trainer.network.train()
+    trainer.method.start_epoch(0)
+    return trainer

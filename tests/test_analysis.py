@@ -1,0 +1,309 @@
+"""From records to statistics and tables: counted by hand, gaps shown, the same bytes on every rebuild."""
+
+import math
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import made_up_runs as made_up
+import numpy as np
+import pandas as pd
+import pytest
+
+from layerprune import paths
+from layerprune.analysis import build, frames, readme, statistics, tables
+from layerprune.errors import LayerpruneError
+from layerprune.paths import RunKey
+
+
+@pytest.fixture
+def study_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("LAYERPRUNE_ROOT", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def runs(study_root: Path) -> list[RunKey]:
+    """dense, gated and magnitude on lenet5 with three seeds."""
+    return made_up.write_study(made_up.preset(methods=["dense", "gated", "magnitude"]))
+
+
+def key(method: str, seed: int = 0, variant: str = "default", arch: str = "lenet5") -> RunKey:
+    return RunKey(made_up.PRESET, made_up.DATASET, arch, method, variant, seed)
+
+
+def set_accuracies(method: str, values: list[float]) -> None:
+    for seed, value in enumerate(values):
+        made_up.change(key(method, seed), test_accuracy=value)
+
+
+def read(partial: bool = False) -> frames.Study:
+    return frames.read_study(made_up.PRESET, made_up.DATASET, partial)
+
+
+def summary_of(method: str, partial: bool = False) -> dict:
+    summary = statistics.summarise(read(partial).runs)
+    return summary[(summary["method"] == method) & (summary["variant"] == "default")].iloc[0].to_dict()
+
+
+def cells_of(method: str, partial: bool = False) -> dict:
+    cells = tables.comparison(statistics.summarise(read(partial).runs))
+    return cells[cells["method"] == method].iloc[0].to_dict()
+
+
+# --- frames -------------------------------------------------------------------------------------------------
+
+
+def test_every_planned_run_is_one_row_in_the_order_of_tables(runs):
+    found = read().runs
+    assert len(found) == len(runs) == 9
+    assert list(dict.fromkeys(found["method"])) == ["dense", "gated", "magnitude"]
+    assert found["keep"].iloc[0] == [1, 1, 1]
+
+
+def test_variants_stand_in_natural_order(study_root):
+    raw = made_up.preset({"mlp-residual-20": {}}, ["dense", "gated", "magnitude"], (0,), sweep=True)
+    made_up.write_study(raw)
+    found = read().runs
+    variants = list(dict.fromkeys(found[found["method"] == "magnitude"]["variant"]))
+    assert variants == ["default", "keep-2", "keep-5", "keep-10"]
+    swept = found[(found["method"] == "gated") & (found["variant"] != "default")]
+    assert list(swept["nu"]) == list(made_up.NU)
+
+
+def test_a_missing_run_is_refused_by_name_unless_gaps_are_allowed(runs):
+    shutil.rmtree(paths.run_folder(key("gated", 1)))
+    with pytest.raises(LayerpruneError, match=r"1 of 9 runs are missing: .*lenet5/gated/default/seed1"):
+        read()
+    gap = read(partial=True).runs.query("method == 'gated' and seed == 1").iloc[0]
+    assert gap["status"] == "missing" and gap["nu"] == 0.002
+
+
+def test_a_malformed_record_is_a_row_that_says_why_when_gaps_are_allowed(runs):
+    paths.record(key("dense", 2)).write_text('{"preset": 1}')
+    with pytest.raises(LayerpruneError, match=r"record\.json"):
+        read()
+    row = read(partial=True).runs.query("method == 'dense' and seed == 2").iloc[0]
+    assert row["status"] == "unreadable" and "record.json" in row["reason"]
+
+
+def test_curves_name_their_run_and_a_broken_file_is_named(runs):
+    curves = frames.read_curves(read().runs.query("method == 'gated'"))
+    assert set(curves["seed"]) == {0, 1, 2} and len(curves) == 3 * (made_up.EPOCHS + 1)
+    paths.curves(key("gated")).write_text("lr\n0.1\n")
+    with pytest.raises(LayerpruneError, match=r"curves\.csv: no column 'epoch'"):
+        frames.read_curve(key("gated"))
+
+
+# --- statistics ---------------------------------------------------------------------------------------------
+
+
+def test_mean_and_sd_are_those_of_the_seeds(runs):
+    set_accuracies("dense", [0.90, 0.92, 0.97])
+    row = summary_of("dense")
+    assert row["n"] == 3
+    assert row["test_accuracy_mean"] == pytest.approx(0.93)
+    assert row["test_accuracy_sd"] == pytest.approx(math.sqrt(0.0013))  # (9 + 1 + 16) / 2 squared points
+
+
+def test_the_difference_to_dense_is_paired_by_seed(runs):
+    set_accuracies("dense", [0.90, 0.92, 0.97])
+    set_accuracies("gated", [0.89, 0.91, 0.96])
+    row = summary_of("gated")
+    assert row["difference_mean"] == pytest.approx(-0.01)
+    assert row["difference_sd"] == pytest.approx(0)
+    assert (row["difference_low"], row["difference_high"]) == pytest.approx((-0.01, -0.01))
+
+
+def test_only_seeds_that_both_have_are_compared(runs):
+    set_accuracies("dense", [0.90, 0.92, 0.97])
+    set_accuracies("gated", [0.89, 0.93, 0.90])
+    made_up.fail(key("dense", 2))
+    row = summary_of("gated")
+    assert (row["n"], row["difference_n"]) == (3, 2)
+    assert row["difference_mean"] == pytest.approx(0.0)
+
+
+def test_training_cost_is_relative_to_dense_of_the_same_seed(runs):
+    for seed, (whole, part) in enumerate([(100, 50), (200, 50), (400, 300)]):
+        made_up.change(key("dense", seed), train_macs=whole, train_macs_own=whole)
+        made_up.change(key("gated", seed), train_macs=part, train_macs_own=part)
+    assert summary_of("gated")["train_macs_ratio_mean"] == pytest.approx(0.5)  # of 0.5, 0.25, 0.75
+
+
+def test_wall_time_is_not_compared_between_devices(runs):
+    for seed in range(3):
+        made_up.change(key("gated", seed), device="cuda")
+    assert math.isnan(summary_of("gated")["wall_ratio_mean"])
+
+
+def test_failed_and_missing_runs_are_counted_and_enter_no_mean(runs):
+    set_accuracies("gated", [0.90, 0.92, 0.5])
+    made_up.change(key("gated", 2), status="diverged")
+    shutil.rmtree(paths.run_folder(key("gated", 1)))
+    row = summary_of("gated", partial=True)
+    assert (row["n"], row["n_failed"], row["n_missing"]) == (1, 1, 1)
+    assert row["test_accuracy_mean"] == pytest.approx(0.90)
+    assert math.isnan(row["test_accuracy_sd"])
+
+
+def test_the_interval_of_a_constant_is_that_constant():
+    assert statistics.interval(np.full(5, 0.98)) == (0.98, 0.98)
+
+
+def test_one_value_has_no_interval():
+    assert all(math.isnan(end) for end in statistics.interval(np.array([0.98])))
+
+
+def test_the_interval_lies_within_the_values_holds_the_mean_and_is_the_same_each_time():
+    values = np.array([0.97, 0.98, 0.99, 0.985])
+    low, high = statistics.interval(values)
+    assert 0.97 <= low < values.mean() < high <= 0.99
+    assert statistics.interval(values) == (low, high)
+
+
+def test_the_interval_of_two_values_spans_them():
+    # A resample of two has the mean of a single one of them with probability 1/4 each: beyond 2.5 %.
+    assert statistics.interval(np.array([1.0, 2.0])) == (1.0, 2.0)
+
+
+# --- tables -------------------------------------------------------------------------------------------------
+
+
+def test_a_cell_shows_mean_spread_and_n_in_per_cent(runs):
+    set_accuracies("dense", [0.90, 0.92, 0.97])
+    set_accuracies("gated", [0.89, 0.91, 0.96])
+    assert cells_of("dense")["accuracy (%)"] == "93.00 ± 3.61 (3)"
+    assert cells_of("dense")["difference (points)"] == "–"
+    assert cells_of("gated")["difference (points)"] == "-1.00 [-1.00, -1.00]"
+
+
+def test_a_failed_run_is_shown_and_the_table_still_builds(runs):
+    made_up.change(key("gated", 0), status="collapsed")
+    made_up.fail(key("gated", 1))
+    build.build_tables(made_up.PRESET, made_up.DATASET)
+    text = paths.table(made_up.PRESET, made_up.DATASET, "md").read_text()
+    assert "(2), 1 failed, 1 collapsed" in text
+    csv = pd.read_csv(paths.runs_table(made_up.PRESET, made_up.DATASET))
+    assert list(csv.query("method == 'gated'")["status"]) == ["collapsed", "diverged", "ok"]
+
+
+def test_what_was_not_run_says_so(runs):
+    for seed in range(3):
+        shutil.rmtree(paths.run_folder(key("magnitude", seed)))
+    with pytest.raises(LayerpruneError, match="3 of 9 runs are missing"):
+        build.build_tables(made_up.PRESET, made_up.DATASET)
+    build.build_tables(made_up.PRESET, made_up.DATASET, partial=True)
+    for suffix in ("csv", "md", "tex"):
+        assert "not run" in paths.table(made_up.PRESET, made_up.DATASET, suffix).read_text()
+
+
+def test_a_study_without_any_record_still_gives_tables(runs):
+    shutil.rmtree(paths.results(made_up.PRESET))
+    build.build_tables(made_up.PRESET, made_up.DATASET, partial=True)
+    assert cells_of("dense", partial=True)["accuracy (%)"] == "not run"
+
+
+def test_tables_have_the_same_bytes_on_a_rebuild(runs):
+    before = [path.read_bytes() for path in build.build_tables(made_up.PRESET, made_up.DATASET)]
+    assert [path.read_bytes() for path in build.build_tables(made_up.PRESET, made_up.DATASET)] == before
+
+
+def test_csv_markdown_and_latex_show_the_same_rows(runs):
+    build.build_tables(made_up.PRESET, made_up.DATASET)
+    csv = pd.read_csv(paths.table(made_up.PRESET, made_up.DATASET, "csv"))
+    markdown = paths.table(made_up.PRESET, made_up.DATASET, "md").read_text()
+    latex = paths.table(made_up.PRESET, made_up.DATASET, "tex").read_text()
+    for accuracy in csv["accuracy (%)"]:
+        assert accuracy in markdown and accuracy.replace("±", r"$\pm$") in latex
+    assert r"\toprule" in latex and latex.count("{") == latex.count("}")
+    lines = [line for line in latex.splitlines() if line.endswith(r"\\")]
+    assert {line.replace(r"\&", "").count("&") for line in lines} == {10}
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0"), (999, "999"), (999.6, "1.00 k"), (26_611, "26.6 k"), (999_999, "1.00 M"), (1.5e13, "15.0 T")],
+)
+def test_large_numbers_have_three_digits_and_a_prefix(value, text):
+    assert tables._scaled(value) == text
+
+
+def test_summary_csv_keeps_fractions(runs):
+    set_accuracies("dense", [0.90, 0.92, 0.97])
+    build.build_tables(made_up.PRESET, made_up.DATASET)
+    summary = pd.read_csv(paths.summary_table(made_up.PRESET, made_up.DATASET))
+    assert summary.query("method == 'dense'")["test_accuracy_mean"].iloc[0] == pytest.approx(0.93)
+
+
+# --- README -------------------------------------------------------------------------------------------------
+
+
+def block(name: str, content: str = "old") -> str:
+    return f"<!-- generated:{name} -->\n{content}\n<!-- /generated:{name} -->"
+
+
+def test_readme_blocks_are_replaced_and_the_rest_stays(runs, study_root):
+    page = study_root / "README.md"
+    page.write_text(f"before\n{block('table:made-up:mnist')}\nafter\n")
+    assert not readme.is_current(page)
+    assert readme.update(page)
+    text = page.read_text()
+    assert text.startswith("before\n") and text.endswith("\nafter\n")
+    assert "| gated |" in text and "old" not in text
+    assert readme.is_current(page) and not readme.update(page)
+
+
+def test_readme_blocks_of_another_preset_stay_untouched(runs, study_root):
+    page = study_root / "README.md"
+    page.write_text(block("table:paper:mnist"))
+    assert readme.is_current(page, preset=made_up.PRESET)
+
+
+def test_a_readme_figure_is_a_relative_link_with_its_caption(runs, study_root):
+    page = study_root / "docs" / "README.md"
+    page.parent.mkdir()
+    page.write_text(block("figure:made-up:mnist:survivors"))
+    with pytest.raises(LayerpruneError, match=r"survivors\.png is not there"):
+        readme.update(page)
+    picture = paths.figure(made_up.PRESET, made_up.DATASET, "survivors", "png")
+    picture.parent.mkdir(parents=True)
+    picture.touch()
+    readme.update(page)
+    assert "](../figures/made-up/mnist/survivors.png)" in page.read_text()
+
+
+@pytest.mark.parametrize("name", ["picture:made-up:mnist", "table:made-up", "figure:made-up:mnist:nothing"])
+def test_an_unknown_readme_marker_is_named(runs, study_root, name):
+    page = study_root / "README.md"
+    page.write_text(block(name))
+    with pytest.raises(LayerpruneError, match=rf"README\.md: generated:{name}: unknown"):
+        readme.update(page)
+
+
+def test_an_open_readme_marker_is_named(runs, study_root):
+    page = study_root / "README.md"
+    page.write_text("<!-- generated:table:made-up:mnist -->\n")
+    with pytest.raises(LayerpruneError, match="no closing"):
+        readme.update(page)
+
+
+# --- directions ---------------------------------------------------------------------------------------------
+
+
+def test_analysis_imports_neither_torch_nor_a_method():
+    program = (
+        "import sys, layerprune.analysis.build, layerprune.analysis.verify, layerprune.analysis.readme\n"
+        "assert 'torch' not in sys.modules\n"
+        "assert not [name for name in sys.modules if name.startswith('layerprune.methods.')]"
+    )
+    source = str(Path(frames.__file__).parents[2])
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": source},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,243 @@
+"""Figures draw what their CSV says, show gaps, and come out the same each time."""
+
+import shutil
+from functools import cache
+from pathlib import Path
+
+import made_up_runs as made_up
+import matplotlib
+import pandas as pd
+import pytest
+from matplotlib.colors import same_color, to_rgb
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from layerprune import paths
+from layerprune.analysis import build, frames, style
+from layerprune.analysis.figures import FIGURES, _marks, captions
+from layerprune.errors import LayerpruneError
+from layerprune.paths import RunKey
+
+matplotlib.use("Agg")
+NAMES = [
+    *("accuracy-vs-depth", "accuracy-vs-training-macs", "depth-vs-start"),
+    *("sections-alive", "survivors", "theta"),
+]
+
+
+@pytest.fixture(scope="module")
+def full_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every method on two networks, two seeds, starting depths, a sweep; two failed runs, one missing."""
+    root = tmp_path_factory.mktemp("study")
+    starts = {f"mlp-residual-{count}": {"only": ["dense", "gated"]} for count in (5, 40)}
+    raw = made_up.preset({"lenet5": {}, "mlp-residual-20": {}, **starts}, seeds=(0, 1), sweep=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LAYERPRUNE_ROOT", str(root))
+        made_up.write_study(raw)
+        made_up.fail(key("sss", 0))
+        made_up.fail(key("gated", 0, "mlp-residual-40"))
+        shutil.rmtree(paths.run_folder(key("random", 1)))
+    return root
+
+
+@pytest.fixture
+def full(full_root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("LAYERPRUNE_ROOT", str(full_root))
+    return full_root
+
+
+@pytest.fixture
+def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """dense and gated on lenet5, two seeds: no starting depths, no sweep."""
+    monkeypatch.setenv("LAYERPRUNE_ROOT", str(tmp_path))
+    made_up.write_study(made_up.preset(methods=["dense", "gated"], seeds=(0, 1)))
+    return tmp_path
+
+
+def key(method: str, seed: int, arch: str = "lenet5") -> RunKey:
+    return RunKey(made_up.PRESET, made_up.DATASET, arch, method, "default", seed)
+
+
+def drawn(name: str) -> tuple[pd.DataFrame, Figure]:
+    """A figure and its frame; drawn once a study, as nothing here changes them."""
+    return _drawn(name, paths.root())
+
+
+@cache
+def _drawn(name: str, root: Path) -> tuple[pd.DataFrame, Figure]:
+    data = FIGURES[name].prepare(frames.read_study(made_up.PRESET, made_up.DATASET, partial=True))
+    with style.applied():
+        return data, FIGURES[name].draw(data, "heading")
+
+
+def panel(figure: Figure, title: str) -> matplotlib.axes.Axes:
+    return next(ax for ax in figure.axes if ax.get_title() == title)
+
+
+def mark(ax: matplotlib.axes.Axes, label: str) -> Line2D:
+    return next(line for line in ax.lines if line.get_label() == label)
+
+
+def test_figures_are_found_by_file_name_and_have_captions():
+    assert list(FIGURES) == NAMES
+    assert all(text.endswith(".") for text in captions.values())
+
+
+def test_every_figure_is_written_as_svg_png_and_csv(full):
+    written = build.build_figures(made_up.PRESET, made_up.DATASET, partial=True)
+    expected = [
+        paths.figure(made_up.PRESET, made_up.DATASET, name, suffix)
+        for name in NAMES
+        for suffix in ("svg", "png", "csv")
+    ]
+    assert sorted(written) == sorted(expected)
+    assert all(path.stat().st_size > 100 for path in expected)
+
+
+def test_the_csv_has_the_numbers_of_the_marks(full):
+    data, figure = drawn("accuracy-vs-depth")
+    row = data.query("arch == 'lenet5' and label == 'gated'").iloc[0]
+    line = mark(panel(figure, "lenet5"), "gated")
+    assert list(line.get_xdata()) == [row["depth_mean"]]
+    assert list(line.get_ydata()) == [row["test_accuracy_mean"]]
+    assert 50 < row["test_accuracy_mean"] <= 100
+
+
+def test_the_sweep_of_nu_is_one_curve_through_the_default(full):
+    data, figure = drawn("accuracy-vs-depth")
+    expected = data.query("arch == 'mlp-residual-20' and method == 'gated'").sort_values("nu")["depth_mean"]
+    curves = [
+        list(line.get_xdata())
+        for line in panel(figure, "mlp-residual-20").lines
+        if len(line.get_xdata()) == 6
+    ]
+    assert list(expected) in curves
+
+
+def test_dense_is_a_line_across_the_panel_with_a_band(full):
+    data, figure = drawn("accuracy-vs-depth")
+    ax = panel(figure, "lenet5")
+    mean = data.query("arch == 'lenet5' and label == 'dense'")["test_accuracy_mean"].item()
+    assert any(
+        list(line.get_ydata()) == [mean, mean] and list(line.get_xdata()) == [0, 1] for line in ax.lines
+    )
+    assert ax.patches
+
+
+def test_failed_and_missing_runs_are_hollow_marks_with_their_count(full):
+    _, figure = drawn("accuracy-vs-depth")
+    ax = panel(figure, "lenet5")
+    for method in ("sss", "random"):
+        hollow = mark(ax, f"gap: {method}")
+        assert hollow.get_markerfacecolor() == "none"
+        assert same_color(hollow.get_markeredgecolor(), style.color(method))
+    assert not [line for line in panel(figure, "mlp-residual-5").lines if line.get_label().startswith("gap")]
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert "hollow: failed or not run" in legend
+
+
+def test_the_failed_start_is_hollow_too(full):
+    _, figure = drawn("depth-vs-start")
+    assert [line for line in figure.axes[0].lines if line.get_markerfacecolor() == "none"]
+
+
+def test_a_removed_section_ends_in_a_cross_at_its_step(full):
+    data, figure = drawn("theta")
+    removed = data.query("arch == 'mlp-residual-20' and seed == 0 and kind == 'removed'")
+    crosses = [line for line in panel(figure, "mlp-residual-20, seed 0").lines if line.get_marker() == "x"]
+    assert sorted(line.get_xdata()[0] for line in crosses) == sorted(removed["epoch"])
+    assert len(removed) > 0
+
+
+def test_cumulative_cost_of_dense_ends_at_one(full):
+    data, _ = drawn("sections-alive")
+    dense = data.query("method == 'dense' and kind == 'mean'").groupby("arch")["train_macs_ratio"].max()
+    assert list(dense) == pytest.approx([1.0] * len(dense))
+
+
+def test_survivors_have_one_cell_a_section_and_a_blank_for_a_failed_run(full):
+    data, _ = drawn("survivors")
+    assert len(data.query("arch == 'mlp-residual-20' and method == 'gated' and seed == 1")) == 20
+    assert data.query("arch == 'lenet5' and method == 'sss' and seed == 0")["keep"].isna().all()
+
+
+def test_without_starting_depths_the_figure_says_why(small):
+    _, figure = drawn("depth-vs-start")
+    assert "not run" in figure.axes[0].texts[0].get_text()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_records_at_all_still_give_a_figure(small, name):
+    shutil.rmtree(paths.results(made_up.PRESET))
+    assert len(build.build_figures(made_up.PRESET, made_up.DATASET, [name], partial=True)) == 3
+
+
+def test_missing_runs_are_refused_unless_gaps_are_allowed(small):
+    shutil.rmtree(paths.run_folder(key("gated", 0)))
+    with pytest.raises(LayerpruneError, match="1 of 4 runs are missing"):
+        build.build_figures(made_up.PRESET, made_up.DATASET, ["survivors"])
+
+
+def test_an_unknown_figure_is_named(small):
+    with pytest.raises(LayerpruneError, match="figure 'nothing' is unknown"):
+        build.build_figures(made_up.PRESET, made_up.DATASET, ["nothing"])
+
+
+@pytest.mark.parametrize("name", ["accuracy-vs-depth", "survivors"])
+def test_figures_have_the_same_bytes_on_a_rebuild(small, name):
+    before = [path.read_bytes() for path in build.build_figures(made_up.PRESET, made_up.DATASET, [name])]
+    after = [path.read_bytes() for path in build.build_figures(made_up.PRESET, made_up.DATASET, [name])]
+    assert after == before
+
+
+def test_the_heading_names_preset_data_and_n(small):
+    build.build_figures(made_up.PRESET, made_up.DATASET, ["accuracy-vs-depth"])
+    study = frames.read_study(made_up.PRESET, made_up.DATASET)
+    module = FIGURES["accuracy-vs-depth"]
+    heading = build.heading(study, module.TITLE, module.prepare(study))
+    assert "preset made-up, dataset mnist (images: made-up), n = 2" in heading
+
+
+def test_every_method_has_a_colour_and_a_marker_of_its_own():
+    known = frames.method_order()
+    assert set(made_up.METHODS) <= set(style.LOOKS)
+    looks = [(style.color(name), style.marker(name)) for name in known]
+    assert len({color for color, _ in looks}) == len({marker for _, marker in looks}) == len(known)
+
+
+def test_colours_are_far_apart():
+    colors = [to_rgb(color) for color, _ in style.LOOKS.values()]
+    apart = [
+        sum((a - b) ** 2 for a, b in zip(one, other, strict=True))
+        for place, one in enumerate(colors)
+        for other in colors[:place]
+    ]
+    assert min(apart) > 0.05
+
+
+def test_a_method_of_ones_own_gets_a_look_from_its_name():
+    assert style.color("my-method") == style.color("my-method") != style.color("another")
+    assert style.marker("my-method") in style.SPARE_MARKERS
+
+
+def test_lone_marks_stay_where_they_are():
+    assert _marks.fan([(10.0, 50.0), (100.0, 50.0)]) == [0.0, 0.0]
+
+
+def test_marks_that_coincide_are_parted_and_the_first_stays():
+    offsets = _marks.fan([(50.0, 50.0)] * 3)
+    assert offsets[0] == 0
+    assert sorted(offsets) == [-_marks.MARK, 0.0, _marks.MARK]
+
+
+def test_marks_of_one_depth_at_different_heights_move_only_a_little():
+    assert _marks.fan([(50.0, 50.0), (50.0, 90.0)]) == [0.0, _marks.LINE]
+
+
+def test_nothing_is_drawn_outside_the_figure_or_under_the_legend(full):
+    _, figure = drawn("accuracy-vs-depth")
+    with style.applied():
+        figure.draw_without_rendering()
+    legend = figure.legends[0].get_window_extent()
+    assert legend.x1 <= figure.bbox.x1 and legend.y0 >= 0
+    assert not [ax for ax in figure.axes if ax.get_tightbbox().overlaps(legend)]

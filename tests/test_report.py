@@ -1,0 +1,117 @@
+"""The report is one file that a browser shows without a network: every figure drawn, every table legible."""
+
+import json
+import re
+import subprocess
+from html import unescape
+from pathlib import Path
+
+import pytest
+from conftest import Study, find_browser
+
+from layerprune.analysis import figures
+
+pytestmark = pytest.mark.slow
+
+# Goes through the report as a reader does: opens a category, clicks each entry's eye, notes what appears.
+TOUR = """
+const pause = () => new Promise(done => setTimeout(done, 200));
+const named = text => [...document.querySelectorAll("a")].find(each => each.textContent.trim() === text);
+const paths = Object.fromEntries(Object.entries(results).map(([path, entry]) => [entry.data_uri, path]));
+const rows = () => [...document.querySelectorAll("tbody tr")];
+async function openCategory(name) {
+    app.setView({navbarMode: "menu"});
+    await pause();
+    named(name).click();
+    await pause();
+}
+async function look(category, index) {
+    await openCategory(category);
+    const label = rows()[index].textContent;
+    rows()[index].querySelector("a").click();
+    await pause();
+    const image = [...document.querySelectorAll("img")].find(each => each.src in paths);
+    const page = document.querySelector("iframe");
+    return {
+        label,
+        path: image ? paths[image.src] : null,
+        width: image ? image.naturalWidth : 0,
+        page: page ? page.src : null,
+    };
+}
+async function tour() {
+    const seen = {Figures: [], Tables: []};
+    for (const category of Object.keys(seen)) {
+        await openCategory(category);
+        const count = rows().length;
+        for (let index = 0; index < count; index++) seen[category].push(await look(category, index));
+    }
+    const note = document.createElement("pre");
+    note.id = "seen";
+    note.textContent = JSON.stringify(seen);
+    document.body.appendChild(note);
+}
+window.addEventListener("load", () => setTimeout(tour, 500));
+"""
+RESULTS = "var results = {"
+BROWSER_FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--virtual-time-budget=60000",
+    "--dump-dom",
+)
+
+
+@pytest.fixture(scope="module")
+def report(study: Study, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of the trained tiny study."""
+    copy = study.copy(tmp_path_factory.mktemp("report"))
+    outcome = copy.snakemake("--report", "tiny.html")
+    assert outcome.code == 0, outcome.stderr
+    return copy.folder / "tiny.html"
+
+
+@pytest.fixture(scope="module")
+def entries(report: Path) -> dict[str, dict]:
+    """Path -> entry of the report's list of results."""
+    text = report.read_text()
+    return json.JSONDecoder().raw_decode(text, text.index(RESULTS) + len(RESULTS) - 1)[0]
+
+
+def test_the_report_has_every_figure_with_its_caption(entries: dict[str, dict]) -> None:
+    shown = {Path(path).stem: entry for path, entry in entries.items() if path.endswith(".svg")}
+    assert set(shown) == set(figures.FIGURES)
+    for name, caption in figures.captions.items():
+        words = unescape(re.sub(r"<[^>]+>", "", shown[name]["caption"])).split()
+        assert words[:5] == caption.split()[:5]
+
+
+def test_every_entry_of_the_report_has_a_caption_and_labels(entries: dict[str, dict]) -> None:
+    assert {path for path, entry in entries.items() if path.endswith((".html", ".csv"))}
+    assert all(entry["caption"] and entry["labels"]["data set"] == "digits" for entry in entries.values())
+
+
+def test_the_report_loads_nothing_from_a_network(report: Path) -> None:
+    assert not re.search(r"<(script|link|img)[^>]+(src|href)=[\"']?https?:", report.read_text())
+
+
+@pytest.mark.browser
+def test_a_browser_shows_every_figure_and_table(report: Path, tmp_path: Path) -> None:
+    toured = tmp_path / "toured.html"
+    toured.write_text(f"<script>{TOUR}</script></body>".join(report.read_text().rsplit("</body>", 1)))
+    command = [find_browser(), *BROWSER_FLAGS, f"--user-data-dir={tmp_path / 'browser'}", toured.as_uri()]
+    dom = subprocess.run(
+        command, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL
+    ).stdout
+    assert '<pre id="seen">' in dom, "the browser did not get through the report"
+    seen = json.loads(unescape(dom.rsplit('<pre id="seen">', 1)[1].split("</pre>", 1)[0]))
+    shown = {Path(each["path"]).stem: each for each in seen["Figures"] if each["path"]}
+    assert set(shown) == set(figures.FIGURES)
+    assert all(each["width"] > 200 and name in each["label"] for name, each in shown.items())
+    assert len(seen["Tables"]) == 1 and seen["Tables"][0]["page"].startswith("data:text/html")

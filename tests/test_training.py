@@ -1,0 +1,263 @@
+"""The training loop: its schedule, its exact books, its seeds, and no copy to the host inside a step."""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from networks import a_run, a_trainer, images, make, random_data
+from torch import Tensor
+from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from layerprune.config import FinetuneSettings, TrainingSettings
+from layerprune.data.batches import evaluation_batches
+from layerprune.execute import execute
+from layerprune.gates.estimators import ESTIMATORS
+from layerprune.methods import families
+from layerprune.models.sections import CLOSED
+from layerprune.training.evaluate import BATCH, evaluate
+from layerprune.training.meter import MacMeter
+from layerprune.training.schedule import learning_rate, warmup_steps
+
+TRAINED = [slug for slug, family in families().items() if family == "trained"]
+
+# --- learning rate ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("schedule", "rates"),
+    [
+        ("cosine", {0: 0.1, 1: 0.2, 3: 0.4, 4: 0.4, 54: 0.2, 103: 0.4 * 0.5 * (1 - math.cos(math.pi / 100))}),
+        ("step", {0: 0.1, 3: 0.4, 4: 0.4, 53: 0.4, 54: 0.04, 78: 0.04, 79: 0.004, 103: 0.004}),
+        ("constant", {0: 0.1, 2: 0.3, 4: 0.4, 103: 0.4}),
+    ],
+)
+def test_the_learning_rate_rises_linearly_and_then_follows_its_schedule(schedule: str, rates: dict) -> None:
+    """Peak 0.4, four steps of warm-up, a hundred steps after it."""
+    settings = TrainingSettings(lr=0.4, schedule=schedule, lr_warmup="4it")
+    assert {step: learning_rate(settings, step, 104, 4) for step in rates} == pytest.approx(rates)
+
+
+def test_without_a_warm_up_the_first_step_has_the_peak_rate() -> None:
+    assert learning_rate(FinetuneSettings(lr=0.3), 0, 10) == 0.3
+
+
+def test_the_warm_up_is_given_in_epochs_or_steps() -> None:
+    assert warmup_steps(TrainingSettings(lr_warmup="2ep"), 7) == 14
+    assert warmup_steps(TrainingSettings(lr_warmup="3it"), 7) == 3
+
+
+def test_the_optimizer_gets_the_scheduled_rate() -> None:
+    finished = execute(a_run("dense", lr=0.02, lr_warmup="4it", schedule="constant", duration="6it"))
+    assert [row["lr"] for row in finished.progress.rows] == [None, 0.02, 0.02]
+
+
+# --- books --------------------------------------------------------------------------------------------------
+
+
+def test_evaluation_counts_every_example_of_a_ragged_last_batch_once() -> None:
+    data = random_data(validation=BATCH + 37)
+    network = make("mlp-residual-2", shape=(1, 4, 4))
+    score = evaluate(network, data, data.validation)
+    logits, labels = [], []
+    for x, y in evaluation_batches(data.validation, data.mean, data.std, 1):
+        logits.append(network(x).detach()), labels.append(y)
+    logits, labels = torch.cat(logits), torch.cat(labels)
+    right = sum(int(row.argmax()) == int(label) for row, label in zip(logits, labels, strict=True))
+    assert score.accuracy == right / (BATCH + 37)
+    assert score.loss == pytest.approx(float(functional.cross_entropy(logits.double(), labels)), rel=1e-5)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_evaluation_puts_the_mode_back(training: bool) -> None:
+    network, data = make("mlp-residual-2", shape=(1, 4, 4)).train(training), random_data()
+    evaluate(network, data, data.validation)
+    assert network.training is training
+
+
+def test_training_macs_are_three_forward_passes_of_every_example_of_every_epoch() -> None:
+    """60 examples in batches of 16: the last one has 12."""
+    finished = execute(a_run("dense", duration="2ep"))
+    assert finished.progress.step == 8
+    assert finished.progress.train_macs == 2 * 60 * 3 * (16 * 100 + 4 * 100 * 100 + 100 * 10)
+
+
+def test_the_train_loss_is_the_mean_over_examples_and_not_over_batches() -> None:
+    run = a_run("dense", lr=1e-30)
+    network = run.fresh_network()
+    whole = evaluate(network, run.data, run.data.train)
+    assert execute(run).progress.rows[1]["train_loss"] == pytest.approx(whole.loss, rel=1e-5)
+
+
+def test_extra_forward_passes_of_an_estimator_are_paid_for() -> None:
+    spent = {}
+    for estimator in ("two_sided", "finite_difference"):
+        settings = {"estimator": estimator, "consolidate_at": 1.0, "warmup": "9ep"}
+        spent[estimator] = execute(a_run("gated", settings=settings)).progress.train_macs
+    assert spent["finite_difference"] * 3 == spent["two_sided"] * 4
+
+
+def test_closed_and_removed_sections_cost_nothing() -> None:
+    network = make("mlp-residual-3", shape=(1, 4, 4))
+    meter = MacMeter(network)
+    assert meter.forward_macs() == 1_600 + 30_000 + 1_000
+    assert meter.forward_macs([None, CLOSED, None]) == 1_600 + 20_000 + 1_000
+    network.sections[0].branch = None
+    assert meter.forward_macs([CLOSED, CLOSED, None]) == 1_600 + 10_000 + 1_000
+
+
+def test_training_for_a_number_of_steps_stops_within_an_epoch() -> None:
+    finished = execute(a_run("dense", duration="6it"))
+    assert (finished.progress.step, finished.progress.epoch) == (6, 2)
+    assert finished.progress.rows[-1]["step"] == 6
+    assert finished.progress.train_macs == (60 + 2 * 16) * 3 * 42_600
+
+
+def test_a_network_learns() -> None:
+    rows = execute(a_run("dense", duration="30ep", lr=0.02)).progress.rows
+    assert rows[-1]["train_loss"] < 0.1 * rows[1]["train_loss"]
+
+
+def test_a_step_is_sgd_with_momentum_and_weight_decay() -> None:
+    """Against the rule written out: v <- mu v + g + lambda w, w <- w - lr v."""
+    run = a_run("dense", lr=0.05, weight_decay=0.01, schedule="constant")
+    trainer = a_trainer(run)
+    weights = [each.detach().clone() for each in trainer.network.parameters()]
+    velocity = [torch.zeros_like(each) for each in weights]
+    reference = run.fresh_network()
+    for _, (x, y) in zip(range(3), trainer.job.batches.epoch(0), strict=False):
+        for mine, weight in zip(reference.parameters(), weights, strict=True):
+            mine.data.copy_(weight)
+        slopes = torch.autograd.grad(functional.cross_entropy(reference(x), y), list(reference.parameters()))
+        for index, slope in enumerate(slopes):
+            velocity[index] = 0.9 * velocity[index] + slope + 0.01 * weights[index]
+            weights[index] = weights[index] - 0.05 * velocity[index]
+        trainer._step(x, y)
+    for mine, theirs in zip(weights, trainer.network.parameters(), strict=True):
+        torch.testing.assert_close(mine, theirs.detach(), rtol=1e-4, atol=1e-6)
+
+
+# --- seeds --------------------------------------------------------------------------------------------------
+
+
+def seen(method: str, seed: int = 0, **settings: Any) -> tuple[dict[str, Tensor], list[Tensor]]:
+    """Initial weights and the batches of the second epoch."""
+    trainer = a_trainer(a_run(method, seed=seed, settings=settings))
+    return trainer.network.state_dict(), [labels for _, labels in trainer.job.batches.epoch(1)]
+
+
+@pytest.mark.parametrize("method", [slug for slug in TRAINED if slug != "dense"])
+def test_methods_of_one_seed_share_initial_weights_and_batches(method: str) -> None:
+    (weights, batches), (others, other_batches) = seen("dense"), seen(method)
+    assert all(torch.equal(weights[name], others[name]) for name in weights)
+    assert all(torch.equal(*pair) for pair in zip(batches, other_batches, strict=True))
+
+
+def test_another_seed_gives_other_weights_and_batches() -> None:
+    (weights, batches), (others, other_batches) = seen("dense", 0), seen("dense", 1)
+    assert not torch.equal(weights["head.weight"], others["head.weight"])
+    assert not all(torch.equal(*pair) for pair in zip(batches, other_batches, strict=True))
+
+
+@pytest.mark.parametrize("method", TRAINED)
+def test_the_same_seed_gives_the_same_weights_bit_for_bit(method: str) -> None:
+    weights = []
+    for number in (0, 0, 1):
+        torch.manual_seed(len(weights))  # the global stream must not matter
+        weights.append(execute(a_run(method, seed=number, duration="2ep")).network.state_dict())
+    assert weights[0].keys() == weights[1].keys()
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    assert not torch.equal(weights[0]["head.weight"], weights[2]["head.weight"])
+
+
+# --- the device is never waited for -------------------------------------------------------------------------
+
+
+class _Reads(TorchDispatchMode):
+    """Refuses the one operation through which a tensor's value reaches Python."""
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, arguments: tuple = (), named: dict | None = None
+    ) -> Any:
+        assert function is not torch.ops.aten._local_scalar_dense.default, "a value was copied to the host"
+        return function(*arguments, **(named or {}))
+
+
+@contextmanager
+def no_copy_to_the_host(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Also refuses the methods that copy whole tensors, which on a CPU pass by the dispatcher."""
+
+    def refuse(*given: Any, **named: Any) -> None:
+        raise AssertionError("a tensor was copied to the host")
+
+    with monkeypatch.context() as patch, _Reads():
+        for name in ("tolist", "numpy", "cpu", "item", "__array__", "nonzero"):
+            patch.setattr(torch.Tensor, name, refuse)
+        yield
+
+
+STEPS = [(method, {}) for method in TRAINED if method != "gated"]
+STEPS += [("gated", {"estimator": name, "warmup": "0ep", "consolidate_at": 1.0}) for name in ESTIMATORS]
+
+
+@pytest.mark.parametrize(
+    ("method", "settings"), STEPS, ids=lambda part: part if isinstance(part, str) else None
+)
+def test_a_step_copies_nothing_to_the_host(
+    monkeypatch: pytest.MonkeyPatch, method: str, settings: dict
+) -> None:
+    trainer = a_trainer(a_run(method, settings=settings))
+    batches = list(trainer.job.batches.epoch(0))
+    with no_copy_to_the_host(monkeypatch):
+        for x, y in batches:
+            trainer._step(x, y)
+    assert trainer.progress.step == len(batches)
+
+
+@pytest.mark.parametrize("copy", [float, bool, lambda x: x.tolist(), lambda x: x.cpu(), lambda x: x.item()])
+def test_a_copy_to_the_host_would_be_seen(monkeypatch: pytest.MonkeyPatch, copy: Any) -> None:
+    with pytest.raises(AssertionError, match="copied"), no_copy_to_the_host(monkeypatch):
+        copy(torch.ones(()) * 2)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(
+    ("method", "settings"), STEPS, ids=lambda part: part if isinstance(part, str) else None
+)
+def test_a_step_on_a_gpu_synchronises_nothing(method: str, settings: dict) -> None:
+    device = torch.device("cuda")
+    run = a_run(method, data=random_data().to(device), settings=settings)
+    trainer = a_trainer(replace(run, device=device))
+    batches = list(trainer.job.batches.epoch(0))
+    trainer._step(*batches[0])
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for x, y in batches[1:]:
+            trainer._step(x, y)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+# --- when numbers run away ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", TRAINED)
+def test_training_stops_at_the_end_of_the_epoch_whose_loss_is_no_number(method: str) -> None:
+    run = a_run(method, duration="5ep", lr=1e6)
+    progress = execute(run).progress
+    assert progress.diverged
+    assert progress.epoch < 5 and len(progress.rows) == progress.epoch + 1
+    assert not math.isfinite(progress.rows[-1]["train_loss"])
+    assert progress.rows[-1]["val_accuracy"] is None
+
+
+def test_gates_of_the_evaluation_are_those_of_the_network_that_would_be_left() -> None:
+    trainer = a_trainer(a_run("gated"))
+    trainer.method.theta.copy_(torch.tensor([0.9, 0.1, 0.5, 0.4]))
+    x = images(3, (1, 4, 4))
+    expected = trainer.network(x, [None, CLOSED, None, CLOSED])
+    torch.testing.assert_close(trainer.network(x, trainer.method.evaluation_gates()), expected)

@@ -1,0 +1,250 @@
+"""What the workflow runs, what it leaves alone, and how it fails: with snakemake itself on a tiny study."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from conftest import REPOSITORY, Outcome, Study, copy_presets
+
+from layerprune import config, paths
+from layerprune.paths import RunKey
+
+pytestmark = pytest.mark.slow
+
+RUNS = "results/tiny/digits/lenet-300-100"
+
+
+def planned_jobs(outcome: Outcome, rule: str = "train") -> int:
+    """How many jobs of a rule a dry run announces."""
+    assert outcome.code == 0, outcome.stderr
+    counts = re.findall(rf"^{rule} +(\d+)$", outcome.stderr + outcome.stdout, re.MULTILINE)
+    return int(counts[0]) if counts else 0
+
+
+def planned_runs(outcome: Outcome) -> set[str]:
+    """Methods whose runs a dry run announces, where it is not told to be quiet about rules."""
+    text = outcome.stderr + outcome.stdout
+    return set(re.findall(r"wildcards: .*method=([a-z-]+)", text))
+
+
+def one_line(outcome: Outcome) -> str:
+    """The only line of complaint, apart from snakemake's words about its profile."""
+    lines = [line for line in outcome.stderr.splitlines() if line and "profile" not in line]
+    kept = [line for line in lines if not line.startswith(("Assuming", "Building"))]
+    assert len(kept) == 1, outcome.stderr
+    return kept[0]
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Study:
+    """A folder with presets and nothing else."""
+    copy_presets(tmp_path)
+    return Study(tmp_path)
+
+
+@pytest.fixture
+def copy(study: Study, tmp_path: Path) -> Study:
+    return study.copy(tmp_path)
+
+
+# --- what is run --------------------------------------------------------------------------------------------
+
+
+def test_a_preset_plans_exactly_its_runs(empty: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    outcome = empty.snakemake("--dry-run", preset="quick")
+    monkeypatch.setenv("LAYERPRUNE_ROOT", str(empty.folder))
+    assert planned_jobs(outcome) == len(config.plan(config.load_preset("quick"), "quick"))
+
+
+def test_every_run_leaves_its_four_files(study: Study) -> None:
+    for method in ("dense", "gated", "random", "magnitude"):
+        folder = study.folder / RUNS / method / "default" / "seed0"
+        assert {file.name for file in folder.iterdir()} == {
+            "record.json",
+            "curves.csv",
+            "arch.json",
+            "weights.pt",
+        }
+
+
+def test_a_second_call_has_nothing_to_do(study: Study) -> None:
+    outcome = study.snakemake("--dry-run")
+    assert "Nothing to be done" in outcome.stderr + outcome.stdout
+
+
+def test_resources_and_descriptions_repeat_nothing(copy: Study) -> None:
+    copy.edit_preset("seeds: [0]", "seeds: [0]\nresources: {threads: 2, device: cpu}")
+    copy.edit_preset("description: the", "description: perhaps the")
+    assert planned_jobs(copy.snakemake("--dry-run")) == 0
+
+
+def test_a_changed_setting_repeats_its_runs_and_what_starts_from_them(copy: Study) -> None:
+    copy.edit_preset("nu: 0.02", "nu: 0.03")
+    outcome = copy.snakemake("--dry-run", "--quiet", "host")
+    assert planned_jobs(outcome) == 2
+    assert planned_runs(outcome) == {"gated", "random"}
+
+
+def test_a_new_seed_runs_only_the_new_seed(copy: Study) -> None:
+    copy.edit_preset("seeds: [0]", "seeds: [0, 1]")
+    assert planned_jobs(copy.snakemake("--dry-run")) == 4
+
+
+def test_a_dataset_is_a_target_and_force_repeats_all_of_it(study: Study) -> None:
+    assert planned_jobs(study.snakemake("--dry-run", "digits", "-F")) == 4
+
+
+# --- what trains nothing ------------------------------------------------------------------------------------
+
+
+def test_partial_shows_the_gap_of_a_missing_run_and_trains_nothing(copy: Study) -> None:
+    shutil.rmtree(copy.folder / RUNS / "magnitude")
+    outcome = copy.snakemake("partial")
+    assert outcome.code == 0, outcome.stderr
+    table = (copy.folder / "results/tiny/tables/digits.md").read_text()
+    (row,) = [line for line in table.splitlines() if line.startswith("| magnitude")]
+    assert "not run" in row
+    assert not (copy.folder / RUNS / "magnitude").exists()
+
+
+def test_verify_tells_a_complete_study_from_one_with_a_gap(copy: Study) -> None:
+    complete = copy.snakemake("verify")
+    assert complete.code == 0, complete.stdout
+    shutil.rmtree(copy.folder / RUNS / "magnitude")
+    gap = copy.snakemake("verify")
+    assert gap.code != 0
+    assert "magnitude/default/seed0" in gap.stdout
+    assert not (copy.folder / RUNS / "magnitude").exists()
+
+
+def test_an_absent_dataset_is_left_out_loudly_and_its_table_says_not_run(
+    empty: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("LAYERPRUNE_DATA", raising=False)
+    empty.edit_preset("datasets:\n", "datasets:\n  mnist: {archs: {lenet5: {}}, methods: {dense: {}}}\n")
+    outcome = empty.snakemake("results/tiny/tables/mnist.csv")
+    assert outcome.code == 0, outcome.stderr
+    assert len([line for line in outcome.stderr.splitlines() if "LEFT OUT" in line and "mnist" in line]) == 1
+    assert "not run" in (empty.folder / "results/tiny/tables/mnist.md").read_text()
+    assert not (empty.folder / "results/tiny/mnist/lenet5").exists()
+
+
+# --- mistakes -----------------------------------------------------------------------------------------------
+
+
+def test_an_unknown_preset_is_one_line(empty: Study) -> None:
+    outcome = empty.snakemake("--dry-run", preset="quik")
+    assert outcome.code != 0
+    assert "config/quik.yaml: no such preset" in one_line(outcome)
+
+
+def test_an_unknown_key_of_a_preset_is_one_line(empty: Study) -> None:
+    empty.edit_preset("seeds: [0]", "sedes: [0]")
+    outcome = empty.snakemake("--dry-run")
+    assert outcome.code != 0
+    assert one_line(outcome).endswith("config/tiny.yaml: sedes: unknown key")
+
+
+def test_an_unknown_key_of_the_command_line_is_one_line(empty: Study) -> None:
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(REPOSITORY / "Snakefile"), "--dry-run"]
+    done = subprocess.run(
+        [*command, "--config", "presett=tiny"], cwd=empty.folder, capture_output=True, text=True
+    )
+    assert done.returncode != 0
+    assert "presett: unknown key" in one_line(Outcome(done.returncode, done.stdout, done.stderr))
+
+
+def test_a_dataset_outside_the_preset_is_one_line(empty: Study) -> None:
+    outcome = empty.snakemake("--dry-run", "mnist")
+    assert outcome.code != 0
+    assert "mnist is not in the preset tiny" in one_line(outcome)
+
+
+# --- death --------------------------------------------------------------------------------------------------
+
+
+def wait_for(condition, what: str, seconds: float = 120):
+    """Poll until `condition()` is true, and return its value."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if found := condition():
+            return found
+        time.sleep(0.05)
+    raise AssertionError(f"waited {seconds} s for {what}")
+
+
+def training_process(driver: subprocess.Popen) -> psutil.Process | None:
+    """The run that a snakemake process has started."""
+    for child in psutil.Process(driver.pid).children(recursive=True):
+        words = child.cmdline()
+        if "layerprune" in words and "run" in words and "python" in Path(words[0]).name:
+            return child
+    return None
+
+
+def test_a_killed_run_is_tried_again_and_goes_on_from_its_state(empty: Study) -> None:
+    empty.edit_preset("duration: 2ep, batch_size: 128", "duration: 100ep, batch_size: 64")
+    key = RunKey("tiny", "digits", "lenet-300-100", "dense", "default", 0)
+    record, state = empty.folder / paths.record(key), empty.folder / paths.state(key)
+    command = [
+        sys.executable,
+        "-m",
+        "snakemake",
+        "--snakefile",
+        str(REPOSITORY / "Snakefile"),
+        str(paths.record(key)),
+    ]
+    options = ["--directory", str(empty.folder), "--cores", "1", "--config", "preset=tiny"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    driver = subprocess.Popen(
+        [*command, *options], cwd=empty.folder, env=environment, stderr=subprocess.PIPE, text=True
+    )
+    wait_for(state.exists, "the first saved state")
+    training_process(driver).send_signal(signal.SIGKILL)
+    _, said = driver.communicate(timeout=200)
+    assert driver.returncode == 0, said
+    assert "Trying to restart" in said
+    assert json.loads(record.read_text())["resumed"] == 1
+
+
+# --- the workflow's own form --------------------------------------------------------------------------------
+
+
+def test_snakemakes_linter_has_no_complaint() -> None:
+    command = [sys.executable, "-m", "snakemake", "--lint"]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_workflow_is_formatted() -> None:
+    command = [str(Path(sys.executable).parent / "snakefmt"), "--check", "Snakefile", "workflow"]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_snakefile_is_short() -> None:
+    assert len((REPOSITORY / "Snakefile").read_text().splitlines()) <= 60
+
+
+def test_the_schemas_are_those_of_the_types(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(REPOSITORY / "workflow" / "scripts"))
+    import write_schemas
+
+    for name, model in write_schemas.SCHEMAS.items():
+        stored = (write_schemas.FOLDER / f"{name}.schema.json").read_text()
+        assert stored == write_schemas.schema_text(model), "run: python workflow/scripts/write_schemas.py"
+
+
+@pytest.mark.parametrize("file", sorted((REPOSITORY / "config").glob("*.yaml")), ids=lambda file: file.stem)
+def test_every_preset_is_valid_and_can_be_resolved(file: Path, root: Path) -> None:
+    preset = config.load_preset(file.stem)
+    for key in config.plan(preset, file.stem):
+        assert config.resolve(preset, key).seed == key.seed
