@@ -46,6 +46,12 @@ class Section(nn.Module):
         """Whether the section still has its branch."""
         return self.branch is not None
 
+    @property
+    def transparent(self) -> bool:
+        """Whether the section passes its input on unchanged: its branch is gone and nothing else is in it."""
+        rest = self.shortcut, self.activation
+        return self.branch is None and all(isinstance(module, nn.Identity) for module in rest)
+
     def forward(self, x: Tensor, gate: Gate = None) -> Tensor:
         passed = self.shortcut(x)
         if self.branch is None or gate is CLOSED:
@@ -75,7 +81,8 @@ class SectionedNetwork(nn.Module):
             gates = gates.unbind(0)
         x = self.stem(x)
         for index, section in enumerate(self.sections):
-            x = section(x, gates[index] if gates is not None else None)
+            if not section.transparent:  # a removed section costs nothing, not even a call
+                x = section(x, gates[index] if gates is not None else None)
         return self.head(x)
 
     def keep(self) -> list[int]:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from layerprune.config import GatedSettings, steps_of
+from layerprune.errors import LayerpruneError
 from layerprune.gates import hyper_prior
 from layerprune.gates.estimators import ESTIMATORS
 from layerprune.methods.base import Context, Outcome, TrainingMethod
@@ -40,6 +41,11 @@ class Method(TrainingMethod):
         self.check_interval = settings.check_interval
         self.warmup = steps_of(settings.warmup, context.steps_per_epoch)
         self.consolidation = self._consolidation_step()
+        if self.warmup >= self.consolidation:
+            raise LayerpruneError(
+                f"settings.warmup: {settings.warmup} leaves theta no step before consolidate_at = "
+                f"{settings.consolidate_at} of {context.steps_total} steps"
+            )
         self.agreeing_checks = [0] * sections
         self.theta_before_rounding: list[float] | None = None
         self.drawn: Tensor | None = None

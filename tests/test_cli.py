@@ -1,0 +1,232 @@
+"""The command line: what it explains, prints and makes, on a terminal and off it."""
+
+import json
+import os
+import pty
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import typer
+from conftest import Outcome, run_process
+
+from layerprune import cli, config, methods, paths, record
+from layerprune.paths import RunKey
+
+FOUR_FILES = {"record.json", "curves.csv", "arch.json", "weights.pt"}
+COMMANDS = typer.main.get_command(cli.app).commands
+
+Command = Callable[..., tuple[str, str]]
+
+
+def run_words(method: str) -> list[str]:
+    return ["run", "--preset", "tiny", "--dataset", "digits", "--arch", "lenet-300-100", "--method", method]
+
+
+def run_key(method: str) -> RunKey:
+    return RunKey("tiny", "digits", "lenet-300-100", method, "default", 0)
+
+
+@pytest.fixture
+def command(root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
+    """The command line in this process, which must succeed; returns what it printed to stdout and stderr."""
+
+    def command(*words: str) -> tuple[str, str]:
+        monkeypatch.setattr(sys, "argv", ["layerprune", *words])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        printed = capsys.readouterr()
+        assert stop.value.code == 0, printed.err
+        return printed.out, printed.err
+
+    return command
+
+
+# --- help -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_and_option_is_explained(name: str) -> None:
+    each = COMMANDS[name]
+    assert len(each.help) > 20
+    for parameter in each.params:
+        assert len(parameter.help or "") > 10, parameter.name
+
+
+def test_help_shows_the_explanations(command: Command) -> None:
+    text, _ = command("run", "--help")
+    for option in ("--preset", "--dataset", "--arch", "--method", "--variant", "--seed", "--device", "--threads"):
+        assert option in text
+    assert "Seed of initialisation" in text
+
+
+def test_without_words_it_shows_its_commands(command: Command) -> None:
+    text, _ = command()
+    assert all(name in text for name in COMMANDS)
+
+
+# --- run ------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_makes_four_files_and_is_quiet(command: Command) -> None:
+    out, err = command(*run_words("dense"))
+    assert err == ""
+    assert {path.name for path in paths.run_folder(run_key("dense")).iterdir()} == FOUR_FILES
+    made = record.read(paths.record(run_key("dense")))
+    assert f"{100 * made.test_accuracy:.2f} % test accuracy, 2 of 2 sections left" in out
+
+
+def test_a_second_run_does_nothing(command: Command) -> None:
+    command(*run_words("dense"))
+    before = {path: path.stat().st_mtime_ns for path in paths.run_folder(run_key("dense")).iterdir()}
+    _, err = command(*run_words("dense"))
+    assert err == f"{paths.record(run_key('dense'))}: up to date, status ok\n"
+    assert {path: path.stat().st_mtime_ns for path in paths.run_folder(run_key("dense")).iterdir()} == before
+
+
+def edit_preset(root: Path, old: str, new: str) -> None:
+    path = root / "config" / "tiny.yaml"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def test_a_changed_science_setting_repeats_the_run(root: Path, command: Command) -> None:
+    command(*run_words("dense"))
+    edit_preset(root, "lr: 0.05", "lr: 0.04")
+    _, err = command(*run_words("dense"))
+    assert err == ""
+    assert record.read(paths.record(run_key("dense"))).provenance.config["training"]["lr"] == 0.04
+
+
+def test_a_changed_resource_or_description_does_not(root: Path, command: Command) -> None:
+    command(*run_words("dense"))
+    edit_preset(root, "data: {download: false}", "data: {download: true}\nresources: {threads: 2, device: cpu}")
+    edit_preset(root, "description: the smallest", "description: a small")
+    assert "up to date" in command(*run_words("dense"))[1]
+
+
+def test_a_missing_file_repeats_the_run(command: Command) -> None:
+    command(*run_words("dense"))
+    weights = paths.weights(run_key("dense")).read_bytes()
+    paths.weights(run_key("dense")).unlink()
+    assert command(*run_words("dense"))[1] == ""
+    assert paths.weights(run_key("dense")).read_bytes() == weights
+
+
+def test_missing_parents_are_run_first_and_named(command: Command) -> None:
+    _, err = command(*run_words("random"))
+    child = run_key("random")
+    assert err.splitlines() == [
+        f"{child} starts from {run_key(parent)}, which is run first" for parent in ("dense", "gated")
+    ]
+    made = record.read(paths.record(child)).provenance.parents
+    assert made == {str(run_key(each)): record.read(paths.record(run_key(each))).digest() for each in ("dense", "gated")}
+
+
+def test_a_parent_that_changed_repeats_the_run(root: Path, command: Command) -> None:
+    command(*run_words("magnitude"))
+    edit_preset(root, "dense: {}", "dense: {training: {lr: 0.01}}")
+    command(*run_words("dense"))
+    assert "up to date" not in command(*run_words("magnitude"))[1]
+    parents = record.read(paths.record(run_key("magnitude"))).provenance.parents
+    assert parents[str(run_key("dense"))] == record.read(paths.record(run_key("dense"))).digest()
+
+
+def test_a_diverged_run_has_a_record_and_its_child_failed(root: Path, command: Command) -> None:
+    edit_preset(root, "lr: 0.05", "lr: 1.0e+6")
+    edit_preset(root, "gated: #", "sss: {}\n      hard-concrete: {}\n      gated: #")
+    for method in ("dense", "gated", "sss", "hard-concrete"):
+        assert "diverged, no accuracy" in command(*run_words(method))[0]
+        json.loads(paths.record(run_key(method)).read_text())
+    assert "failed, no accuracy" in command(*run_words("magnitude"))[0]
+    assert record.read(paths.record(run_key("magnitude"))).reason == "its parent run 'dense' has status diverged"
+
+
+# --- the other commands ---------------------------------------------------------------------------------------
+
+
+def numbers_of(line: str) -> list[int]:
+    return [int(word.replace(",", "")) for word in re.findall(r"\d[\d,]*", line)]
+
+
+def test_show_prints_every_part_with_its_macs(command: Command) -> None:
+    command(*run_words("magnitude"))
+    paths.weights(run_key("magnitude")).unlink()  # records are published without weights
+    out, _ = command("show", str(paths.run_folder(run_key("magnitude"))))
+    rows = {line.split()[1]: line for line in out.splitlines() if re.match(r"^[│|] (stem|fc1|fc2|head)", line)}
+    assert list(rows) == ["stem", "fc1", "fc2", "head"]
+    made = record.read(paths.record(run_key("magnitude")))
+    assert sum(numbers_of(row.split("│")[4])[0] for row in rows.values()) == made.macs
+    assert sum(numbers_of(row.split("│")[5])[0] for row in rows.values()) == made.params
+    assert [("removed" in rows[name]) for name in ("fc1", "fc2")] == [not stays for stays in made.keep]
+    assert f"{made.macs:,} MACs, {made.params:,} parameters, 1 of 2 sections left" in out
+
+
+def test_plan_lists_the_runs_parents_first(command: Command) -> None:
+    out, _ = command("plan", "--preset", "tiny")
+    assert out.splitlines() == [str(run_key(method)) for method in ("dense", "gated", "magnitude", "random")]
+
+
+def test_methods_lists_all_with_their_settings(command: Command) -> None:
+    out, _ = command("methods")
+    for slug in methods.families():
+        assert f"{slug}  (" in out
+    for name, field in config.GatedSettings.model_fields.items():
+        assert f"    {name} = {field.default!r}: {field.description}" in out
+
+
+def test_stage_says_what_is_there(command: Command) -> None:
+    out, err = command("stage", "digits", "--preset", "tiny")
+    assert err == "" and "1237 training images" in out
+    manifest = json.loads(paths.data_manifest("tiny", "digits").read_text())
+    assert manifest["sizes"] == {"train": 1237, "validation": 200, "test": 360}
+
+
+# --- as a process ---------------------------------------------------------------------------------------------
+
+
+def test_the_module_and_the_script_are_one(root: Path) -> None:
+    script = Path(sys.executable).with_name("layerprune")
+    if not script.exists():
+        pytest.skip("the script layerprune is not installed")
+    words = ["plan", "--preset", "tiny"]
+    by_module: Outcome = run_process([sys.executable, "-m", "layerprune", *words], cwd=root)
+    assert by_module.code == 0 and by_module.stdout
+    assert run_process([str(script), *words], cwd=root) == by_module
+
+
+def test_a_reader_that_goes_away_is_no_error(root: Path) -> None:
+    command = f"set -o pipefail; '{sys.executable}' -m layerprune methods | head -1"
+    done = run_process(["bash", "-c", command], cwd=root)
+    assert (done.code, done.stderr) == (0, "")
+    assert len(done.stdout.splitlines()) == 1
+
+
+def test_a_terminal_sees_progress(root: Path) -> None:
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "layerprune", *run_words("dense")]
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "160", "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, cwd=root, env=environment, stdout=subprocess.DEVNULL, stderr=theirs)
+    os.close(theirs)
+    shown = read_all(ours)
+    assert process.wait(60) == 0
+    assert str(run_key("dense")) in shown
+    assert "epoch 2" in shown and "validation" in shown
+
+
+def read_all(descriptor: int) -> str:
+    """What a pseudo-terminal shows until its other end is closed."""
+    parts = []
+    while True:
+        try:
+            part = os.read(descriptor, 65536)
+        except OSError:  # Linux's way to say that the other end is closed
+            part = b""
+        if not part:
+            os.close(descriptor)
+            return b"".join(parts).decode(errors="replace")
+        parts.append(part)
