@@ -58,7 +58,7 @@ test: $(INSTALLED) ## all tests that need no downloaded data (real data: LAYERPR
 	@$(PYTEST) $(ARGS)
 
 bench: $(INSTALLED) ## speed, measured side by side
-	@$(BIN)/layerprune bench
+	@OMP_NUM_THREADS=1 $(BIN)/python -m bench $(ARGS)
 
 lint: $(INSTALLED) ## style of the code and of the workflow
 	@$(BIN)/ruff check .

@@ -1,48 +1,61 @@
-"""Print ratios with their spread (median and quartiles over paired rounds). Nothing here writes to results/."""
+"""Measure and print a table of ratios; see `python -m bench --help`."""
 
-import dataclasses
-import json
+import argparse
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
 
 import torch
-import typer
 
 from bench import inference, loader, runs, steps
-from bench.timing import Comparison
+from bench.timing import Measurement
+from layerprune import files
+
+VERDICT = {None: "", True: "met", False: "missed"}
 
 
-def main(
-    quick: Annotated[bool, typer.Option("--quick", help="Few rounds: seconds instead of minutes, wider spread.")] = False,
-    threads: Annotated[int, typer.Option(help="CPU threads.", min=1)] = 1,
-    json_path: Annotated[Path | None, typer.Option("--json", help="Also write the numbers to this file.")] = None,
-) -> None:
-    """Measure side by side, in this one process: steps, loader, whole runs, inference."""
-    torch.set_num_threads(threads)
-    print(f"torch {torch.__version__}, {threads} threads, {'CUDA' if torch.cuda.is_available() else 'CPU'}")
-    print("ratio [quartiles]: below 1 means that the first is faster\n")
-    found = _measure(quick)
-    if json_path is not None:
-        json_path.write_text(json.dumps([dataclasses.asdict(each) for each in found], indent=2) + "\n")
+def measure(quick: bool) -> Iterator[Measurement]:
+    """Everything, one measurement at a time."""
+    rounds = 25 if quick else 201
+    yield from steps.measure(rounds)
+    yield from loader.measure(rounds=3 if quick else 7, images=1_000 if quick else 10_000)
+    yield runs.gated_against_dense(rounds=3 if quick else 9, epochs=4 if quick else 8)
+    yield from inference.measure(rounds)
 
 
-def _measure(quick: bool) -> list[Comparison]:
-    rounds = 10 if quick else 100
-    parts = (
-        lambda: steps.gated_against_dense(rounds),
-        lambda: steps.alive_against_built_small(rounds),
-        lambda: steps.steps_by_sections(rounds),
-        lambda: loader.ours_against_torchvision(2000 if quick else 20000, 2 if quick else 5),
-        lambda: runs.gated_against_dense(4 if quick else 40, 2 if quick else 5),
-        lambda: inference.pruned_against_dense(rounds),
-    )
-    found = []
-    for part in parts:
-        for comparison in part():
-            print(comparison.line(), flush=True)
-            found.append(comparison)
-    return found
+def report(measurements: Iterable[Measurement]) -> list[Measurement]:
+    """Print each line as soon as it is there; returns them."""
+    print(f"{'what':<62} {'ratio':>6}  {'quartiles':<13} {'target':<8} ")
+    done = []
+    for each in measurements:
+        spread = f"{each.low:.2f} .. {each.high:.2f}"
+        verdict = VERDICT[each.meets_target]
+        print(
+            f"{each.name:<62} {each.ratio:>6.2f}  {spread:<13} {each.target:<8} {verdict:<7} {each.note}".rstrip(),
+            flush=True,
+        )
+        done.append(each)
+    return done
+
+
+def as_json(measurements: list[Measurement], threads: int) -> dict:
+    """What was measured and with what."""
+    rows = [asdict(each) | {"meets_target": each.meets_target} for each in measurements]
+    return {"torch": torch.__version__, "threads": threads, "measurements": rows}
+
+
+def main() -> None:
+    """Measured ratios never fail the command: the machine may be busy."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="fewer rounds: a minute or two instead of ten")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default 1, as runs have)")
+    parser.add_argument("--json", type=Path, metavar="PATH", help="write the measurements there too")
+    chosen = parser.parse_args()
+    torch.set_num_threads(chosen.threads)
+    measurements = report(measure(chosen.quick))
+    if chosen.json:
+        files.write_json(chosen.json, as_json(measurements, chosen.threads))
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    main()

@@ -1,36 +1,36 @@
-"""Latency of a pruned and folded network against the dense one, beside the ratio of their MACs."""
+"""Inference latency of a network that lost half of its sections against the whole one, beside the ratio of MACs."""
 
-import copy
+from collections.abc import Iterator
 
 import torch
 
-from bench.networks import Setup, made_up_data
-from bench.timing import Comparison, compare
+from bench.steps import SHAPE, network_of
+from bench.timing import Measurement, compare
 from layerprune.measure.counting import count_macs
 from layerprune.models import surgery
-from layerprune.models.sections import SectionedNetwork
-from layerprune.runner import choose_device
+
+ARCH, KEPT = "mlp-residual-20", 10
+CALLS_A_ROUND = {1: 10, 128: 3}
 
 
-def pruned_against_dense(rounds: int) -> list[Comparison]:
-    """mlp-residual-20 without every other section, at batch 1 and 128."""
-    device = choose_device("auto")
-    dense = Setup("mlp-residual-20").run(made_up_data(256, device)).fresh_network().eval()
-    pruned = copy.deepcopy(dense)
-    surgery.remove(pruned, range(0, 20, 2))
+def half_against_whole(batch: int, rounds: int) -> Measurement:
+    """Latency at a batch size, pruned over whole."""
+    whole, pruned = network_of(ARCH).eval(), network_of(ARCH).eval()
+    surgery.remove(pruned, range(KEPT, len(pruned.sections)))
     surgery.fold(pruned)
-    share = count_macs(pruned, pruned.input_shape) / count_macs(dense, dense.input_shape)
-    return [_compare(dense, pruned, batch, share, rounds, device) for batch in (1, 128)]
+    share = count_macs(pruned, SHAPE) / count_macs(whole, SHAPE)
+    images, calls = torch.rand(batch, *SHAPE), CALLS_A_ROUND[batch]
 
-
-def _compare(
-    dense: SectionedNetwork, pruned: SectionedNetwork, batch: int, share: float, rounds: int, device: torch.device
-) -> Comparison:
-    images = torch.randn(batch, 1, 28, 28, device=device)
-
-    def forward(network: SectionedNetwork) -> None:
-        with torch.inference_mode():
+    @torch.inference_mode()
+    def infer(network: torch.nn.Module) -> None:
+        for _ in range(calls):
             network(images)
 
-    name = f"inference, 10 of 20 sections / all, batch {batch}: mlp-residual-20"
-    return compare(name, lambda: forward(pruned), lambda: forward(dense), rounds, 10, f"MACs: {share:.2f}")
+    name = f"inference of half of {ARCH} / all of it, batch {batch}"
+    return compare(name, lambda: infer(whole), lambda: infer(pruned), rounds, note=f"MACs {share:.2f}")
+
+
+def measure(rounds: int) -> Iterator[Measurement]:
+    """One image and a batch."""
+    for batch in CALLS_A_ROUND:
+        yield half_against_whole(batch, rounds)

@@ -1,84 +1,125 @@
-"""What a training step costs: gated against dense, and a pruned network against one built small."""
+"""Training steps: the trainer's own step on real batches of made-up images, so only what differs is compared."""
 
-from collections.abc import Callable
+import importlib
+from collections.abc import Callable, Iterator
 
 import torch
+from torch import nn
 
-from bench.networks import Setup, made_up_data, trainer_of
-from bench.timing import Comparison, compare
-from layerprune.data.dataset import DataSet
+from bench.timing import Measurement, compare
+from layerprune.config import GatedSettings, NoSettings, TrainingSettings
+from layerprune.data.batches import TrainingBatches
+from layerprune.data.dataset import DataSet, Split
+from layerprune.measure.counting import count_macs, section_macs, section_params
+from layerprune.methods.base import Context
 from layerprune.models import surgery
-from layerprune.models.archs import mlp_residual
-from layerprune.models.build import initialise
+from layerprune.models.build import build
 from layerprune.models.sections import SectionedNetwork
-from layerprune.runner import choose_device
-from layerprune.seeding import generator
-from layerprune.training.loop import Trainer
+from layerprune.training.loop import Job, Progress, Trainer
+from layerprune.training.state import StateFile
 
-ALL_ALIVE = {"nu": 1e-9, "theta_lr": 1e-9, "theta0": 1.0, "warmup": "0ep", "consolidate_at": 1.0}
-TARGETS = {"lenet5": "at most 1.10", "mlp-residual-20": "at most 1.35", "lenet-300-100": ""}
-
-
-def stepper(trainer: Trainer) -> Callable[[], object]:
-    """A function that makes one training step after another: batch preparation, forward, backward, updates."""
-
-    def forever() -> object:
-        epoch = 0
-        while True:
-            trainer.method.start_epoch(epoch)
-            for images, labels in trainer.job.batches.epoch(epoch):
-                yield trainer._step(images, labels)
-            epoch += 1
-
-    trainer.network.train()
-    steps = forever()
-    return lambda: next(steps)
+SHAPE, CLASSES, BATCH = (1, 28, 28), 10, 128
+STEPS_TOTAL = 10**9
+# Theta moves by next to nothing: every section stays alive, yet the whole of a gated step is done.
+GATED = GatedSettings(nu=0.0, theta_lr=1e-12, warmup="0it", consolidate_at=1.0)
+GATED_TARGETS = {"lenet-300-100": "", "lenet5": "<= 1.10", "mlp-residual-20": "<= 1.35"}
+STEPS_A_ROUND = 3
+"""Few: what another process does to one of the two then spoils one round of many, not the median."""
 
 
-def gated_against_dense(rounds: int) -> list[Comparison]:
-    """A gated step with every section alive, against a dense step."""
-    data = made_up_data(128 * 64, choose_device("auto"))
-    return [_gated(arch, data, max(5, rounds // 4 if arch == "lenet5" else rounds)) for arch in TARGETS]
+def made_up_data(images: int) -> DataSet:
+    """Random images of MNIST's shape; the splits share them."""
+    source = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (images, *SHAPE), generator=source, dtype=torch.uint8)
+    split = Split(pixels, torch.randint(0, CLASSES, (images,), generator=source))
+    return DataSet("made up", "made up", CLASSES, split, split, split, (0.13,), (0.31,), {})
 
 
-def _gated(arch: str, data: DataSet, rounds: int) -> Comparison:
-    gated = stepper(trainer_of(Setup(arch, "gated", ALL_ALIVE), data))
-    dense = stepper(trainer_of(Setup(arch), data))
-    return compare(f"gated step, all sections alive / dense step: {arch}", gated, dense, rounds, target=TARGETS[arch])
+def network_of(arch: str) -> SectionedNetwork:
+    """A network laid out as in training; `mlp-residual-0` has no section at all."""
+    empty = arch == "mlp-residual-0"
+    network = build("mlp-residual-1" if empty else arch, SHAPE, CLASSES, torch.Generator().manual_seed(0))
+    if empty:
+        network.sections = nn.ModuleList()
+    return network.to(memory_format=torch.channels_last)
 
 
-def alive_against_built_small(rounds: int) -> list[Comparison]:
-    """A step with some sections removed while training, against a network built with only that many."""
-    data = made_up_data(128 * 64, choose_device("auto"))
-    return [_pruned(total, total * share // 4, data, rounds) for total in (20, 40) for share in (0, 1, 2, 3)]
+def steps_of(network: SectionedNetwork, method: str, settings: object) -> Callable[[], None]:
+    """A call that makes STEPS_A_ROUND training steps, batches included."""
+    data = made_up_data(images=BATCH * 32)
+    # A small rate: random labels teach nothing, and denormal or infinite weights would be timed.
+    training = TrainingSettings(lr=1e-4, batch_size=BATCH)
+    batches = TrainingBatches(data.train, data.mean, data.std, BATCH, seed=0)
+    context = Context(
+        examples=len(data.train),
+        batch_size=BATCH,
+        steps_per_epoch=batches.steps_per_epoch,
+        steps_total=STEPS_TOTAL,
+        seed=0,
+        device=torch.device("cpu"),
+        section_macs=tuple(section_macs(network)),
+        section_params=tuple(section_params(network)),
+        momentum=training.momentum,
+    )
+    trained = importlib.import_module(f"layerprune.methods.trained.{method}").Method(settings, network, context)
+    job = Job(data, batches, training, training, STEPS_TOTAL, StateFile(None, "", 0), Progress())
+    trainer = Trainer(network, trained, job)
+    network.train()
+    source = _endless(batches, trained.start_epoch)
+
+    def work() -> None:
+        for _ in range(STEPS_A_ROUND):
+            trainer._step(*next(source))
+
+    return work
 
 
-def _pruned(total: int, alive: int, data: DataSet, rounds: int) -> Comparison:
-    pruned = trainer_of(Setup(f"mlp-residual-{total}"), data)
-    surgery.remove(pruned.network, range(alive, total), pruned.optimizer)
-    small = trainer_of(Setup(f"mlp-residual-{total}"), data, _built_small(data, alive))
-    name = f"step with {alive} of {total} sections alive / built with {alive}: mlp-residual"
-    return compare(name, stepper(pruned), stepper(small), rounds, target="within 0.15 of 1")
+def _endless(batches: TrainingBatches, start_epoch: Callable[[int], None]) -> Iterator[tuple]:
+    for epoch in range(10**9):
+        start_epoch(epoch)
+        yield from batches.epoch(epoch)
 
 
-def _built_small(data: DataSet, sections: int) -> SectionedNetwork:
-    """A residual MLP with so many sections; with none of them the architecture's slug has no name for it."""
-    network = mlp_residual.build(f"mlp-residual-{max(sections, 1)}", data.shape, data.classes)
-    initialise(network, generator("initialisation", 0))
-    if sections == 0:
-        network.sections = torch.nn.ModuleList()
-    return network
+def gated_against_dense(arch: str, rounds: int) -> Measurement:
+    """A gated step with every section alive over a dense step."""
+    dense = steps_of(network_of(arch), "dense", NoSettings())
+    gated = steps_of(network_of(arch), "gated", GATED)
+    return compare(f"gated step / dense step, {arch}", dense, gated, rounds, GATED_TARGETS[arch])
 
 
-def steps_by_sections(rounds: int) -> list[Comparison]:
-    """A step with some sections alive, against the whole network's step: it should fall in proportion."""
-    data = made_up_data(128 * 64, choose_device("auto"))
-    whole = stepper(trainer_of(Setup("mlp-residual-20"), data))
-    found = []
-    for alive in (0, 5, 10, 15):
-        pruned = trainer_of(Setup("mlp-residual-20"), data)
-        surgery.remove(pruned.network, range(alive, 20), pruned.optimizer)
-        share = pruned.meter.forward_macs() / trainer_of(Setup("mlp-residual-20"), data).meter.forward_macs()
-        name = f"step with {alive} of 20 sections alive / with all: mlp-residual-20"
-        found.append(compare(name, stepper(pruned), whole, rounds, target=f"MACs: {share:.2f}"))
-    return found
+def pruned_against_small(sections: int, alive: int, rounds: int) -> Measurement:
+    """A step of a network that lost sections over one of a network built with as many as are left."""
+    arch = f"mlp-residual-{sections}"
+    pruned = network_of(arch)
+    surgery.remove(pruned, range(alive, sections))
+    small = steps_of(network_of(f"mlp-residual-{alive}"), "dense", NoSettings())
+    large = steps_of(pruned, "dense", NoSettings())
+    name = f"{arch} pruned to {alive} / built with {alive}, step"
+    return compare(name, small, large, rounds, "<= 1.15")
+
+
+def pruned_against_whole(sections: int, alive: int, rounds: int) -> Measurement:
+    """A step with fewer sections alive over one with all, beside the ratio of MACs."""
+    whole, pruned = (network_of(f"mlp-residual-{sections}") for _ in range(2))
+    surgery.remove(pruned, range(alive, sections))
+    share = _branch_share(whole, alive)
+    all_alive = steps_of(whole, "dense", NoSettings())
+    fewer = steps_of(pruned, "dense", NoSettings())
+    name = f"mlp-residual-{sections} with {alive} alive / all alive, step"
+    return compare(name, all_alive, fewer, rounds, note=f"MACs {share:.2f}")
+
+
+def _branch_share(network: SectionedNetwork, alive: int) -> float:
+    whole, branches = count_macs(network, SHAPE), section_macs(network)
+    return (whole - sum(branches[alive:])) / whole
+
+
+def measure(rounds: int) -> Iterator[Measurement]:
+    """Gated steps, then steps against sections alive."""
+    for arch in GATED_TARGETS:
+        yield gated_against_dense(arch, rounds)
+    for sections in (20, 40):
+        for quarters in (0, 1, 2, 3, 4):
+            yield pruned_against_small(sections, sections * quarters // 4, rounds)
+    for quarters in (0, 1, 2, 3):
+        yield pruned_against_whole(20, 20 * quarters // 4, rounds)

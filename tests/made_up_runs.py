@@ -39,9 +39,7 @@ def preset(
         keeps = {f"keep-{count}": {"settings": {"keep": count}} for count in (2, 5, 10)}
         prices = {f"nu-{nu}": {"settings": {"nu": nu}} for nu in NU}
         scores = {
-            name: {"variants": keeps}
-            for name in ("random", "magnitude", "taylor")
-            if name in (methods or METHODS)
+            name: {"variants": keeps} for name in ("random", "magnitude", "taylor") if name in (methods or METHODS)
         }
         archs["mlp-residual-20"]["methods"] = {"gated": {"variants": prices}, **scores}
     chosen = {name: {} for name in (methods or METHODS)}

@@ -80,7 +80,12 @@ def a_run(
     finetune: dict[str, Any] | None = None,
     **training: Any,
 ) -> Run:
-    """A run that touches no file; by default one epoch on noise, at a learning rate that cannot diverge."""
+    """A run that touches no file; by default one epoch on noise, at a learning rate that cannot diverge.
+
+    So short a run of gated has no room for a warm-up.
+    """
+    if method == "gated":
+        settings = {"warmup": "0ep"} | (settings or {})
     science = RunSettings(
         dataset="digits",
         arch=arch,
@@ -90,9 +95,7 @@ def a_run(
         finetune=FinetuneSettings(**(finetune or {"duration": "1ep"})),
         settings=settings_class(method)(**(settings or {})).model_dump(mode="json"),
     )
-    return Run(
-        science, data or random_data(), CPU, parents or {}, StateFile(None, "", 1e9), lambda *told: None
-    )
+    return Run(science, data or random_data(), CPU, parents or {}, StateFile(None, "", 1e9), lambda *told: None)
 
 
 def a_context(network: SectionedNetwork, **changes: Any) -> Context:
@@ -124,9 +127,7 @@ def a_trainer(run: Run) -> Any:
 
     batches = execute._batches(run)
     start = execute._start_trained(run, batches)
-    job = Job(
-        run.data, batches, run.settings.training, start.rate, start.steps_total, run.state, start.progress
-    )
+    job = Job(run.data, batches, run.settings.training, start.rate, start.steps_total, run.state, start.progress)
     trainer = Trainer(start.network, start.method, job)
     trainer.network.train()
     trainer.method.start_epoch(0)

@@ -36,11 +36,7 @@ def imports(path: Path) -> set[str]:
 
 
 def imports_of(path: Path, *forbidden: str) -> list[str]:
-    return [
-        name
-        for name in imports(path)
-        if any(name == each or name.startswith(f"{each}.") for each in forbidden)
-    ]
+    return [name for name in imports(path) if any(name == each or name.startswith(f"{each}.") for each in forbidden)]
 
 
 def modules(*folders: str) -> list[Path]:
@@ -63,9 +59,7 @@ def texts(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("path", modules("analysis/"), ids=name_of)
 def test_analysis_needs_neither_torch_nor_training(path: Path) -> None:
-    forbidden = [
-        f"layerprune.{name}" for name in ("models", "training", "gates", "measure", "execute", "runner")
-    ]
+    forbidden = [f"layerprune.{name}" for name in ("models", "training", "gates", "measure", "execute", "runner")]
     forbidden += [f"layerprune.methods.{family}" for family in (*methods.FAMILIES, "base")]
     assert imports_of(path, "torch", "torchvision", *forbidden) == []
 
@@ -98,9 +92,7 @@ def test_only_the_configuration_reads_yaml_and_the_environment(path: Path) -> No
         return
     assert imports_of(path, "yaml") == []
     reads = [
-        node
-        for node in ast.walk(tree(path))
-        if isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv")
+        node for node in ast.walk(tree(path)) if isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv")
     ]
     if reads:  # where all files lie is a matter of paths
         assert name_of(path) == "paths.py"
@@ -167,9 +159,7 @@ def test_a_changed_statement_changes_the_source_digest(copied: Path, file: str, 
     assert digest() != before
 
 
-@pytest.mark.parametrize(
-    "file", ["methods/trained/sss.py", "models/archs/lenet5.py", "data/digits.py", "cli.py"]
-)
+@pytest.mark.parametrize("file", ["methods/trained/sss.py", "models/archs/lenet5.py", "data/digits.py", "cli.py"])
 def test_a_change_to_somebody_elses_file_leaves_a_run_up_to_date(copied: Path, file: str) -> None:
     before = digest()
     (copied / file).write_text((copied / file).read_text() + "\nADDED = 1\n")

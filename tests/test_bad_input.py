@@ -180,7 +180,10 @@ BAD_WORDS = {
     "unsupported device": ([*words(run_key("dense")), "--device", "meta"], "device: 'meta' is not"),
     "too large a seed": ([*words(run_key("dense")), "--seed", str(2**40)], "seed: Input should be less than"),
     "no such run": (["show", "nowhere"], "nowhere: no such run folder"),
-    "tables of nothing": (["tables", "--preset", "study", "--dataset", "cats"], "--dataset: 'cats' is not in preset study"),
+    "tables of nothing": (
+        ["tables", "--preset", "study", "--dataset", "cats"],
+        "--dataset: 'cats' is not in preset study",
+    ),
 }
 
 

@@ -124,7 +124,9 @@ def test_missing_parents_are_run_first_and_named(command: Command) -> None:
         f"{child} starts from {run_key(parent)}, which is run first" for parent in ("dense", "gated")
     ]
     made = record.read(paths.record(child)).provenance.parents
-    assert made == {str(run_key(each)): record.read(paths.record(run_key(each))).digest() for each in ("dense", "gated")}
+    assert made == {
+        str(run_key(each)): record.read(paths.record(run_key(each))).digest() for each in ("dense", "gated")
+    }
 
 
 def test_a_parent_that_changed_repeats_the_run(root: Path, command: Command) -> None:

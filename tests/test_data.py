@@ -140,9 +140,7 @@ class TestHeldOutIndices:
         assert stored == sorted(set(stored)) and len(stored) == 5000
         assert stored[0] >= 0 and stored[-1] < 60000
 
-    @pytest.mark.parametrize(
-        "held_out", [splits.DIGITS_TEST, splits.DIGITS_VALIDATION], ids=lambda h: h.file_name
-    )
+    @pytest.mark.parametrize("held_out", [splits.DIGITS_TEST, splits.DIGITS_VALIDATION], ids=lambda h: h.file_name)
     def test_each_class_has_its_share_within_one(self, held_out, digits_labels):
         chosen = splits.indices(held_out, digits_labels)
         exact = np.bincount(digits_labels) * held_out.count / held_out.total
@@ -176,9 +174,7 @@ class TestTrainingBatches:
     def test_repeat_for_the_same_seed_and_epoch(self, numbered, augment):
         first, second = (list(batches_of(numbered, seed=3, augment=augment).epoch(5)) for _ in range(2))
         assert all(
-            torch.equal(a, b)
-            for one, two in zip(first, second, strict=True)
-            for a, b in zip(one, two, strict=True)
+            torch.equal(a, b) for one, two in zip(first, second, strict=True) for a, b in zip(one, two, strict=True)
         )
 
     def test_differ_between_epochs_and_between_seeds(self, numbered):
@@ -331,9 +327,7 @@ class TestMnistFolder:
         labels = np.arange(120) % 10
         labels[[17, 40]] = [10, 255]
         path = write_idx(write_mnist_like(tmp_path) / TRAIN_LABELS, labels)
-        assert (
-            message_of(mnist.load, tmp_path, UNCHECKED) == f"{path}: label 10 at position 17 is not in 0..9"
-        )
+        assert message_of(mnist.load, tmp_path, UNCHECKED) == f"{path}: label 10 at position 17 is not in 0..9"
 
     def test_with_fewer_labels_than_images_names_both_files(self, tmp_path):
         path = write_idx(write_mnist_like(tmp_path) / TRAIN_LABELS, np.zeros(119))

@@ -42,9 +42,7 @@ def direct(repository: Path) -> set[str]:
 
 
 def pip_section(conda: dict) -> list[Requirement]:
-    return [
-        Requirement(line) for each in conda["dependencies"] if isinstance(each, dict) for line in each["pip"]
-    ]
+    return [Requirement(line) for each in conda["dependencies"] if isinstance(each, dict) for line in each["pip"]]
 
 
 def test_every_pin_of_the_conda_environment_is_the_locks(conda: dict, locked: dict[str, str]) -> None:
@@ -92,9 +90,7 @@ def test_make_stops_with_one_line_when_python_is_too_old(repository: Path, tmp_p
     old_python = tmp_path / "python3.8"
     old_python.write_text("#!/bin/sh\nexit 1\n")
     old_python.chmod(0o755)
-    done = subprocess.run(
-        ["make", "install", f"PYTHON={old_python}"], cwd=tmp_path, capture_output=True, text=True
-    )
+    done = subprocess.run(["make", "install", f"PYTHON={old_python}"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode != 0
     assert [line for line in done.stderr.splitlines() if not line.startswith("make")] == [
         next(line for line in done.stderr.splitlines() if "Python 3.11 or newer" in line)
@@ -104,9 +100,7 @@ def test_make_stops_with_one_line_when_python_is_too_old(repository: Path, tmp_p
 
 def test_make_without_a_target_lists_every_target(repository: Path) -> None:
     makefile = (repository / "Makefile").read_text()
-    listed = subprocess.run(
-        ["make", "--no-print-directory"], cwd=repository, capture_output=True, text=True
-    ).stdout
+    listed = subprocess.run(["make", "--no-print-directory"], cwd=repository, capture_output=True, text=True).stdout
     (phony,) = re.findall(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
     assert [line.split()[0] for line in listed.splitlines()] == phony.split()
 

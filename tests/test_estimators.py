@@ -40,9 +40,7 @@ class Subject:
             sides = [0.0, 0.0]
             for keep, loss in self.loss_of.items():
                 others = [
-                    p if bit else 1 - p
-                    for i, (bit, p) in enumerate(zip(keep, theta, strict=True))
-                    if i != section
+                    p if bit else 1 - p for i, (bit, p) in enumerate(zip(keep, theta, strict=True)) if i != section
                 ]
                 sides[keep[section]] += loss * math.prod(others)
             delta.append(sides[1] - sides[0])
@@ -72,9 +70,7 @@ def subject() -> Subject:
     for step in range(120):
         part = slice(64 * step % 1152, 64 * step % 1152 + 64)
         gates = bernoulli.draw(torch.full((SECTIONS,), 0.5), 64, noise)
-        loss = functional.cross_entropy(
-            network(pixels[part], gates[:, : len(pixels[part])]), train.labels[part]
-        )
+        loss = functional.cross_entropy(network(pixels[part], gates[:, : len(pixels[part])]), train.labels[part])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -115,9 +111,7 @@ def test_two_sided_is_near_the_truth(subject: Subject, theta: float) -> None:
 
 @pytest.mark.parametrize("theta", [0.2, 0.9])
 def test_two_sided_is_nearer_than_straight_through_at_the_ends(subject: Subject, theta: float) -> None:
-    assert relative_error(subject, "two_sided", theta) < 0.5 * relative_error(
-        subject, "straight_through", theta
-    )
+    assert relative_error(subject, "two_sided", theta) < 0.5 * relative_error(subject, "straight_through", theta)
 
 
 @pytest.mark.parametrize("name", ESTIMATORS)

@@ -106,11 +106,7 @@ def test_the_csv_has_the_numbers_of_the_marks(full):
 def test_the_sweep_of_nu_is_one_curve_through_the_default(full):
     data, figure = drawn("accuracy-vs-depth")
     expected = data.query("arch == 'mlp-residual-20' and method == 'gated'").sort_values("nu")["depth_mean"]
-    curves = [
-        list(line.get_xdata())
-        for line in panel(figure, "mlp-residual-20").lines
-        if len(line.get_xdata()) == 6
-    ]
+    curves = [list(line.get_xdata()) for line in panel(figure, "mlp-residual-20").lines if len(line.get_xdata()) == 6]
     assert list(expected) in curves
 
 
@@ -118,9 +114,7 @@ def test_dense_is_a_line_across_the_panel_with_a_band(full):
     data, figure = drawn("accuracy-vs-depth")
     ax = panel(figure, "lenet5")
     mean = data.query("arch == 'lenet5' and label == 'dense'")["test_accuracy_mean"].item()
-    assert any(
-        list(line.get_ydata()) == [mean, mean] and list(line.get_xdata()) == [0, 1] for line in ax.lines
-    )
+    assert any(list(line.get_ydata()) == [mean, mean] and list(line.get_xdata()) == [0, 1] for line in ax.lines)
     assert ax.patches
 
 

@@ -76,9 +76,7 @@ def step_through(trainer: Any, steps: int) -> None:
 # --- stochastic depth ---------------------------------------------------------------------------------------
 
 
-def stochastic(
-    network: SectionedNetwork, keep_count: int | None = None, **settings: Any
-) -> stochastic_depth.Method:
+def stochastic(network: SectionedNetwork, keep_count: int | None = None, **settings: Any) -> stochastic_depth.Method:
     context = a_context(network, steps_per_epoch=4000, keep_count=keep_count)
     return stochastic_depth.Method(StochasticDepthSettings(**settings), network, context)
 
@@ -124,9 +122,7 @@ def test_as_a_control_stochastic_depth_drops_the_last_sections() -> None:
 # --- gated --------------------------------------------------------------------------------------------------
 
 
-def a_gated(
-    network: SectionedNetwork | None = None, context: dict | None = None, **settings: Any
-) -> gated.Method:
+def a_gated(network: SectionedNetwork | None = None, context: dict | None = None, **settings: Any) -> gated.Method:
     """20 steps, 10 an epoch; checks every second step, one suffices, no warm-up."""
     network = network or make("mlp-residual-4", shape=(1, 4, 4))
     values = {"warmup": "0ep", "check_interval": 2, "checks": 1, "nu": 0.1} | settings
@@ -189,6 +185,11 @@ def test_nothing_goes_during_the_warm_up() -> None:
     assert method.removals(8) == [] and method.removals(10) == [0, 1, 2, 3]
 
 
+def test_a_warm_up_that_leaves_theta_no_step_is_refused() -> None:
+    with pytest.raises(LayerpruneError, match=r"settings\.warmup: 1ep leaves theta no step"):
+        a_gated(warmup="1ep", consolidate_at=0.5)
+
+
 def test_consolidation_rounds_at_the_asked_fraction() -> None:
     method = a_gated(consolidate_at=0.5)
     method.theta.copy_(torch.tensor([0.2, 0.5, 0.8, 0.49]))
@@ -200,12 +201,8 @@ def test_consolidation_rounds_at_the_asked_fraction() -> None:
     assert method.outcome().details["theta_before_consolidation"] == pytest.approx([0.2, 0.5, 0.8, 0.49])
 
 
-@pytest.mark.parametrize(
-    ("asked", "interval", "step"), [(0.5, 7, 7), (1.0, 7, 20), (0.0, 7, 7), (0.6, 50, 20)]
-)
-def test_consolidation_falls_on_a_check_and_never_behind_the_end(
-    asked: float, interval: int, step: int
-) -> None:
+@pytest.mark.parametrize(("asked", "interval", "step"), [(0.5, 7, 7), (1.0, 7, 20), (0.0, 7, 7), (0.6, 50, 20)])
+def test_consolidation_falls_on_a_check_and_never_behind_the_end(asked: float, interval: int, step: int) -> None:
     assert a_gated(consolidate_at=asked, check_interval=interval).consolidation == step
 
 
@@ -453,7 +450,7 @@ def test_a_replayed_list_of_the_wrong_length_is_refused(length: int) -> None:
 
 # --- every method, from settings to record ------------------------------------------------------------------
 
-METHOD_SETTINGS = {"gated": "{nu: 0.05, warmup: 1ep, check_interval: 4, checks: 1, theta_lr: 0.2}"}
+METHOD_SETTINGS = {"gated": "{nu: 0.05, warmup: 5it, check_interval: 4, checks: 1, theta_lr: 0.2}"}
 PRESET = """
 description: one small run of every method
 training: {{duration: 2ep, batch_size: 128, lr: 0.01}}
@@ -490,9 +487,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A root with a preset of every method that there is; gives a function that makes a run."""
     folder = tmp_path_factory.mktemp("study")
     blocks = [
-        f"      {slug}: {{settings: {METHOD_SETTINGS.get(slug, '{}')}}}"
-        for slug in families()
-        if slug != "gated"
+        f"      {slug}: {{settings: {METHOD_SETTINGS.get(slug, '{}')}}}" for slug in families() if slug != "gated"
     ]
     blocks.append(f"      gated:\n        settings: {METHOD_SETTINGS['gated']}{VARIANTS.rstrip()}")
     (folder / "config").mkdir()
@@ -516,9 +511,7 @@ def test_every_method_goes_from_settings_to_a_record(study: Any, method: str) ->
     assert made.equivalence_gap is not None and made.equivalence_gap < 1e-5
     assert len(made.keep) == len(made.removed_step) == made.sections_total == 4
     assert [step is None for step in made.removed_step] == [bool(stays) for stays in made.keep]
-    assert (
-        made.macs <= made.macs_dense and made.params <= made.params_dense and made.depth <= made.depth_dense
-    )
+    assert made.macs <= made.macs_dense and made.params <= made.params_dense and made.depth <= made.depth_dense
     assert made.val_accuracy > 0.3 and made.test_accuracy > 0.3
     assert 0 < made.train_macs_own <= made.train_macs and 0 < made.wall_seconds_own <= made.wall_seconds
     assert made.steps_total == 10 * made.epochs

@@ -82,9 +82,7 @@ def test_gradients_reach_every_gate() -> None:
 
 
 def test_branches_of_a_deeper_residual_network_start_smaller() -> None:
-    spread = {
-        count: make(f"mlp-residual-{count}").sections[0].branch[-1].weight.std().item() for count in (5, 20)
-    }
+    spread = {count: make(f"mlp-residual-{count}").sections[0].branch[-1].weight.std().item() for count in (5, 20)}
     assert spread[5] / spread[20] == pytest.approx(2, rel=0.05)
 
 

@@ -106,9 +106,7 @@ def test_a_browser_shows_every_figure_and_table(report: Path, tmp_path: Path) ->
     toured = tmp_path / "toured.html"
     toured.write_text(f"<script>{TOUR}</script></body>".join(report.read_text().rsplit("</body>", 1)))
     command = [find_browser(), *BROWSER_FLAGS, f"--user-data-dir={tmp_path / 'browser'}", toured.as_uri()]
-    dom = subprocess.run(
-        command, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL
-    ).stdout
+    dom = subprocess.run(command, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL).stdout
     assert '<pre id="seen">' in dom, "the browser did not get through the report"
     seen = json.loads(unescape(dom.rsplit('<pre id="seen">', 1)[1].split("</pre>", 1)[0]))
     shown = {Path(each["path"]).stem: each for each in seen["Figures"] if each["path"]}

@@ -166,7 +166,9 @@ def start() -> Callable[..., Process]:
     context = multiprocessing.get_context("forkserver")
     # Imported once, before any fork. Building an optimizer imports torch._dynamo, which takes seconds. This module
     # itself is not found there before Python 3.13.
-    context.set_forkserver_preload(["layerprune.cli", "layerprune.runner", "layerprune.data.digits", "torch._dynamo", "pytest"])
+    context.set_forkserver_preload(
+        ["layerprune.cli", "layerprune.runner", "layerprune.data.digits", "torch._dynamo", "pytest"]
+    )
 
     def start_process(root: Path, key: RunKey, disturb: Callable | None = None, *arguments: Any) -> Process:
         handle = context.Process(target=child, args=(str(root), key, disturb, arguments))
@@ -191,7 +193,9 @@ class Files:
 
 def files_of(key: RunKey) -> Files:
     with open(paths.curves(key), newline="") as stream:
-        curves = [{name: value for name, value in row.items() if name != "wall_seconds"} for row in csv.DictReader(stream)]
+        curves = [
+            {name: value for name, value in row.items() if name != "wall_seconds"} for row in csv.DictReader(stream)
+        ]
     comparable = record.read(paths.record(key)).comparable()
     for name in ("commit", "dirty_digest"):  # who edits the checkout while the tests run changes no result
         del comparable["provenance"][name]
@@ -299,7 +303,9 @@ def test_a_killed_fine_tuning_ends_the_same(root: Path, undisturbed: Path, start
 # --- two at once ----------------------------------------------------------------------------------------------
 
 
-def test_a_second_process_is_turned_away_and_the_first_unharmed(root: Path, start: Callable, expected: Callable) -> None:
+def test_a_second_process_is_turned_away_and_the_first_unharmed(
+    root: Path, start: Callable, expected: Callable
+) -> None:
     first = start(root, GATED, wait_at_step, 30)
     while not (root / "started").exists():
         assert first.handle.is_alive()
@@ -399,4 +405,7 @@ def test_a_damaged_state_is_named_with_its_remedy(root: Path, monkeypatch: pytes
         run_here(key)
     paths.state(key).unlink()
     run_here(key)
-    assert config.resolve(config.load_preset("resume"), key).digest() == files_of(key).record["provenance"]["config_digest"]
+    assert (
+        config.resolve(config.load_preset("resume"), key).digest()
+        == files_of(key).record["provenance"]["config_digest"]
+    )

@@ -80,9 +80,7 @@ def test_without_any_section_one_linear_map_is_left(originals, arch) -> None:
     assert (count_depth(left), count_params(left)) == (1, 7850)
     x = images(2)
     with torch.no_grad():
-        torch.testing.assert_close(
-            left(x[:1] + x[1:]) + left(torch.zeros_like(x[:1])), left(x[:1]) + left(x[1:])
-        )
+        torch.testing.assert_close(left(x[:1] + x[1:]) + left(torch.zeros_like(x[:1])), left(x[:1]) + left(x[1:]))
 
 
 @pytest.mark.parametrize("arch", ["lenet-300-100", "lenet5", "mlp-residual-6"])

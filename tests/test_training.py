@@ -180,9 +180,7 @@ def test_the_same_seed_gives_the_same_weights_bit_for_bit(method: str) -> None:
 class _Reads(TorchDispatchMode):
     """Refuses the one operation through which a tensor's value reaches Python."""
 
-    def __torch_dispatch__(
-        self, function: Any, types: Any, arguments: tuple = (), named: dict | None = None
-    ) -> Any:
+    def __torch_dispatch__(self, function: Any, types: Any, arguments: tuple = (), named: dict | None = None) -> Any:
         assert function is not torch.ops.aten._local_scalar_dense.default, "a value was copied to the host"
         return function(*arguments, **(named or {}))
 
@@ -204,12 +202,8 @@ STEPS = [(method, {}) for method in TRAINED if method != "gated"]
 STEPS += [("gated", {"estimator": name, "warmup": "0ep", "consolidate_at": 1.0}) for name in ESTIMATORS]
 
 
-@pytest.mark.parametrize(
-    ("method", "settings"), STEPS, ids=lambda part: part if isinstance(part, str) else None
-)
-def test_a_step_copies_nothing_to_the_host(
-    monkeypatch: pytest.MonkeyPatch, method: str, settings: dict
-) -> None:
+@pytest.mark.parametrize(("method", "settings"), STEPS, ids=lambda part: part if isinstance(part, str) else None)
+def test_a_step_copies_nothing_to_the_host(monkeypatch: pytest.MonkeyPatch, method: str, settings: dict) -> None:
     trainer = a_trainer(a_run(method, settings=settings))
     batches = list(trainer.job.batches.epoch(0))
     with no_copy_to_the_host(monkeypatch):
@@ -225,9 +219,7 @@ def test_a_copy_to_the_host_would_be_seen(monkeypatch: pytest.MonkeyPatch, copy:
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize(
-    ("method", "settings"), STEPS, ids=lambda part: part if isinstance(part, str) else None
-)
+@pytest.mark.parametrize(("method", "settings"), STEPS, ids=lambda part: part if isinstance(part, str) else None)
 def test_a_step_on_a_gpu_synchronises_nothing(method: str, settings: dict) -> None:
     device = torch.device("cuda")
     run = a_run(method, data=random_data().to(device), settings=settings)

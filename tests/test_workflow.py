@@ -155,9 +155,7 @@ def test_an_unknown_key_of_a_preset_is_one_line(empty: Study) -> None:
 
 def test_an_unknown_key_of_the_command_line_is_one_line(empty: Study) -> None:
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(REPOSITORY / "Snakefile"), "--dry-run"]
-    done = subprocess.run(
-        [*command, "--config", "presett=tiny"], cwd=empty.folder, capture_output=True, text=True
-    )
+    done = subprocess.run([*command, "--config", "presett=tiny"], cwd=empty.folder, capture_output=True, text=True)
     assert done.returncode != 0
     assert "presett: unknown key" in one_line(Outcome(done.returncode, done.stdout, done.stderr))
 

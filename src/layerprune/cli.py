@@ -45,9 +45,13 @@ def run(
     key = RunKey(preset, dataset, arch, method, variant, seed)
     with Progress(str(key)) as progress:
         record = runner.run(key, device, threads, progress.report, progress.say)
-    accuracy = f"{100 * record.test_accuracy:.2f} % test accuracy" if record.test_accuracy is not None else "no accuracy"
+    accuracy = (
+        f"{100 * record.test_accuracy:.2f} % test accuracy" if record.test_accuracy is not None else "no accuracy"
+    )
     kept = f"{sum(record.keep)} of {record.sections_total} sections left"
-    print(f"{paths.record(key)}: {record.status}, {accuracy}, {kept}, {record.macs / record.macs_dense:.2f} of the MACs")
+    print(
+        f"{paths.record(key)}: {record.status}, {accuracy}, {kept}, {record.macs / record.macs_dense:.2f} of the MACs"
+    )
 
 
 @app.command()
@@ -126,7 +130,9 @@ def verify(preset: PresetName = "quick", dataset: DatasetName = None) -> None:
 @app.command()
 def readme(
     preset: PresetName = "laptop",
-    check: Annotated[bool, typer.Option("--check", help="Change nothing; exit with status 1 when out of date.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Change nothing; exit with status 1 when out of date.")
+    ] = False,
 ) -> None:
     """Renew the generated tables and figures of README.md."""
     from layerprune.analysis.readme import is_current, update
@@ -135,7 +141,10 @@ def readme(
     if not check:
         update(path, preset)
     elif not is_current(path, preset):
-        print(f"{path}: generated parts are out of date; run: layerprune readme --preset {preset}", file=sys.stderr)
+        print(
+            f"{path}: generated parts are out of date; run: layerprune readme --preset {preset}",
+            file=sys.stderr,
+        )
         raise typer.Exit(1)
 
 

@@ -46,7 +46,9 @@ class TrainingSettings(Settings):
 
     duration: Duration = describe("20ep", "length of training: epochs ('20ep') or steps ('6400it')")
     batch_size: PositiveInt = describe(128, "examples per step")
-    lr: Positive = describe(0.02, "peak learning rate; 0.05 diverges on the networks here, whose shortcuts see raw pixels")
+    lr: Positive = describe(
+        0.02, "peak learning rate; 0.05 diverges on the networks here, whose shortcuts see raw pixels"
+    )
     momentum: Fraction = describe(0.9, "SGD momentum")
     nesterov: bool = describe(False, "Nesterov form of the momentum")
     weight_decay: NonNegative = describe(5e-4, "L2 factor lambda of lambda/2 ||W||^2, on all weights")

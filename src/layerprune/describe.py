@@ -26,7 +26,13 @@ def print_run(folder: Path) -> None:
 
 def _network_table(network: SectionedNetwork) -> Table:
     table = Table(title=network.arch)
-    for name, justify in (("part", "left"), ("state", "left"), ("layers", "left"), ("MACs", "right"), ("parameters", "right")):
+    for name, justify in (
+        ("part", "left"),
+        ("state", "left"),
+        ("layers", "left"),
+        ("MACs", "right"),
+        ("parameters", "right"),
+    ):
         table.add_column(name, justify=justify)
     macs = layer_macs(network, network.input_shape)
     parts = [("stem", network.stem), *((s.name, s) for s in network.sections), ("head", network.head)]

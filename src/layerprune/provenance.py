@@ -9,13 +9,21 @@ a record stale.
 import ast
 import hashlib
 import subprocess
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 from layerprune import methods, paths
 
 _PACKAGE = Path(__file__).parent
-_SHARED = ("seeding.py", "execute.py", "training/*.py", "measure/*.py", "gates/*.py", "data/*.py", "models/*.py")
+_SHARED = (
+    "seeding.py",
+    "execute.py",
+    "training/*.py",
+    "measure/*.py",
+    "gates/*.py",
+    "data/*.py",
+    "models/*.py",
+)
 _NOT_SCIENCE = {"__init__.py", "catalog.py", "registry.py", "staging.py", "saving.py", "state.py"}
 
 
@@ -53,7 +61,7 @@ def arch_file(arch: str) -> Path:
     return exact if exact.is_file() else folder / f"{arch.rpartition('-')[0].replace('-', '_')}.py"
 
 
-@lru_cache(maxsize=None)
+@cache
 def _tree_digest(path: Path) -> str:
     return hashlib.sha256(_canonical(ast.parse(path.read_bytes())).encode()).hexdigest()
 

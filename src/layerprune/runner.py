@@ -92,7 +92,9 @@ def choose_device(name: str) -> torch.device:
     if device.type not in ("cpu", "cuda"):
         raise LayerpruneError(f"device: '{name}' is not supported (auto, cpu, cuda, cuda:N)")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise LayerpruneError(f"device: '{name}' is not there ({torch.cuda.device_count()} GPUs found); use cpu or auto")
+        raise LayerpruneError(
+            f"device: '{name}' is not there ({torch.cuda.device_count()} GPUs found); use cpu or auto"
+        )
     return device
 
 

@@ -21,9 +21,7 @@ def build_tables(preset_name: str, dataset: str, partial: bool = False) -> list[
     return tables.write(read_study(preset_name, dataset, partial))
 
 
-def build_figures(
-    preset_name: str, dataset: str, names: list[str] | None = None, partial: bool = False
-) -> list[Path]:
+def build_figures(preset_name: str, dataset: str, names: list[str] | None = None, partial: bool = False) -> list[Path]:
     """Write the named figures (all without names). Without `partial`, refuses gaps as build_tables does."""
     chosen = list(FIGURES) if names is None else names
     for name in chosen:
@@ -36,9 +34,7 @@ def build_figures(
 def _build_figure(study: Study, name: str) -> list[Path]:
     module = FIGURES[name]
     data = module.prepare(study)
-    targets = {
-        suffix: paths.figure(study.preset, study.dataset, name, suffix) for suffix in ("svg", "png", "csv")
-    }
+    targets = {suffix: paths.figure(study.preset, study.dataset, name, suffix) for suffix in ("svg", "png", "csv")}
     with style.applied():
         figure = module.draw(data, heading(study, module.TITLE, data))
         figure.draw_without_rendering()

@@ -79,9 +79,7 @@ def method_order() -> list[str]:
     """Every method: dense, gated, the other trained ones, scores, controls; by name within a family."""
     families = methods.families()
     first = {"dense": 0, "gated": 1}
-    return sorted(
-        families, key=lambda name: (methods.FAMILIES.index(families[name]), first.get(name, 2), name)
-    )
+    return sorted(families, key=lambda name: (methods.FAMILIES.index(families[name]), first.get(name, 2), name))
 
 
 def _variant_rank(variant: str) -> tuple[bool, list[tuple[bool, float, str]]]:
@@ -125,12 +123,7 @@ def _planned(preset: config.Preset, key: RunKey) -> dict[str, Any]:
 def _recorded(run: Record) -> dict[str, Any]:
     fields = run.model_dump(exclude={"provenance", "details"})
     source = run.provenance.model_dump(exclude={"config", "data_checksums", "parents"})
-    row = (
-        fields
-        | source
-        | _settings(run.provenance.config.get("settings", {}))
-        | {"sections_left": sum(run.keep)}
-    )
+    row = fields | source | _settings(run.provenance.config.get("settings", {})) | {"sections_left": sum(run.keep)}
     return {name: value for name, value in row.items() if name in COLUMNS and name not in KEY}
 
 
@@ -152,11 +145,7 @@ def read_curves(runs: pd.DataFrame) -> pd.DataFrame:
     """
     found = [_curves_of(row) for row in runs.to_dict("records")]
     frames = [frame for frame in found if frame is not None]
-    return (
-        pd.concat(frames, ignore_index=True)
-        if frames
-        else pd.DataFrame(columns=[*KEY, "label", "epoch", "step"])
-    )
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=[*KEY, "label", "epoch", "step"])
 
 
 def _curves_of(row: dict[str, Any]) -> pd.DataFrame | None:

@@ -81,8 +81,7 @@ def summarise(runs: pd.DataFrame) -> pd.DataFrame:
     """
     compared = compare_to_dense(runs)
     rows = [
-        dict(zip(GROUP, names, strict=True)) | _summary(group)
-        for names, group in compared.groupby(GROUP, sort=False)
+        dict(zip(GROUP, names, strict=True)) | _summary(group) for names, group in compared.groupby(GROUP, sort=False)
     ]
     return pd.DataFrame(rows)
 

@@ -49,9 +49,7 @@ def runs_csv(runs: pd.DataFrame) -> str:
 
 
 def _list_text(values: object) -> str:
-    return (
-        " ".join("-" if value is None else str(value) for value in values) if isinstance(values, list) else ""
-    )
+    return " ".join("-" if value is None else str(value) for value in values) if isinstance(values, list) else ""
 
 
 def _csv(frame: pd.DataFrame) -> str:

@@ -152,9 +152,7 @@ def _stale_data(key: RunKey, run: Record, staged: dict[str, str]) -> Iterator[Fi
     recorded = run.provenance.data_checksums
     for name in sorted(recorded.keys() & staged.keys()):
         if recorded[name] != staged[name]:
-            yield Finding(
-                str(key), "stale-data", f"{name}: SHA-256 {recorded[name][:16]}, staged {staged[name][:16]}"
-            )
+            yield Finding(str(key), "stale-data", f"{name}: SHA-256 {recorded[name][:16]}, staged {staged[name][:16]}")
 
 
 # --- results ------------------------------------------------------------------------------------------------
@@ -231,9 +229,7 @@ def _against_curves(key: RunKey, run: Record) -> Iterator[Finding]:
     for name, value in expected.items():
         if name not in curves or not abs(last[name] - value) <= RELATIVE * max(abs(value), 1):
             shown = last[name] if name in curves else "absent"
-            yield Finding(
-                str(key), "out-of-range", f"curves.csv ends with {name} {shown}, the record says {value}"
-            )
+            yield Finding(str(key), "out-of-range", f"curves.csv ends with {name} {shown}, the record says {value}")
 
 
 def _unplanned(preset_name: str, dataset: str | None, planned: set[RunKey]) -> Iterator[Finding]:
@@ -244,6 +240,4 @@ def _unplanned(preset_name: str, dataset: str | None, planned: set[RunKey]) -> I
         except ValueError:
             continue
         if key not in planned:
-            yield Finding(
-                str(key), "unplanned", "not in the preset: delete the folder, or add it to the preset"
-            )
+            yield Finding(str(key), "unplanned", "not in the preset: delete the folder, or add it to the preset")

@@ -103,8 +103,7 @@ class _Normalise:
         scale = [1 / (255 * deviation) for deviation in std]
         bias = [-centre / deviation for centre, deviation in zip(mean, std, strict=True)]
         self._scale, self._bias = (
-            torch.tensor(values, dtype=torch.float32, device=device).view(-1, 1, 1)
-            for values in (scale, bias)
+            torch.tensor(values, dtype=torch.float32, device=device).view(-1, 1, 1) for values in (scale, bias)
         )
 
     def __call__(self, images: Tensor) -> Tensor:

@@ -51,15 +51,11 @@ def _decompressed(path: Path) -> bytes:
 def _shape(path: Path, content: bytes, dimensions: int) -> tuple[int, ...]:
     header = 4 + 4 * dimensions
     if len(content) < header:
-        raise LayerpruneError(
-            f"{path}: truncated: {len(content)} bytes, but the IDX header alone has {header}"
-        )
+        raise LayerpruneError(f"{path}: truncated: {len(content)} bytes, but the IDX header alone has {header}")
     magic, *shape = struct.unpack_from(f">{1 + dimensions}I", content)
     expected = _UNSIGNED_BYTE << 8 | dimensions
     if magic != expected:
-        raise LayerpruneError(
-            f"{path}: magic number {magic:#010x} instead of {expected:#010x}: not such an IDX file"
-        )
+        raise LayerpruneError(f"{path}: magic number {magic:#010x} instead of {expected:#010x}: not such an IDX file")
     promised = header + math.prod(shape)
     if len(content) != promised:
         fault = "truncated" if len(content) < promised else "too long"

@@ -34,9 +34,7 @@ def load(root: Path, spec: DataSpec = MNIST) -> DataSet:
         test=test,
         mean=mean,
         std=std,
-        checksums=training_checksums
-        | test_checksums
-        | {splits.MNIST_VALIDATION.file_name: splits.digest(held_out)},
+        checksums=training_checksums | test_checksums | {splits.MNIST_VALIDATION.file_name: splits.digest(held_out)},
     )
 
 
@@ -46,9 +44,7 @@ def _read_pair(images_path: Path, labels_path: Path, spec: DataSpec) -> tuple[Sp
     _check_images(images_path, images, spec.size)
     _check_labels(labels_path, labels, spec.classes)
     if len(images) != len(labels):
-        raise LayerpruneError(
-            f"{labels_path}: {len(labels)} labels for the {len(images)} images of {images_path}"
-        )
+        raise LayerpruneError(f"{labels_path}: {len(labels)} labels for the {len(images)} images of {images_path}")
     digests = {images_path: images_digest, labels_path: labels_digest}
     checksums = {path.name.removesuffix(".gz"): digest for path, digest in digests.items()}
     return Split(images.unsqueeze(1), labels.long()), checksums

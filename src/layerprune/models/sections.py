@@ -33,7 +33,11 @@ class Section(nn.Module):
     """One removable section; `name` is unique within its network."""
 
     def __init__(
-        self, name: str, branch: nn.Module | None, shortcut: nn.Module | None = None, activation: nn.Module | None = None
+        self,
+        name: str,
+        branch: nn.Module | None,
+        shortcut: nn.Module | None = None,
+        activation: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.name = name

@@ -1,4 +1,4 @@
-"""Multiply-adds spent on training: forward x 3 for a step, forward x 1 for an extra forward pass, open sections only."""
+"""Multiply-adds spent on training: forward x 3 for a step, x 1 for an extra forward pass; open sections only."""
 
 from layerprune.measure.counting import count_macs, section_macs
 from layerprune.models.sections import CLOSED, Gates, SectionedNetwork

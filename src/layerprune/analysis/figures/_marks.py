@@ -74,9 +74,7 @@ def _dense_line(ax: Axes, data: pd.DataFrame) -> None:
     for row in data[(data["method"] == "dense") & (data["curve"] == "main")].to_dict("records"):
         ax.axhline(row["test_accuracy_mean"], color=style.color("dense"), linewidth=1, zorder=1)
         if np.isfinite(row["test_accuracy_low"]):
-            ax.axhspan(
-                row["test_accuracy_low"], row["test_accuracy_high"], color="#000000", alpha=0.1, linewidth=0
-            )
+            ax.axhspan(row["test_accuracy_low"], row["test_accuracy_high"], color="#000000", alpha=0.1, linewidth=0)
 
 
 def _curves(ax: Axes, data: pd.DataFrame, quantity: str) -> None:
@@ -191,9 +189,7 @@ def _handles(data: pd.DataFrame) -> list:
     handles = []
     for method in sorted(set(data["method"]), key=style.rank):
         look = {"color": style.color(method), "marker": style.marker(method), "markersize": 6}
-        line = (
-            "-" if method == "dense" or (data[data["method"] == method]["curve"] != "main").any() else "none"
-        )
+        line = "-" if method == "dense" or (data[data["method"] == method]["curve"] != "main").any() else "none"
         handles.append(Line2D([], [], linestyle=line, linewidth=1, label=method, **look))
     handles.append(Patch(color="#000000", alpha=0.1, linewidth=0, label="dense, 95 % interval"))
     if (data["curve"] == "nu").any():

@@ -87,8 +87,7 @@ def _gaps(ax: Axes, gaps: pd.DataFrame, quantity: str) -> None:
 
 def _handles(data: pd.DataFrame) -> list[Line2D]:
     look = {
-        method: {"color": style.color(method), "marker": style.marker(method)}
-        for method in PANELS["test_accuracy"]
+        method: {"color": style.color(method), "marker": style.marker(method)} for method in PANELS["test_accuracy"]
     }
     handles = [Line2D([], [], linewidth=1, label=f"{method}, mean", **look[method]) for method in look]
     handles.append(Line2D([], [], marker=".", color="#555555", linestyle="none", label="single seeds"))

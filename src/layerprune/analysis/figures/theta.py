@@ -45,9 +45,7 @@ def _panel(ax: Axes, rows: pd.DataFrame, name: str, epochs: float) -> None:
     sections = int(courses["section"].max()) + 1
     for section, course in courses.groupby("section"):
         color, gone = section_color(section, sections), removed[removed["section"] == section]
-        ax.plot(
-            [*course["epoch"], *gone["epoch"]], [*course["theta"], *gone["theta"]], color=color, linewidth=1.1
-        )
+        ax.plot([*course["epoch"], *gone["epoch"]], [*course["theta"], *gone["theta"]], color=color, linewidth=1.1)
         # One mark at a time: an empty unclipped line would claim the figure's corner in the layout.
         for epoch in gone["epoch"]:
             ax.plot([epoch], [0], marker="x", color=color, linestyle="none", clip_on=False, zorder=4)

@@ -3,8 +3,9 @@
     conv1: 1x28x28 -> conv 5x5, 20 -> max-pool -> relu -> conv 5x5, 50         shortcut: mean-pool -> conv 7x7
     conv2: 50x8x8  -> max-pool -> relu -> linear 800 -> 500                    shortcut: mean-pool -> linear
     fc1:   500     -> relu -> linear 500 -> classes                            shortcut: linear
-A mean-pool and a 7x7 convolution see exactly what the branch of conv1 sees (14x14 pixels, stride 2) at a twelfth
-of its MACs. ReLU follows the pooling: the two commute, and it then works on a quarter of the numbers. Without all three sections a linear classifier is left.
+A mean-pool and a 7x7 convolution see exactly what the branch of conv1 sees (14x14 pixels, stride 2) at a twelfth of its
+MACs. ReLU follows the pooling: the two commute, and it then works on a quarter of the numbers. Without all three
+sections a linear classifier is left.
 """
 
 from collections.abc import Sequence
