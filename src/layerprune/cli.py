@@ -177,8 +177,8 @@ def main() -> None:
         status = _complain(str(error))
     except UsageError as error:
         status = _complain(error.format_message())
-    except BrokenPipeError:  # the reader, such as `head`, has gone; keep the interpreter from flushing to it
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (BrokenPipeError, SystemExit):  # the reader, such as `head`, has gone: typer makes a SystemExit of it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # keeps the interpreter from flushing to it
         status = 0
     except (KeyboardInterrupt, typer.Abort):
         status = INTERRUPTED

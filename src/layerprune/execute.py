@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from layerprune.config import RunSettings, steps_of
-from layerprune.data.batches import TrainingBatches
+from layerprune.data.batches import TrainingBatches, evaluation_batches
 from layerprune.data.dataset import DataSet
 from layerprune.errors import LayerpruneError
 from layerprune.measure.counting import count_macs, section_macs, section_params
@@ -96,8 +96,8 @@ class Finished:
 def execute(run: Run) -> Finished:
     """Train and prune. The result's network has lost its sections but is not folded yet."""
     batches = _batches(run)
-    start = {"trained": _start_trained, "scores": _start_scored, "controls": _start_control}[_family(run)](run, batches)
-    spent = sum(parent.record.train_macs for parent in _ancestors(run)), _ancestor_seconds(run)
+    start = _STARTS[families()[run.settings.method]](run, batches)
+    spent = _spent_by_ancestors(run)
     job = Job(
         run.data, batches, run.settings.training, start.rate, start.steps_total, run.state, start.progress, run.report
     )
@@ -106,10 +106,6 @@ def execute(run: Run) -> Finished:
     outcome = start.method.outcome()
     _take_out(start.network, outcome, progress)
     return Finished(start.network, outcome, progress, start, spent, start.method.aims_to_prune)
-
-
-def _family(run: Run) -> str:
-    return families()[run.settings.method]
 
 
 def _batches(run: Run) -> TrainingBatches:
@@ -218,13 +214,15 @@ def _finetune(
     return Start(network, method, run.settings.finetune, steps, spent, before, details)
 
 
-def _ancestors(run: Run) -> list[Parent]:
-    """Parents whose training this run's result cost: the dense network where it starts from it."""
-    return [run.parents["dense"]] if "dense" in run.parents else []
+_STARTS = {"trained": _start_trained, "scores": _start_scored, "controls": _start_control}
 
 
-def _ancestor_seconds(run: Run) -> float:
-    return sum(parent.record.wall_seconds for parent in _ancestors(run))
+def _spent_by_ancestors(run: Run) -> tuple[int, float]:
+    """Multiply-adds and seconds of the training that this run's weights come from: the dense network's, or none."""
+    if "dense" not in run.parents:
+        return 0, 0.0
+    dense = run.parents["dense"].record
+    return dense.train_macs, dense.wall_seconds
 
 
 # --- the smaller network --------------------------------------------------------------------------------------
@@ -254,15 +252,9 @@ def certificate(run: Run, finished: Finished, smaller: SectionedNetwork) -> floa
                 parameter.copy_(trained[name])
     scale = finished.outcome.scale or [1.0] * len(finished.outcome.keep)
     gates = mask_gates([stays * factor for stays, factor in zip(finished.outcome.keep, scale, strict=True)], run.device)
-    images = evaluation_images(run.data, CERTIFICATE_IMAGES)
+    data = run.data
+    images, _ = next(evaluation_batches(data.validation, data.mean, data.std, CERTIFICATE_IMAGES))
     return equivalence_gap(whole, gates, smaller, images)
-
-
-def evaluation_images(data: DataSet, count: int) -> torch.Tensor:
-    """The first validation images, normalised as in evaluation."""
-    from layerprune.data.batches import evaluation_batches
-
-    return next(evaluation_batches(data.validation, data.mean, data.std, count))[0]
 
 
 def all_finite(network: nn.Module) -> bool:

@@ -53,8 +53,9 @@ class Section(nn.Module):
     @property
     def transparent(self) -> bool:
         """Whether the section passes its input on unchanged: its branch is gone and nothing else is in it."""
-        rest = self.shortcut, self.activation
-        return self.branch is None and all(isinstance(module, nn.Identity) for module in rest)
+        if self.branch is not None:
+            return False
+        return isinstance(self.shortcut, nn.Identity) and isinstance(self.activation, nn.Identity)
 
     def forward(self, x: Tensor, gate: Gate = None) -> Tensor:
         passed = self.shortcut(x)

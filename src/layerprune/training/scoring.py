@@ -1,12 +1,12 @@
 """Scores of the sections of a trained network, and which of them stay."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor
 
-from layerprune.data.dataset import DataSet, Split
 from layerprune.data.batches import evaluation_batches
+from layerprune.data.dataset import DataSet, Split
 from layerprune.models.sections import SectionedNetwork
 from layerprune.seeding import generator, stream_seed
 from layerprune.training.meter import MacMeter
@@ -22,7 +22,7 @@ class Sample:
         self.data = data
         self.split = split
 
-    def __iter__(self) -> Iterable[tuple[Tensor, Tensor]]:
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         return evaluation_batches(self.split, self.data.mean, self.data.std, BATCH)
 
 
