@@ -12,7 +12,7 @@ from layerprune.training.state import StateFile
 
 ARCH = "mlp-residual-20"
 # Sections go early, in the second of eight epochs, as they do in long trainings.
-GATED = {"nu": 0.01, "theta_lr": 2.0, "warmup": "1ep", "check_interval": 5}
+GATED = {"nu": 0.003, "theta_lr": 2.0, "warmup": "1ep", "check_interval": 5}
 
 
 def run_of(method: str, settings: dict, epochs: int) -> Run:
