@@ -23,6 +23,7 @@ from layerprune.paths import RunKey
 
 PRESET = """\
 seeds: [0]
+resources: {state_seconds: 0}
 training: {duration: 1ep, batch_size: 128, lr: 0.05}
 finetune: {duration: 1ep}
 datasets:
@@ -108,7 +109,7 @@ BAD_PRESETS = {
     "unknown estimator": ("nu: 0.001", "estimator: guess", "gated.settings.estimator: Input should be 'two_sided'"),
     "keep is neither a number nor a rule": ("{keep: 1}", "{keep: most}", "methods.random.settings.keep"),
     "keep list with other numbers": ("[1, 0]", "[1, 2]", "methods.by-index.settings.keep_list.1: Input should be"),
-    "key written twice": (LR, "lr: 0.05, lr: 0.1", "line 2: key 'lr' stands twice"),
+    "key written twice": (LR, "lr: 0.05, lr: 0.1", "line 3: key 'lr' stands twice"),
     "malformed YAML": ("seeds: [0]", "seeds: [0", "not valid YAML: "),
     "tab in YAML": ("seeds: [0]", "\tseeds: [0]", "not valid YAML: "),
     "no mapping": (PRESET, "- 1\n", "a preset must be a mapping of keys"),
@@ -153,7 +154,7 @@ def test_an_architecture_that_nobody_wrote_is_named(root: Path, complain: Compla
 
 def test_a_dataset_that_nobody_wrote_is_named(root: Path, complain: Complain) -> None:
     write_preset(root, PRESET.replace("digits:", "numerals:"))
-    assert "'numerals' is unknown (known: digits, mnist)" in complain(*words(run_key("dense", "numerals")))
+    assert "datasets.numerals: unknown data set (known: digits, mnist)" in complain(*words(run_key("dense", "numerals")))
 
 
 @pytest.mark.parametrize("method", ["stochastic-depth", "random"])
@@ -164,7 +165,7 @@ def test_more_sections_to_keep_than_there_are(root: Path, complain: Complain, ma
 
 def test_a_keep_list_of_the_wrong_length(root: Path, complain: Complain, made: None) -> None:
     write_preset(root, PRESET.replace("[1, 0]", "[1, 0, 1]"))
-    assert "keep list has 3 entries, lenet-300-100 has 2" in complain(*words(run_key("by-index")))
+    assert "keep_list: has 3 entries, lenet-300-100 has 2 sections" in complain(*words(run_key("by-index")))
 
 
 # --- the command line -----------------------------------------------------------------------------------------
@@ -366,7 +367,6 @@ def small_disk() -> Iterator[Callable[[str], Path]]:
 def test_a_full_disk_is_said_and_a_rerun_with_room_succeeds(
     root: Path, complain: Complain, small_disk: Callable, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    monkeypatch.setattr(runner, "STATE_SECONDS", 0)
     disk = small_disk("size=256k")
     (root / name).symlink_to(disk)
     line = complain(*words(run_key("dense")))

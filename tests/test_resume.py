@@ -26,6 +26,7 @@ from layerprune.training.loop import Trainer
 from layerprune.training.state import StateFile
 
 PRESET = """
+resources: {state_seconds: 0}
 training: {duration: 6ep, batch_size: 64, lr: 0.02}
 finetune: {duration: 3ep}
 datasets:
@@ -134,7 +135,6 @@ def child(root: str, key: RunKey, disturb: Callable[..., None] | None, arguments
     for descriptor, name in ((1, "stdout"), (2, "stderr")):
         os.dup2(os.open(f"{root}/{name}.{os.getpid()}", os.O_WRONLY | os.O_CREAT), descriptor)
     sys.stdout, sys.stderr = os.fdopen(1, "w", buffering=1), os.fdopen(2, "w", buffering=1)
-    runner.STATE_SECONDS = 0
     if disturb is not None:
         disturb(*arguments)
     names = ("preset", "dataset", "arch", "method", "variant", "seed")
@@ -349,7 +349,6 @@ def test_every_method_resumes_from_what_it_stored(
     shared_root: Path, monkeypatch: pytest.MonkeyPatch, method: str, variant: str
 ) -> None:
     monkeypatch.setenv("LAYERPRUNE_ROOT", str(shared_root))
-    monkeypatch.setattr(runner, "STATE_SECONDS", 0)
     key = run_key(method, variant)
     run_here(key)
     expected = files_of(key)
@@ -382,7 +381,6 @@ def stop_after_an_epoch(monkeypatch: pytest.MonkeyPatch, key: RunKey) -> None:
         write(state, content)
         raise Interrupted
 
-    monkeypatch.setattr(runner, "STATE_SECONDS", 0)
     with monkeypatch.context() as patch, pytest.raises(Interrupted):
         patch.setattr(StateFile, "write", write_and_stop)
         run_here(key)

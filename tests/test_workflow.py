@@ -189,7 +189,9 @@ def training_process(driver: subprocess.Popen) -> psutil.Process | None:
 
 
 def test_a_killed_run_is_tried_again_and_goes_on_from_its_state(empty: Study) -> None:
-    empty.edit_preset("duration: 2ep, batch_size: 128", "duration: 100ep, batch_size: 64")
+    empty.edit_preset("duration: 2ep, batch_size: 128", "duration: 300ep, batch_size: 64")
+    empty.edit_preset("lr: 0.05", "lr: 0.01")
+    empty.edit_preset("seeds: [0]", "seeds: [0]\nresources: {state_seconds: 0.5}")
     key = RunKey("tiny", "digits", "lenet-300-100", "dense", "default", 0)
     record, state = empty.folder / paths.record(key), empty.folder / paths.state(key)
     command = [

@@ -16,8 +16,10 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from layerprune import methods, paths
+from layerprune.data import catalog
 from layerprune.errors import LayerpruneError
 from layerprune.paths import RunKey
+from layerprune.provenance import arch_file, known_archs
 
 Duration = Annotated[str, Field(pattern=r"^[0-9]+(ep|it)$")]
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")]
@@ -213,6 +215,9 @@ class ResourceSettings(Settings):
     """What a run may use; never part of a digest."""
 
     threads: PositiveInt = describe(1, "CPU threads of one run")
+    state_seconds: NonNegative = describe(
+        10.0, "least time in seconds between two writes of the resume state, which come at an epoch's end"
+    )
     device: str = describe("auto", "auto (a GPU where there is one), cpu, cuda, cuda:N")
 
 
@@ -235,11 +240,15 @@ class Preset(Settings):
     data: DataSettings = describe(DataSettings(), "where data lies")
 
     @model_validator(mode="after")
-    def known_methods(self) -> "Preset":
+    def known_names(self) -> "Preset":
         for name, dataset in self.datasets.items():
+            if name not in catalog.NAMES:
+                raise ValueError(f"datasets.{name}: unknown data set (known: {', '.join(catalog.NAMES)})")
             _check_methods(f"datasets.{name}", dataset.methods)
             for slug, arch in dataset.archs.items():
                 where = f"datasets.{name}.archs.{slug}"
+                if not arch_file(slug).is_file():
+                    raise ValueError(f"{where}: unknown architecture (known: {', '.join(known_archs())})")
                 _check_methods(where, arch.methods)
                 unknown = set(arch.only or ()) - set(dataset.methods) - set(arch.methods)
                 if unknown:
@@ -276,6 +285,8 @@ class _StrictLoader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         seen = set()
         for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
             key = self.construct_object(key_node, deep=deep)
             if isinstance(key, str) and key in seen:
                 line = key_node.start_mark.line + 1

@@ -3,3 +3,7 @@
 
 class LayerpruneError(Exception):
     """A mistake that the user can mend; the command line prints it as one line and exits with status 2."""
+
+
+class SettingError(LayerpruneError):
+    """A setting that only the network or the data show to be wrong; the runner adds file and run to the message."""

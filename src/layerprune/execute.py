@@ -16,7 +16,7 @@ from torch import nn
 from layerprune.config import RunSettings, steps_of
 from layerprune.data.batches import TrainingBatches, evaluation_batches
 from layerprune.data.dataset import DataSet
-from layerprune.errors import LayerpruneError
+from layerprune.errors import SettingError
 from layerprune.measure.counting import count_macs, section_macs, section_params
 from layerprune.measure.equivalence import equivalence_gap
 from layerprune.methods import families, module_name
@@ -142,13 +142,13 @@ def _context(run: Run, network: SectionedNetwork, batches: TrainingBatches, step
 
 
 def _keep_count(run: Run, network: SectionedNetwork) -> int | None:
-    """Sections to keep by the method's settings, None for all. Raises LayerpruneError for more than there are."""
+    """Sections to keep by the method's settings, None for all. Raises SettingError for more than there are."""
     rule = getattr(run.method_settings, "keep", "all")
     if rule == "all":
         return None
     count = sum(run.parents["gated"].record.keep) if rule == "matched" else int(rule)
     if count > len(network.sections):
-        raise LayerpruneError(
+        raise SettingError(
             f"settings.keep: {count} sections asked for, {run.settings.arch} has {len(network.sections)}"
         )
     return count

@@ -61,6 +61,12 @@ def arch_file(arch: str) -> Path:
     return exact if exact.is_file() else folder / f"{arch.rpartition('-')[0].replace('-', '_')}.py"
 
 
+def known_archs() -> list[str]:
+    """Slugs of the architectures; mlp-residual takes -<sections>."""
+    folder = _PACKAGE / "models" / "archs"
+    return sorted(file.stem.replace("_", "-") for file in folder.glob("[!_]*.py"))
+
+
 @cache
 def _tree_digest(path: Path) -> str:
     return hashlib.sha256(_canonical(ast.parse(path.read_bytes())).encode()).hexdigest()

@@ -18,7 +18,7 @@ import torch
 from layerprune import config, files, paths, provenance, record
 from layerprune.config import Preset, RunSettings
 from layerprune.data import load
-from layerprune.errors import LayerpruneError
+from layerprune.errors import LayerpruneError, SettingError
 from layerprune.execute import (
     Finished,
     Parent,
@@ -37,9 +37,6 @@ from layerprune.record import Provenance, Record
 from layerprune.training.evaluate import evaluate
 from layerprune.training.loop import Row
 from layerprune.training.state import StateFile
-
-STATE_SECONDS = 10.0
-"""Least time between two writes of the resume state."""
 
 
 def run(key: RunKey, device: str | None, threads: int | None, report: Report, say: Callable[[str], None]) -> Record:
@@ -116,15 +113,22 @@ def _run_locked(preset: Preset, key: RunKey, settings: RunSettings, device: torc
     _check_writable(paths.run_folder(key))
     parents = _parents(preset, key)
     data = load(key.dataset, config.data_root(preset), device)
-    state = StateFile(paths.state(key), _identity(key, settings, parents), STATE_SECONDS)
+    state = StateFile(paths.state(key), _identity(key, settings, parents), preset.resources.state_seconds)
     task = Run(settings, data, device, parents, state, report)
     broken = [name for name, parent in parents.items() if parent.record.status in ("diverged", "failed")]
     if broken:
         made = _failed_record(task, key, f"its parent run '{broken[0]}' has status {parents[broken[0]].record.status}")
     else:
-        made = _finish(task, key, execute(task))
+        made = _finish(task, key, _execute(task, key))
     state.delete()
     return made
+
+
+def _execute(task: Run, key: RunKey) -> Finished:
+    try:
+        return execute(task)
+    except SettingError as error:
+        raise LayerpruneError(f"{paths.preset_file(key.preset)}: {key}: {error}") from None
 
 
 def _check_writable(folder: Path) -> None:

@@ -93,9 +93,7 @@ def figure_folder(dataset):
 def outcome_of(dataset):
     """Tables and figures of one dataset, the target named after it."""
     if dataset not in DATASETS:
-        stop(
-            f"{dataset} is not in the preset {PRESET_NAME} ({', '.join(DATASETS)}); choose one: --config preset=..."
-        )
+        stop(f"{dataset} is not in the preset {PRESET_NAME} ({', '.join(DATASETS)}); choose one: --config preset=...")
     return [*tables_of([dataset]), *figures_of([dataset])]
 
 
@@ -125,9 +123,7 @@ def captions():
 
 def constant_of(file, name):
     statements = ast.parse(file.read_text(encoding="utf-8")).body
-    assigned = [
-        each for each in statements if isinstance(each, ast.Assign) and ast.unparse(each.targets[0]) == name
-    ]
+    assigned = [each for each in statements if isinstance(each, ast.Assign) and ast.unparse(each.targets[0]) == name]
     return ast.literal_eval(assigned[0].value)
 
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from layerprune.errors import LayerpruneError
 from layerprune.models.sections import SectionedNetwork
-from layerprune.provenance import arch_file
+from layerprune.provenance import arch_file, known_archs
 
 
 def build(arch: str, input_shape: Sequence[int], classes: int, generator: torch.Generator) -> SectionedNetwork:
@@ -18,7 +18,7 @@ def build(arch: str, input_shape: Sequence[int], classes: int, generator: torch.
     """
     path = arch_file(arch)
     if not path.is_file():
-        known = ", ".join(sorted(file.stem.replace("_", "-") for file in path.parent.glob("[!_]*.py")))
+        known = ", ".join(known_archs())
         raise LayerpruneError(f"unknown architecture '{arch}' (known: {known}; mlp-residual takes -<sections>)")
     module = importlib.import_module(f"layerprune.models.archs.{path.stem}")
     network = module.build(arch, input_shape, classes)

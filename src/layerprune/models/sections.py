@@ -44,18 +44,22 @@ class Section(nn.Module):
         self.branch = branch
         self.shortcut = shortcut or nn.Identity()
         self.activation = activation or nn.Identity()
+        self._note_transparency()
 
     @property
     def alive(self) -> bool:
         """Whether the section still has its branch."""
         return self.branch is not None
 
-    @property
-    def transparent(self) -> bool:
-        """Whether the section passes its input on unchanged: its branch is gone and nothing else is in it."""
-        if self.branch is not None:
-            return False
-        return isinstance(self.shortcut, nn.Identity) and isinstance(self.activation, nn.Identity)
+    def remove_branch(self) -> None:
+        """Delete the branch for good; what is left is the shortcut."""
+        self.branch = None
+        self._note_transparency()
+
+    def _note_transparency(self) -> None:
+        # A plain attribute, looked up in every forward pass of every section: looking at the modules would show there.
+        rest = self.shortcut, self.activation
+        self.transparent = not self.alive and all(isinstance(module, nn.Identity) for module in rest)
 
     def forward(self, x: Tensor, gate: Gate = None) -> Tensor:
         passed = self.shortcut(x)

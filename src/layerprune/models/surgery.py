@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from layerprune.errors import LayerpruneError
+from layerprune.errors import SettingError
 from layerprune.measure.counting import count_macs, output_shape
 from layerprune.models.sections import Section, SectionedNetwork
 
@@ -25,7 +25,7 @@ def remove(network: SectionedNetwork, indices: Iterable[int], optimizer: torch.o
         section = network.sections[index]
         if section.branch is not None:
             gone.extend(section.branch.parameters())
-            section.branch = None
+            section.remove_branch()
     if optimizer is not None:
         drop_parameters(optimizer, gone)
 
@@ -40,9 +40,9 @@ def drop_parameters(optimizer: torch.optim.Optimizer, gone: Sequence[nn.Paramete
 
 
 def remove_all_but(network: SectionedNetwork, keep: Sequence[int]) -> None:
-    """Delete every section whose entry in `keep` is 0. Raises LayerpruneError when the length is wrong."""
+    """Delete every section whose entry in `keep` is 0. Raises SettingError when the length is wrong."""
     if len(keep) != len(network.sections):
-        raise LayerpruneError(f"keep list has {len(keep)} entries, {network.arch} has {len(network.sections)} sections")
+        raise SettingError(f"keep_list: has {len(keep)} entries, {network.arch} has {len(network.sections)} sections")
     remove(network, [index for index, stays in enumerate(keep) if not stays])
 
 

@@ -147,7 +147,10 @@ class Trainer:
         return interval is not None and (step % interval == 0 or step == self.job.steps_total)
 
     def _remove(self, indices: list[int]) -> None:
+        if not indices:
+            return
         surgery.remove(self.network, indices, self.optimizer)
+        self.meter.recount()
         for index in indices:
             self.progress.removed_step[index] = self.progress.step
 
@@ -206,3 +209,4 @@ class Trainer:
         self.progress = Progress(**stored["progress"])
         self.progress.resumed += 1
         self.meter.total = self.progress.train_macs
+        self.meter.recount()

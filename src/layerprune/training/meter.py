@@ -10,18 +10,18 @@ class MacMeter:
     def __init__(self, network: SectionedNetwork, total: int = 0) -> None:
         self.network = network
         self.total = total
-        self.by_section = section_macs(network)
-        self.fixed = count_macs(network, network.input_shape) - sum(self.by_section)
+        self.recount()
+
+    def recount(self) -> None:
+        """Look at the network anew; to be called after every removal."""
+        self.by_section = section_macs(self.network)
+        self.whole = count_macs(self.network, self.network.input_shape)
 
     def forward_macs(self, gates: Gates = None) -> int:
         """MACs of one input through the sections that are alive and not CLOSED."""
-        if gates is None or not isinstance(gates, list):
-            gates = [None] * len(self.by_section)
-        return self.fixed + sum(
-            macs
-            for macs, section, gate in zip(self.by_section, self.network.sections, gates, strict=True)
-            if section.alive and gate is not CLOSED
-        )
+        if not isinstance(gates, list):
+            return self.whole
+        return self.whole - sum(macs for macs, gate in zip(self.by_section, gates, strict=True) if gate is CLOSED)
 
     def add_step(self, examples: int, gates: Gates = None) -> None:
         """One forward and backward pass."""

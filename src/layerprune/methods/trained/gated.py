@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from layerprune.config import GatedSettings, steps_of
-from layerprune.errors import LayerpruneError
+from layerprune.errors import SettingError
 from layerprune.gates import hyper_prior
 from layerprune.gates.estimators import ESTIMATORS
 from layerprune.methods.base import Context, Outcome, TrainingMethod
@@ -42,7 +42,7 @@ class Method(TrainingMethod):
         self.warmup = steps_of(settings.warmup, context.steps_per_epoch)
         self.consolidation = self._consolidation_step()
         if self.warmup >= self.consolidation:
-            raise LayerpruneError(
+            raise SettingError(
                 f"settings.warmup: {settings.warmup} leaves theta no step before consolidate_at = "
                 f"{settings.consolidate_at} of {context.steps_total} steps"
             )
