@@ -154,7 +154,9 @@ def test_an_architecture_that_nobody_wrote_is_named(root: Path, complain: Compla
 
 def test_a_dataset_that_nobody_wrote_is_named(root: Path, complain: Complain) -> None:
     write_preset(root, PRESET.replace("digits:", "numerals:"))
-    assert "datasets.numerals: unknown data set (known: digits, mnist)" in complain(*words(run_key("dense", "numerals")))
+    assert "datasets.numerals: unknown data set (known: digits, mnist)" in complain(
+        *words(run_key("dense", "numerals"))
+    )
 
 
 @pytest.mark.parametrize("method", ["stochastic-depth", "random"])

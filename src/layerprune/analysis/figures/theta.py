@@ -30,7 +30,7 @@ def draw(data: pd.DataFrame, heading: str) -> Figure:
     for arch in archs:
         for seed in seeds:
             rows = data[(data["arch"] == arch) & (data["seed"] == seed)]
-            _panel(next(panels), rows, f"{arch}, seed {seed}", data[data["arch"] == arch]["epoch"].max())
+            _panel(next(panels), rows, f"{arch}, seed {seed}", data[data["arch"] == arch]["epochs"].max())
     style.legend(figure, _handles())
     style.title(figure, heading)
     return figure
@@ -60,6 +60,7 @@ def _panel(ax: Axes, rows: pd.DataFrame, name: str, epochs: float) -> None:
         xlim=(-0.02 * epochs, 1.02 * epochs),
     )
     ax.label_outer(remove_inner_ticks=False)
+    ax.tick_params(labelbottom=True)  # architectures train for different numbers of epochs
 
 
 def _reason(rows: pd.DataFrame) -> str:

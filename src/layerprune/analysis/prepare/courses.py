@@ -14,17 +14,17 @@ def theta(study: Study) -> pd.DataFrame:
     """gated's theta by epoch (kind `theta`), removals (kind `removed`, theta 0), and the ends of warm-up and
     gates.
 
-    `epoch` of a removal is a fraction of epochs; kinds `warmup` and `consolidation` have one row a run.
+    `epoch` of a removal is a fraction of epochs, `epochs` the length of the training; kinds `warmup` and `consolidation` have one row a run.
     """
     chosen = study.runs[(study.runs["method"] == "gated") & (study.runs["variant"] == "default")]
     first = sorted(set(chosen["seed"]))[:SEEDS_SHOWN]
     rows = [_theta_of(run) for run in chosen[chosen["seed"].isin(first)].to_dict("records")]
-    columns = ["arch", "seed", "status", "kind", "section", "epoch", "theta"]
+    columns = ["arch", "seed", "status", "epochs", "kind", "section", "epoch", "theta"]
     return pd.concat([pd.DataFrame(columns=columns), *rows], ignore_index=True)[columns]
 
 
 def _theta_of(run: dict) -> pd.DataFrame:
-    names = {name: run[name] for name in ("arch", "seed", "status")}
+    names = {name: run[name] for name in ("arch", "seed", "status", "epochs")}
     curves = frames.read_curves(pd.DataFrame([run]))
     columns = [name for name in curves.columns if name.startswith("theta_")]
     if not columns:
