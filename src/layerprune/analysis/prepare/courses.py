@@ -11,10 +11,10 @@ SEEDS_SHOWN = 3
 
 
 def theta(study: Study) -> pd.DataFrame:
-    """gated's theta by epoch (kind `theta`), removals (kind `removed`, theta 0), and the ends of warm-up and
-    gates.
+    """gated's theta by epoch (kind `theta`), removals (kind `removed`, theta 0), and the ends of warm-up and gates.
 
-    `epoch` of a removal is a fraction of epochs, `epochs` the length of the training; kinds `warmup` and `consolidation` have one row a run.
+    `epoch` of a removal is a fraction of epochs, `epochs` the length of the training; kinds `warmup` and
+    `consolidation` have one row a run.
     """
     chosen = study.runs[(study.runs["method"] == "gated") & (study.runs["variant"] == "default")]
     first = sorted(set(chosen["seed"]))[:SEEDS_SHOWN]
