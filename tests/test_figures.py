@@ -235,3 +235,11 @@ def test_nothing_is_drawn_outside_the_figure_or_under_the_legend(full):
     legend = figure.legends[0].get_window_extent()
     assert legend.x1 <= figure.bbox.x1 and legend.y0 >= 0
     assert not [ax for ax in figure.axes if ax.get_tightbbox().overlaps(legend)]
+
+
+def test_a_heading_does_not_count_seeds_that_have_not_run() -> None:
+    study = frames.Study("laptop", "mnist", pd.DataFrame({"data_source": ["mnist"]}))
+    data = pd.DataFrame({"seed": [0, 1, 2], "status": ["ok", "missing", "missing"]})
+    assert build.heading(study, "theta", data).endswith("n = 1")
+    nothing = data.assign(status="missing")
+    assert build.heading(study, "theta", nothing).endswith("n = 0")

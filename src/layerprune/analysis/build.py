@@ -59,7 +59,9 @@ def heading(study: Study, title: str, data: pd.DataFrame) -> str:
 
 
 def _seeds(data: pd.DataFrame) -> str:
-    """How many seeds are behind a mark; where marks are single runs, how many seeds there are."""
+    """How many seeds are behind a mark; where marks are single runs, how many seeds have run."""
+    if "status" in data:
+        data = data[data["status"] != "missing"]
     sizes = data["n"][data["n"] > 0] if "n" in data else pd.Series([data["seed"].nunique()])
     if sizes.empty:
         return "n = 0"
