@@ -44,6 +44,9 @@ def draw(data: pd.DataFrame, heading: str) -> Figure:
 
 
 def _panel(ax: Axes, data: pd.DataFrame, quantity: str) -> None:
+    if data[quantity].isna().all():
+        ax.text(0.5, 0.5, "no dense run to compare with", ha="center", va="center", transform=ax.transAxes, fontsize=7)
+        ax.set(xticks=[], yticks=[])
     for (kind, method, _), course in data.groupby(["kind", "method", "seed"], sort=False, dropna=False):
         look = {"linewidth": 1.8, "zorder": 3} if kind == "mean" else {"linewidth": 0.6, "alpha": 0.5}
         line = "--" if method == "dense" else "-"

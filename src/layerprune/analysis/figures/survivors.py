@@ -40,10 +40,14 @@ def draw(data: pd.DataFrame, heading: str) -> Figure:
     return figure
 
 
+def _sections(rows: pd.DataFrame) -> int:
+    """Sections of the architecture; 0 while no run of it has told."""
+    return int(rows["section"].max()) + 1 if rows["section"].notna().any() else 0
+
+
 def _size(rows: pd.DataFrame) -> tuple[float, float]:
-    sections = int(rows["section"].max()) + 1 if rows["section"].notna().any() else 1
     lines = len(rows[["method", "seed"]].drop_duplicates()) + 0.5 * rows["method"].nunique()
-    return max(sections * CELL, 0.9), lines * CELL
+    return max(_sections(rows) * CELL, 0.9), lines * CELL
 
 
 def _arrange(sizes: dict[str, tuple[float, float]]) -> tuple[dict[str, tuple[float, ...]], float, float]:
@@ -59,7 +63,8 @@ def _arrange(sizes: dict[str, tuple[float, float]]) -> tuple[dict[str, tuple[flo
 
 
 def _panel(ax: Axes, rows: pd.DataFrame, arch: str) -> None:
-    sections = int(rows["section"].max()) + 1 if rows["section"].notna().any() else 1
+    known = _sections(rows)
+    sections = known or 1  # of a network no run has told about, one hatched cell a row
     top, names = 0.0, {}
     for method in dict.fromkeys(rows["method"]):
         runs = rows[rows["method"] == method].groupby("seed", sort=False)
@@ -67,9 +72,9 @@ def _panel(ax: Axes, rows: pd.DataFrame, arch: str) -> None:
             _row(ax, run, method, top + number, sections)
         names[top + runs.ngroups / 2] = method
         top += runs.ngroups + 0.5
-    ax.set(xlim=(0, sections), ylim=(top, 0), title=arch, xlabel="section")
+    ax.set(xlim=(0, sections), ylim=(top, 0), title=arch, xlabel="section" if known else "no run yet")
     ax.set_yticks(list(names), labels=list(names.values()))
-    ticks = [place for place in range(sections) if sections <= 6 or place % 5 == 0]
+    ticks = [place for place in range(known) if sections <= 6 or place % 5 == 0]
     ax.set_xticks([tick + 0.5 for tick in ticks], labels=[str(tick) for tick in ticks])
     ax.tick_params(length=0)
     ax.grid(False)
