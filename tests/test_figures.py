@@ -160,6 +160,20 @@ def test_without_starting_depths_the_figure_says_why(small):
     assert "not run" in figure.axes[0].texts[0].get_text()
 
 
+def test_cost_without_a_dense_run_says_so(small):
+    for seed in (0, 1):
+        shutil.rmtree(paths.run_folder(key("dense", seed)))
+    _, figure = drawn("sections-alive")
+    assert [text.get_text() for ax in figure.axes for text in ax.texts] == ["no dense run to compare with"]
+
+
+def test_survivors_of_a_network_that_has_not_run_claim_no_section(small):
+    for method in ("dense", "gated"):
+        shutil.rmtree(paths.run_folder(key(method, 0)).parent)
+    _, figure = drawn("survivors")
+    assert figure.axes[0].get_xlabel() == "no run yet" and len(figure.axes[0].get_xticks()) == 0
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_no_records_at_all_still_give_a_figure(small, name):
     shutil.rmtree(paths.results(made_up.PRESET))
