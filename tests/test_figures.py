@@ -255,5 +255,7 @@ def test_a_heading_does_not_count_seeds_that_have_not_run() -> None:
     study = frames.Study("laptop", "mnist", pd.DataFrame({"data_source": ["mnist"]}))
     data = pd.DataFrame({"seed": [0, 1, 2], "status": ["ok", "missing", "missing"]})
     assert build.heading(study, "theta", data).endswith("n = 1")
+    unequal = data.assign(status="ok", arch="lenet5", method=["gated", "gated", "sss"])
+    assert build.heading(study, "survivors", unequal).endswith("n = 1 to 2")
     nothing = data.assign(status="missing")
     assert build.heading(study, "theta", nothing).endswith("n = 0")

@@ -62,7 +62,8 @@ def _seeds(data: pd.DataFrame) -> str:
     """How many seeds are behind a mark; where marks are single runs, how many seeds have run."""
     if "status" in data:
         data = data[data["status"] != "missing"]
-    sizes = data["n"][data["n"] > 0] if "n" in data else pd.Series([data["seed"].nunique()])
+    by = [name for name in ("arch", "method") if name in data] or [True] * len(data)
+    sizes = data["n"][data["n"] > 0] if "n" in data else data.groupby(by)["seed"].nunique()
     if sizes.empty:
         return "n = 0"
     low, high = int(sizes.min()), int(sizes.max())

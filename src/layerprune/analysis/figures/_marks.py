@@ -59,7 +59,7 @@ def _limits(ax: Axes, data: pd.DataFrame, quantity: str, logarithmic: bool, stri
     else:
         margin = max(0.08 * (high - low), 0.6 if quantity == "depth" else 0.02)
         ax.set_xlim(low - margin, high + margin)
-        ax.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=quantity == "depth"))
+        ax.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=quantity == "depth", min_n_ticks=1))
 
 
 def _ratio_ticks(ax: Axes) -> None:

@@ -50,9 +50,12 @@ def _panel(ax: Axes, data: pd.DataFrame, quantity: str) -> None:
     for (kind, method, _), course in data.groupby(["kind", "method", "seed"], sort=False, dropna=False):
         look = {"linewidth": 1.8, "zorder": 3} if kind == "mean" else {"linewidth": 0.6, "alpha": 0.5}
         line = "--" if method == "dense" else "-"
+        if method == "dense":
+            look["zorder"] = 4  # dashes that leave what lies below to be seen
         ax.plot(course["epoch"], course[quantity], color=style.color(method), linestyle=line, **look)
     ax.set_ylim(bottom=0)
     ax.margins(x=0.02)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
     if quantity == "sections_alive":
         ax.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
 
