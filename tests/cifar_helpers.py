@@ -32,7 +32,9 @@ def pack(folder: Path, archive: Path) -> Path:
     return archive
 
 
-def write_archive(path: Path, folder: str = "cifar-10-batches-py", label_key: bytes = b"labels", classes: int = 10) -> Path:
+def write_archive(
+    path: Path, folder: str = "cifar-10-batches-py", label_key: bytes = b"labels", classes: int = 10
+) -> Path:
     """An archive of pickles: five training batches of 40 images and a test batch, or one of each for CIFAR-100."""
     random = np.random.default_rng(1)
     names = [f"data_batch_{number}" for number in range(1, 6)] + ["test_batch"] if classes == 10 else ["train", "test"]
@@ -42,7 +44,7 @@ def write_archive(path: Path, folder: str = "cifar-10-batches-py", label_key: by
             count = 4 * classes
             batch = {
                 b"data": random.integers(0, 256, (count, 3072)).astype(np.uint8),
-                label_key: (np.arange(count) % classes).tolist(),
+                labels: (np.arange(count) % classes).tolist(),
             }
             add(tar, f"{folder}/{name}", pickle.dumps(batch, protocol=2))
     return path

@@ -103,6 +103,13 @@ def test_a_project_that_cannot_keep_them_decodes_them_each_time(tree: Path) -> N
     assert len(load("cifar10", tree.parent).test) == 20
 
 
+def test_other_files_between_the_images_are_passed_over(tree: Path) -> None:
+    first = load("cifar10", tree.parent)
+    for place in ("train/.DS_Store", "train/class1/notes.txt", "README"):
+        (tree / place).write_text("not an image")
+    assert load("cifar10", tree.parent).checksums == first.checksums
+
+
 def damage_empty(tree: Path) -> str:
     for file in (tree / "train" / "class4").iterdir():
         file.unlink()

@@ -2,8 +2,8 @@
 
 The source digest covers the modules that decide a run's numbers: everything under training/, measure/, gates/ and
 the shared parts of data/, models/ and methods/, plus the one file of the run's dataset, architecture family and
-method, with what these import from the folders that only some of them need. It reads the syntax tree without docstrings, so comments, formatting and other people's methods never make
-a record stale.
+method, with what these import from the folders that only some of them need. It reads the syntax tree without
+docstrings, so comments, formatting and other people's methods never make a record stale.
 """
 
 import ast

@@ -1,8 +1,8 @@
 """CIFAR-10 and CIFAR-100 from the publisher's archive or a class-folder tree, decoded once.
 
-Train 45,000, validation 5,000 (held out of the training images, stratified, chosen without randomness that could change)
-and test 10,000 images of 3x32x32. What was decoded from a tree is kept in the project's data/decoded/, under the digest
-of the file it came from; where that cannot be written it is decoded anew each time.
+Train 45,000, validation 5,000 (held out of the training images, stratified, the same on every machine) and test
+10,000 images of 3x32x32. What was decoded from a tree is kept in the project's data/decoded/, under the digest of the
+file it came from; where that cannot be written it is decoded anew each time.
 """
 
 import contextlib

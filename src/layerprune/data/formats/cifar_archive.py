@@ -1,24 +1,25 @@
-"""The archives of CIFAR-10 and CIFAR-100 (Krizhevsky 2009, https://www.cs.toronto.edu/~kriz/cifar.html), "python version".
+"""The "python version" of CIFAR-10 and CIFAR-100 (Krizhevsky 2009, https://www.cs.toronto.edu/~kriz/cifar.html).
 
-They hold pickles. An archive is opened only with the digest that its publisher states, and unpickling may build nothing but
-numpy arrays.
+These archives hold pickles. One is opened only with the digest that its publisher states, and unpickling may build
+nothing but numpy arrays.
 """
 
 import hashlib
 import io
 import pickle
-import tarfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
+from layerprune.data.formats import tar
 from layerprune.errors import LayerpruneError
 
-_PARTS = {"train": ("data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5", "train")}
-_PARTS["test"] = ("test_batch", "test")
+_PARTS = {
+    "train": ("data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5", "train"),
+    "test": ("test_batch", "test"),
+}
 _LABELS = (b"labels", b"fine_labels")
 _ALLOWED = {
     ("numpy.core.multiarray", "_reconstruct"),
@@ -60,17 +61,8 @@ def _check_md5(path: Path, expected: str | None) -> None:
 
 def _batches(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     wanted = {name for names in _PARTS.values() for name in names}
-    try:
-        with tarfile.open(path) as archive:
-            return {
-                PurePosixPath(member.name).name: _unpack(path, member.name, archive.extractfile(member).read())
-                for member in archive
-                if member.isfile() and PurePosixPath(member.name).name in wanted
-            }
-    except EOFError:
-        raise LayerpruneError(f"{path}: truncated: the archive ends early") from None
-    except (tarfile.TarError, zlib.error, OSError) as error:
-        raise LayerpruneError(f"{path}: not a sound tar archive: {error}") from None
+    found = ((PurePosixPath(name).name, content) for name, content in tar.members(path))
+    return {name: _unpack(path, name, content) for name, content in found if content is not None and name in wanted}
 
 
 def _unpack(path: Path, name: str, content: bytes) -> tuple[np.ndarray, np.ndarray]:

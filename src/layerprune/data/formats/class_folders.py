@@ -5,14 +5,13 @@ that names it. Classes are numbered in the alphabetical order of their folders, 
 """
 
 import io
-import tarfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 from PIL import Image
 
+from layerprune.data.formats import tar
 from layerprune.errors import LayerpruneError
 
 PARTS = ("train", "test")
@@ -42,35 +41,27 @@ Tree = dict[str, dict[str, dict[str, bytes | None]]]
 
 def _grouped(path: Path) -> Tree:
     tree: Tree = {}
-    for name, content in _members(path):
+    for name, is_folder, content in _members(path):
         parts = PurePosixPath(name).parts
         # A tar may have one folder around train/ and test/.
         start = next((place for place, part in enumerate(parts[:2]) if part in PARTS), None)
-        if start is None or len(parts) < start + 2:
+        below = parts[start + 1 :] if start is not None else ()
+        if len(below) < (1 if is_folder else 2):  # neither a class nor anything in one
             continue
-        images = tree.setdefault(parts[start], {}).setdefault(parts[start + 1], {})
-        if len(parts) > start + 2 and PurePosixPath(name).suffix.lower() in _IMAGES:
+        images = tree.setdefault(parts[start], {}).setdefault(below[0], {})
+        if not is_folder and PurePosixPath(name).suffix.lower() in _IMAGES:
             images[name] = content
     return tree
 
 
-def _members(path: Path) -> Iterator[tuple[str, bytes | None]]:
-    """Names of files and folders below `path`; contents too where it is a tar file."""
+def _members(path: Path) -> Iterator[tuple[str, bool, bytes | None]]:
+    """Below `path`: names, whether it is a folder, and contents where `path` is a tar file."""
     if path.is_dir():
         for file in sorted(path.rglob("*")):
-            yield file.relative_to(path).as_posix(), None
+            yield file.relative_to(path).as_posix(), file.is_dir(), None
         return
-    try:
-        with tarfile.open(path) as archive:
-            for member in archive:
-                if member.isdir():
-                    yield member.name, None
-                elif member.isfile():
-                    yield member.name, archive.extractfile(member).read()
-    except EOFError:
-        raise LayerpruneError(f"{path}: truncated: the archive ends early") from None
-    except (tarfile.TarError, zlib.error, OSError) as error:
-        raise LayerpruneError(f"{path}: not a sound tar archive: {error}") from None
+    for name, content in tar.members(path):
+        yield name, content is None, content
 
 
 def _read_part(

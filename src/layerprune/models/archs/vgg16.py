@@ -1,12 +1,13 @@
 """VGG16-BN for CIFAR (Simonyan & Zisserman, arXiv 1409.1556, with BN) with linear shortcuts around its layers.
 
-    stem: conv1 -> BN;   12 sections conv2 ... conv13: S(x) + BN(conv(ReLU(pool(x))));   fc: S(x) + linear(ReLU(pool(x)))
+    stem: conv1 -> BN;   sections conv2 ... conv13: S(x) + BN(conv(ReLU(pool(x))));   fc: S(x) + linear(ReLU(pool(x)))
 `vgg16` has 64 channels in its first stage, `vgg16-<width>` has <width>. The ReLU opens a section instead of closing
 it, so that what a removed section leaves is linear: without all thirteen a linear classifier is left. S is the identity
 where shapes agree, else a mean-pool (where the branch max-pools) and a 1x1 convolution. ReLU and max-pool commute.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from torch import nn
 
@@ -32,7 +33,7 @@ def build(arch: str, input_shape: Sequence[int], classes: int) -> SectionedNetwo
     stem = nn.Sequential(_conv(channels, width), nn.BatchNorm2d(width))
     sections = [
         _section(f"conv{number}", before, after, pooled)
-        for number, ((before, _), (after, pooled)) in enumerate(zip(plan, plan[1:], strict=False), start=2)
+        for number, ((before, _), (after, pooled)) in enumerate(pairwise(plan), start=2)
     ]
     last = plan[-1][0]
     fc = nn.Sequential(nn.MaxPool2d(2), nn.ReLU(), nn.Flatten(), nn.Linear(last, classes))

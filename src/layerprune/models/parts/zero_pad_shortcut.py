@@ -4,9 +4,9 @@ from torch import Tensor, nn
 
 
 class ZeroPadShortcut(nn.Module):
-    """Every `stride`-th pixel, and as many channels of 0 on both sides as `channels` asks: [B, C, H, W] -> [B, channels, ...].
+    """Every `stride`-th pixel, between channels of 0: [B, C, H, W] -> [B, `channels`, H / stride, W / stride].
 
-    `channels` must exceed the incoming number of channels by an even number.
+    `channels` must exceed C by an even number.
     """
 
     def __init__(self, channels: int, stride: int) -> None:
