@@ -33,11 +33,12 @@ def pack(folder: Path, archive: Path) -> Path:
 
 
 def write_archive(
-    path: Path, folder: str = "cifar-10-batches-py", label_key: bytes = b"labels", classes: int = 10
+    path: Path, folder: str = "cifar-10-batches-py", labels: bytes = b"labels", classes: int = 10
 ) -> Path:
     """An archive of pickles: five training batches of 40 images and a test batch, or one of each for CIFAR-100."""
     random = np.random.default_rng(1)
-    names = [f"data_batch_{number}" for number in range(1, 6)] + ["test_batch"] if classes == 10 else ["train", "test"]
+    names = ["data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5", "test_batch"]
+    names = names if classes == 10 else ["train", "test"]
     path.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(path, "w:gz") as tar:
         for name in names:
