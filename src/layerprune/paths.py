@@ -35,6 +35,11 @@ def data_root() -> Path:
     return root() / "data"
 
 
+def decoded(name: str) -> Path:
+    """Images of a data set as one tensor, kept so that they are decoded once."""
+    return data_root() / "decoded" / f"{name}.npz"
+
+
 def results(preset: str) -> Path:
     return root() / "results" / preset
 

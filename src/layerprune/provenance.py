@@ -2,8 +2,8 @@
 
 The source digest covers the modules that decide a run's numbers: everything under training/, measure/, gates/ and
 the shared parts of data/, models/ and methods/, plus the one file of the run's dataset, architecture family and
-method. It reads the syntax tree without docstrings, so comments, formatting and other people's methods never make
-a record stale.
+method, with what these import from the folders that only some of them need. It reads the syntax tree without
+docstrings, so comments, formatting and other people's methods never make a record stale.
 """
 
 import ast
@@ -24,6 +24,7 @@ _SHARED = (
     "data/*.py",
     "models/*.py",
 )
+_NEEDED_BY_SOME = ("data/formats", "models/parts")
 _NOT_SCIENCE = {"__init__.py", "catalog.py", "registry.py", "staging.py", "saving.py", "state.py"}
 
 
@@ -44,6 +45,7 @@ def _science_files(dataset: str, arch: str, method: str) -> list[Path]:
         _PACKAGE / "methods" / family / f"{method.replace('-', '_')}.py",
         arch_file(arch),
     ]
+    own += _imported_parts([_PACKAGE / "data" / f"{dataset}.py", *own])
     return [path for path in dict.fromkeys([*shared, *own]) if path.name != "__init__.py" and path.is_file()]
 
 
@@ -52,6 +54,31 @@ def _counts(path: Path, dataset: str) -> bool:
 
     other_dataset = path.parent.name == "data" and path.stem in NAMES and path.stem != dataset
     return path.name not in _NOT_SCIENCE and not other_dataset
+
+
+def _imported_parts(files: list[Path]) -> list[Path]:
+    """Files of _NEEDED_BY_SOME that `files` import, directly or by way of one another, in the order of their names."""
+    found: set[Path] = set()
+    queue = [file for file in files if file.is_file()]
+    while queue:
+        new = {part for part in _imports(queue.pop()) if part not in found}
+        found |= new
+        queue += new
+    return sorted(found)
+
+
+@cache
+def _imports(path: Path) -> tuple[Path, ...]:
+    """The files of _NEEDED_BY_SOME that a module names in its import statements."""
+    dotted = []
+    for statement in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(statement, ast.ImportFrom) and statement.module:
+            dotted += [statement.module, *(f"{statement.module}.{each.name}" for each in statement.names)]
+        elif isinstance(statement, ast.Import):
+            dotted += [each.name for each in statement.names]
+    files = [_PACKAGE.parent / f"{name.replace('.', '/')}.py" for name in dotted]
+    homes = [_PACKAGE / folder for folder in _NEEDED_BY_SOME]
+    return tuple(file for file in files if file.parent in homes and file.is_file())
 
 
 def arch_file(arch: str) -> Path:

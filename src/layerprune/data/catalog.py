@@ -1,11 +1,11 @@
-"""What each data set is: classes, image shape, files and their SHA-256, and where its files may lie.
+"""What each data set is: classes, image shape, files and their digests, and where its files may lie.
 
 Imports no torch, so that the workflow and the analysis can ask what is available. A new data set is one
-`DataSpec` here and one loader in `registry`.
+`DataSpec` here and one loader in `registry`; one that comes in several forms has a spec for each.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from layerprune.errors import LayerpruneError
@@ -13,11 +13,12 @@ from layerprune.errors import LayerpruneError
 
 @dataclass(frozen=True)
 class DataSpec:
-    """One data set. `size` is the height and width of its images, in pixels.
+    """One form of a data set. `size` is the height and width of its images, in pixels.
 
-    `files` maps a file's role to its name, as kept in a data folder; empty for data shipped in the package.
-    `sha256` maps a file's (or, for digits, an array's) name to the digest of its decompressed bytes; what has
-    no entry goes unchecked. `folders` are places below the data root, in the order of search.
+    `files` maps a file's role to its name, as kept in a data folder; empty for data shipped in the package. A name
+    may lie there with any of `suffixes`. `sha256` maps a file's (or, for digits, an array's) name to the digest of
+    its decompressed bytes, `md5` to that of its bytes as they lie; what has no entry goes unchecked. `folders` are
+    places below the data root, in the order of search.
     """
 
     name: str
@@ -28,6 +29,8 @@ class DataSpec:
     files: Mapping[str, str] = field(default_factory=dict)
     sha256: Mapping[str, str] = field(default_factory=dict)
     folders: tuple[str, ...] = (".",)
+    suffixes: tuple[str, ...] = ("", ".gz")
+    md5: Mapping[str, str] = field(default_factory=dict)
 
 
 DIGITS = DataSpec(
@@ -63,21 +66,59 @@ MNIST = DataSpec(
     folders=(".", "mnist", "MNIST/raw"),
 )
 
-_SPECS = {spec.name: spec for spec in (DIGITS, MNIST)}
-NAMES = tuple(_SPECS)
+CIFAR10 = DataSpec(
+    name="cifar10",
+    classes=10,
+    channels=3,
+    size=32,
+    sources=("cifar10",),
+    files={"archive": "cifar-10-python"},
+    folders=(".", "cifar10"),
+    suffixes=(".tar.gz",),
+    md5={"cifar-10-python.tar.gz": "c58f30108f718f92721af3b95e74349a"},
+)
+CIFAR10_JPEG = replace(
+    CIFAR10, sources=("cifar10-jpeg",), files={"images": "cifar10-jpeg"}, suffixes=("", ".tar.gz", ".tar"), md5={}
+)
+CIFAR100 = replace(
+    CIFAR10,
+    name="cifar100",
+    classes=100,
+    sources=("cifar100",),
+    files={"archive": "cifar-100-python"},
+    folders=(".", "cifar100"),
+    md5={"cifar-100-python.tar.gz": "eb9058c3a382ffc7106e4002c42a8d85"},
+)
+CIFAR100_JPEG = replace(
+    CIFAR100, sources=("cifar100-jpeg",), files={"images": "cifar100-jpeg"}, suffixes=("", ".tar.gz", ".tar"), md5={}
+)
+
+# Forms in the order of preference: the first is what a download brings.
+_FORMS: dict[str, tuple[DataSpec, ...]] = {
+    "digits": (DIGITS,),
+    "mnist": (MNIST,),
+    "cifar10": (CIFAR10, CIFAR10_JPEG),
+    "cifar100": (CIFAR100, CIFAR100_JPEG),
+}
+NAMES = tuple(_FORMS)
+
+
+def forms(name: str) -> tuple[DataSpec, ...]:
+    """The forms of the data set `name`, preferred first; raises LayerpruneError listing the known names."""
+    if name not in _FORMS:
+        raise LayerpruneError(f"data set '{name}' is unknown (known: {', '.join(NAMES)})")
+    return _FORMS[name]
 
 
 def find(name: str) -> DataSpec:
-    """The data set `name`; raises LayerpruneError listing the known ones."""
-    if name not in _SPECS:
-        raise LayerpruneError(f"data set '{name}' is unknown (known: {', '.join(NAMES)})")
-    return _SPECS[name]
+    """The preferred form of the data set `name`; raises LayerpruneError listing the known ones."""
+    return forms(name)[0]
 
 
 def locate(spec: DataSpec, root: Path) -> dict[str, Path] | None:
-    """Role -> path, plain or .gz, in the first of the spec's folders that holds every file; else None."""
+    """Role -> path, with any suffix, in the first of the spec's folders that holds every file; else None."""
     for folder in spec.folders:
-        found = {role: _plain_or_gzipped(root / folder / name) for role, name in spec.files.items()}
+        found = {role: _with_suffix(root / folder / name, spec.suffixes) for role, name in spec.files.items()}
         if all(found.values()):
             return {role: path for role, path in found.items() if path}
     return None
@@ -91,27 +132,40 @@ def require(spec: DataSpec, root: Path) -> dict[str, Path]:
     return paths
 
 
+def present_form(name: str, root: Path) -> DataSpec | None:
+    """The preferred one of the forms of `name` that lie in `root`, None where none does."""
+    return next((spec for spec in forms(name) if locate(spec, root) is not None), None)
+
+
 def is_available(name: str, root: Path, download: bool) -> tuple[bool, str]:
     """Can `name` be loaded from `root`, or be downloaded? If not, the text is one line that says why."""
-    spec = find(name)
-    if download or locate(spec, root) is not None:
+    if download or present_form(name, root) is not None:
         return True, ""
-    return False, _why_missing(spec, root)
+    return False, _why_missing(find(name), root)
 
 
-def _plain_or_gzipped(path: Path) -> Path | None:
-    candidates = (path, path.with_name(f"{path.name}.gz"))
-    return next((candidate for candidate in candidates if candidate.is_file()), None)
+def _with_suffix(path: Path, suffixes: tuple[str, ...]) -> Path | None:
+    candidates = (path.with_name(f"{path.name}{suffix}") for suffix in suffixes)
+    return next((candidate for candidate in candidates if candidate.exists()), None)
 
 
 def _why_missing(spec: DataSpec, root: Path) -> str:
     remedy = f"run `layerprune stage {spec.name}`, or set data.root or LAYERPRUNE_DATA"
     if not root.is_dir():
         return f"{root}: no such data folder for {spec.name}: {remedy}"
-    lacking = min((_absent(spec, root / folder) for folder in spec.folders), key=len)
+    wanted = " or ".join(_wanted(form, root) for form in forms(spec.name))
     subfolders = ", ".join(f"{folder}/" for folder in spec.folders if folder != ".")
-    return f"{root}: {spec.name} needs {', '.join(lacking)} (plain or .gz; here or in {subfolders}): {remedy}"
+    return f"{root}: {spec.name} needs {wanted}, here or in {subfolders}: {remedy}"
+
+
+def _wanted(spec: DataSpec, root: Path) -> str:
+    """The files that the folder nearest to being complete lacks, and the suffixes that they may have."""
+    lacking = min((_absent(spec, root / folder) for folder in spec.folders), key=len)
+    if len(spec.suffixes) == 1:
+        return ", ".join(f"{name}{spec.suffixes[0]}" for name in lacking)
+    others = " or ".join(suffix for suffix in spec.suffixes if suffix)
+    return f"{', '.join(lacking)} (plain or {others})"
 
 
 def _absent(spec: DataSpec, folder: Path) -> list[str]:
-    return [name for name in spec.files.values() if _plain_or_gzipped(folder / name) is None]
+    return [name for name in spec.files.values() if _with_suffix(folder / name, spec.suffixes) is None]

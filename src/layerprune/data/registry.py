@@ -5,10 +5,15 @@ from pathlib import Path
 
 import torch
 
-from layerprune.data import catalog, digits, mnist
+from layerprune.data import catalog, cifar10, cifar100, digits, mnist
 from layerprune.data.dataset import DataSet
 
-LOADERS: dict[str, Callable[[Path], DataSet]] = {"digits": digits.load, "mnist": mnist.load}
+LOADERS: dict[str, Callable[[Path], DataSet]] = {
+    "digits": digits.load,
+    "mnist": mnist.load,
+    "cifar10": cifar10.load,
+    "cifar100": cifar100.load,
+}
 
 
 def load(name: str, root: Path, device: torch.device | str = "cpu") -> DataSet:

@@ -9,12 +9,13 @@ import io
 import os
 import tempfile
 from http.client import HTTPException
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 
-from layerprune.data import catalog, mnist
+from layerprune.data import catalog
 from layerprune.data.dataset import DataSet
 from layerprune.data.registry import load
 from layerprune.errors import LayerpruneError
@@ -26,7 +27,7 @@ def stage(name: str, root: Path, download: bool = True) -> dict[str, Any]:
     Raises LayerpruneError when the data are absent and cannot be had, or are damaged.
     """
     spec = catalog.find(name)
-    if download and catalog.locate(spec, root) is None:
+    if download and catalog.present_form(name, root) is None:
         _fetch_once(spec, root)
     return manifest(load(name, root))
 
@@ -47,7 +48,7 @@ def _fetch_once(spec: catalog.DataSpec, root: Path) -> None:
     try:
         root.mkdir(parents=True, exist_ok=True)
         with FileLock(root / f".{spec.name}.lock"):
-            if catalog.locate(spec, root) is None:
+            if catalog.present_form(spec.name, root) is None:
                 _fetch(spec, root)
     except OSError as error:
         raise LayerpruneError(f"{root}: cannot stage {spec.name} here: {error.strerror or error}") from error
@@ -55,23 +56,26 @@ def _fetch_once(spec: catalog.DataSpec, root: Path) -> None:
 
 def _fetch(spec: catalog.DataSpec, root: Path) -> None:
     with tempfile.TemporaryDirectory(prefix=f".{spec.name}.", dir=root) as scratch:
-        _download_mnist(Path(scratch), root)
-        mnist.load(Path(scratch))
+        _download(spec, Path(scratch), root)
+        load(spec.name, Path(scratch))
         destination = root / spec.name
         destination.mkdir(exist_ok=True)
         for path in catalog.require(spec, Path(scratch)).values():
             os.replace(path, destination / path.name)
 
 
-def _download_mnist(scratch: Path, root: Path) -> None:
-    # Imported here because it takes a second, and only a download needs it.
-    from torchvision.datasets import MNIST
+# Data set -> its class in torchvision.datasets.
+_DOWNLOADERS = {"mnist": "MNIST", "cifar10": "CIFAR10", "cifar100": "CIFAR100"}
 
+
+def _download(spec: catalog.DataSpec, scratch: Path, root: Path) -> None:
+    # Imported here because it takes a second, and only a download needs it.
+    downloader = getattr(import_module("torchvision.datasets"), _DOWNLOADERS[spec.name])
     try:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            MNIST(str(scratch), download=True)
+            downloader(str(scratch), download=True)
     except (OSError, RuntimeError, HTTPException) as error:
         reason = " ".join(str(error).split())
         raise LayerpruneError(
-            f"{root}: cannot download mnist ({reason}): check the network, or put its IDX files there"
+            f"{root}: cannot download {spec.name} ({reason}): check the network, or put its files there"
         ) from error

@@ -14,6 +14,7 @@ from torch import nn
 
 from layerprune import files
 from layerprune.errors import LayerpruneError
+from layerprune.models.parts.zero_pad_shortcut import ZeroPadShortcut
 from layerprune.models.sections import Section, SectionedNetwork
 
 
@@ -22,7 +23,8 @@ def _linear(spec: dict) -> nn.Module:
 
 
 def _conv(spec: dict) -> nn.Module:
-    return nn.Conv2d(spec["in"], spec["out"], spec["kernel"], spec["stride"], spec["padding"], bias=spec["bias"])
+    sizes = spec["in"], spec["out"], spec["kernel"], spec["stride"], spec["padding"], spec.get("dilation", 1)
+    return nn.Conv2d(*sizes, spec.get("groups", 1), bias=spec["bias"])
 
 
 _BUILDERS: dict[str, Callable[[dict], nn.Module]] = {
@@ -31,6 +33,9 @@ _BUILDERS: dict[str, Callable[[dict], nn.Module]] = {
     "relu": lambda spec: nn.ReLU(),
     "flatten": lambda spec: nn.Flatten(),
     "identity": lambda spec: nn.Identity(),
+    "batch-norm": lambda spec: nn.BatchNorm2d(spec["channels"], spec["epsilon"], spec["momentum"]),
+    "zero-pad-shortcut": lambda spec: ZeroPadShortcut(spec["channels"], spec["stride"]),
+    "global-mean-pool": lambda spec: nn.AdaptiveAvgPool2d(1),
     "max-pool": lambda spec: nn.MaxPool2d(spec["kernel"]),
     "mean-pool": lambda spec: nn.AvgPool2d(spec["kernel"]),
     "chain": lambda spec: nn.Sequential(*map(_build, spec["layers"])),
@@ -49,7 +54,20 @@ def _describe(module: nn.Module) -> dict[str, Any]:
         case nn.Conv2d():
             sizes = {"in": module.in_channels, "out": module.out_channels, "kernel": list(module.kernel_size)}
             place = {"stride": list(module.stride), "padding": list(module.padding)}
-            return {"type": "conv", **sizes, **place, "bias": module.bias is not None}
+            rare = {} if module.dilation == (1, 1) else {"dilation": list(module.dilation)}
+            rare |= {} if module.groups == 1 else {"groups": module.groups}
+            return {"type": "conv", **sizes, **place, **rare, "bias": module.bias is not None}
+        case nn.BatchNorm2d():
+            return {
+                "type": "batch-norm",
+                "channels": module.num_features,
+                "epsilon": module.eps,
+                "momentum": module.momentum,
+            }
+        case ZeroPadShortcut():
+            return {"type": "zero-pad-shortcut", "channels": module.channels, "stride": module.stride}
+        case nn.AdaptiveAvgPool2d(output_size=1):
+            return {"type": "global-mean-pool"}
         case nn.MaxPool2d():
             return {"type": "max-pool", "kernel": module.kernel_size}
         case nn.AvgPool2d():

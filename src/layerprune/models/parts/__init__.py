@@ -1,0 +1,1 @@
+"""Layers that some architectures share; an architecture imports the ones it needs."""

@@ -1,0 +1,134 @@
+"""CIFAR networks: the published counts to the last number, surgery through BN, names of a well-known layout."""
+
+import copy
+
+import pytest
+import torch
+from networks import images, random_keep_lists, source
+from torch import nn
+
+from layerprune.errors import LayerpruneError
+from layerprune.measure.counting import count_depth, count_macs, count_params, section_macs, section_params
+from layerprune.measure.equivalence import equivalence_gap
+from layerprune.models import saving, surgery
+from layerprune.models.archs import resnet
+from layerprune.models.build import build, initialise
+from layerprune.models.parts.zero_pad_shortcut import ZeroPadShortcut
+from layerprune.models.sections import SectionedNetwork, mask_gates
+
+COLOUR = (3, 32, 32)
+# METHODS 1.1.
+ORACLES = {
+    20: (269_722, 40_551_040),
+    32: (464_154, 68_862_592),
+    44: (658_586, 97_174_144),
+    56: (853_018, 125_485_696),
+    110: (1_727_962, 252_887_680),
+}
+
+
+def lively(arch: str, **options: str | int) -> SectionedNetwork:
+    """A network whose BN layers do not happen to be the identity, in evaluation mode."""
+    network = resnet.build(arch, COLOUR, 10, **options) if options else build(arch, COLOUR, 10, source(0))
+    if options:
+        initialise(network, source(0))
+    for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            for values in (layer.weight.data, layer.running_var):
+                values.copy_(torch.rand(values.shape, generator=source(1)) + 0.5)
+            for values in (layer.bias.data, layer.running_mean):
+                values.copy_(torch.randn(values.shape, generator=source(2)) / 4)
+    return network.eval()
+
+
+@pytest.mark.parametrize("depth", ORACLES)
+def test_a_resnet_has_the_published_parameters_macs_and_depth(depth: int) -> None:
+    network = build(f"resnet-{depth}", COLOUR, 10, source(0))
+    assert (count_params(network), count_macs(network, COLOUR)) == ORACLES[depth]
+    assert count_depth(network) == depth
+
+
+def test_every_section_of_a_resnet_costs_what_the_literature_says() -> None:
+    network = build("resnet-56", COLOUR, 10, source(0))
+    macs, params = section_macs(network), section_params(network)
+    assert [macs.count(4_718_592), macs.count(3_538_944)] == [25, 2]
+    assert (macs[9], macs[18]) == (3_538_944, 3_538_944)
+    assert (params[1], params[10], params[19]) == (4_672, 18_560, 73_984)
+
+
+def test_option_b_costs_its_projections() -> None:
+    network = resnet.build("resnet-56", COLOUR, 10, shortcut="b")
+    assert count_macs(network, COLOUR) == ORACLES[56][1] + 262_144
+
+
+def test_the_zero_pad_shortcut_by_hand() -> None:
+    x = torch.arange(2 * 4 * 4.0).view(1, 2, 4, 4) + 1
+    out = ZeroPadShortcut(4, 2)(x)
+    assert out.shape == (1, 4, 2, 2)
+    assert out[0, 0].abs().sum() == 0 and out[0, 3].abs().sum() == 0
+    assert out[0, 1].tolist() == [[1, 3], [9, 11]] and out[0, 2].tolist() == [[17, 19], [25, 27]]
+
+
+@pytest.mark.parametrize("arch", ["resnet-21", "resnet-2", "resnet-x", "resnet"])
+def test_a_depth_that_is_none_is_refused(arch: str) -> None:
+    with pytest.raises(LayerpruneError, match=r"6n \+ 2|unknown"):
+        build(arch, COLOUR, 10, source(0))
+
+
+def test_vgg16_has_its_thirteen_convolutions_and_as_many_sections() -> None:
+    network = build("vgg16", COLOUR, 10, source(0))
+    kernels = [layer.kernel_size for layer in network.modules() if isinstance(layer, nn.Conv2d)]
+    assert kernels.count((3, 3)) == len(network.sections) == 13
+    stem = 3 * 9 * 64 * 32 * 32
+    assert stem + sum(section_macs(network)[:-1]) == 313_196_544  # METHODS 1.3: 313.2 M
+    # conv2, conv4, conv6, conv7, conv9 and conv10 cost 37.75 M each, conv11 to conv13 9.44 M.
+    assert [section_macs(network)[place] for place in (0, 2, 4, 5, 7, 8)] == [37_748_736] * 6
+    assert section_macs(network)[9:12] == [9_437_184] * 3
+    assert section_params(network)[9] == 512 * 512 * 9 + 2 * 512
+
+
+def test_a_narrow_vgg16_says_so_in_its_name() -> None:
+    network = build("vgg16-16", COLOUR, 10, source(0))
+    assert network.stem[0].out_channels == 16
+    assert network(images(2, COLOUR)).shape == (2, 10)
+
+
+def test_vgg16_says_which_images_it_needs() -> None:
+    with pytest.raises(LayerpruneError, match="vgg16: needs 32x32 images, not 28x28"):
+        build("vgg16", (3, 28, 28), 10, source(0))
+
+
+CASES = [("resnet-20", keep) for keep in random_keep_lists(9, 12)]
+CASES += [("vgg16-8", keep) for keep in random_keep_lists(13, 12)]
+
+
+@pytest.fixture(scope="module")
+def originals() -> dict[str, SectionedNetwork]:
+    return {arch: lively(arch) for arch in ("resnet-20", "vgg16-8")}
+
+
+@pytest.mark.parametrize(("arch", "keep"), CASES, ids=[f"{arch}-{''.join(map(str, keep))}" for arch, keep in CASES])
+def test_removal_equals_gating_through_batch_norm(originals, tmp_path, arch: str, keep: list[int]) -> None:
+    left, x = copy.deepcopy(originals[arch]), images(8, COLOUR)
+    surgery.remove_all_but(left, keep)
+    surgery.fold(left)
+    saving.save(left, tmp_path / "arch.json", tmp_path / "weights.pt")
+    again = saving.load(tmp_path / "arch.json", tmp_path / "weights.pt").eval()
+    assert equivalence_gap(originals[arch], mask_gates(keep), again, x) < 1e-5
+    assert again.keep() == keep
+
+
+def test_a_constant_gate_folds_into_the_closing_batch_norm(originals) -> None:
+    scales = [0.3 + 0.2 * place for place in range(9)]
+    scaled, x = copy.deepcopy(originals["resnet-20"]), images(8, COLOUR)
+    for section, scale in zip(scaled.sections, scales, strict=True):
+        surgery.scale_branch(section, scale)
+    assert equivalence_gap(originals["resnet-20"], mask_gates(scales), scaled, x) < 1e-5
+
+
+def test_a_stage_that_loses_every_branch_keeps_its_shortcuts(originals) -> None:
+    left = copy.deepcopy(originals["resnet-20"])
+    surgery.remove_all_but(left, [0] * 9)
+    assert left(images(2, COLOUR)).shape == (2, 10)
+    assert count_macs(left, COLOUR) == 3 * 9 * 16 * 1024 + 640
+    assert count_depth(left) == 2
