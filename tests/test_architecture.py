@@ -125,9 +125,10 @@ def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def digest(method: str = "gated", arch: str = "mlp-residual-20") -> str:
+def digest(method: str = "gated", arch: str = "mlp-residual-20", dataset: str = "mnist") -> str:
     provenance._tree_digest.cache_clear()
-    return provenance.source_digest("mnist", arch, method)
+    provenance._imports.cache_clear()
+    return provenance.source_digest(dataset, arch, method)
 
 
 def replace_in(path: Path, old: str, new: str) -> None:
@@ -157,6 +158,21 @@ def test_a_changed_statement_changes_the_source_digest(copied: Path, file: str, 
     before = digest()
     replace_in(copied / file, old, new)
     assert digest() != before
+
+
+@pytest.mark.parametrize(
+    ("file", "dataset", "arch"),
+    [
+        ("data/formats/cifar.py", "cifar10", "lenet5"),
+        ("data/formats/tar.py", "cifar100", "lenet5"),
+        ("models/parts/zero_pad_shortcut.py", "mnist", "resnet-20"),
+    ],
+)
+def test_a_part_counts_for_those_who_import_it_alone(copied: Path, file: str, dataset: str, arch: str) -> None:
+    concerned, others = digest(arch=arch, dataset=dataset), digest()
+    (copied / file).write_text((copied / file).read_text() + "\nADDED = 1\n")
+    assert digest(arch=arch, dataset=dataset) != concerned
+    assert digest() == others
 
 
 @pytest.mark.parametrize("file", ["methods/trained/sss.py", "models/archs/lenet5.py", "data/digits.py", "cli.py"])
