@@ -357,6 +357,12 @@ def data_root(preset: Preset) -> Path:
     return Path(chosen) if chosen else paths.data_root()
 
 
+def environment_below(root: Path, preset: Preset) -> dict[str, str]:
+    """The environment of a process that keeps all its files below another root and reads the same data."""
+    changes = {"LAYERPRUNE_ROOT": root, "LAYERPRUNE_DATA": data_root(preset)}
+    return os.environ | {name: str(folder.resolve()) for name, folder in changes.items()}
+
+
 # --- runs -----------------------------------------------------------------------------------------------------
 
 

@@ -23,7 +23,8 @@ class TrainingBatches:
     """Shuffled and possibly augmented batches of `split`.
 
     `augment` is "none", "shift": a crop at an independent offset of -2..2 pixels along each axis, after padding with
-    two pixels of value 0, or "crop-flip": the same with four pixels, and half of the images mirrored. `mean` and `std` are per channel, in units where 255 is 1.
+    two pixels of value 0, or "crop-flip": the same with four pixels, and half of the images mirrored. `mean` and `std`
+    are per channel, in units where 255 is 1.
     """
 
     def __init__(

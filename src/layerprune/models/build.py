@@ -3,6 +3,7 @@
 import importlib
 import inspect
 from collections.abc import Callable, Sequence
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -25,11 +26,7 @@ def build(
 
     Raises LayerpruneError for an unknown architecture and for settings that it does not have.
     """
-    path = arch_file(arch)
-    if not path.is_file():
-        known = ", ".join(known_archs())
-        raise LayerpruneError(f"unknown architecture '{arch}' (known: {known}; mlp-residual takes -<sections>)")
-    module = importlib.import_module(f"layerprune.models.archs.{path.stem}")
+    module = _module(arch)
     network = module.build(arch, input_shape, classes, **_options(arch, module.build, settings))
     if settings.removable == "shape-preserving":
         network.fix(section for section in network.chain if not section.preserves_shape)
@@ -37,6 +34,17 @@ def build(
     if hasattr(module, "rescale"):
         module.rescale(network)
     return network
+
+
+def _module(arch: str) -> ModuleType:
+    """The architecture's module; only families that say NUMBERED take a number behind their name."""
+    stem = arch_file(arch).stem
+    if arch_file(arch).is_file():
+        module = importlib.import_module(f"layerprune.models.archs.{stem}")
+        if stem == arch.replace("-", "_") or getattr(module, "NUMBERED", False):
+            return module
+    known = ", ".join(known_archs())
+    raise LayerpruneError(f"unknown architecture '{arch}' (known: {known}; mlp-residual takes -<sections>)")
 
 
 def _options(arch: str, builder: Callable, settings: ModelSettings) -> dict[str, Any]:

@@ -164,11 +164,7 @@ class Trainer:
         """One line of curves.csv; epoch 0 is the start."""
         progress = self.progress
         started = train_loss is not None
-        validation = (
-            self._validate()
-            if started and math.isfinite(train_loss)
-            else None
-        )
+        validation = self._validate() if started and math.isfinite(train_loss) else None
         row: Row = {
             "epoch": progress.epoch,
             "step": progress.step,

@@ -15,6 +15,7 @@ from layerprune.errors import LayerpruneError
 from layerprune.models.parts.zero_pad_shortcut import ZeroPadShortcut
 from layerprune.models.sections import Section, SectionedNetwork
 
+NUMBERED = True
 WIDTH = 16
 """Channels of the stem and the first stage."""
 
