@@ -90,12 +90,6 @@ def complain(root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest
     return complain
 
 
-def test_a_network_that_cannot_be_trained_yet_is_refused(root: Path, complain: Complain) -> None:
-    write_preset(root, PRESET.replace("archs: {lenet-300-100: {}}", "archs: {resnet-8: {}}"))
-    key = RunKey("study", "digits", "resnet-8", "dense", "default", 0)
-    assert "resnet-8 has batch norm" in complain(*words(key))
-
-
 # --- presets --------------------------------------------------------------------------------------------------
 
 LR = "lr: 0.05"
@@ -160,9 +154,7 @@ def test_an_architecture_that_nobody_wrote_is_named(root: Path, complain: Compla
 
 def test_a_dataset_that_nobody_wrote_is_named(root: Path, complain: Complain) -> None:
     write_preset(root, PRESET.replace("digits:", "numerals:"))
-    assert "datasets.numerals: unknown data set (known: digits, mnist" in complain(
-        *words(run_key("dense", "numerals"))
-    )
+    assert "datasets.numerals: unknown data set (known: digits, mnist" in complain(*words(run_key("dense", "numerals")))
 
 
 @pytest.mark.parametrize("method", ["stochastic-depth", "random"])

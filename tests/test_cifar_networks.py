@@ -7,7 +7,8 @@ import torch
 from networks import images, random_keep_lists, source
 from torch import nn
 
-from layerprune.errors import LayerpruneError
+from layerprune.config import ModelSettings
+from layerprune.errors import LayerpruneError, SettingError
 from layerprune.measure.counting import count_depth, count_macs, count_params, section_macs, section_params
 from layerprune.measure.equivalence import equivalence_gap
 from layerprune.models import saving, surgery
@@ -132,3 +133,48 @@ def test_a_stage_that_loses_every_branch_keeps_its_shortcuts(originals) -> None:
     assert left(images(2, COLOUR)).shape == (2, 10)
     assert count_macs(left, COLOUR) == 3 * 9 * 16 * 1024 + 640
     assert count_depth(left) == 2
+
+
+# --- what an architecture may be asked for ----------------------------------------------------------------------
+
+SHAPE_PRESERVING = ModelSettings(removable="shape-preserving")
+
+
+def test_shape_preserving_keeps_the_first_sections_of_later_stages() -> None:
+    network = build("resnet-20", COLOUR, 10, source(0), SHAPE_PRESERVING)
+    fixed = [section.name for section in network.chain if not section.removable]
+    assert fixed == ["stage2.0", "stage3.0"]
+    assert len(network.sections) == len(network.keep()) == len(section_macs(network)) == 7
+    assert count_macs(network, COLOUR) == ORACLES[20][1] and count_depth(network) == 20
+
+
+def test_gates_and_keep_lists_speak_of_removable_sections_alone() -> None:
+    network, x = build("resnet-20", COLOUR, 10, source(0), SHAPE_PRESERVING).eval(), images(4, COLOUR)
+    left = copy.deepcopy(network)
+    surgery.remove_all_but(left, [0, 1, 0, 1, 0, 1, 0])
+    assert [section.alive for section in left.chain] == [False, True, False, True, True, False, True, True, False]
+    assert equivalence_gap(network, mask_gates([0, 1, 0, 1, 0, 1, 0]), left, x) < 1e-5
+
+
+def test_a_fixed_section_is_still_fixed_when_it_was_saved(tmp_path) -> None:
+    network = build("resnet-20", COLOUR, 10, source(0), SHAPE_PRESERVING)
+    saving.save(network, tmp_path / "arch.json", tmp_path / "weights.pt")
+    again = saving.load(tmp_path / "arch.json", tmp_path / "weights.pt")
+    assert [section.removable for section in again.chain] == [section.removable for section in network.chain]
+
+
+def test_an_option_that_an_architecture_does_not_have_is_refused() -> None:
+    assert (
+        build("resnet-20", COLOUR, 10, source(0), ModelSettings(shortcut="b")).chain[3].shortcut[0].out_channels == 32
+    )
+    with pytest.raises(SettingError, match="model.shortcut: vgg16 has no such option"):
+        build("vgg16", COLOUR, 10, source(0), ModelSettings(shortcut="b"))
+
+
+def test_a_removed_section_of_a_resnet_costs_no_call() -> None:
+    network = build("resnet-20", COLOUR, 10, source(0))
+    surgery.remove(network, [1])
+    assert network.chain[1].transparent
+    with_projection = build("resnet-20", COLOUR, 10, source(0), ModelSettings(shortcut="b"))
+    surgery.remove(with_projection, [3])
+    assert isinstance(with_projection.chain[3].activation, nn.ReLU)

@@ -206,6 +206,28 @@ class TestTrainingBatches:
                 candidates = all_shifts(numbered.images[label].float())
                 assert any(torch.equal(image, candidate) for candidate in candidates.values())
 
+    def test_crop_flip_moves_by_up_to_four_pixels_and_mirrors(self, numbered):
+        seen = set()
+        for images, labels in batches_of(numbered, augment="crop-flip").epoch(0):
+            for image, label in zip(images.round(), labels, strict=True):
+                original = numbered.images[label].float()
+                views = {(False, *at): view for at, view in all_shifts(original, 4).items()}
+                # A crop that is mirrored afterwards.
+                views |= {(True, *at): view.flip(-1) for at, view in all_shifts(original, 4).items()}
+                found = [where for where, view in views.items() if torch.equal(image, view)]
+                assert found
+                seen |= {where[0] for where in found}
+        assert seen == {False, True}
+
+    def test_crop_flip_mirrors_half_of_the_images(self):
+        image = torch.arange(1, 26, dtype=torch.uint8).view(1, 1, 5, 5)
+        many = Split(image.expand(5000, 1, 5, 5), torch.zeros(5000, dtype=torch.int64))
+        images, _ = next(TrainingBatches(many, (0.0,), (1 / 255,), 5000, 0, "crop-flip").epoch(0))
+        # Brightness rises along a row, mirrored it falls. Two crops of nine show a single column and tell nothing.
+        slopes = (images[:, 0, :, 1:] - images[:, 0, :, :-1]).round()
+        rising, falling = (int((slopes == step).flatten(1).any(1).sum()) for step in (1, -1))
+        assert rising > 1800 and falling > 1800 and abs(rising - falling) < 250
+
     def test_shift_draws_every_offset_about_equally_often(self):
         image = torch.arange(1, 26, dtype=torch.uint8).view(1, 1, 5, 5)
         many = Split(image.expand(5000, 1, 5, 5), torch.zeros(5000, dtype=torch.int64))
@@ -236,12 +258,12 @@ class TestTrainingBatches:
         assert "batch_size" in message_of(lambda: batches_of(numbered, batch_size=0))
 
 
-def all_shifts(image: torch.Tensor) -> dict[tuple[int, int], torch.Tensor]:
-    """The 25 shifts of an image [C, H, W] by -2..2 pixels, copied pixel by pixel."""
+def all_shifts(image: torch.Tensor, reach: int = 2) -> dict[tuple[int, int], torch.Tensor]:
+    """Every shift of an image [C, H, W] by up to `reach` pixels along each axis, copied pixel by pixel."""
     _, height, width = image.shape
     shifts = {}
-    for down in range(-2, 3):
-        for right in range(-2, 3):
+    for down in range(-reach, reach + 1):
+        for right in range(-reach, reach + 1):
             moved = torch.zeros_like(image)
             for y in range(height):
                 for x in range(width):

@@ -86,7 +86,7 @@ def test_branches_of_a_deeper_residual_network_start_smaller() -> None:
     assert spread[5] / spread[20] == pytest.approx(2, rel=0.05)
 
 
-@pytest.mark.parametrize("arch", ["densenet-121", "mlp-residual-x", "mlp-residual-0", "mlp-residual"])
+@pytest.mark.parametrize("arch", ["densenet-121", "lenet5-7", "mlp-residual-x", "mlp-residual-0", "mlp-residual"])
 def test_an_unknown_architecture_is_one_clear_line(arch: str) -> None:
     with pytest.raises(LayerpruneError, match=arch) as caught:
         make(arch)

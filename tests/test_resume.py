@@ -31,7 +31,13 @@ training: {duration: 6ep, batch_size: 64, lr: 0.02}
 finetune: {duration: 3ep}
 datasets:
   digits:
-    archs: {mlp-residual-6: {}}
+    archs:
+      mlp-residual-6: {}
+      resnet-8: # running statistics, an image's own augmentation
+        only: [gated]
+        model: {removable: shape-preserving}
+        training: {duration: 3ep, augment: crop-flip, schedule: linear}
+        methods: {gated: {settings: {nu: 10.0, consolidate_at: 0.75}}}
     methods:
       dense: {}
       gated:
@@ -41,6 +47,7 @@ datasets:
           finite-difference: {settings: {estimator: finite_difference}}
           disarm: {settings: {estimator: disarm}}
           macs: {settings: {cost: macs}, training: {augment: shift, schedule: step, lr_warmup: 10it}}
+          bf16: {training: {precision: bf16}}
       sss: {settings: {gamma: 0.15}}
       hard-concrete: {settings: {penalty: 0.1}}
       stochastic-depth: {settings: {keep: 3}}
@@ -340,7 +347,7 @@ def run_here(key: RunKey) -> None:
 OTHERS = [
     *((method, "default") for method in ("dense", "sss", "hard-concrete", "stochastic-depth")),
     *((method, "default") for method in ("taylor", "by-index", "scratch-e", "scratch-b")),
-    *(("gated", variant) for variant in ("straight-through", "finite-difference", "disarm", "macs")),
+    *(("gated", variant) for variant in ("straight-through", "finite-difference", "disarm", "macs", "bf16")),
 ]
 
 
@@ -349,7 +356,22 @@ def test_every_method_resumes_from_what_it_stored(
     shared_root: Path, monkeypatch: pytest.MonkeyPatch, method: str, variant: str
 ) -> None:
     monkeypatch.setenv("LAYERPRUNE_ROOT", str(shared_root))
-    key = run_key(method, variant)
+    assert_resumes(run_key(method, variant))
+
+
+def test_a_network_with_batch_norm_resumes_through_a_removal(
+    shared_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAYERPRUNE_ROOT", str(shared_root))
+    key = RunKey("resume", "digits", "resnet-8", "gated", "default", 0)
+    assert_resumes(key)
+    made = record.read(paths.record(key))
+    assert made.keep == [0] and 0 < made.removed_step[0] < made.steps_total
+    assert made.equivalence_gap < 1e-5
+
+
+def assert_resumes(key: RunKey) -> None:
+    """Stopped in its last epoch and then again, a run ends as it does undisturbed."""
     run_here(key)
     expected = files_of(key)
     epochs = int(expected.curves[-1]["epoch"])
@@ -362,7 +384,7 @@ def test_every_method_resumes_from_what_it_stored(
                 raise Interrupted
             epoch(trainer)
 
-        with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(Interrupted):
             patch.setattr(Trainer, "_epoch", stopping)
             run_here(key)
     run_here(key)

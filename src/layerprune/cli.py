@@ -128,6 +128,22 @@ def verify(preset: PresetName = "quick", dataset: DatasetName = None) -> None:
 
 
 @app.command()
+def requalify(
+    preset: PresetName = "laptop",
+    dataset: DatasetName = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Runs at a time.")] = 2,
+) -> None:
+    """After a change of code that should change no result: make one run of each method again and compare bit by bit.
+
+    Where it is equal the records stay current, else they stay stale and the exit status is 1.
+    """
+    from layerprune.requalify import requalify as renew
+
+    if renew(preset, dataset, jobs, print):
+        raise typer.Exit(1)
+
+
+@app.command()
 def readme(
     preset: PresetName = "laptop",
     check: Annotated[

@@ -40,6 +40,11 @@ def describe(default: Any, text: str) -> Any:
     return Field(default=default, description=text)
 
 
+def later(default: Any, text: str) -> Any:
+    """A setting added after results were recorded: at its default it stays out of the digest, so they stay current."""
+    return Field(default=default, description=text, json_schema_extra={"later": True})
+
+
 # --- training -------------------------------------------------------------------------------------------------
 
 
@@ -54,9 +59,12 @@ class TrainingSettings(Settings):
     momentum: Fraction = describe(0.9, "SGD momentum")
     nesterov: bool = describe(False, "Nesterov form of the momentum")
     weight_decay: NonNegative = describe(5e-4, "L2 factor lambda of lambda/2 ||W||^2, on all weights")
-    schedule: Literal["cosine", "step", "constant"] = describe("cosine", "learning rate after the warm-up")
+    schedule: Literal["cosine", "linear", "step", "constant"] = describe("cosine", "learning rate after the warm-up")
     lr_warmup: Duration = describe("0ep", "linear rise of the learning rate from 0")
-    augment: Literal["none", "shift"] = describe("none", "shift: random translation by up to 2 pixels")
+    augment: Literal["none", "shift", "crop-flip"] = describe(
+        "none", "shift: random translation by up to 2 pixels; crop-flip: by up to 4, and mirrored half of the time"
+    )
+    precision: Literal["fp32", "bf16"] = later("fp32", "bf16: forward and backward pass under autocast to bfloat16")
 
 
 class FinetuneSettings(Settings):
@@ -64,7 +72,16 @@ class FinetuneSettings(Settings):
 
     duration: Duration = describe("5ep", "length of fine-tuning")
     lr: Positive = describe(0.01, "peak learning rate of fine-tuning")
-    schedule: Literal["cosine", "step", "constant"] = describe("cosine", "learning rate schedule")
+    schedule: Literal["cosine", "linear", "step", "constant"] = describe("cosine", "learning rate schedule")
+
+
+class ModelSettings(Settings):
+    """What an architecture may be asked for."""
+
+    removable: Literal["all", "shape-preserving"] = describe(
+        "all", "shape-preserving: sections whose shortcut is not the identity always stay"
+    )
+    shortcut: Literal["a", "b"] = describe("a", "resnet: what passes a change of shape, option A or B of He et al.")
 
 
 # --- methods --------------------------------------------------------------------------------------------------
@@ -195,6 +212,7 @@ class MethodBlock(VariantBlock):
 class ArchBlock(Settings):
     """An architecture of a dataset."""
 
+    model: ModelSettings = describe(ModelSettings(), "what the architecture is asked for")
     training: TrainingSettings = describe(TrainingSettings(), "training settings that differ from the dataset's")
     finetune: FinetuneSettings = describe(FinetuneSettings(), "fine-tuning settings that differ")
     methods: dict[str, MethodBlock] = describe({}, "method settings that differ from the dataset's")
@@ -339,6 +357,12 @@ def data_root(preset: Preset) -> Path:
     return Path(chosen) if chosen else paths.data_root()
 
 
+def environment_below(root: Path, preset: Preset) -> dict[str, str]:
+    """The environment of a process that keeps all its files below another root and reads the same data."""
+    changes = {"LAYERPRUNE_ROOT": root, "LAYERPRUNE_DATA": data_root(preset)}
+    return os.environ | {name: str(folder.resolve()) for name, folder in changes.items()}
+
+
 # --- runs -----------------------------------------------------------------------------------------------------
 
 
@@ -352,15 +376,31 @@ class RunSettings(Settings):
     training: TrainingSettings
     finetune: FinetuneSettings
     settings: dict[str, Any]
+    model: ModelSettings = later(ModelSettings(), "what the architecture is asked for")
 
     def method_settings(self) -> Any:
         """The method's settings as their typed class."""
         return settings_class(self.method).model_validate(self.settings)
 
+    def science(self) -> dict[str, Any]:
+        """What decides the result, as plain data: everything but later settings at their default."""
+        return _without_later_defaults(self)
+
     def digest(self) -> str:
         """SHA-256 of the settings' canonical JSON (first 16 hexadecimal digits)."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        text = json.dumps(self.science(), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _without_later_defaults(settings: Settings) -> dict[str, Any]:
+    plain = settings.model_dump(mode="json")
+    for name, field in type(settings).model_fields.items():
+        value = getattr(settings, name)
+        if (field.json_schema_extra or {}).get("later") and value == field.default:
+            del plain[name]
+        elif isinstance(value, Settings):
+            plain[name] = _without_later_defaults(value)
+    return plain
 
 
 def plan(preset: Preset, name: str, dataset: str | None = None) -> list[RunKey]:
@@ -438,6 +478,7 @@ def resolve(preset: Preset, key: RunKey) -> RunSettings:
             training=_merge(TrainingSettings, [preset, block, arch, *layers], "training"),
             finetune=_merge(FinetuneSettings, [preset, block, arch], "finetune"),
             settings=settings_class(key.method).model_validate(values).model_dump(mode="json"),
+            model=arch.model,
         )
     except ValidationError as error:
         raise LayerpruneError(f"{where}.methods.{key.method}: {_first_problem(error).lstrip('.: ')}") from None

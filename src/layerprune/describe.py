@@ -9,7 +9,7 @@ from layerprune import config, methods, paths
 from layerprune.errors import LayerpruneError
 from layerprune.measure.counting import count_depth, count_macs, count_params, layer_macs
 from layerprune.models import saving
-from layerprune.models.sections import SectionedNetwork
+from layerprune.models.sections import Section, SectionedNetwork
 
 
 def print_run(folder: Path) -> None:
@@ -35,13 +35,19 @@ def _network_table(network: SectionedNetwork) -> Table:
     ):
         table.add_column(name, justify=justify)
     macs = layer_macs(network, network.input_shape)
-    parts = [("stem", network.stem), *((s.name, s) for s in network.sections), ("head", network.head)]
-    prefixes = ["stem", *(f"sections.{index}" for index in range(len(network.sections))), "head"]
+    parts = [("stem", network.stem), *((s.name, s) for s in network.chain), ("head", network.head)]
+    prefixes = ["stem", *(f"chain.{place}" for place in range(len(network.chain))), "head"]
     for (name, module), prefix in zip(parts, prefixes, strict=True):
-        state = "" if prefix in ("stem", "head") else ("kept" if module.alive else "removed")
+        state = "" if prefix in ("stem", "head") else _state(module)
         spent = sum(value for layer, value in macs.items() if layer == prefix or layer.startswith(f"{prefix}."))
         table.add_row(name, state, _layers(module), f"{spent:,}", f"{count_params(module):,}")
     return table
+
+
+def _state(section: Section) -> str:
+    if not section.removable:
+        return "fixed"
+    return "kept" if section.alive else "removed"
 
 
 def _layers(module: object) -> str:

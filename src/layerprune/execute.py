@@ -61,7 +61,8 @@ class Run:
     def fresh_network(self, stream: str = "initialisation") -> SectionedNetwork:
         """The whole network from the named stream."""
         source = generator(stream, self.settings.seed)
-        return self.place(build(self.settings.arch, self.data.shape, self.data.classes, source))
+        settings = self.settings
+        return self.place(build(settings.arch, self.data.shape, self.data.classes, source, settings.model))
 
     def place(self, network: SectionedNetwork) -> SectionedNetwork:
         """On the device, channels last: LeNet-5's training step is a third faster so on a CPU."""
@@ -245,11 +246,10 @@ def certificate(run: Run, finished: Finished, smaller: SectionedNetwork) -> floa
     Branches that went are given fresh random weights in the whole network: behind a gate at 0 they must not matter.
     """
     whole = run.fresh_network("certificate")
-    trained = dict(finished.network.named_parameters())
+    own, trained = whole.state_dict(), finished.network.state_dict()
     with torch.no_grad():
-        for name, parameter in whole.named_parameters():
-            if name in trained:
-                parameter.copy_(trained[name])
+        for name in own.keys() & trained.keys():
+            own[name].copy_(trained[name])
     scale = finished.outcome.scale or [1.0] * len(finished.outcome.keep)
     gates = mask_gates([stays * factor for stays, factor in zip(finished.outcome.keep, scale, strict=True)], run.device)
     data = run.data

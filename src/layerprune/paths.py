@@ -77,6 +77,11 @@ def lock(key: RunKey) -> Path:
     return root() / "state" / str(key) / "lock"
 
 
+def requalification(preset: str) -> Path:
+    """The root below which runs are made again, to be compared with their records."""
+    return root() / "state" / "requalify" / preset
+
+
 def data_manifest(preset: str, dataset: str) -> Path:
     return results(preset) / dataset / "data.json"
 

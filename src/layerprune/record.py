@@ -41,6 +41,11 @@ class Provenance(BaseModel):
     gpu: str | None
     cpu: str
     threads: int = Field(ge=1, description="CPU threads of the run")
+    requalified: list[dict[str, str]] = Field(
+        default=[],
+        description="older source digests under which this was made, each with the witness that showed the newer code "
+        "to make the same (see layerprune.requalify)",
+    )
 
 
 class Record(BaseModel):

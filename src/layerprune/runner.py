@@ -115,7 +115,6 @@ def _run_locked(preset: Preset, key: RunKey, settings: RunSettings, device: torc
     data = load(key.dataset, config.data_root(preset), device)
     state = StateFile(paths.state(key), _identity(key, settings, parents), preset.resources.state_seconds)
     task = Run(settings, data, device, parents, state, report)
-    _refuse_buffers(task, key)
     broken = [name for name, parent in parents.items() if parent.record.status in ("diverged", "failed")]
     if broken:
         made = _failed_record(task, key, f"its parent run '{broken[0]}' has status {parents[broken[0]].record.status}")
@@ -130,12 +129,6 @@ def _execute(task: Run, key: RunKey) -> Finished:
         return execute(task)
     except SettingError as error:
         raise LayerpruneError(f"{paths.preset_file(key.preset)}: {key}: {error}") from None
-
-
-def _refuse_buffers(task: Run, key: RunKey) -> None:
-    """The certificate carries over parameters only: running statistics would be missing from it."""
-    if any(True for _ in task.fresh_network().buffers()):
-        raise LayerpruneError(f"{key}: {key.arch} has batch norm: it can be built and pruned, but not be trained yet")
 
 
 def _check_writable(folder: Path) -> None:

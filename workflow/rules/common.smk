@@ -108,7 +108,7 @@ def starts_from(wildcards):
 
 def settings_of(wildcards):
     """What decides the run's result: a change here, and nothing else of the preset, repeats the run."""
-    return settings.resolve(PRESET, run_of(wildcards)).model_dump(mode="json")
+    return settings.resolve(PRESET, run_of(wildcards)).science()
 
 
 def tolerate_gaps(wildcards):

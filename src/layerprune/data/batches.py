@@ -15,14 +15,16 @@ from layerprune.errors import LayerpruneError
 from layerprune.seeding import generator
 
 # How many pixels of value 0 surround an image before its crop, by augmentation.
-PADDING = {"none": 0, "shift": 2}
+PADDING = {"none": 0, "shift": 2, "crop-flip": 4}
+MIRRORED = {"crop-flip"}
 
 
 class TrainingBatches:
     """Shuffled and possibly augmented batches of `split`.
 
-    `augment` is "none", or "shift": a crop at an independent offset of -2..2 pixels along each axis, after
-    padding with two pixels of value 0. `mean` and `std` are per channel, in units where 255 is 1.
+    `augment` is "none", "shift": a crop at an independent offset of -2..2 pixels along each axis, after padding with
+    two pixels of value 0, or "crop-flip": the same with four pixels, and half of the images mirrored. `mean` and `std`
+    are per channel, in units where 255 is 1.
     """
 
     def __init__(
@@ -43,7 +45,7 @@ class TrainingBatches:
         self.seed = seed
         self._labels = split.labels
         self._normalise = _Normalise(mean, std, split.labels.device)
-        self._crops = _Crops(split.images, PADDING[augment])
+        self._crops = _Crops(split.images, PADDING[augment], augment in MIRRORED)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -74,7 +76,7 @@ def evaluation_batches(
 class _Crops:
     """Crops of the original size out of zero-padded images uint8 [N, C, H, W], one gather for a batch."""
 
-    def __init__(self, images: Tensor, padding: int) -> None:
+    def __init__(self, images: Tensor, padding: int, mirrored: bool = False) -> None:
         self._shape = images.shape[1:]
         self._side = 2 * padding + 1
         padded = torch.nn.functional.pad(images, (padding,) * 4)
@@ -82,11 +84,13 @@ class _Crops:
         positions = torch.arange(self._rows.shape[1], device=images.device).view(padded.shape[1:])
         windows = positions.unfold(1, images.shape[2], 1).unfold(2, images.shape[3], 1)
         # Row top * side + left: where the pixels of the crop starting at (top, left) lie in a padded image.
-        self._positions = windows.permute(1, 2, 0, 3, 4).reshape(self._side**2, -1)
+        views = windows.permute(1, 2, 0, 3, 4)
+        views = torch.cat([views, views.flip(-1)]) if mirrored else views
+        self._positions = views.reshape((1 + mirrored) * self._side**2, -1)
 
     def draw(self, count: int, source: torch.Generator) -> Tensor:
-        """Random offsets: top * side + left, int64 [count]."""
-        return torch.randint(self._side**2, (count,), generator=source)
+        """Random views: top * side + left, and side * side more when mirrored; int64 [count]."""
+        return torch.randint(len(self._positions), (count,), generator=source)
 
     def gather(self, chosen: Tensor, offsets: Tensor) -> Tensor:
         """Images uint8 [B, C, H, W] at `chosen` [B], each cropped at its offset [B]."""

@@ -59,22 +59,23 @@ def count_params(module: nn.Module) -> int:
 
 
 def section_macs(network: SectionedNetwork) -> list[int]:
-    """MACs of every section's branch; 0 where it is gone."""
+    """MACs of every removable section's branch; 0 where it is gone."""
     counts = layer_macs(network, network.input_shape)
     return [
-        sum(macs for name, macs in counts.items() if name.startswith(f"sections.{index}.branch."))
-        for index in range(len(network.sections))
+        sum(macs for name, macs in counts.items() if name.startswith(f"chain.{place}.branch."))
+        for place, section in enumerate(network.chain)
+        if section.removable
     ]
 
 
 def section_params(network: SectionedNetwork) -> list[int]:
-    """Parameters of every section's branch; 0 where it is gone."""
+    """Parameters of every removable section's branch; 0 where it is gone."""
     return [count_params(section.branch) if section.alive else 0 for section in network.sections]
 
 
 def count_depth(network: SectionedNetwork) -> int:
     """Weight layers on the longest path from input to output."""
-    return _chain(network.stem) + sum(map(_section_depth, network.sections)) + _chain(network.head)
+    return _chain(network.stem) + sum(map(_section_depth, network.chain)) + _chain(network.head)
 
 
 def _section_depth(section: Section) -> int:

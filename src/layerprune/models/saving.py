@@ -85,7 +85,7 @@ def describe(network: SectionedNetwork) -> dict[str, Any]:
         "arch": network.arch,
         "input_shape": list(network.input_shape),
         "stem": _describe(network.stem),
-        "sections": [_describe_section(section) for section in network.sections],
+        "sections": [_describe_section(section) for section in network.chain],
         "head": _describe(network.head),
     }
 
@@ -96,7 +96,7 @@ def _describe_section(section: Section) -> dict[str, Any]:
         "branch": _describe(section.branch) if section.branch is not None else None,
         "shortcut": _describe(section.shortcut),
         "activation": _describe(section.activation),
-    }
+    } | ({} if section.removable else {"removable": False})
 
 
 def construct(description: dict[str, Any]) -> SectionedNetwork:
@@ -111,7 +111,10 @@ def construct(description: dict[str, Any]) -> SectionedNetwork:
         for spec in description["sections"]
     ]
     ends = _build(description["stem"]), _build(description["head"])
-    return SectionedNetwork(description["arch"], description["input_shape"], ends[0], sections, ends[1])
+    network = SectionedNetwork(description["arch"], description["input_shape"], ends[0], sections, ends[1])
+    told = zip(sections, description["sections"], strict=True)
+    network.fix(section for section, spec in told if not spec.get("removable", True))
+    return network
 
 
 def save(network: SectionedNetwork, arch_path: Path, weights_path: Path) -> None:

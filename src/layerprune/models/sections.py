@@ -1,16 +1,17 @@
-"""A network as an ordered list of removable sections.
+"""A network as a chain of sections, most of them removable.
 
 Section l maps x to  activation(S(x) + gate * F(x)):  F is the branch (the nonlinear section, ending in the weights
 that the gate multiplies), S the shortcut (identity or linear). A removed section has no branch any more: it is S.
 
-Gates are given per section, in the order of `network.sections`:
+`network.chain` has all sections in order, `network.sections` those that may go: whatever speaks of sections (gates,
+keep lists, scores, costs) speaks of these. Gates are given per section, in the order of `network.sections`:
     None              every branch open, the plain network
     Tensor [L, B, 1]  a gate per section and example (B = batch) or one for the batch (B = 1); gradients flow to it
     list of length L  each entry None (open), CLOSED (the branch is not computed) or a Tensor [B, 1]
 Entries of removed sections are ignored.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import torch
@@ -30,7 +31,11 @@ Gates = Tensor | Sequence[Gate] | None
 
 
 class Section(nn.Module):
-    """One removable section; `name` is unique within its network."""
+    """One section; `name` is unique within its network.
+
+    `activation_if_removed` takes the activation's place when the branch goes; absent: the activation stays. (A ReLU
+    behind an identity whose input is never negative does nothing.)
+    """
 
     def __init__(
         self,
@@ -38,12 +43,15 @@ class Section(nn.Module):
         branch: nn.Module | None,
         shortcut: nn.Module | None = None,
         activation: nn.Module | None = None,
+        activation_if_removed: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.name = name
+        self.removable = True
         self.branch = branch
         self.shortcut = shortcut or nn.Identity()
         self.activation = activation or nn.Identity()
+        self._activation_if_removed = [activation_if_removed]  # in a list: not a part of the network
         self._note_transparency()
 
     @property
@@ -51,9 +59,15 @@ class Section(nn.Module):
         """Whether the section still has its branch."""
         return self.branch is not None
 
+    @property
+    def preserves_shape(self) -> bool:
+        """Whether the shortcut is the identity."""
+        return isinstance(self.shortcut, nn.Identity)
+
     def remove_branch(self) -> None:
         """Delete the branch for good; what is left is the shortcut."""
         self.branch = None
+        self.activation = self._activation_if_removed[0] or self.activation
         self._note_transparency()
 
     def _note_transparency(self) -> None:
@@ -68,7 +82,8 @@ class Section(nn.Module):
         out = self.branch(x)
         if gate is None:
             return self.activation(passed + out)
-        return self.activation(torch.addcmul(passed, gate.view(-1, *[1] * (out.dim() - 1)), out))
+        gate = gate.to(out.dtype).view(-1, *[1] * (out.dim() - 1))
+        return self.activation(torch.addcmul(passed.to(out.dtype), gate, out))
 
 
 class SectionedNetwork(nn.Module):
@@ -81,21 +96,34 @@ class SectionedNetwork(nn.Module):
         self.arch = arch
         self.input_shape = tuple(input_shape)
         self.stem = stem
-        self.sections = nn.ModuleList(sections)
+        self.chain = nn.ModuleList(sections)
         self.head = head
+        self._index()
+
+    def fix(self, sections: Iterable[Section]) -> None:
+        """Declare that these sections stay whatever a method says; they leave `sections`."""
+        for section in sections:
+            section.removable = False
+        self._index()
+
+    def _index(self) -> None:
+        # Plain lists: every part is registered once, in `chain`.
+        self.sections = [section for section in self.chain if section.removable]
+        places = iter(range(len(self.sections)))
+        self._places = [next(places) if section.removable else None for section in self.chain]
 
     def forward(self, x: Tensor, gates: Gates = None) -> Tensor:
         """Logits [B, classes] of images [B, C, H, W]."""
         if isinstance(gates, Tensor):
             gates = gates.unbind(0)
         x = self.stem(x)
-        for index, section in enumerate(self.sections):
+        for section, place in zip(self.chain, self._places, strict=True):
             if not section.transparent:  # a removed section costs nothing, not even a call
-                x = section(x, gates[index] if gates is not None else None)
+                x = section(x, gates[place] if gates is not None and place is not None else None)
         return self.head(x)
 
     def keep(self) -> list[int]:
-        """1 for each section that is alive, 0 for each that went."""
+        """1 for each removable section that is alive, 0 for each that went."""
         return [int(section.alive) for section in self.sections]
 
 

@@ -69,7 +69,7 @@ def fold(network: SectionedNetwork) -> None:
 
 def _slots(network: SectionedNetwork) -> list[tuple[nn.Module, str]]:
     """Where the chain's maps live: (owner, attribute), in order."""
-    return [(network, "stem"), *((section, "shortcut") for section in network.sections), (network, "head")]
+    return [(network, "stem"), *((section, "shortcut") for section in network.chain), (network, "head")]
 
 
 def _is_linear(module: nn.Module) -> bool:
@@ -122,7 +122,7 @@ def _fold_run(network: SectionedNetwork, slots: list[tuple[nn.Module, str]], sta
 
 def _fold_into_sections(network: SectionedNetwork) -> None:
     """Fold a removed section's shortcut into the alive section before it: into its shortcut and its last layer."""
-    sections = list(network.sections)
+    sections = list(network.chain)
     shapes = _slot_shapes(network)
     for index in range(len(sections) - 1, 0, -1):
         before, after = sections[index - 1], sections[index]

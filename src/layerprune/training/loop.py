@@ -20,8 +20,9 @@ from layerprune.data.dataset import DataSet
 from layerprune.methods.base import TrainingMethod
 from layerprune.models import surgery
 from layerprune.models.sections import Gates, SectionedNetwork
-from layerprune.training.evaluate import evaluate
+from layerprune.training.evaluate import Score, evaluate
 from layerprune.training.meter import MacMeter
+from layerprune.training.precision import autocast
 from layerprune.training.schedule import learning_rate, warmup_steps
 from layerprune.training.state import StateFile
 
@@ -125,7 +126,7 @@ class Trainer:
         lr = learning_rate(self.job.rate, step, self.job.steps_total, self.warmup)
         self.optimizer.param_groups[0]["lr"] = lr
         gates = self.method.gates(step, len(labels))
-        losses = functional.cross_entropy(self.network(images, gates), labels, reduction="none")
+        losses = self._losses(images, labels, gates)
         loss, penalty = losses.mean(), self.method.penalty(step)
         (loss if penalty is None else loss + penalty).backward()
         self.meter.add_step(len(labels), gates)
@@ -137,10 +138,15 @@ class Trainer:
         self.progress.step += 1
         return losses.sum()
 
+    def _losses(self, images: Tensor, labels: Tensor, gates: Gates) -> Tensor:
+        with autocast(self.job.settings.precision, images.device):
+            logits = self.network(images, gates)
+        return functional.cross_entropy(logits.float(), labels, reduction="none")
+
     @torch.no_grad()
     def _losses_of(self, images: Tensor, labels: Tensor, gates: Gates) -> Tensor:
         self.meter.add_forward(len(labels), gates)
-        return functional.cross_entropy(self.network(images, gates), labels, reduction="none")
+        return self._losses(images, labels, gates)
 
     def _is_check(self) -> bool:
         interval, step = self.method.check_interval, self.progress.step
@@ -158,11 +164,7 @@ class Trainer:
         """One line of curves.csv; epoch 0 is the start."""
         progress = self.progress
         started = train_loss is not None
-        validation = (
-            evaluate(self.network, self.job.data, self.job.data.validation, self.method.evaluation_gates())
-            if started and math.isfinite(train_loss)
-            else None
-        )
+        validation = self._validate() if started and math.isfinite(train_loss) else None
         row: Row = {
             "epoch": progress.epoch,
             "step": progress.step,
@@ -179,6 +181,10 @@ class Trainer:
         for index, value in enumerate(values or []):
             row[f"theta_{index:02d}"] = value if self.network.sections[index].alive else None
         return row
+
+    def _validate(self) -> Score:
+        data, precision = self.job.data, self.job.settings.precision
+        return evaluate(self.network, data, data.validation, self.method.evaluation_gates(), precision)
 
     @staticmethod
     def _line(row: Row) -> str:

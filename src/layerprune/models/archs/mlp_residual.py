@@ -13,6 +13,7 @@ from torch import nn
 from layerprune.errors import LayerpruneError
 from layerprune.models.sections import Section, SectionedNetwork
 
+NUMBERED = True
 WIDTH = 100
 
 

@@ -15,6 +15,7 @@ from layerprune.errors import LayerpruneError
 from layerprune.models.parts.zero_pad_shortcut import ZeroPadShortcut
 from layerprune.models.sections import Section, SectionedNetwork
 
+NUMBERED = True
 WIDTH = 16
 """Channels of the stem and the first stage."""
 
@@ -50,7 +51,9 @@ def _section(stage: int, place: int, width: int, option: str) -> Section:
         nn.BatchNorm2d(channels),
     )
     shortcut = _shortcut(before, channels, stride, option) if changes else nn.Identity()
-    return Section(f"stage{stage + 1}.{place}", branch, shortcut, nn.ReLU())
+    # What comes in has passed a ReLU, and only option B can make it negative again.
+    rest = nn.ReLU() if changes and option == "b" else nn.Identity()
+    return Section(f"stage{stage + 1}.{place}", branch, shortcut, nn.ReLU(), rest)
 
 
 def _conv(before: int, after: int, stride: int = 1) -> nn.Conv2d:

@@ -14,6 +14,7 @@ from torch import nn
 from layerprune.errors import LayerpruneError
 from layerprune.models.sections import Section, SectionedNetwork
 
+NUMBERED = True
 WIDTH = 64
 _STAGES = ((1, 2), (2, 2), (4, 3), (8, 3), (8, 3))
 """Channels as multiples of the width, and convolutions, stage by stage; every stage after the first halves the size."""

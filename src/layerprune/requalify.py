@@ -1,0 +1,142 @@
+"""Keep results current when the code behind them was rearranged: show by running that it still makes them.
+
+Records name the code that made them; a change to that code makes them stale, also where it changes no number. For every
+data set, architecture and method whose code has changed, one run, the witness, is made anew from the start. Where the
+witness comes out bit-equal to its record (network, accuracies, costs, every epoch's curves; not the times), the records
+of that data set, architecture and method take the new digest and name the witness; where it does not, they stay stale.
+It is a sample: the other seeds and variants are not run. Imports no torch.
+"""
+
+import csv
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from layerprune import config, files, paths, provenance, record
+from layerprune.config import Preset
+from layerprune.errors import LayerpruneError
+from layerprune.paths import RunKey
+from layerprune.record import Record
+
+Group = tuple[str, str, str]
+"""Data set, architecture and method: what a source digest belongs to."""
+Say = Callable[[str], None]
+
+
+def requalify(preset_name: str, dataset: str | None, jobs: int, say: Say) -> list[RunKey]:
+    """Run the witnesses, `jobs` at a time, and renew the records that they speak for; returns those that differ.
+
+    Raises LayerpruneError when a witness cannot be run.
+    """
+    preset = config.load_preset(preset_name)
+    keys = [key for key in config.plan(preset, preset_name, dataset) if paths.record(key).is_file()]
+    records = {key: record.read(paths.record(key)) for key in keys}
+    stale = [key for key in keys if _stale_by_code_alone(preset, key, records[key])]
+    witnesses = _witnesses(stale)
+    say(f"{len(stale)} records of {preset_name} are stale by their code, {len(witnesses)} witnesses are to be run")
+    _run_all(preset, preset_name, list(witnesses.values()), jobs, say)
+    differing = [key for key in witnesses.values() if not _same(key, records[key])]
+    for key in differing:
+        say(f"differs: {key}")
+    refuted = {_group(key) for key in differing}
+    _renew(preset, records, {key for key in stale if _holds(preset, key, refuted)}, witnesses)
+    return differing
+
+
+def _group(key: RunKey) -> Group:
+    return key.dataset, key.arch, key.method
+
+
+def _stale_by_code_alone(preset: Preset, key: RunKey, made: Record) -> bool:
+    same_settings = made.provenance.config_digest == config.resolve(preset, key).digest()
+    return same_settings and made.provenance.source_digest != provenance.source_digest(*_group(key))
+
+
+def _witnesses(stale: list[RunKey]) -> dict[Group, RunKey]:
+    """Of each group the main setting with the lowest seed."""
+    ranked = sorted(stale, key=lambda key: (key.variant != "default", key.seed, key.variant))
+    return {_group(key): key for key in reversed(ranked)}
+
+
+def _holds(preset: Preset, key: RunKey, refuted: set[Group]) -> bool:
+    return not {_group(each) for each in [key, *config.prerequisites(preset, key)]} & refuted
+
+
+# --- running ------------------------------------------------------------------------------------------------
+
+
+def _again(preset_name: str, path: Path) -> Path:
+    """Where a witness has what a run has at `path`: below a root of its own, which outlives a kill."""
+    return paths.requalification(preset_name) / path.relative_to(paths.root())
+
+
+def _run_all(preset: Preset, preset_name: str, witnesses: list[RunKey], jobs: int, say: Say) -> None:
+    original = paths.preset_file(preset_name)
+    files.write_text(_again(preset_name, original), original.read_text())
+    environment = config.environment_below(paths.requalification(preset_name), preset)
+    # Parents first: two processes must not make the same parent.
+    for depth in (0, 1):
+        wave = [key for key in witnesses if bool(config.prerequisites(preset, key)) == bool(depth)]
+        with ThreadPoolExecutor(jobs) as pool:
+            for key in pool.map(lambda key: _run(key, environment), wave):
+                say(f"made again: {key}")
+
+
+def _run(key: RunKey, environment: dict[str, str]) -> RunKey:
+    names = ("preset", "dataset", "arch", "method", "variant", "seed")
+    words = [word for name in names for word in (f"--{name}", str(getattr(key, name)))]
+    done = subprocess.run(
+        [sys.executable, "-m", "layerprune", "run", *words],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise LayerpruneError(f"{key}: cannot be run again: {done.stderr.strip().splitlines()[-1]}")
+    return key
+
+
+# --- comparing and renewing -----------------------------------------------------------------------------------
+
+
+def _same(key: RunKey, made: Record) -> bool:
+    again, curves = record.read(_again(key.preset, paths.record(key))), _again(key.preset, paths.curves(key))
+    return _outcome(again) == _outcome(made) and _curves(curves) == _curves(paths.curves(key))
+
+
+def _outcome(made: Record) -> dict:
+    return {name: value for name, value in made.comparable().items() if name != "provenance"}
+
+
+def _curves(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as stream:
+        return [
+            {name: value for name, value in row.items() if name != "wall_seconds"} for row in csv.DictReader(stream)
+        ]
+
+
+def _renew(preset: Preset, records: dict[RunKey, Record], holding: set[RunKey], witnesses: dict[Group, RunKey]) -> None:
+    """Write new digests, base runs first: a run names the digests of those that it starts from."""
+    before = {str(key): made.digest() for key, made in records.items()}
+    after: dict[str, str] = {}
+    for key, made in records.items():
+        source = made.provenance
+        parents = {
+            name: after[name] if digest == before.get(name) else digest for name, digest in source.parents.items()
+        }
+        changes: dict = {"parents": parents}
+        if key in holding:
+            entry = {
+                "source_digest": source.source_digest,
+                "witness": str(witnesses[_group(key)]),
+                "commit": provenance.commit() or "",
+            }
+            changes["source_digest"] = provenance.source_digest(*_group(key))
+            changes["requalified"] = [*source.requalified, entry]
+        renewed = made.model_copy(update={"provenance": source.model_copy(update=changes)})
+        after[str(key)] = renewed.digest()
+        if renewed != made:
+            record.write(paths.record(key), renewed)
