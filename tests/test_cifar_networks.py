@@ -167,7 +167,7 @@ def test_an_option_that_an_architecture_does_not_have_is_refused() -> None:
     assert (
         build("resnet-20", COLOUR, 10, source(0), ModelSettings(shortcut="b")).chain[3].shortcut[0].out_channels == 32
     )
-    with pytest.raises(SettingError, match="model.shortcut: vgg16 has no such option"):
+    with pytest.raises(SettingError, match=r"model\.shortcut: vgg16 has no such option"):
         build("vgg16", COLOUR, 10, source(0), ModelSettings(shortcut="b"))
 
 
