@@ -2,6 +2,7 @@
 
 import csv
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from layerprune import cli, config, paths, provenance, record, runner
 from layerprune.analysis import verify
+from layerprune.errors import LayerpruneError
 from layerprune.paths import RunKey
 from layerprune.requalify import requalify
 
@@ -136,6 +138,16 @@ def test_the_command_line_fails_where_something_differs(root: Path, monkeypatch:
         cli.main()
     assert stop.value.code == 1
     assert f"differs: {run_key('magnitude')}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("stderr", "reason"), [("", "ended with status -9"), ("first\nlast\n", "last")])
+def test_a_witness_that_cannot_be_run_is_one_line(root: Path, monkeypatch: pytest.MonkeyPatch, stderr, reason) -> None:
+    killed = subprocess.CompletedProcess([], -9, "", stderr)
+    monkeypatch.setattr(subprocess, "run", lambda *words, **options: killed)
+    monkeypatch.setattr(provenance, "commit", lambda: None)
+    with pytest.raises(LayerpruneError, match=f"cannot be run again: {reason}"):
+        requalify("study", None, 1, lambda line: None)
+    assert kinds() == {"stale-code"}
 
 
 def test_a_setting_added_later_leaves_old_digests_alone() -> None:

@@ -95,7 +95,8 @@ def _run(key: RunKey, environment: dict[str, str]) -> RunKey:
         check=False,
     )
     if done.returncode != 0:
-        raise LayerpruneError(f"{key}: cannot be run again: {done.stderr.strip().splitlines()[-1]}")
+        told = done.stderr.strip().splitlines() or [f"ended with status {done.returncode}"]  # a killed one says nothing
+        raise LayerpruneError(f"{key}: cannot be run again: {told[-1]}")
     return key
 
 
