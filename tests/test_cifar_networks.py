@@ -1,6 +1,7 @@
 """CIFAR networks: the published counts to the last number, surgery through BN, names of a well-known layout."""
 
 import copy
+import importlib
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from layerprune.measure.counting import count_depth, count_macs, count_params, s
 from layerprune.measure.equivalence import equivalence_gap
 from layerprune.models import saving, surgery
 from layerprune.models.archs import resnet
-from layerprune.models.build import build, initialise
+from layerprune.models.build import build
 from layerprune.models.parts.zero_pad_shortcut import ZeroPadShortcut
 from layerprune.models.sections import SectionedNetwork, mask_gates
 
@@ -30,9 +31,7 @@ ORACLES = {
 
 def lively(arch: str, **options: str | int) -> SectionedNetwork:
     """A network whose BN layers do not happen to be the identity, in evaluation mode."""
-    network = resnet.build(arch, COLOUR, 10, **options) if options else build(arch, COLOUR, 10, source(0))
-    if options:
-        initialise(network, source(0))
+    network = build(arch, COLOUR, 10, source(0), ModelSettings(**options))
     for layer in network.modules():
         if isinstance(layer, nn.BatchNorm2d):
             for values in (layer.weight.data, layer.running_var):
@@ -70,7 +69,64 @@ def test_the_zero_pad_shortcut_by_hand() -> None:
     assert out[0, 1].tolist() == [[1, 3], [9, 11]] and out[0, 2].tolist() == [[17, 19], [25, 27]]
 
 
-@pytest.mark.parametrize("arch", ["resnet-21", "resnet-2", "resnet-x", "resnet"])
+# Stem, then section by section BN, convolution, BN, convolution; the head's BN and linear layer.
+PREACT_20 = 3 * 9 * 16 + 3 * (32 + 9 * 16 * 16 + 32 + 9 * 16 * 16)
+PREACT_20 += (32 + 9 * 16 * 32 + 64 + 9 * 32 * 32) + 2 * (64 + 9 * 32 * 32 + 64 + 9 * 32 * 32)
+PREACT_20 += (64 + 9 * 32 * 64 + 128 + 9 * 64 * 64) + 2 * (128 + 9 * 64 * 64 + 128 + 9 * 64 * 64)
+PREACT_20 += 128 + 640 + 10
+
+
+@pytest.mark.parametrize("depth", ORACLES)
+def test_pre_activation_costs_what_post_activation_does(depth: int) -> None:
+    network = build(f"preact-resnet-{depth}", COLOUR, 10, source(0))
+    assert count_macs(network, COLOUR) == ORACLES[depth][1]
+    assert count_depth(network) == depth
+    # The stem's 32 numbers of BN have become the head's 128; two sections have BN of half the width: 32 and 64 less.
+    assert count_params(network) == ORACLES[depth][0] - 32 + 128 - 32 - 64
+
+
+def test_pre_activation_has_as_many_parameters_as_a_count_by_hand_says() -> None:
+    assert count_params(build("preact-resnet-20", COLOUR, 10, source(0))) == PREACT_20
+
+
+def test_branches_with_pre_activation_open_with_bn_and_end_in_weights() -> None:
+    network = build("preact-resnet-20", COLOUR, 10, source(0))
+    kinds = [nn.BatchNorm2d, nn.ReLU, nn.Conv2d] * 2
+    assert all([type(layer) for layer in section.branch] == kinds for section in network.chain)
+    assert isinstance(network.stem, nn.Conv2d)
+    assert all(isinstance(section.activation, nn.Identity) for section in network.chain)
+
+
+def test_the_shortcut_with_pre_activation_is_a_mean_between_zeros() -> None:
+    x = torch.zeros(1, 16, 4, 4)
+    x[0, 0, :2, :2] = torch.tensor([[1.0, 2.0], [3.0, 6.0]])
+    out = build("preact-resnet-8", COLOUR, 10, source(0)).chain[1].shortcut(x)
+    assert out.shape == (1, 32, 2, 2)
+    assert out[0, 8, 0, 0] == 3 and out.abs().sum() == 3
+
+
+def test_pre_activation_says_which_images_it_needs() -> None:
+    with pytest.raises(LayerpruneError, match="preact-resnet-8: needs images of a size divisible by 4, not 30x32"):
+        build("preact-resnet-8", (3, 30, 32), 10, source(0))
+
+
+def test_a_width_is_what_every_stage_multiplies() -> None:
+    network = build("preact-resnet-8", COLOUR, 10, source(0), ModelSettings(width=4))
+    assert [section.branch[-1].out_channels for section in network.chain] == [4, 8, 16]
+
+
+# (all branches contain BN, branches end in BN): the last section of vgg16 has none, which ends in its only weights.
+NORMALISED = {"resnet": (True, True), "preact_resnet": (True, False), "vgg16": (False, True)}
+
+
+@pytest.mark.parametrize("name", ["lenet5", "lenet_300_100", "mlp_residual", "resnet", "preact_resnet", "vgg16"])
+def test_every_architecture_says_where_it_normalises(name: str) -> None:
+    module = importlib.import_module(f"layerprune.models.archs.{name}")
+    said = module.BATCH_NORM, module.CLOSING_NORM
+    assert said == NORMALISED.get(name, (False, False))
+
+
+@pytest.mark.parametrize("arch", ["resnet-21", "resnet-2", "resnet-x", "resnet", "preact-resnet-21", "preact-resnet"])
 def test_a_depth_that_is_none_is_refused(arch: str) -> None:
     with pytest.raises(LayerpruneError, match=r"6n \+ 2|unknown"):
         build(arch, COLOUR, 10, source(0))
@@ -88,8 +144,8 @@ def test_vgg16_has_its_thirteen_convolutions_and_as_many_sections() -> None:
     assert section_params(network)[9] == 512 * 512 * 9 + 2 * 512
 
 
-def test_a_narrow_vgg16_says_so_in_its_name() -> None:
-    network = build("vgg16-16", COLOUR, 10, source(0))
+def test_a_narrow_vgg16_has_as_many_channels_as_it_is_asked_for() -> None:
+    network = build("vgg16", COLOUR, 10, source(0), ModelSettings(width=16))
     assert network.stem[0].out_channels == 16
     assert network(images(2, COLOUR)).shape == (2, 10)
 
@@ -100,12 +156,14 @@ def test_vgg16_says_which_images_it_needs() -> None:
 
 
 CASES = [("resnet-20", keep) for keep in random_keep_lists(9, 12)]
-CASES += [("vgg16-8", keep) for keep in random_keep_lists(13, 12)]
+CASES += [("preact-resnet-20", keep) for keep in random_keep_lists(9, 12)]
+CASES += [("vgg16", keep) for keep in random_keep_lists(13, 12)]
 
 
 @pytest.fixture(scope="module")
 def originals() -> dict[str, SectionedNetwork]:
-    return {arch: lively(arch) for arch in ("resnet-20", "vgg16-8")}
+    narrow = lively("vgg16", width=8)
+    return {"resnet-20": lively("resnet-20"), "preact-resnet-20": lively("preact-resnet-20"), "vgg16": narrow}
 
 
 @pytest.mark.parametrize(("arch", "keep"), CASES, ids=[f"{arch}-{''.join(map(str, keep))}" for arch, keep in CASES])
@@ -119,12 +177,13 @@ def test_removal_equals_gating_through_batch_norm(originals, tmp_path, arch: str
     assert again.keep() == keep
 
 
-def test_a_constant_gate_folds_into_the_closing_batch_norm(originals) -> None:
+@pytest.mark.parametrize("arch", ["resnet-20", "preact-resnet-20"])
+def test_a_constant_gate_folds_into_the_last_layer_of_a_branch(originals, arch: str) -> None:
     scales = [0.3 + 0.2 * place for place in range(9)]
-    scaled, x = copy.deepcopy(originals["resnet-20"]), images(8, COLOUR)
+    scaled, x = copy.deepcopy(originals[arch]), images(8, COLOUR)
     for section, scale in zip(scaled.sections, scales, strict=True):
         surgery.scale_branch(section, scale)
-    assert equivalence_gap(originals["resnet-20"], mask_gates(scales), scaled, x) < 1e-5
+    assert equivalence_gap(originals[arch], mask_gates(scales), scaled, x) < 1e-5
 
 
 def test_a_stage_that_loses_every_branch_keeps_its_shortcuts(originals) -> None:

@@ -97,3 +97,18 @@ def test_a_layer_that_cannot_be_described_is_said_so() -> None:
     network.head = torch.nn.Sequential(torch.nn.BatchNorm1d(100), network.head)
     with pytest.raises(LayerpruneError, match="BatchNorm1d"):
         saving.describe(network)
+
+
+def test_a_saved_network_still_knows_which_activation_goes_with_its_branch(tmp_path: Path) -> None:
+    places = tmp_path / "arch.json", tmp_path / "weights.pt"
+    saving.save(make("resnet-8", shape=(3, 32, 32)), *places)
+    again = saving.load(*places)
+    surgery.remove(again, [0])
+    assert again.chain[0].transparent
+
+
+def test_the_description_says_nothing_of_activations_that_stay(saved, tmp_path: Path) -> None:
+    assert "activation_if_removed" not in saved[1].read_text()
+    network = make("resnet-8", shape=(3, 32, 32))
+    surgery.remove_all_but(network, [0, 0, 0])
+    assert "activation_if_removed" not in json.dumps(saving.describe(network))

@@ -91,30 +91,35 @@ def describe(network: SectionedNetwork) -> dict[str, Any]:
 
 
 def _describe_section(section: Section) -> dict[str, Any]:
+    rare = {} if section.removable else {"removable": False}
+    if section.activation_if_removed is not None:
+        rare["activation_if_removed"] = _describe(section.activation_if_removed)
     return {
         "name": section.name,
         "branch": _describe(section.branch) if section.branch is not None else None,
         "shortcut": _describe(section.shortcut),
         "activation": _describe(section.activation),
-    } | ({} if section.removable else {"removable": False})
+    } | rare
 
 
 def construct(description: dict[str, Any]) -> SectionedNetwork:
     """The network that `describe` told of, with weights yet to be loaded."""
-    sections = [
-        Section(
-            spec["name"],
-            _build(spec["branch"]) if spec["branch"] is not None else None,
-            _build(spec["shortcut"]),
-            _build(spec["activation"]),
-        )
-        for spec in description["sections"]
-    ]
+    sections = [_construct_section(spec) for spec in description["sections"]]
     ends = _build(description["stem"]), _build(description["head"])
     network = SectionedNetwork(description["arch"], description["input_shape"], ends[0], sections, ends[1])
     told = zip(sections, description["sections"], strict=True)
     network.fix(section for section, spec in told if not spec.get("removable", True))
     return network
+
+
+def _construct_section(spec: dict[str, Any]) -> Section:
+    return Section(
+        spec["name"],
+        _build(spec["branch"]) if spec["branch"] is not None else None,
+        _build(spec["shortcut"]),
+        _build(spec["activation"]),
+        _build(spec["activation_if_removed"]) if "activation_if_removed" in spec else None,
+    )
 
 
 def save(network: SectionedNetwork, arch_path: Path, weights_path: Path) -> None:

@@ -7,11 +7,13 @@ that the gate multiplies), S the shortcut (identity or linear). A removed sectio
 keep lists, scores, costs) speaks of these. Gates are given per section, in the order of `network.sections`:
     None              every branch open, the plain network
     Tensor [L, B, 1]  a gate per section and example (B = batch) or one for the batch (B = 1); gradients flow to it
-    list of length L  each entry None (open), CLOSED (the branch is not computed) or a Tensor [B, 1]
+    list of length L  each entry None (open), CLOSED (the branch is not computed), a Tensor [B, 1] or a function of the
+                      branch's output that gives one
 Entries of removed sections are ignored.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final
 
 import torch
@@ -26,7 +28,7 @@ class _Closed:
 CLOSED: Final = _Closed()
 """A gate at zero whose branch need not be computed."""
 
-Gate = Tensor | _Closed | None
+Gate = Tensor | Callable[[Tensor], Tensor] | _Closed | None
 Gates = Tensor | Sequence[Gate] | None
 
 
@@ -52,12 +54,17 @@ class Section(nn.Module):
         self.shortcut = shortcut or nn.Identity()
         self.activation = activation or nn.Identity()
         self._activation_if_removed = [activation_if_removed]  # in a list: not a part of the network
-        self._note_transparency()
+        self.note_transparency()
 
     @property
     def alive(self) -> bool:
         """Whether the section still has its branch."""
         return self.branch is not None
+
+    @property
+    def activation_if_removed(self) -> nn.Module | None:
+        """What will take the activation's place; None where the activation stays, and when the branch has gone."""
+        return self._activation_if_removed[0]
 
     @property
     def preserves_shape(self) -> bool:
@@ -67,10 +74,12 @@ class Section(nn.Module):
     def remove_branch(self) -> None:
         """Delete the branch for good; what is left is the shortcut."""
         self.branch = None
-        self.activation = self._activation_if_removed[0] or self.activation
-        self._note_transparency()
+        self.activation = self.activation_if_removed or self.activation
+        self._activation_if_removed = [None]
+        self.note_transparency()
 
-    def _note_transparency(self) -> None:
+    def note_transparency(self) -> None:
+        """Look again whether the section does nothing; for whoever changes its parts."""
         # A plain attribute, looked up in every forward pass of every section: looking at the modules would show there.
         rest = self.shortcut, self.activation
         self.transparent = not self.alive and all(isinstance(module, nn.Identity) for module in rest)
@@ -82,6 +91,7 @@ class Section(nn.Module):
         out = self.branch(x)
         if gate is None:
             return self.activation(passed + out)
+        gate = gate if isinstance(gate, Tensor) else gate(out)
         gate = gate.to(out.dtype).view(-1, *[1] * (out.dim() - 1))
         return self.activation(torch.addcmul(passed.to(out.dtype), gate, out))
 
@@ -105,6 +115,18 @@ class SectionedNetwork(nn.Module):
         for section in sections:
             section.removable = False
         self._index()
+
+    @contextmanager
+    def only_alive(self) -> Iterator[None]:
+        """For a while `sections` has the alive ones alone, as if the others had never been removable."""
+        gone = [section for section in self.sections if not section.alive]
+        self.fix(gone)
+        try:
+            yield
+        finally:
+            for section in gone:
+                section.removable = True
+            self._index()
 
     def _index(self) -> None:
         # Plain lists: every part is registered once, in `chain`.

@@ -4,18 +4,23 @@ Nothing here changes the function: the network with a gate at 0 and the network 
 the network before and after folding (products are formed in float64).
 """
 
-import copy
-import math
 from collections.abc import Iterable, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from layerprune.errors import SettingError
-from layerprune.measure.counting import count_macs, output_shape
+from layerprune.measure.counting import count_macs, count_params, output_shape
+from layerprune.models.linear_maps import (
+    acts_on_pictures,
+    as_linear,
+    constant_of,
+    is_linear,
+    layers_of,
+    shorten,
+    without_constant,
+)
 from layerprune.models.sections import Section, SectionedNetwork
-
-_LINEAR = (nn.Identity, nn.Flatten, nn.Linear, nn.Conv2d, nn.AvgPool2d)
 
 
 def remove(network: SectionedNetwork, indices: Iterable[int], optimizer: torch.optim.Optimizer | None = None) -> None:
@@ -65,6 +70,8 @@ def fold(network: SectionedNetwork) -> None:
     """Multiply out linear maps that removals made neighbours, wherever that saves MACs; depth falls with them."""
     _fold_runs(network)
     _fold_into_sections(network)
+    for section in network.chain:
+        section.note_transparency()
 
 
 def _slots(network: SectionedNetwork) -> list[tuple[nn.Module, str]]:
@@ -72,15 +79,10 @@ def _slots(network: SectionedNetwork) -> list[tuple[nn.Module, str]]:
     return [(network, "stem"), *((section, "shortcut") for section in network.chain), (network, "head")]
 
 
-def _is_linear(module: nn.Module) -> bool:
-    leaves = [leaf for leaf in module.modules() if not any(True for _ in leaf.children())]
-    return all(isinstance(leaf, _LINEAR) for leaf in leaves)
-
-
 def _is_linear_slot(owner: nn.Module, attribute: str) -> bool:
     if isinstance(owner, Section) and (owner.alive or not isinstance(owner.activation, nn.Identity)):
         return False
-    return _is_linear(getattr(owner, attribute))
+    return is_linear(getattr(owner, attribute))
 
 
 def _slot_shapes(network: SectionedNetwork) -> list[tuple[int, ...]]:
@@ -104,16 +106,12 @@ def _fold_runs(network: SectionedNetwork) -> None:
 
 
 def _fold_run(network: SectionedNetwork, slots: list[tuple[nn.Module, str]], start: int, stop: int) -> None:
-    """Fold slots[start:stop] into its first slot when at least two of them carry weights and it saves MACs."""
+    """Fold slots[start:stop] into its first slot, where removals made neighbours of them and it pays."""
     modules = [getattr(*slot) for slot in slots[start:stop]]
-    if sum(_has_weights(module) for module in modules) < 2:
+    if sum(not isinstance(module, nn.Identity) for module in modules) < 2:
         return
-    chain = nn.Sequential(*modules)
-    shape = _slot_shapes(network)[start]
-    if len(output_shape(chain, shape)) > 1:  # what follows still needs the picture's height and width
-        return
-    folded = _as_linear(chain, shape)
-    if count_macs(folded, shape) > count_macs(chain, shape):
+    folded = shorten(nn.Sequential(*modules), _slot_shapes(network)[start], more_parameters=True)
+    if folded is None:
         return
     setattr(*slots[start], folded)
     for slot in slots[start + 1 : stop]:
@@ -121,50 +119,59 @@ def _fold_run(network: SectionedNetwork, slots: list[tuple[nn.Module, str]], sta
 
 
 def _fold_into_sections(network: SectionedNetwork) -> None:
-    """Fold a removed section's shortcut into the alive section before it: into its shortcut and its last layer."""
+    """Fold a removed section's shortcut into the alive section before it: into its shortcut and its branch's end."""
     sections = list(network.chain)
     shapes = _slot_shapes(network)
     for index in range(len(sections) - 1, 0, -1):
         before, after = sections[index - 1], sections[index]
         foldable = before.alive and isinstance(before.activation, nn.Identity) and _is_linear_slot(after, "shortcut")
-        if foldable and _has_weights(after.shortcut) and isinstance(before.branch[-1], nn.Linear):
-            _fold_into_section(before, after, shapes[index])
+        if not foldable or isinstance(after.shortcut, nn.Identity):
+            continue
+        if not isinstance(before.branch[-1], nn.Linear):
+            _fold_picture_into_section(before, after, shapes[index])
+        elif count_params(after.shortcut):
+            _fold_vector_into_section(before, after, shapes[index])
 
 
-def _fold_into_section(before: Section, after: Section, shape: tuple[int, ...]) -> None:
+def _fold_vector_into_section(before: Section, after: Section, shape: tuple[int, ...]) -> None:
     middle = output_shape(before.shortcut, shape)
-    shortcut = _as_linear(nn.Sequential(before.shortcut, after.shortcut), shape)
-    last = _as_linear(nn.Sequential(before.branch[-1], after.shortcut), (before.branch[-1].in_features,))[-1]
+    shortcut = as_linear(nn.Sequential(before.shortcut, after.shortcut), shape)
+    last = as_linear(nn.Sequential(before.branch[-1], after.shortcut), (before.branch[-1].in_features,))[-1]
     with torch.no_grad():  # the following map's bias must count once: it stays in the folded shortcut
-        last.bias.sub_(_offset(after.shortcut, middle).to(last.bias))
+        last.bias.sub_(constant_of(after.shortcut, middle).to(last.bias))
     old = count_macs(before.shortcut, shape) + before.branch[-1].weight.numel() + count_macs(after.shortcut, middle)
     new = count_macs(shortcut, shape) + last.weight.numel()
     if new <= old:
         before.shortcut, before.branch[-1], after.shortcut = shortcut, last, nn.Identity()
 
 
-def _has_weights(module: nn.Module) -> bool:
-    return any(True for _ in module.parameters())
+def _fold_picture_into_section(before: Section, after: Section, shape: tuple[int, ...]) -> None:
+    """Fold where the branch ends in convolutions, if that saves MACs and adds no parameters."""
+    middle = output_shape(before.shortcut, shape)
+    if len(middle) != 3 or not acts_on_pictures(after.shortcut, middle):
+        return
+    rest, end = _linear_end(before.branch)
+    inner = output_shape(rest, shape)
+    shortcut = nn.Sequential(*layers_of(before.shortcut, after.shortcut))
+    # The following map's constant must count once: it stays in the folded shortcut.
+    folded_end = shorten(nn.Sequential(*end, *layers_of(without_constant(after.shortcut))), inner)
+    if folded_end is None:
+        return
+    folded_shortcut = shorten(shortcut, shape) or shortcut
+    old = _cost((before.shortcut, shape), (end, inner), (after.shortcut, middle))
+    new = _cost((folded_shortcut, shape), (folded_end, inner))
+    if new[0] < old[0] and new[1] <= old[1]:
+        before.shortcut, after.shortcut = folded_shortcut, nn.Identity()
+        before.branch = nn.Sequential(*rest, *folded_end)
 
 
-def _offset(module: nn.Module, shape: tuple[int, ...]) -> Tensor:
-    return _apply64(module, torch.zeros(1, *shape)).flatten()
+def _cost(*parts: tuple[nn.Module, tuple[int, ...]]) -> tuple[int, int]:
+    """MACs and parameters of modules on inputs of the shapes beside them."""
+    return sum(count_macs(*part) for part in parts), sum(count_params(module) for module, _ in parts)
 
 
-def _apply64(module: nn.Module, x: Tensor) -> Tensor:
-    """Run a module in float64 on the CPU without changing it."""
-    with torch.no_grad():
-        return copy.deepcopy(module).cpu().double()(x.double())
-
-
-def _as_linear(module: nn.Module, shape: tuple[int, ...]) -> nn.Sequential:
-    """A linear module as Flatten + one Linear, by sending the basis of its input space through it."""
-    size = math.prod(shape)
-    basis = torch.cat([torch.zeros(1, size), torch.eye(size)]).view(size + 1, *shape)
-    rows = _apply64(module, basis).flatten(1)
-    reference = next(module.parameters())
-    folded = nn.Linear(size, rows.shape[1], device=reference.device)
-    with torch.no_grad():
-        folded.bias.copy_(rows[0])
-        folded.weight.copy_((rows[1:] - rows[0]).T)
-    return nn.Sequential(nn.Flatten(), folded)
+def _linear_end(branch: nn.Sequential) -> tuple[nn.Sequential, nn.Sequential]:
+    """A branch up to its last nonlinear layer, and the linear layers behind it."""
+    layers = list(branch)
+    cut = max((place + 1 for place, layer in enumerate(layers) if not is_linear(layer)), default=0)
+    return nn.Sequential(*layers[:cut]), nn.Sequential(*layers[cut:])

@@ -15,6 +15,11 @@ from torch import nn
 from layerprune.errors import LayerpruneError
 from layerprune.models.sections import Section, SectionedNetwork
 
+BATCH_NORM = False
+"""Whether branches contain batch normalisation."""
+CLOSING_NORM = False
+"""Whether branches end in batch normalisation."""
+
 
 def build(arch: str, input_shape: Sequence[int], classes: int) -> SectionedNetwork:
     """The network for 28x28 images; three sections. Raises LayerpruneError for another size."""

@@ -12,6 +12,11 @@ from torch import nn
 
 from layerprune.models.sections import Section, SectionedNetwork
 
+BATCH_NORM = False
+"""Whether branches contain batch normalisation."""
+CLOSING_NORM = False
+"""Whether branches end in batch normalisation."""
+
 
 def build(arch: str, input_shape: Sequence[int], classes: int) -> SectionedNetwork:
     """The network for images of `input_shape` [C, H, W]; two sections."""

@@ -14,6 +14,10 @@ from layerprune.errors import LayerpruneError
 from layerprune.models.sections import Section, SectionedNetwork
 
 NUMBERED = True
+BATCH_NORM = False
+"""Whether branches contain batch normalisation."""
+CLOSING_NORM = False
+"""Whether branches end in batch normalisation."""
 WIDTH = 100
 
 

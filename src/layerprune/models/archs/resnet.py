@@ -11,11 +11,17 @@ from typing import Literal
 
 from torch import nn
 
-from layerprune.errors import LayerpruneError
+from layerprune.models.parts.cifar_stages import Place, conv3x3, places
 from layerprune.models.parts.zero_pad_shortcut import ZeroPadShortcut
 from layerprune.models.sections import Section, SectionedNetwork
 
 NUMBERED = True
+BATCH_NORM = True
+"""Whether branches contain batch normalisation."""
+CLOSING_NORM = True
+"""Whether branches end in batch normalisation."""
+STAGES = True
+"""Whether sections stand in stages that can be shortened alike."""
 WIDTH = 16
 """Channels of the stem and the first stage."""
 
@@ -24,43 +30,28 @@ def build(
     arch: str, input_shape: Sequence[int], classes: int, shortcut: Literal["a", "b"] = "a", width: int = WIDTH
 ) -> SectionedNetwork:
     """The network for images of `input_shape` [C, H, W]. Raises LayerpruneError for a depth that is not 6n + 2."""
-    sections = [
-        _section(stage, place, width, shortcut) for stage in range(3) for place in range(_sections_a_stage(arch))
-    ]
-    stem = nn.Sequential(_conv(input_shape[0], width), nn.BatchNorm2d(width), nn.ReLU())
+    sections = [_section(place, shortcut) for place in places(arch, width)]
+    stem = nn.Sequential(conv3x3(input_shape[0], width), nn.BatchNorm2d(width), nn.ReLU())
     head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4 * width, classes))
     return SectionedNetwork(arch, input_shape, stem, sections, head)
 
 
-def _sections_a_stage(arch: str) -> int:
-    number = arch.rpartition("-")[2]
-    if not number.isdigit() or int(number) < 8 or int(number) % 6 != 2:
-        raise LayerpruneError(f"{arch}: name a depth of 6n + 2, as in resnet-20, resnet-32, resnet-56, resnet-110")
-    return int(number) // 6
-
-
-def _section(stage: int, place: int, width: int, option: str) -> Section:
-    channels = width * 2**stage
-    changes = stage > 0 and place == 0
-    before, stride = (channels // 2, 2) if changes else (channels, 1)
+def _section(place: Place, option: str) -> Section:
     branch = nn.Sequential(
-        _conv(before, channels, stride),
-        nn.BatchNorm2d(channels),
+        conv3x3(place.before, place.channels, place.stride),
+        nn.BatchNorm2d(place.channels),
         nn.ReLU(),
-        _conv(channels, channels),
-        nn.BatchNorm2d(channels),
+        conv3x3(place.channels, place.channels),
+        nn.BatchNorm2d(place.channels),
     )
-    shortcut = _shortcut(before, channels, stride, option) if changes else nn.Identity()
+    shortcut = _shortcut(place, option) if place.changes_shape else nn.Identity()
     # What comes in has passed a ReLU, and only option B can make it negative again.
-    rest = nn.ReLU() if changes and option == "b" else nn.Identity()
-    return Section(f"stage{stage + 1}.{place}", branch, shortcut, nn.ReLU(), rest)
+    rest = nn.ReLU() if place.changes_shape and option == "b" else nn.Identity()
+    return Section(place.name, branch, shortcut, nn.ReLU(), rest)
 
 
-def _conv(before: int, after: int, stride: int = 1) -> nn.Conv2d:
-    return nn.Conv2d(before, after, 3, stride, padding=1, bias=False)
-
-
-def _shortcut(before: int, after: int, stride: int, option: str) -> nn.Module:
+def _shortcut(place: Place, option: str) -> nn.Module:
     if option == "a":
-        return ZeroPadShortcut(after, stride)
-    return nn.Sequential(nn.Conv2d(before, after, 1, stride, bias=False), nn.BatchNorm2d(after))
+        return ZeroPadShortcut(place.channels, place.stride)
+    projection = nn.Conv2d(place.before, place.channels, 1, place.stride, bias=False)
+    return nn.Sequential(projection, nn.BatchNorm2d(place.channels))

@@ -1,7 +1,7 @@
 """VGG16-BN for CIFAR (Simonyan & Zisserman, arXiv 1409.1556, with BN) with linear shortcuts around its layers.
 
     stem: conv1 -> BN;   sections conv2 ... conv13: S(x) + BN(conv(ReLU(pool(x))));   fc: S(x) + linear(ReLU(pool(x)))
-`vgg16` has 64 channels in its first stage, `vgg16-<width>` has <width>. The ReLU opens a section instead of closing
+It has 64 channels in its first stage, or as many as `width` says. The ReLU opens a section instead of closing
 it, so that what a removed section leaves is linear: without all thirteen a linear classifier is left. S is the identity
 where shapes agree, else a mean-pool (where the branch max-pools) and a 1x1 convolution. ReLU and max-pool commute.
 """
@@ -14,18 +14,20 @@ from torch import nn
 from layerprune.errors import LayerpruneError
 from layerprune.models.sections import Section, SectionedNetwork
 
-NUMBERED = True
+BATCH_NORM = False
+"""Whether branches contain batch normalisation: that of the section fc does not."""
+CLOSING_NORM = True
+"""Whether branches end in batch normalisation (that of `fc` in its only linear layer)."""
 WIDTH = 64
 _STAGES = ((1, 2), (2, 2), (4, 3), (8, 3), (8, 3))
 """Channels as multiples of the width, and convolutions, stage by stage; every stage after the first halves the size."""
 
 
-def build(arch: str, input_shape: Sequence[int], classes: int) -> SectionedNetwork:
-    """The network for 32x32 images; 13 sections. Raises LayerpruneError for another size or a strange width."""
+def build(arch: str, input_shape: Sequence[int], classes: int, width: int = WIDTH) -> SectionedNetwork:
+    """The network for 32x32 images; 13 sections. Raises LayerpruneError for another size."""
     channels, *size = input_shape
     if size != [32, 32]:
         raise LayerpruneError(f"{arch}: needs 32x32 images, not {'x'.join(map(str, size))}")
-    width = _width(arch)
     plan = [
         (width * multiple, stage > 0 and place == 0)
         for stage, (multiple, layers) in enumerate(_STAGES)
@@ -40,13 +42,6 @@ def build(arch: str, input_shape: Sequence[int], classes: int) -> SectionedNetwo
     fc = nn.Sequential(nn.MaxPool2d(2), nn.ReLU(), nn.Flatten(), nn.Linear(last, classes))
     sections.append(Section("fc", fc, nn.Sequential(nn.AvgPool2d(2), nn.Flatten(), nn.Linear(last, classes))))
     return SectionedNetwork(arch, input_shape, stem, sections, nn.Identity())
-
-
-def _width(arch: str) -> int:
-    number = arch.partition("-")[2] or str(WIDTH)
-    if not number.isdigit() or int(number) < 1:
-        raise LayerpruneError(f"{arch}: name the channels of the first stage, as in vgg16-32")
-    return int(number)
 
 
 def _section(name: str, before: int, after: int, pooled: bool) -> Section:
