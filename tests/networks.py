@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -86,6 +87,9 @@ def a_run(
     """
     if method == "gated":
         settings = {"warmup": "0ep"} | (settings or {})
+    if method == "gal" and parents is None:
+        parents = {"dense": a_dense_parent(arch, data or random_data())}
+        finetune = {"duration": "1ep", "lr": 1e-4} | (finetune or {})  # its logits are far from any label's
     science = RunSettings(
         dataset="digits",
         arch=arch,
@@ -96,6 +100,12 @@ def a_run(
         settings=settings_class(method)(**(settings or {})).model_dump(mode="json"),
     )
     return Run(science, data or random_data(), CPU, parents or {}, StateFile(None, "", 1e9), lambda *told: None)
+
+
+def a_dense_parent(arch: str, data: DataSet) -> Parent:
+    """A finished dense run that cost nothing."""
+    record = SimpleNamespace(keep=None, train_macs=0, wall_seconds=0.0, status="ok")
+    return Parent(record, lambda: make(arch, shape=tuple(data.train.images.shape[1:])))
 
 
 def a_context(network: SectionedNetwork, **changes: Any) -> Context:

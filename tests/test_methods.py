@@ -7,21 +7,26 @@ from typing import Any
 
 import pytest
 import torch
-from networks import a_context, a_run, a_trainer, digits, images, make, no_losses, random_data
+from networks import a_context, a_run, a_trainer, digits, images, make, no_losses, random_data, source
 from torch import Tensor, nn
 from torch.nn import functional
 
 from layerprune import paths, runner
-from layerprune.config import GatedSettings, StochasticDepthSettings
+from layerprune.config import GatedSettings, ScratchAtDepthSettings, StochasticDepthSettings
 from layerprune.data.batches import evaluation_batches
 from layerprune.errors import LayerpruneError
 from layerprune.execute import Finished, Parent, certificate, execute, smaller_network
-from layerprune.methods import families
+from layerprune.measure.counting import count_macs, count_params
+from layerprune.methods import families, lack
+from layerprune.methods.base import ControlPlan, Question
+from layerprune.methods.controls import shallower
 from layerprune.methods.scores import leave_one_out, magnitude, random, taylor
 from layerprune.methods.trained import gated, sss, stochastic_depth
 from layerprune.models import saving, surgery
+from layerprune.models.build import build
 from layerprune.models.sections import CLOSED, Section, SectionedNetwork
 from layerprune.paths import RunKey
+from layerprune.provenance import arch_file
 from layerprune.record import Record
 from layerprune.training.evaluate import evaluate
 from layerprune.training.scoring import draw_sample, keep_highest, metered_score
@@ -145,6 +150,44 @@ def test_theta_waits_for_the_warm_up() -> None:
         feed(method, step, 1.0)
         courses.append(method.theta[0].item())
     assert courses[:3] == [0.5, 0.5, 0.5] and courses[4] < courses[3] < 0.5
+
+
+def test_gates_of_a_warm_up_may_stay_open() -> None:
+    method = a_gated(warmup="3it", warmup_gates="open", consolidate_at=1.0)
+    assert method.gates(2, 10) is None
+    method.after_backward(2, torch.zeros(10), no_losses)
+    assert method.theta.tolist() == [0.5] * 4
+    assert method.gates(3, 10).shape == (4, 10, 1)
+
+
+def test_gates_are_drawn_for_a_share_of_the_batch_and_rounded_for_the_rest() -> None:
+    method = a_gated(drawn_share=0.25, side_floor=1.0)
+    method.theta.copy_(torch.tensor([0.5, 0.49, 0.9, 0.1]))
+    drawn = torch.stack([method.gates(0, 400).detach()[..., 0] for _ in range(20)])
+    assert drawn[:, :, 100:].mean((0, 2)).tolist() == [1, 0, 1, 0]
+    assert drawn[:, :, :100].mean((0, 2)).tolist() == pytest.approx([0.5, 0.49, 0.9, 0.1], abs=0.05)
+
+
+def test_only_drawn_gates_move_theta() -> None:
+    """Three of ten examples are drawn; the others' slopes, however large, say nothing about theta."""
+    method = a_gated(drawn_share=0.25, nu=0.0, theta_lr=0.5, estimator="straight_through")
+    gates = method.gates(0, 10)
+    slopes = torch.full_like(gates, 0.2)
+    slopes[:, 3:] = 100.0
+    (gates * slopes / 10).sum().backward()
+    method.after_backward(0, torch.zeros(10), no_losses)
+    assert method.theta.tolist() == pytest.approx([0.5 - 0.5 * 0.2] * 4)
+
+
+def test_estimators_with_a_second_pass_see_the_rest_of_the_batch_as_it_was() -> None:
+    method = a_gated(drawn_share=0.3, estimator="finite_difference", theta_lr=0.1, nu=0.0)
+    gates = method.gates(0, 10)
+    gates.sum().backward()
+    seen = []
+    method.after_backward(0, torch.arange(10.0), lambda other: seen.append(other) or torch.zeros(10))
+    assert seen[0].shape == (4, 10, 1)
+    assert torch.equal(seen[0][:, 3:], gates.detach()[:, 3:])
+    assert (seen[0][:, :3] != gates.detach()[:, :3]).any(2).sum() == 3  # one section, flipped for all that were drawn
 
 
 def test_theta_takes_a_step_against_slope_and_price() -> None:
@@ -394,7 +437,14 @@ def child(method: str, keep: list[int] | None = None, **settings: Any) -> Any:
     return a_run(method, settings=settings, parents=parents, duration="3ep")
 
 
-@pytest.mark.parametrize("method", [slug for slug, family in families().items() if family == "scores"])
+def works_without_batch_norm(method: str) -> bool:
+    return lack(method, arch_file("mlp-residual-4")) is None
+
+
+SCORES = [slug for slug, family in families().items() if family == "scores" and works_without_batch_norm(slug)]
+
+
+@pytest.mark.parametrize("method", SCORES)
 def test_score_methods_keep_as_many_sections_as_gated_or_as_asked(method: str) -> None:
     assert sum(execute(child(method)).outcome.keep) == 2
     asked = execute(a_run(method, settings={"keep": 3}, parents={"dense": a_parent([1] * 4)}))
@@ -437,6 +487,46 @@ def test_scratch_e_trains_for_the_same_epochs_and_scratch_b_for_the_same_macs() 
     assert execute(child("scratch-b")).progress.epoch == 5
 
 
+def test_random_layouts_have_gateds_depth_or_the_asked_one_and_follow_the_seed() -> None:
+    def layout(seed: int, **settings: Any) -> list[int]:
+        return execute(
+            a_run("scratch-random", seed=seed, settings=settings, parents={"gated": a_parent(KEPT)})
+        ).outcome.keep
+
+    drawn = [layout(seed) for seed in range(8)]
+    assert all(sum(keep) == 2 for keep in drawn)
+    assert len(set(map(tuple, drawn))) > 2 and layout(3) == drawn[3]
+    assert sum(layout(0, keep=3)) == 3
+
+
+def a_question(names: list[str], keep_count: int) -> Question:
+    return Question(names, 0, keep_count, None, lambda keep: 1.0)
+
+
+@pytest.mark.parametrize(
+    ("keep_count", "kept"), [(1, 1), (2, 1), (3, 1), (4, 1), (5, 2), (6, 2), (7, 2), (8, 3), (9, 3)]
+)
+def test_the_standard_shallower_network_keeps_the_first_of_every_stage(keep_count: int, kept: int) -> None:
+    """ResNet-8, -14 or -20: 3, 6 or 9 sections, the nearest number wins."""
+    names = [f"stage{stage}.{place}" for stage in (1, 2, 3) for place in range(3)]
+    plan = shallower.plan(ScratchAtDepthSettings(), a_question(names, keep_count))
+    assert plan == ControlPlan([int(place < kept) for _ in range(3) for place in range(3)], "fresh")
+
+
+def test_the_standard_shallower_network_with_fixed_sections() -> None:
+    names = ["stage1.0", "stage1.1", "stage1.2", "stage2.1", "stage2.2", "stage3.1", "stage3.2"]
+    plan = shallower.plan(ScratchAtDepthSettings(), a_question(names, 4))
+    assert plan.keep == [1, 1, 0, 1, 0, 1, 0]
+
+
+def test_a_shallower_resnet_is_that_resnet() -> None:
+    """ResNet-20 without what goes has the parameters and multiply-adds of ResNet-14 and of nothing else."""
+    whole, standard = (build(arch, (3, 32, 32), 10, source(0)) for arch in ("resnet-20", "resnet-14"))
+    surgery.remove_all_but(whole, [1, 1, 0] * 3)
+    assert count_params(whole) == count_params(standard)
+    assert count_macs(whole, (3, 32, 32)) == count_macs(standard, (3, 32, 32))
+
+
 def test_by_index_replays_gateds_list_or_its_own() -> None:
     assert execute(child("by-index")).outcome.keep == KEPT
     assert execute(child("by-index", keep_list=[0, 1, 1, 1])).outcome.keep == [0, 1, 1, 1]
@@ -450,7 +540,10 @@ def test_a_replayed_list_of_the_wrong_length_is_refused(length: int) -> None:
 
 # --- every method, from settings to record ------------------------------------------------------------------
 
-METHOD_SETTINGS = {"gated": "{nu: 0.05, warmup: 5it, check_interval: 4, checks: 1, theta_lr: 0.2}"}
+METHOD_SETTINGS = {
+    "gated": "{nu: 0.05, warmup: 5it, check_interval: 4, checks: 1, theta_lr: 0.2}",
+    "epsilon-resnet": "{epsilon: 0.1, start: 0.0}",
+}
 PRESET = """
 description: one small run of every method
 training: {{duration: 2ep, batch_size: 128, lr: 0.01}}
@@ -458,7 +551,14 @@ finetune: {{duration: 1ep, lr: 0.005}}
 data: {{download: false}}
 datasets:
   digits:
-    archs: {{mlp-residual-4: {{}}}}
+    archs:
+      mlp-residual-4:
+        only: [{anywhere}]
+      resnet-8:
+        model: {{width: 2}}
+        training: {{lr: 0.1}}
+        methods: {{gated: {{settings: {{nu: 0.0, theta0: 1.0}}}}}}
+        only: [dense, gated, {normed}]
     methods:
 {methods}
 """
@@ -491,14 +591,18 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Any:
     ]
     blocks.append(f"      gated:\n        settings: {METHOD_SETTINGS['gated']}{VARIANTS.rstrip()}")
     (folder / "config").mkdir()
-    (folder / "config" / "every.yaml").write_text(PRESET.format(methods="\n".join(blocks)))
+    somewhere = [slug for slug in families() if not works_without_batch_norm(slug)]
+    anywhere = [slug for slug in families() if slug not in somewhere]
+    text = PRESET.format(methods="\n".join(blocks), anywhere=", ".join(anywhere), normed=", ".join(somewhere))
+    (folder / "config" / "every.yaml").write_text(text)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LAYERPRUNE_ROOT", str(folder))
         yield run_and_read
 
 
 def run_and_read(method: str, variant: str = "default") -> tuple[Record, list[dict[str, str]], RunKey]:
-    key = RunKey("every", "digits", "mlp-residual-4", method, variant, 0)
+    arch = "mlp-residual-4" if works_without_batch_norm(method) else "resnet-8"
+    key = RunKey("every", "digits", arch, method, variant, 0)
     made = runner.run(key, "cpu", 1, lambda *told: None, lambda line: None)
     with open(paths.curves(key), newline="") as stream:
         return made, list(csv.DictReader(stream)), key
@@ -509,10 +613,10 @@ def test_every_method_goes_from_settings_to_a_record(study: Any, method: str) ->
     made, _, key = study(method)
     assert made.status in ("ok", "unpruned")
     assert made.equivalence_gap is not None and made.equivalence_gap < 1e-5
-    assert len(made.keep) == len(made.removed_step) == made.sections_total == 4
+    assert len(made.keep) == len(made.removed_step) == made.sections_total
     assert [step is None for step in made.removed_step] == [bool(stays) for stays in made.keep]
     assert made.macs <= made.macs_dense and made.params <= made.params_dense and made.depth <= made.depth_dense
-    assert made.val_accuracy > 0.3 and made.test_accuracy > 0.3
+    assert made.val_accuracy > 0.2 and made.test_accuracy > 0.2  # chance is 0.1
     assert 0 < made.train_macs_own <= made.train_macs and 0 < made.wall_seconds_own <= made.wall_seconds
     assert made.steps_total == 10 * made.epochs
     assert all(path(key).is_file() for path in (paths.record, paths.curves, paths.arch, paths.weights))
@@ -522,7 +626,7 @@ def test_every_method_goes_from_settings_to_a_record(study: Any, method: str) ->
 @pytest.mark.parametrize("method", families())
 def test_every_method_writes_the_agreed_curves(study: Any, method: str) -> None:
     made, rows, _ = study(method)
-    thetas = [f"theta_{index:02d}" for index in range(4)]
+    thetas = [f"theta_{index:02d}" for index in range(made.sections_total)]
     assert list(rows[0]) in (COLUMNS, COLUMNS + thetas)
     assert [int(row["epoch"]) for row in rows] == list(range(len(rows)))
     assert (rows[0]["train_loss"], rows[0]["val_loss"], rows[0]["step"]) == ("", "", "0")

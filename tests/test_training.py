@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from networks import a_run, a_trainer, digits, images, make, random_data
+from networks import CPU, a_run, a_trainer, digits, images, make, random_data
 from torch import Tensor
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -174,7 +174,7 @@ def seen(method: str, seed: int = 0, **settings: Any) -> tuple[dict[str, Tensor]
     return trainer.network.state_dict(), [labels for _, labels in trainer.job.batches.epoch(1)]
 
 
-@pytest.mark.parametrize("method", [slug for slug in TRAINED if slug != "dense"])
+@pytest.mark.parametrize("method", [slug for slug in TRAINED if slug not in ("dense", "gal")])  # gal starts from dense
 def test_methods_of_one_seed_share_initial_weights_and_batches(method: str) -> None:
     (weights, batches), (others, other_batches) = seen("dense"), seen(method)
     assert all(torch.equal(weights[name], others[name]) for name in weights)
@@ -258,12 +258,49 @@ def test_a_step_on_a_gpu_synchronises_nothing(method: str, settings: dict) -> No
         torch.cuda.set_sync_debug_mode("default")
 
 
+# --- compiled steps ---------------------------------------------------------------------------------------------
+
+
+def losses_of_steps(device: torch.device, engine: str, removed_after: int) -> list[float]:
+    """Losses of a gated training of one epoch that loses a section on its way."""
+    run = a_run("gated", data=random_data().to(device), settings={"consolidate_at": 1.0, "nu": 0.0}, engine=engine)
+    trainer = a_trainer(replace(run, device=device))
+    trainer.progress.removed_step = [None] * 4
+    losses = []
+    for number, (x, y) in enumerate(trainer.job.batches.epoch(0)):
+        losses.append(trainer._step(x, y).item())
+        if number == removed_after:
+            trainer._remove([1])
+    assert trainer.network.keep() == [1, 0, 1, 1]
+    return losses
+
+
+def test_compiled_steps_agree_with_eager_ones_through_a_removal() -> None:
+    eager, compiled = (losses_of_steps(CPU, engine, 1) for engine in ("eager", "compiled"))
+    assert compiled == pytest.approx(eager, rel=1e-4)
+
+
+@pytest.mark.gpu
+def test_compiled_steps_agree_with_eager_ones_on_a_gpu() -> None:
+    eager, compiled = (losses_of_steps(torch.device("cuda"), engine, 1) for engine in ("eager", "compiled"))
+    assert compiled == pytest.approx(eager, rel=1e-3)
+
+
+def test_a_compiled_step_is_really_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(torch, "compile", lambda network, **how: asked.append(how) or network)
+    losses_of_steps(CPU, "compiled", 1)
+    assert asked == [{"mode": "default"}] * 2  # at the start and after the removal
+    losses_of_steps(CPU, "eager", 1)
+    assert len(asked) == 2
+
+
 # --- when numbers run away ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("method", TRAINED)
 def test_training_stops_at_the_end_of_the_epoch_whose_loss_is_no_number(method: str) -> None:
-    run = a_run(method, duration="5ep", lr=1e6)
+    run = a_run(method, duration="5ep", lr=1e6, finetune={"duration": "5ep", "lr": 1e6})
     progress = execute(run).progress
     assert progress.diverged
     assert progress.epoch < 5 and len(progress.rows) == progress.epoch + 1

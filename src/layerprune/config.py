@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -65,6 +65,9 @@ class TrainingSettings(Settings):
         "none", "shift: random translation by up to 2 pixels; crop-flip: by up to 4, and mirrored half of the time"
     )
     precision: Literal["fp32", "bf16"] = later("fp32", "bf16: forward and backward pass under autocast to bfloat16")
+    engine: Literal["eager", "compiled"] = later(
+        "eager", "compiled: forward and backward pass by torch.compile, as CUDA graphs on a GPU; anew at each removal"
+    )
 
 
 class FinetuneSettings(Settings):
@@ -82,6 +85,7 @@ class ModelSettings(Settings):
         "all", "shape-preserving: sections whose shortcut is not the identity always stay"
     )
     shortcut: Literal["a", "b"] = describe("a", "resnet: what passes a change of shape, option A or B of He et al.")
+    width: PositiveInt | None = describe(None, "resnet, vgg16: channels of the first stage; absent: as published")
 
 
 # --- methods --------------------------------------------------------------------------------------------------
@@ -114,6 +118,10 @@ class GatedSettings(Settings):
     theta_tol: Fraction = describe(0.01, "a section may go once theta <= theta_tol")
     checks: PositiveInt = describe(3, "consecutive checks with theta <= theta_tol and a positive drift")
     consolidate_at: Fraction = describe(0.5, "fraction of training at which theta is rounded to 0 or 1")
+    warmup_gates: Literal["drawn", "open"] = later("drawn", "gates while theta is frozen: drawn from theta0, or open")
+    drawn_share: Annotated[float, Field(gt=0, le=1)] = later(
+        1.0, "share of a batch whose gates are drawn; the others' are theta rounded, so the network meets less noise"
+    )
 
     @model_validator(mode="after")
     def one_price(self) -> "GatedSettings":
@@ -154,6 +162,47 @@ class ScoreSettings(Settings):
 
     keep: KeepRule = describe("matched", "sections kept: matched (as many as gated kept, same seed) or a number")
     sample: PositiveInt = describe(2048, "training examples that the score may look at (validation: all of it)")
+    removal: Literal["one-shot", "iterative"] = later(
+        "one-shot", "iterative: one section at a time, scored anew, within the one fine-tuning budget"
+    )
+    distill: Fraction = later(0.0, "weight of distillation from the dense network (temperature 4) in fine-tuning")
+
+
+class CkaSettings(ScoreSettings):
+    """CKA layer pruning (Pons et al., ICPR 2024): iterative as published; one-shot is the other form."""
+
+    removal: Literal["one-shot", "iterative"] = describe("iterative", "one section at a time, or all at once")
+
+
+class LinearProbeSettings(ScoreSettings):
+    """Linear probes with threshold and distillation (Chen & Zhao, TPAMI 2019)."""
+
+    threshold: Fraction | None = describe(
+        None, "least gain of probe accuracy with which a section stays; absent: `keep` decides"
+    )
+    distill: Fraction = describe(0.5, "weight of distillation from the dense network (temperature 4) in fine-tuning")
+
+
+class EpsilonResnetSettings(Settings):
+    """epsilon-ResNet (Yu, Yu, Ramalingam, CVPR 2018): branches whose every response is small are discarded."""
+
+    epsilon: Positive = describe(2.5, "a branch is discarded where all its responses to a batch stay below")
+    start: Fraction = describe(0.5, "fraction of training before which nothing is discarded")
+    patience: Duration = describe("1ep", "discarded for so long without a break, a section goes for good")
+    check_interval: PositiveInt = describe(25, "steps between checks for such sections")
+
+
+class GalSettings(Settings):
+    """GAL, block selection (Lin et al., CVPR 2019): soft masks learnt against a discriminator, from the dense net."""
+
+    starts_from_dense: ClassVar[bool] = True
+
+    search: Duration = describe("2ep", "length of the search for masks, which fine-tuning follows")
+    penalty: NonNegative = describe(0.1, "lambda of lambda ||m||_1")
+    imitation: NonNegative = describe(1.0, "mu: weight of the mean squared error to the dense network's logits")
+    mask_lr: Positive = describe(1.0, "step size of the masks as a multiple of the weights' learning rate")
+    discriminator_lr: Positive = describe(0.01, "learning rate of the discriminator (SGD, momentum 0.9)")
+    faithful: bool = describe(False, "with the four faults of the published code (see the method's file)")
 
 
 class ByIndexSettings(Settings):
@@ -168,6 +217,14 @@ class ScratchSettings(Settings):
     """Trains gated's final architecture (same seed) from a fresh initialisation (Liu et al., ICLR 2019)."""
 
 
+class ScratchAtDepthSettings(Settings):
+    """Trains an architecture of a given depth, not gated's own, from a fresh initialisation."""
+
+    keep: Literal["matched"] | PositiveInt = describe(
+        "matched", "sections: matched (as many as gated kept, same seed) or a number"
+    )
+
+
 METHOD_SETTINGS: dict[str, type[Settings]] = {
     "gated": GatedSettings,
     "sss": SparseStructureSettings,
@@ -176,6 +233,12 @@ METHOD_SETTINGS: dict[str, type[Settings]] = {
     "by-index": ByIndexSettings,
     "scratch-e": ScratchSettings,
     "scratch-b": ScratchSettings,
+    "scratch-random": ScratchAtDepthSettings,
+    "shallower": ScratchAtDepthSettings,
+    "cka": CkaSettings,
+    "linear-probes": LinearProbeSettings,
+    "epsilon-resnet": EpsilonResnetSettings,
+    "gal": GalSettings,
 }
 FAMILY_SETTINGS: dict[str, type[Settings]] = {
     "trained": NoSettings,
@@ -268,6 +331,7 @@ class Preset(Settings):
                 if not arch_file(slug).is_file():
                     raise ValueError(f"{where}: unknown architecture (known: {', '.join(known_archs())})")
                 _check_methods(where, arch.methods)
+                _check_pairs(where, slug, _methods_of(dataset, arch))
                 unknown = set(arch.only or ()) - set(dataset.methods) - set(arch.methods)
                 if unknown:
                     raise ValueError(f"{where}.only: method '{sorted(unknown)[0]}' is not among the methods")
@@ -285,6 +349,13 @@ def _check_methods(where: str, blocks: dict[str, MethodBlock]) -> None:
         named = {"": block, **{f"variants.{name}.": variant for name, variant in block.variants.items()}}
         for prefix, part in named.items():
             _check_settings(f"{where}.methods.{method}.{prefix}settings", schema, part.settings)
+
+
+def _check_pairs(where: str, arch: str, slugs: list[str]) -> None:
+    for method in slugs:
+        lacking = methods.lack(method, arch_file(arch))
+        if lacking is not None:
+            raise ValueError(f"{where}: '{method}' needs {lacking}; name {arch}'s methods with `only`")
 
 
 def _check_settings(where: str, schema: type[Settings], values: dict[str, Any]) -> None:
@@ -384,7 +455,7 @@ class RunSettings(Settings):
 
     def science(self) -> dict[str, Any]:
         """What decides the result, as plain data: everything but later settings at their default."""
-        return _without_later_defaults(self)
+        return _without_later_defaults(self) | {"settings": _without_later_defaults(self.method_settings())}
 
     def digest(self) -> str:
         """SHA-256 of the settings' canonical JSON (first 16 hexadecimal digits)."""
@@ -497,9 +568,9 @@ def prerequisites(preset: Preset, key: RunKey) -> list[RunKey]:
     settings = resolve(preset, key).method_settings()
     dense, gated = (RunKey(key.preset, key.dataset, key.arch, each, "default", key.seed) for each in ("dense", "gated"))
     needed = []
-    if isinstance(settings, (ScoreSettings, ByIndexSettings)):
+    if isinstance(settings, (ScoreSettings, ByIndexSettings)) or getattr(settings, "starts_from_dense", False):
         needed.append(dense)
-    matched = getattr(settings, "keep", None) == "matched"
+    matched = getattr(settings, "keep", None) == "matched" and getattr(settings, "threshold", None) is None
     replayed = isinstance(settings, ByIndexSettings) and settings.keep_list is None
     if matched or replayed or isinstance(settings, ScratchSettings):
         needed.append(gated)

@@ -8,6 +8,7 @@ import importlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -20,13 +21,14 @@ from layerprune.errors import SettingError
 from layerprune.measure.counting import count_macs, section_macs, section_params
 from layerprune.measure.equivalence import equivalence_gap
 from layerprune.methods import families, module_name
-from layerprune.methods.base import Context, ControlPlan, Outcome, TrainingMethod
+from layerprune.methods.base import Context, ControlPlan, Outcome, Question, TrainingMethod
 from layerprune.models import surgery
 from layerprune.models.build import build
 from layerprune.models.sections import SectionedNetwork, mask_gates
 from layerprune.record import Record
 from layerprune.seeding import generator
 from layerprune.training.evaluate import evaluate
+from layerprune.training.finetuning import Finetuning, Ranking
 from layerprune.training.loop import Job, Progress, Trainer
 from layerprune.training.scoring import draw_sample, keep_highest, metered_score
 from layerprune.training.state import StateFile
@@ -63,6 +65,14 @@ class Run:
         source = generator(stream, self.settings.seed)
         settings = self.settings
         return self.place(build(settings.arch, self.data.shape, self.data.classes, source, settings.model))
+
+    def dense_network(self) -> SectionedNetwork:
+        """The trained network that this run starts from."""
+        return self.place(self.parents["dense"].load())
+
+    def teacher(self) -> SectionedNetwork:
+        """The trained network again, to learn from: in evaluation mode, without gradients."""
+        return self.dense_network().eval().requires_grad_(False)
 
     def place(self, network: SectionedNetwork) -> SectionedNetwork:
         """On the device, channels last: LeNet-5's training step is a third faster so on a CPU."""
@@ -127,7 +137,13 @@ def _take_out(network: SectionedNetwork, outcome: Outcome, progress: Progress) -
 # --- starts ---------------------------------------------------------------------------------------------------
 
 
-def _context(run: Run, network: SectionedNetwork, batches: TrainingBatches, steps_total: int) -> Context:
+def _context(
+    run: Run,
+    network: SectionedNetwork,
+    batches: TrainingBatches,
+    steps_total: int,
+    teacher: SectionedNetwork | None = None,
+) -> Context:
     return Context(
         examples=len(run.data.train),
         batch_size=run.settings.training.batch_size,
@@ -139,13 +155,16 @@ def _context(run: Run, network: SectionedNetwork, batches: TrainingBatches, step
         section_params=tuple(section_params(network)),
         momentum=run.settings.training.momentum,
         keep_count=_keep_count(run, network),
+        teacher=teacher,
+        teacher_macs=count_macs(teacher, teacher.input_shape) if teacher is not None else 0,
     )
 
 
 def _keep_count(run: Run, network: SectionedNetwork) -> int | None:
     """Sections to keep by the method's settings, None for all. Raises SettingError for more than there are."""
-    rule = getattr(run.method_settings, "keep", "all")
-    if rule == "all":
+    settings = run.method_settings
+    rule = getattr(settings, "keep", "all")
+    if rule == "all" or getattr(settings, "threshold", None) is not None:
         return None
     count = sum(run.parents["gated"].record.keep) if rule == "matched" else int(rule)
     if count > len(network.sections):
@@ -156,38 +175,67 @@ def _keep_count(run: Run, network: SectionedNetwork) -> int | None:
 
 
 def _start_trained(run: Run, batches: TrainingBatches) -> Start:
+    module = importlib.import_module(module_name(run.settings.method))
+    if "dense" in run.parents:
+        return _start_from_dense(run, batches, module)
     network = run.fresh_network()
     steps = steps_of(run.settings.training.duration, batches.steps_per_epoch)
-    module = importlib.import_module(module_name(run.settings.method))
     method = module.Method(run.method_settings, network, _context(run, network, batches, steps))
     return Start(network, method, run.settings.training, steps, Progress())
 
 
+def _start_from_dense(run: Run, batches: TrainingBatches, module: ModuleType) -> Start:
+    """Gates learnt on the trained network: a search of the method's own length, then the common fine-tuning."""
+    dense, network = run.parents["dense"].record, run.dense_network()
+    durations = run.method_settings.search, run.settings.finetune.duration
+    steps = sum(steps_of(duration, batches.steps_per_epoch) for duration in durations)
+    method = module.Method(run.method_settings, network, _context(run, network, batches, steps, run.teacher()))
+    spent = Progress(train_macs=dense.train_macs, wall_seconds=dense.wall_seconds)
+    return Start(network, method, run.settings.finetune, steps, spent)
+
+
 def _start_scored(run: Run, batches: TrainingBatches) -> Start:
-    network = run.place(run.parents["dense"].load())
+    network = run.dense_network()
     module = importlib.import_module(module_name(run.settings.method))
     settings = run.method_settings
-    count = _keep_count(run, network)
     sample = draw_sample(run.data, getattr(module, "LOOKS_AT", "training"), settings.sample, run.settings.seed)
+
+    def ranking(network: SectionedNetwork) -> tuple[list[float], int]:
+        return metered_score(module.score, network, sample, run.settings.seed)
+
     began = time.perf_counter()
-    scores, macs = metered_score(module.score, network, sample, run.settings.seed)
-    seconds = time.perf_counter() - began
-    keep = keep_highest(scores, len(scores) if count is None else count)
-    return _finetune(run, network, keep, batches, (macs, seconds), {"scores": scores})
+    scores, macs = ranking(network)
+    spent = macs, time.perf_counter() - began
+    count = _keep_count(run, network)
+    if settings.removal == "iterative" and count is not None and count < len(scores):
+        keep = keep_highest(scores, len(scores) - 1)
+        return _finetune(run, network, keep, batches, spent, {"scores": scores}, ranking)
+    choose = getattr(module, "choose", lambda scores, count, settings: keep_highest(scores, count))
+    keep = choose(scores, len(scores) if count is None else count, settings)
+    return _finetune(run, network, keep, batches, spent, {"scores": scores})
 
 
 def _start_control(run: Run, batches: TrainingBatches) -> Start:
     module = importlib.import_module(module_name(run.settings.method))
-    matched = run.parents["gated"].record.keep if "gated" in run.parents else None
-    plan: ControlPlan = module.plan(run.method_settings, matched, lambda keep: _macs_ratio(run, keep))
-    if plan.start == "dense":
-        return _finetune(run, run.place(run.parents["dense"].load()), plan.keep, batches, (0, 0.0), {})
     network = run.fresh_network("initialisation from scratch")
+    plan: ControlPlan = module.plan(run.method_settings, _question(run, network))
+    if plan.start == "dense":
+        return _finetune(run, run.dense_network(), plan.keep, batches, (0, 0.0), {})
     surgery.remove_all_but(network, plan.keep)
     duration = run.settings.training.duration
     steps = steps_of(f"{int(int(duration[:-2]) * plan.duration_factor)}{duration[-2:]}", batches.steps_per_epoch)
     method = TrainingMethod(run.method_settings, network, _context(run, network, batches, steps))
     return Start(network, method, run.settings.training, steps, Progress())
+
+
+def _question(run: Run, network: SectionedNetwork) -> Question:
+    return Question(
+        names=[section.name for section in network.sections],
+        seed=run.settings.seed,
+        keep_count=_keep_count(run, network),
+        matched=run.parents["gated"].record.keep if "gated" in run.parents else None,
+        macs_ratio=lambda keep: _macs_ratio(run, keep),
+    )
 
 
 def _macs_ratio(run: Run, keep: list[int]) -> float:
@@ -204,13 +252,16 @@ def _finetune(
     batches: TrainingBatches,
     scoring: tuple[int, float],
     details: dict[str, Any],
+    ranking: Ranking | None = None,
 ) -> Start:
     """Remove the sections, then train on with the fine-tuning rate; books start at what the dense run spent."""
     dense = run.parents["dense"].record
     surgery.remove_all_but(network, keep)
     steps = steps_of(run.settings.finetune.duration, batches.steps_per_epoch)
-    method = TrainingMethod(run.method_settings, network, _context(run, network, batches, steps))
-    before = evaluate(network, run.data, run.data.validation).accuracy
+    context = _context(run, network, batches, steps, run.teacher())
+    method = Finetuning(run.method_settings, network, context, ranking)
+    # Where sections go one after the other there is no moment at which all are gone and nothing was repaired.
+    before = evaluate(network, run.data, run.data.validation).accuracy if ranking is None else None
     spent = Progress(train_macs=dense.train_macs + scoring[0], wall_seconds=dense.wall_seconds + scoring[1])
     return Start(network, method, run.settings.finetune, steps, spent, before, details)
 

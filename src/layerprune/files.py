@@ -1,9 +1,11 @@
 """Files appear whole or not at all: everything is written beside its target, flushed, then renamed over it."""
 
+import ast
 import errno
 import json
 import os
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -66,3 +68,12 @@ def read_json(path: Path) -> Any:
         raise LayerpruneError(f"{path}: no such file") from None
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise LayerpruneError(f"{path}: not readable as JSON: {error}") from None
+
+
+@cache
+def constant_in(path: Path, name: str) -> Any:
+    """The value of a literal constant at the top of a module, without importing it; None where it has no such."""
+    for statement in ast.parse(path.read_bytes()).body:
+        if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == name:
+            return ast.literal_eval(statement.value)
+    return None

@@ -9,7 +9,15 @@ This module finds them by file name alone and imports no torch, so that configur
 
 from pathlib import Path
 
+from layerprune.files import constant_in
+
 FAMILIES = ("trained", "scores", "controls")
+REQUIREMENTS = {
+    "batch-norm": ("BATCH_NORM", True, "batch normalisation in the branches"),
+    "open-branches": ("CLOSING_NORM", False, "branches that do not end in batch normalisation, as preact-resnet's"),
+    "stages": ("STAGES", True, "stages of equal sections"),
+}
+"""What a method's module may say it REQUIRES: constant of the architecture's module, its value, and what it means."""
 
 
 def families() -> dict[str, str]:
@@ -26,3 +34,13 @@ def families() -> dict[str, str]:
 def module_name(slug: str) -> str:
     """Dotted module of a method, such as layerprune.methods.scores.leave_one_out."""
     return f"layerprune.methods.{families()[slug]}.{slug.replace('-', '_')}"
+
+
+def lack(slug: str, arch_file: Path) -> str | None:
+    """What a method needs and an architecture has not, in words; None where the two go together."""
+    method_file = Path(__file__).parent / families()[slug] / f"{slug.replace('-', '_')}.py"
+    needed = constant_in(method_file, "REQUIRES")
+    if needed is None:
+        return None
+    name, value, meaning = REQUIREMENTS[needed]
+    return None if (constant_in(arch_file, name) or False) == value else meaning

@@ -4,9 +4,14 @@ A *training method* is a class `Method(TrainingMethod)` in methods/trained/<slug
 branches in each step and which sections go. A *score method* is a function in methods/scores/<slug>.py,
     score(model, batches) -> Tensor[L]
 and nothing else; the higher the score, the longer the section stays. It sees batches (images, labels) of the training
-split, or of the validation split where its module says LOOKS_AT = "validation". A *control* is a function
-    plan(settings, matched, macs_ratio) -> ControlPlan
+split, or of the validation split where its module says LOOKS_AT = "validation". A score method that does not simply
+keep the highest scores has besides
+    choose(scores, count, settings) -> keep list
+A *control* is a function
+    plan(settings, question) -> ControlPlan
 in methods/controls/<slug>.py: which sections, from which start, for how long.
+
+A module that works with some networks only says REQUIRES = "...", one of the words of methods.REQUIREMENTS.
 """
 
 from collections.abc import Callable
@@ -15,6 +20,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from layerprune.models.sections import Gates, SectionedNetwork
 
@@ -34,6 +40,9 @@ class Context:
     momentum: float = 0.0
     keep_count: int | None = None
     """Sections to keep where the settings say `matched` or a number; None: the method decides."""
+    teacher: SectionedNetwork | None = None
+    """The trained dense network, where the run starts from it."""
+    teacher_macs: int = 0
 
     @property
     def sections(self) -> int:
@@ -65,20 +74,33 @@ class ControlPlan:
     """Length of training from fresh weights, as a multiple of the dense network's."""
 
 
-MacsRatio = Callable[[list[int]], float]
-"""MACs of the dense network over those of the network with a keep list."""
+@dataclass(frozen=True)
+class Question:
+    """What a control is asked: the architecture, and what gated made of it with the same seed."""
+
+    names: list[str]
+    """Names of the removable sections."""
+    seed: int
+    keep_count: int | None
+    """Sections to keep where the settings say so."""
+    matched: list[int] | None
+    """Gated's keep list, where the control asked for it."""
+    macs_ratio: Callable[[list[int]], float]
+    """MACs of the dense network over those of the network with a keep list."""
 
 
 class TrainingMethod:
     """The plain network: no gates, nothing removed. Methods override what they need.
 
-    Called once a step, in this order: gates, penalty, after_backward, after_step. None of these four may copy from
+    Called once a step, in this order: gates, losses, penalty, after_backward, after_step. None of these may copy from
     the device to the host; `removals`, `curve`, `outcome` may.
     """
 
     aims_to_prune = False
     check_interval: int | None = None
     extra_forwards = 0
+    macs_beside = 0
+    """Multiply-adds an example costs in each step beside the network: those of a teacher, of a discriminator."""
 
     def __init__(self, settings: Any, network: SectionedNetwork, context: Context) -> None:
         self.settings = settings
@@ -91,6 +113,10 @@ class TrainingMethod:
     def gates(self, step: int, batch: int) -> Gates:
         """Gates of this step; see models.sections for their shapes."""
         return None
+
+    def losses(self, images: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
+        """Loss of each example [B]; `logits` [B, classes] in float32."""
+        return functional.cross_entropy(logits, labels, reduction="none")
 
     def penalty(self, step: int) -> Tensor | None:
         """A term added to the mean loss."""
@@ -105,6 +131,10 @@ class TrainingMethod:
     def removals(self, step: int) -> list[int]:
         """Sections to remove for good now; asked every `check_interval` steps."""
         return []
+
+    def macs_of_removals(self) -> int:
+        """Multiply-adds that the last call of `removals` cost."""
+        return 0
 
     def evaluation_gates(self) -> Gates:
         """Gates of the network that would be left if training ended now."""

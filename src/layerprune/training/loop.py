@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from layerprune.config import FinetuneSettings, TrainingSettings
 from layerprune.data.batches import TrainingBatches
@@ -20,6 +19,7 @@ from layerprune.data.dataset import DataSet
 from layerprune.methods.base import TrainingMethod
 from layerprune.models import surgery
 from layerprune.models.sections import Gates, SectionedNetwork
+from layerprune.training import engine
 from layerprune.training.evaluate import Score, evaluate
 from layerprune.training.meter import MacMeter
 from layerprune.training.precision import autocast
@@ -82,6 +82,7 @@ class Trainer:
         self.method = method
         self.job = job
         self.progress = job.start
+        self.forward = engine.forward_of(network, job.settings.engine)
         self.optimizer = _optimizer(network, job)
         self.warmup = warmup_steps(job.rate, job.batches.steps_per_epoch) if job.rate is job.settings else 0
         self.meter = MacMeter(network, job.start.train_macs)
@@ -110,6 +111,7 @@ class Trainer:
             seen += len(labels)
             if self._is_check():
                 self._remove(self.method.removals(progress.step))
+                self.meter.total += self.method.macs_of_removals()
             if progress.step == job.steps_total:
                 break
         train_loss = float(total) / seen  # the first copy to the host since the last check: the device is done
@@ -130,6 +132,7 @@ class Trainer:
         loss, penalty = losses.mean(), self.method.penalty(step)
         (loss if penalty is None else loss + penalty).backward()
         self.meter.add_step(len(labels), gates)
+        self.meter.total += len(labels) * self.method.macs_beside
         losses = losses.detach()
         self.method.after_backward(step, losses, lambda other: self._losses_of(images, labels, other))
         self.optimizer.step()
@@ -140,8 +143,8 @@ class Trainer:
 
     def _losses(self, images: Tensor, labels: Tensor, gates: Gates) -> Tensor:
         with autocast(self.job.settings.precision, images.device):
-            logits = self.network(images, gates)
-        return functional.cross_entropy(logits.float(), labels, reduction="none")
+            logits = self.forward(images, gates)
+        return self.method.losses(images, logits.float(), labels)
 
     @torch.no_grad()
     def _losses_of(self, images: Tensor, labels: Tensor, gates: Gates) -> Tensor:
@@ -156,6 +159,7 @@ class Trainer:
         if not indices:
             return
         surgery.remove(self.network, indices, self.optimizer)
+        self.forward = engine.forward_of(self.network, self.job.settings.engine)
         self.meter.recount()
         for index in indices:
             self.progress.removed_step[index] = self.progress.step

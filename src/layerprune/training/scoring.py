@@ -35,8 +35,14 @@ def draw_sample(data: DataSet, looks_at: str, size: int, seed: int) -> Sample:
 
 
 def metered_score(score: Score, model: SectionedNetwork, sample: Sample, seed: int) -> tuple[list[float], int]:
-    """Scores of all sections and the multiply-adds that they cost."""
-    meter = MacMeter(model)
+    """Scores of the removable sections that are alive and the multiply-adds that they cost."""
+    with model.only_alive(), torch.random.fork_rng():
+        torch.manual_seed(stream_seed("score", seed))
+        return _metered(score, model, sample)
+
+
+def _metered(score: Score, model: SectionedNetwork, sample: Sample) -> tuple[list[float], int]:
+    meter, was_training = MacMeter(model), model.training
 
     def count(module: SectionedNetwork, inputs: tuple, output: Tensor) -> None:
         add = meter.add_step if torch.is_grad_enabled() else meter.add_forward
@@ -45,11 +51,10 @@ def metered_score(score: Score, model: SectionedNetwork, sample: Sample, seed: i
     handle = model.register_forward_hook(count)
     model.eval()
     try:
-        with torch.random.fork_rng():
-            torch.manual_seed(stream_seed("score", seed))
-            scores = score(model, sample)
+        scores = score(model, sample)
     finally:
         handle.remove()
+        model.train(was_training)
     return [float(value) for value in scores], meter.total
 
 

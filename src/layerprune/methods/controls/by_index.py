@@ -4,9 +4,9 @@ Without a list of its own it takes gated's of the same seed.
 """
 
 from layerprune.config import ByIndexSettings
-from layerprune.methods.base import ControlPlan, MacsRatio
+from layerprune.methods.base import ControlPlan, Question
 
 
-def plan(settings: ByIndexSettings, matched: list[int] | None, macs_ratio: MacsRatio) -> ControlPlan:
-    """The given list, or gated's (`matched`)."""
-    return ControlPlan(list(settings.keep_list) if settings.keep_list is not None else matched, "dense")
+def plan(settings: ByIndexSettings, question: Question) -> ControlPlan:
+    """The given list, or gated's of the same seed."""
+    return ControlPlan(list(settings.keep_list) if settings.keep_list is not None else question.matched, "dense")

@@ -4,9 +4,9 @@ Epochs are multiplied by MACs of dense / MACs of the pruned network, without a c
 """
 
 from layerprune.config import ScratchSettings
-from layerprune.methods.base import ControlPlan, MacsRatio
+from layerprune.methods.base import ControlPlan, Question
 
 
-def plan(settings: ScratchSettings, matched: list[int] | None, macs_ratio: MacsRatio) -> ControlPlan:
+def plan(settings: ScratchSettings, question: Question) -> ControlPlan:
     """Equal computation."""
-    return ControlPlan(matched, "fresh", macs_ratio(matched))
+    return ControlPlan(question.matched, "fresh", question.macs_ratio(question.matched))

@@ -4,9 +4,12 @@
     theta <- clip(theta - eta (Delta + nu c), 0, 1),                           projected SGD after a warm-up
 A section whose theta stays at or below theta_tol while its averaged drift Delta + nu c is positive leaves for good,
 with its parameters and their momentum. At `consolidate_at` theta is rounded; the rest trains deterministically.
+Two settings make the noise milder: gates open while theta is frozen, and gates drawn for a share of each batch only,
+the rest meeting the network that theta, rounded, stands for. Both are ours.
 Read: the abstract. Derived: the linear price (gates.hyper_prior), the estimators, the pruning condition.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -35,7 +38,7 @@ class Method(TrainingMethod):
         self.theta = torch.full((sections,), settings.theta0, device=device)
         self.prices = self._nu() * context.costs(settings.cost)
         self.estimator = ESTIMATORS[settings.estimator](
-            sections, context.batch_size, settings.average, settings.side_floor, device
+            sections, settings.drawn_share * context.batch_size, settings.average, settings.side_floor, device
         )
         self.extra_forwards = self.estimator.extra_forwards
         self.check_interval = settings.check_interval
@@ -64,17 +67,31 @@ class Method(TrainingMethod):
         self.noise = generator("gates", self.context.seed, epoch, device=self.context.device)
 
     def gates(self, step: int, batch: int) -> Gates:
-        if step >= self.consolidation or not any(self.network.keep()):
+        silent = step < self.warmup and self.settings.warmup_gates == "open"
+        if silent or step >= self.consolidation or not any(self.network.keep()):
             self.drawn = None
-        else:
-            self.drawn = self.estimator.draw(self.theta, batch, self.noise).requires_grad_()
-        return self.drawn
+            return None
+        count = math.ceil(self.settings.drawn_share * batch)
+        self.drawn = self.estimator.draw(self.theta, count, self.noise).requires_grad_()
+        return self._with_rounded(self.drawn, batch)
+
+    def _with_rounded(self, gates: Tensor, batch: int) -> Tensor:
+        """Gates [L, count, 1] followed by theta rounded, for the rest of the batch."""
+        if gates.shape[1] == batch:
+            return gates
+        rounded = (self.theta >= 0.5).to(gates.dtype).view(-1, 1, 1).expand(-1, batch - gates.shape[1], 1)
+        return torch.cat([gates, rounded], 1)
 
     def after_backward(self, step: int, losses: Tensor, losses_of: Callable[[Gates], Tensor]) -> None:
         if self.drawn is None:
             return
         slopes = self.drawn.grad.squeeze(2) * losses.numel()  # the loss is the batch's mean
-        self.estimator.update(self.theta, self.drawn.detach(), slopes, losses, losses_of)
+        batch, count = losses.numel(), slopes.shape[1]
+
+        def drawn_losses_of(gates: Tensor) -> Tensor:
+            return losses_of(self._with_rounded(gates, batch))[:count]
+
+        self.estimator.update(self.theta, self.drawn.detach(), slopes, losses[:count], drawn_losses_of)
         if step >= self.warmup:
             self.theta.sub_(self._drift(), alpha=self.settings.theta_lr).clamp_(0, 1)
 
