@@ -3,6 +3,7 @@
 snakemake                                    everything of the preset `quick`
 snakemake [target] --config preset=laptop    the same of another preset, config/<preset>.yaml (targets go first)
 snakemake mnist [-F]                         one dataset's runs, tables and figures (-F: all of them again)
+snakemake cifar10_resnet20                   one network's runs on one dataset, then tables and figures of what exists
 snakemake tables | figures                   only these, with the runs that they need
 snakemake partial                            tables and figures of what exists; trains nothing
 snakemake verify                             is every record there, current and plausible? trains nothing

@@ -1,26 +1,34 @@
 """Measure and print a table of ratios; see `python -m bench --help`."""
 
 import argparse
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
-from bench import inference, loader, runs, steps
+from bench import gates, inference, loader, runs, steps, throughput
 from bench.timing import Measurement
 from layerprune import files
 
 VERDICT = {None: "", True: "met", False: "missed"}
 
 
-def measure(quick: bool) -> Iterator[Measurement]:
-    """Everything, one measurement at a time."""
-    rounds = 25 if quick else 201
-    yield from steps.measure(rounds)
-    yield from loader.measure(rounds=3 if quick else 7, images=1_000 if quick else 10_000)
-    yield runs.gated_against_dense(rounds=3 if quick else 9, epochs=4 if quick else 8)
-    yield from inference.measure(rounds)
+PARTS: dict[str, Callable[[bool], Iterator[Measurement]]] = {
+    "steps": lambda quick: steps.measure(rounds=25 if quick else 201),
+    "gates": lambda quick: gates.measure(rounds=3 if quick else 15),
+    "throughput": lambda quick: throughput.measure(rounds=3 if quick else 9),
+    "loader": lambda quick: loader.measure(rounds=3 if quick else 7, images=1_000 if quick else 10_000),
+    "runs": lambda quick: runs.measure(rounds=3 if quick else 9, epochs=4 if quick else 8),
+    "inference": lambda quick: inference.measure(rounds=25 if quick else 201),
+}
+"""What can be asked for by name -> its measurements; True: fewer rounds."""
+
+
+def measure(names: Sequence[str], quick: bool) -> Iterator[Measurement]:
+    """The named parts, one measurement at a time."""
+    for name in names:
+        yield from PARTS[name](quick)
 
 
 def report(measurements: Iterable[Measurement]) -> list[Measurement]:
@@ -44,15 +52,23 @@ def as_json(measurements: list[Measurement], threads: int) -> dict:
     return {"torch": torch.__version__, "threads": threads, "measurements": rows}
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
     """Measured ratios never fail the command: the machine may be busy."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer rounds: a minute or two instead of ten")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default 1, as runs have)")
+    parser.add_argument("parts", nargs="*", metavar="NAME", help=f"only these parts: {', '.join(PARTS)}")
+    parser.add_argument(
+        "--quick", action="store_true", help="fewer rounds: some minutes instead of a quarter of an hour"
+    )
+    parser.add_argument(
+        "--threads", type=int, default=1, help="CPU threads (default 1, as runs have; throughput has 2)"
+    )
     parser.add_argument("--json", type=Path, metavar="PATH", help="write the measurements there too")
-    chosen = parser.parse_args()
+    chosen = parser.parse_args(words)
+    unknown = [name for name in chosen.parts if name not in PARTS]
+    if unknown:
+        parser.error(f"unknown part '{unknown[0]}' (known: {', '.join(PARTS)})")
     torch.set_num_threads(chosen.threads)
-    measurements = report(measure(chosen.quick))
+    measurements = report(measure(chosen.parts or list(PARTS), chosen.quick))
     if chosen.json:
         files.write_json(chosen.json, as_json(measurements, chosen.threads))
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from bench.timing import Measurement, compare
-from layerprune.config import GatedSettings, NoSettings, TrainingSettings
+from layerprune.config import GatedSettings, ModelSettings, NoSettings, TrainingSettings
 from layerprune.data.batches import TrainingBatches
 from layerprune.data.dataset import DataSet, Split
 from layerprune.measure.counting import count_macs, section_macs, section_params
@@ -19,6 +19,9 @@ from layerprune.training.loop import Job, Progress, Trainer
 from layerprune.training.state import StateFile
 
 SHAPE, CLASSES, BATCH = (1, 28, 28), 10, 128
+CIFAR_SHAPE = (3, 32, 32)
+# A small rate: random labels teach nothing, and denormal or infinite weights would be timed.
+TRAINING = TrainingSettings(lr=1e-4, batch_size=BATCH)
 STEPS_TOTAL = 10**9
 # Theta moves by next to nothing: every section stays alive, yet the whole of a gated step is done.
 GATED = GatedSettings(nu=0.0, theta_lr=1e-12, warmup="0it", consolidate_at=1.0)
@@ -27,32 +30,43 @@ STEPS_A_ROUND = 3
 """Few: what another process does to one of the two then spoils one round of many, not the median."""
 
 
-def made_up_data(images: int) -> DataSet:
-    """Random images of MNIST's shape; the splits share them."""
+def shape_of(arch: str) -> tuple[int, int, int]:
+    """The images that an architecture is measured on: CIFAR's shape, or MNIST's."""
+    return CIFAR_SHAPE if arch.startswith(("resnet", "vgg")) else SHAPE
+
+
+def made_up_data(images: int, shape: tuple[int, int, int] = SHAPE) -> DataSet:
+    """Random images; the splits share them."""
     source = torch.Generator().manual_seed(0)
-    pixels = torch.randint(0, 256, (images, *SHAPE), generator=source, dtype=torch.uint8)
+    pixels = torch.randint(0, 256, (images, *shape), generator=source, dtype=torch.uint8)
     split = Split(pixels, torch.randint(0, CLASSES, (images,), generator=source))
-    return DataSet("made up", "made up", CLASSES, split, split, split, (0.13,), (0.31,), {})
+    mean, std = (0.13,) * shape[0], (0.31,) * shape[0]
+    return DataSet("made up", "made up", CLASSES, split, split, split, mean, std, {})
 
 
-def network_of(arch: str) -> SectionedNetwork:
-    """A network laid out as in training; `mlp-residual-0` has no section at all."""
+def network_of(arch: str, width: int | None = None) -> SectionedNetwork:
+    """A network laid out as in training, as published or of this width; `mlp-residual-0` has no section at all."""
     empty = arch == "mlp-residual-0"
-    network = build("mlp-residual-1" if empty else arch, SHAPE, CLASSES, torch.Generator().manual_seed(0))
+    source, settings = torch.Generator().manual_seed(0), ModelSettings(width=width)
+    network = build("mlp-residual-1" if empty else arch, shape_of(arch), CLASSES, source, settings)
     if empty:
         network.sections = nn.ModuleList()
     return network.to(memory_format=torch.channels_last)
 
 
-def steps_of(network: SectionedNetwork, method: str, settings: object) -> Callable[[], None]:
-    """A call that makes STEPS_A_ROUND training steps, batches included."""
-    data = made_up_data(images=BATCH * 32)
-    # A small rate: random labels teach nothing, and denormal or infinite weights would be timed.
-    training = TrainingSettings(lr=1e-4, batch_size=BATCH)
-    batches = TrainingBatches(data.train, data.mean, data.std, BATCH, seed=0)
+def steps_of(
+    network: SectionedNetwork,
+    method: str,
+    settings: object,
+    training: TrainingSettings = TRAINING,
+    steps: int = STEPS_A_ROUND,
+) -> Callable[[], None]:
+    """A call that makes so many training steps, batches included."""
+    data = made_up_data(BATCH * 32, network.input_shape)
+    batches = TrainingBatches(data.train, data.mean, data.std, training.batch_size, seed=0, augment=training.augment)
     context = Context(
         examples=len(data.train),
-        batch_size=BATCH,
+        batch_size=training.batch_size,
         steps_per_epoch=batches.steps_per_epoch,
         steps_total=STEPS_TOTAL,
         seed=0,
@@ -68,7 +82,7 @@ def steps_of(network: SectionedNetwork, method: str, settings: object) -> Callab
     source = _endless(batches, trained.start_epoch)
 
     def work() -> None:
-        for _ in range(STEPS_A_ROUND):
+        for _ in range(steps):
             trainer._step(*next(source))
 
     return work

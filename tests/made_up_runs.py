@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from layerprune import config, files, paths, provenance, record
+from layerprune import config, files, methods, paths, provenance, record
 from layerprune.paths import RunKey
 from layerprune.record import Provenance, Record
 
@@ -90,13 +90,17 @@ def generator(*words: object) -> np.random.Generator:
     return np.random.default_rng(int.from_bytes(digest[:8], "big"))
 
 
-def sections_of(arch: str) -> int:
-    return {"lenet-300-100": 2, "lenet5": 3}.get(arch) or int(arch.rpartition("-")[2])
+def sections_of(arch: str, removable: str = "all") -> int:
+    """Sections that may go; a ResNet's two that change the shape count only where all may."""
+    number = arch.rpartition("-")[2]
+    if "resnet" in arch:
+        return (int(number) - 2) // 2 - 2 * (removable == "shape-preserving")
+    return {"lenet-300-100": 2, "lenet5": 3}.get(arch) or int(number)
 
 
 def make_record(parsed: config.Preset, key: RunKey) -> Record:
     settings = config.resolve(parsed, key)
-    total = sections_of(key.arch)
+    total = sections_of(key.arch, settings.model.removable)
     keep = _keep(key, settings.settings, total)
     removed = [None if left else _removal_step(key, place, total) for place, left in enumerate(keep)]
     parents = {str(parent): record.read(paths.record(parent)) for parent in config.prerequisites(parsed, key)}
@@ -110,6 +114,7 @@ def make_record(parsed: config.Preset, key: RunKey) -> Record:
         status="unpruned" if key.method != "dense" and all(keep) else "ok" if any(keep) else "collapsed",
         val_accuracy=accuracy - 0.001,
         test_accuracy=accuracy,
+        val_accuracy_before_finetune=accuracy - 0.2 if methods.families()[key.method] == "scores" else None,
         depth=1 + sum(keep),
         depth_dense=1 + total,
         sections_total=total,

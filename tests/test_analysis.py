@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from layerprune import paths
+from layerprune import files, paths
 from layerprune.analysis import build, frames, readme, statistics, tables
 from layerprune.errors import LayerpruneError
 from layerprune.paths import RunKey
@@ -48,9 +48,13 @@ def summary_of(method: str, partial: bool = False) -> dict:
     return summary[(summary["method"] == method) & (summary["variant"] == "default")].iloc[0].to_dict()
 
 
+def cells(partial: bool = False) -> pd.DataFrame:
+    return tables.comparison(statistics.summarise(read(partial).runs))
+
+
 def cells_of(method: str, partial: bool = False) -> dict:
-    cells = tables.comparison(statistics.summarise(read(partial).runs))
-    return cells[cells["method"] == method].iloc[0].to_dict()
+    found = cells(partial)
+    return found[found["method"] == method].iloc[0].to_dict()
 
 
 # --- frames -------------------------------------------------------------------------------------------------
@@ -220,7 +224,73 @@ def test_csv_markdown_and_latex_show_the_same_rows(runs):
         assert accuracy in markdown and accuracy.replace("±", r"$\pm$") in latex
     assert r"\toprule" in latex and latex.count("{") == latex.count("}")
     lines = [line for line in latex.splitlines() if line.endswith(r"\\")]
-    assert {line.replace(r"\&", "").count("&") for line in lines} == {10}
+    assert {line.replace(r"\&", "").count("&") for line in lines} == {14}
+
+
+RESNETS = {
+    "resnet-20": {"model": {"removable": "shape-preserving", "shortcut": "b"}},
+    "resnet-32": {"model": {"width": 8}},
+    "lenet5": {},
+}
+
+
+@pytest.fixture
+def resnets(study_root: Path) -> list[RunKey]:
+    """dense, gated and magnitude with one seed on networks that are asked for different things."""
+    return made_up.write_study(made_up.preset(RESNETS, ["dense", "gated", "magnitude"], (0,)))
+
+
+def test_the_accuracy_before_fine_tuning_is_that_of_validation_and_blank_where_nothing_is_fine_tuned(runs):
+    for seed, value in enumerate([0.50, 0.60, 0.70]):
+        made_up.change(key("magnitude", seed), val_accuracy_before_finetune=value, test_accuracy_before_finetune=None)
+    column = "validation accuracy before fine-tuning (%)"
+    assert cells_of("magnitude")[column] == "60.00 ± 10.00"
+    assert cells_of("dense")[column] == cells_of("gated")[column] == "–"
+    made_up.change(key("magnitude", 2), val_accuracy_before_finetune=None)
+    assert cells_of("magnitude")[column] == "55.00 ± 7.07 (2)"
+
+
+def test_every_table_says_what_the_network_was_asked_for(resnets):
+    build.build_tables(made_up.PRESET, made_up.DATASET)
+    page = paths.table(made_up.PRESET, made_up.DATASET, "md").read_text()
+    headings = [line for line in page.splitlines() if line.startswith("**")]
+    assert headings == [
+        "**resnet-20** (removable: shape-preserving, shortcut b)",
+        "**resnet-32** (removable: all, shortcut a, width 8)",
+        "**lenet5** (removable: all)",
+    ]
+    csv = pd.read_csv(paths.table(made_up.PRESET, made_up.DATASET, "csv")).drop_duplicates("architecture")
+    assert csv[["removable", "shortcut", "width"]].to_numpy().tolist() == [
+        ["shape-preserving", "b", "–"],
+        ["all", "a", "8"],
+        ["all", "–", "–"],
+    ]
+    latex = paths.table(made_up.PRESET, made_up.DATASET, "tex").read_text()
+    assert "resnet-20 & shape-preserving & b & -- & dense" in latex
+
+
+def test_a_run_that_is_missing_has_the_planned_settings_of_its_network(resnets):
+    shutil.rmtree(paths.results(made_up.PRESET))
+    found = read(partial=True).runs.drop_duplicates("arch").set_index("arch")
+    assert found.loc["resnet-20", "removable"] == "shape-preserving" and found.loc["resnet-20", "shortcut"] == "b"
+    assert found.loc["resnet-32", "width"] == 8 and math.isnan(found.loc["lenet5", "width"])
+
+
+def test_a_record_from_before_there_were_settings_of_a_network_means_the_defaults(runs):
+    made = read().runs
+    config = files.read_json(paths.record(key("dense")))["provenance"]["config"]
+    made_up.change(key("dense"), provenance__config={name: config[name] for name in config if name != "model"})
+    old = read().runs
+    columns = ["removable", "shortcut", "width"]
+    assert old[columns].equals(made[columns]) and list(old[columns].iloc[0])[:2] == ["all", "a"]
+
+
+def test_an_outdated_record_of_another_network_shows_in_the_heading(resnets):
+    config = files.read_json(paths.record(key("dense")))["provenance"]["config"]
+    model = config["model"] | {"removable": "shape-preserving"}
+    made_up.change(key("dense"), provenance__config=config | {"model": model})
+    headings = [line for line in tables.markdown_page(read(), cells()).splitlines() if line.startswith("**lenet5")]
+    assert headings == ["**lenet5** (removable: shape-preserving)", "**lenet5** (removable: all)"]
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,12 @@
 """The benchmark's arithmetic, and that its parts run; the ratios themselves are not judged on a busy machine."""
 
 import pytest
+import torch
 
-from bench import inference, loader, steps, timing
+from bench import __main__ as command
+from bench import gates, inference, loader, reference, steps, throughput, timing
+from layerprune.gates.estimators import ESTIMATORS
+from layerprune.measure.counting import count_macs, count_params
 
 
 @pytest.fixture
@@ -40,3 +44,144 @@ def test_every_kind_of_measurement_runs() -> None:
         inference.half_against_whole(1, rounds=1),
     ]
     assert all(each.ratio > 0 for each in measured)
+
+
+# --- ResNets on CIFAR's shapes --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("depth", [8, 20])
+def test_the_reference_network_costs_as_much_as_ours(depth: int) -> None:
+    ours, theirs = steps.network_of(f"resnet-{depth}"), reference.ResNet(depth)
+    assert count_macs(theirs, steps.CIFAR_SHAPE) == count_macs(ours, steps.CIFAR_SHAPE)
+    assert count_params(theirs) == count_params(ours)
+    assert theirs(torch.zeros(2, *steps.CIFAR_SHAPE)).shape == (2, steps.CLASSES)
+
+
+def test_the_reference_draws_crops_and_normalises() -> None:
+    data = steps.made_up_data(4, steps.CIFAR_SHAPE)
+    images, labels = next(iter(reference.loader(data, batch=64, workers=0)))
+    assert images.shape == (64, *steps.CIFAR_SHAPE) and labels.dtype == torch.int64
+    assert images.is_contiguous() and len(torch.unique(images.flatten(1), dim=0)) > 4
+    # 0 and 255, normalised with the data's own mean and deviation.
+    ends = [(value - data.mean[0]) / data.std[0] for value in (0.0, 1.0)]
+    assert [images.min().item(), images.max().item()] == pytest.approx(ends, abs=1e-4)
+
+
+def test_the_reference_learns_from_its_steps() -> None:
+    torch.manual_seed(0)
+    data = steps.made_up_data(4, steps.CIFAR_SHAPE)
+    step = reference.training(8, reference.loader(data, batch=8, workers=0), lr=0.05, momentum=0.9, weight_decay=0.0)
+    losses = [step() for _ in range(25)]
+    assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
+
+
+def test_ours_is_trained_with_as_many_images_as_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[int, ...]] = []
+    kinds = {"resnet-8": steps.SectionedNetwork, "reference": reference.ResNet}
+    for name, kind in kinds.items():
+        forward = kind.forward
+
+        def noting(self, x, *rest, forward=forward, name=name):
+            if self.training:
+                seen.append((name, *x.shape))
+            return forward(self, x, *rest)
+
+        monkeypatch.setattr(kind, "forward", noting)
+    measured = throughput.against_reference("resnet-8", steps=2, rounds=1, batch=4, workers=1)
+    assert sorted(seen) == sorted((name, 4, *steps.CIFAR_SHAPE) for name in kinds for _ in range(4))
+    assert measured.target == ">= 2" and "2 threads each" in measured.note
+
+
+def test_throughput_computes_with_two_threads_and_puts_them_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    monkeypatch.setattr(throughput, "against_reference", lambda *case: seen.append(torch.get_num_threads()))
+    assert len(list(throughput.measure(rounds=1))) == len(throughput.STEPS) == 2
+    assert set(seen) == {2} and torch.get_num_threads() == 1
+
+
+def test_every_estimator_is_timed_and_the_default_has_the_target(monkeypatch: pytest.MonkeyPatch) -> None:
+    settled = []
+
+    def fake(network: object, method: str, settings: object, *rest: object) -> str:
+        settled.append(settings)
+        return method
+
+    monkeypatch.setattr(gates, "network_of", lambda arch: None)
+    monkeypatch.setattr(gates, "steps_of", fake)
+    monkeypatch.setattr(gates, "compare", lambda name, first, second, rounds, target: (first, second, target))
+    measured = list(gates.measure(rounds=1))
+    gated = settled[1::2]
+    assert [each[:2] for each in measured] == [("dense", "gated")] * 5
+    assert {settings.estimator for settings in gated} == set(ESTIMATORS)
+    assert [settings.drawn_share for settings in gated] == [1.0] * 4 + [0.25]
+    assert [each[2] for each in measured] == ["<= 1.08", "", "", "", ""] and gated[0].estimator == "two_sided"
+
+
+def test_a_gated_step_of_a_resnet_runs() -> None:
+    assert gates.gated_against_dense("resnet-8", "drawn_share 0.25", rounds=1).ratio > 0
+
+
+def test_gain_is_the_speed_up_times_the_share_of_macs(monkeypatch: pytest.MonkeyPatch) -> None:
+    speed_up = timing.Measurement("x", ratio=2.0, low=1.5, high=4.0, rounds=1, target=">= 0.9")
+    monkeypatch.setattr(inference, "compare", lambda *rest: speed_up)
+    monkeypatch.setattr(inference, "_share", lambda pruned, whole: 0.4)
+    measured = inference.gain_from_removal("resnet-8", None, "a third", batch=1, rounds=1)
+    assert (measured.ratio, measured.low, measured.high) == pytest.approx((0.8, 0.6, 1.6))
+    assert measured.meets_target is False and measured.note == "speed-up 2.00, MACs 0.40"
+
+
+@pytest.mark.parametrize(("arch", "width"), [("resnet-8", None), ("vgg16", 4)])
+def test_the_pruned_side_comes_first_so_that_a_ratio_is_a_speed_up(
+    arch: str, width: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = []
+    monkeypatch.setattr(inference, "calling", lambda network, batch, calls: given.append(sum(network.keep())))
+    monkeypatch.setattr(
+        inference, "compare", lambda name, first, second, rounds, target: timing.Measurement(name, 1.0, 1.0, 1.0, 1)
+    )
+    measured = inference.gain_from_removal(arch, width, "two thirds", batch=1, rounds=1)
+    assert given[0] < given[1] and measured.ratio < 1
+
+
+@pytest.mark.parametrize(
+    ("sections", "share", "gone"),
+    [(9, 1 / 3, [2, 5, 8]), (9, 2 / 3, [1, 2, 4, 5, 7, 8]), (13, 1 / 3, [3, 6, 9, 12]), (3, 0, [])],
+)
+def test_sections_go_evenly(sections: int, share: float, gone: list[int]) -> None:
+    assert inference.evenly(sections, share) == gone
+
+
+# --- the command ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def parts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Parts that were measured; each has one measurement named after it."""
+    done: list[str] = []
+
+    def fake(name: str):
+        def measure(quick: bool):
+            done.append(name)
+            yield timing.Measurement(name, ratio=2.5, low=2.0, high=3.0, rounds=3, target=">= 2", note="a note")
+
+        return measure
+
+    monkeypatch.setattr(command, "PARTS", {name: fake(name) for name in command.PARTS})
+    return done
+
+
+def test_named_parts_run_alone_and_without_names_all(parts: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    command.main(["throughput", "inference"])
+    assert parts == ["throughput", "inference"]
+    line = capsys.readouterr().out.splitlines()[1]
+    assert line.split() == ["throughput", "2.50", "2.00", "..", "3.00", ">=", "2", "met", "a", "note"]
+    parts.clear()
+    command.main([])
+    assert parts == ["steps", "gates", "throughput", "loader", "runs", "inference"]
+
+
+def test_an_unknown_part_is_named(parts: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        command.main(["speed"])
+    assert stop.value.code == 2 and parts == []
+    assert "unknown part 'speed' (known: steps, gates," in capsys.readouterr().err

@@ -12,7 +12,7 @@ from matplotlib.colors import same_color, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from layerprune import paths
+from layerprune import files, paths
 from layerprune.analysis import build, frames, style
 from layerprune.analysis.figures import FIGURES, _marks, captions
 from layerprune.errors import LayerpruneError
@@ -20,8 +20,8 @@ from layerprune.paths import RunKey
 
 matplotlib.use("Agg")
 NAMES = [
-    *("accuracy-vs-depth", "accuracy-vs-training-macs", "depth-vs-start"),
-    *("sections-alive", "survivors", "theta"),
+    *("accuracy-vs-depth", "accuracy-vs-macs", "accuracy-vs-training-macs", "depth-vs-start"),
+    *("latency-vs-macs", "removal-agreement", "sections-alive", "survivors", "theta"),
 ]
 
 
@@ -149,6 +149,68 @@ def test_cumulative_cost_of_dense_ends_at_one(full):
     assert list(dense) == pytest.approx([1.0] * len(dense))
 
 
+def test_inference_cost_is_a_multiple_of_the_whole_network_with_an_interval(full):
+    data, figure = drawn("accuracy-vs-macs")
+    row = data.query("arch == 'mlp-residual-20' and label == 'magnitude'").iloc[0]
+    kept = [sum(files.read_json(paths.record(key("magnitude", s, "mlp-residual-20")))["keep"]) for s in (0, 1)]
+    ratios = [(79_400 + 20_000 * count) / (79_400 + 20_000 * 20) for count in kept]
+    assert row["macs_ratio_mean"] == pytest.approx(sum(ratios) / 2)
+    assert (row["macs_ratio_low"], row["macs_ratio_high"]) == pytest.approx((min(ratios), max(ratios)))
+    assert list(mark(panel(figure, "mlp-residual-20"), "magnitude").get_xdata()) == [row["macs_ratio_mean"]]
+
+
+@pytest.fixture
+def choices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pd.DataFrame:
+    """tau by method and other: choices on mlp-residual-5 set by hand, two seeds a method."""
+    monkeypatch.setenv("LAYERPRUNE_ROOT", str(tmp_path))
+    names = ["dense", "gated", "magnitude", "random", "leave-one-out", "by-index"]
+    made_up.write_study(made_up.preset({"mlp-residual-5": {}}, names, seeds=(0, 1)))
+    keeps = {
+        "gated": ([1, 1, 1, 0, 0], [1, 1, 0, 0, 0]),
+        "magnitude": ([1, 1, 0, 0, 0], [1, 1, 1, 0, 0]),  # gated's frequencies with the seeds exchanged
+        "random": ([0, 0, 0, 1, 1], [0, 0, 1, 1, 1]),  # their opposite
+        "leave-one-out": ([1, 1, 1, 1, 0], [0, 0, 0, 0, 1]),  # each section as often as any other
+    }
+    for method, lists in keeps.items():
+        for seed, keep in enumerate(lists):
+            made_up.change(key(method, seed, "mlp-residual-5"), keep=keep, removed_step=[None] * 5, status="ok")
+    return drawn("removal-agreement")[0].set_index(["method", "other"])
+
+
+def test_agreement_is_of_removal_frequencies_whatever_the_seed(choices):
+    assert choices.loc[("gated", "magnitude"), "tau"] == pytest.approx(1)
+    assert choices.loc[("gated", "random"), "tau"] == pytest.approx(-1)
+    assert set(choices["n"]) == {2} and set(choices["sections"]) == {5}
+
+
+def test_agreement_is_symmetric_and_leaves_controls_out(choices):
+    table = choices["tau"].unstack()
+    assert table.equals(table.T.rename_axis(index="method", columns="other"))
+    assert set(table) == {"gated", "magnitude", "random", "leave-one-out"}
+
+
+def test_agreement_with_a_method_without_preference_is_blank(choices):
+    assert choices.xs("leave-one-out")["tau"].isna().all()
+    _, figure = drawn("removal-agreement")
+    numbers = sorted(text.get_text() for text in figure.axes[0].texts)
+    assert numbers == ["-1"] * 4 + ["1"] * 5  # 9 of 16 cells: its row and its column have none
+
+
+def test_agreement_needs_two_methods(small):
+    data, figure = drawn("removal-agreement")
+    assert data.empty and "no two methods" in figure.axes[0].texts[0].get_text()
+
+
+def test_fixed_sections_are_no_part_of_theta_survivors_and_sections_alive(tmp_path, monkeypatch):
+    monkeypatch.setenv("LAYERPRUNE_ROOT", str(tmp_path))
+    archs = {"resnet-20": {"model": {"removable": "shape-preserving"}}}
+    made_up.write_study(made_up.preset(archs, ["dense", "gated"], seeds=(0,)))
+    theta, alive, left = (drawn(name)[0] for name in ("theta", "sections-alive", "survivors"))
+    assert set(theta.query("kind == 'theta'")["section"]) == set(range(7))  # 9 sections, 2 change the shape
+    assert alive.query("method == 'dense'")["sections_alive"].max() == 7
+    assert set(left["section"]) == set(range(7))
+
+
 def test_survivors_have_one_cell_a_section_and_a_blank_for_a_failed_run(full):
     data, _ = drawn("survivors")
     assert len(data.query("arch == 'mlp-residual-20' and method == 'gated' and seed == 1")) == 20
@@ -242,8 +304,28 @@ def test_marks_of_one_depth_at_different_heights_move_only_a_little():
     assert _marks.fan([(50.0, 50.0), (50.0, 90.0)]) == [0.0, _marks.LINE]
 
 
-def test_nothing_is_drawn_outside_the_figure_or_under_the_legend(full):
-    _, figure = drawn("accuracy-vs-depth")
+def test_the_names_of_agreement_lie_within_the_figure(full):
+    _, figure = drawn("removal-agreement")
+    with style.applied():
+        figure.draw_without_rendering()
+    for ax in figure.axes:
+        box = ax.get_tightbbox()
+        assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1
+
+
+def test_a_legend_of_every_method_lies_within_the_figure_below_the_panel():
+    figure, (ax,) = style.grid(1)
+    with style.applied():
+        style.legend(figure, [Line2D([], [], label=name) for name in frames.method_order()])
+        figure.draw_without_rendering()
+    legend = figure.legends[0].get_window_extent()
+    assert legend.x0 >= 0 and legend.y0 >= 0 and legend.x1 <= figure.bbox.x1
+    assert legend.y1 <= ax.get_tightbbox().y0 and ax.bbox.height > 100
+
+
+@pytest.mark.parametrize("name", ["accuracy-vs-depth", "accuracy-vs-macs", "sections-alive"])
+def test_nothing_is_drawn_outside_the_figure_or_under_the_legend(full, name):
+    _, figure = drawn(name)
     with style.applied():
         figure.draw_without_rendering()
     legend = figure.legends[0].get_window_extent()

@@ -48,6 +48,10 @@ datasets:
           disarm: {settings: {estimator: disarm}}
           macs: {settings: {cost: macs}, training: {augment: shift, schedule: step, lr_warmup: 10it}}
           bf16: {training: {precision: bf16}}
+          share: {settings: {drawn_share: 0.25, warmup_gates: open}}
+      epsilon-resnet: {settings: {epsilon: 1.0, start: 0.3, patience: 1ep}}
+      gal: {settings: {search: 2ep, penalty: 1.0, imitation: 0.1}}
+      magnitude: {settings: {keep: 2, removal: iterative, distill: 0.5}}
       sss: {settings: {gamma: 0.15}}
       hard-concrete: {settings: {penalty: 0.1}}
       stochastic-depth: {settings: {keep: 3}}
@@ -347,7 +351,8 @@ def run_here(key: RunKey) -> None:
 OTHERS = [
     *((method, "default") for method in ("dense", "sss", "hard-concrete", "stochastic-depth")),
     *((method, "default") for method in ("taylor", "by-index", "scratch-e", "scratch-b")),
-    *(("gated", variant) for variant in ("straight-through", "finite-difference", "disarm", "macs", "bf16")),
+    *((method, "default") for method in ("epsilon-resnet", "gal", "magnitude")),
+    *(("gated", variant) for variant in ("straight-through", "finite-difference", "disarm", "macs", "bf16", "share")),
 ]
 
 

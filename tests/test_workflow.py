@@ -102,6 +102,15 @@ def test_a_dataset_is_a_target_and_force_repeats_all_of_it(study: Study) -> None
     assert planned_jobs(study.snakemake("--dry-run", "digits", "-F")) == 4
 
 
+def test_a_network_on_a_dataset_is_a_target_that_runs_its_runs_and_draws(copy: Study) -> None:
+    shutil.rmtree(copy.folder / RUNS / "magnitude")
+    assert planned_jobs(copy.snakemake("--dry-run", "digits_lenet300100")) == 1
+    table = copy.folder / "results" / "tiny" / "tables" / "digits.md"
+    table.unlink()
+    copy.snakemake("digits_lenet300100")
+    assert (copy.folder / RUNS / "magnitude").is_dir() and "magnitude" in table.read_text()
+
+
 # --- what trains nothing ------------------------------------------------------------------------------------
 
 

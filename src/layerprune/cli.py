@@ -116,6 +116,54 @@ def figures(
 
 
 @app.command()
+def latency(
+    preset: PresetName = "quick",
+    dataset: DatasetName = None,
+    batch: Annotated[
+        list[int] | None, typer.Option(min=1, help="Images at a time; may be given several times; absent: 1 and 128.")
+    ] = None,
+    repeats: Annotated[
+        int, typer.Option(min=1, help="Measurements of each network, of which quartiles are kept.")
+    ] = 30,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N, or auto: a GPU where there is one.")] = "cpu",
+) -> None:
+    """Measure how long inference takes with the network left of every run. The machine must be idle otherwise.
+
+    Writes results/<preset>/<dataset>/latency.csv, which the figure latency-vs-macs shows.
+    """
+    from layerprune import latency as measuring
+    from layerprune import runner
+
+    batches = tuple(dict.fromkeys(batch or measuring.BATCHES))
+    conditions = measuring.Conditions(runner.choose_device(device), batches, repeats, threads)
+    _print_paths(measuring.measure(preset, _datasets(preset, dataset), conditions, _remark))
+
+
+@app.command()
+def forecast(
+    preset: PresetName = "paper",
+    dataset: DatasetName = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N, or auto: a GPU where there is one.")] = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; absent: the preset's.")] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Training steps measured for each network.")] = 10,
+) -> None:
+    """How long a preset would take on this machine, from training steps measured here and now. Trains nothing."""
+    from layerprune import forecast as predicting
+    from layerprune import runner
+
+    settings = config.load_preset(preset)
+    rows = [
+        row
+        for each in _datasets(preset, dataset)
+        for row in predicting.forecast(
+            settings, preset, each, runner.choose_device(device), threads or settings.resources.threads, steps
+        )
+    ]
+    print(predicting.report(rows))
+
+
+@app.command()
 def verify(preset: PresetName = "quick", dataset: DatasetName = None) -> None:
     """Check every planned run: missing, stale, failed or out of range. Exits with status 1 when something is wrong."""
     from layerprune.analysis.verify import report
@@ -169,6 +217,10 @@ def _datasets(preset: str, dataset: str | None) -> list[str]:
     if dataset is not None and dataset not in known:
         raise LayerpruneError(f"--dataset: '{dataset}' is not in preset {preset} (has: {', '.join(known)})")
     return [dataset] if dataset else known
+
+
+def _remark(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def _print_paths(written: list[Path]) -> None:

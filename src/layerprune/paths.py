@@ -94,8 +94,21 @@ def summary_table(preset: str, dataset: str) -> Path:
     return results(preset) / dataset / "summary.csv"
 
 
+def latency_table(preset: str, dataset: str) -> Path:
+    return results(preset) / dataset / "latency.csv"
+
+
+def latency_lock() -> Path:
+    """Held while latency is measured, whatever the preset: two measurements at once would disturb each other."""
+    return root() / "state" / "latency.lock"
+
+
 def table(preset: str, dataset: str, suffix: str) -> Path:
     return results(preset) / "tables" / f"{dataset}.{suffix}"
+
+
+def published_table(preset: str, dataset: str, suffix: str) -> Path:
+    return results(preset) / "tables" / "published" / f"{dataset}.{suffix}"
 
 
 def figure(preset: str, dataset: str, name: str, suffix: str) -> Path:

@@ -285,12 +285,13 @@ def _provenance(task: Run, key: RunKey) -> Provenance:
         torch=torch.__version__,
         cuda=torch.version.cuda if task.device.type == "cuda" else None,
         gpu=torch.cuda.get_device_name(task.device) if task.device.type == "cuda" else None,
-        cpu=_cpu_name(),
+        cpu=cpu_name(),
         threads=torch.get_num_threads(),
     )
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
+    """The processor's model, as far as the system tells."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

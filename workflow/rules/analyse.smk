@@ -56,6 +56,28 @@ rule table_page:
         "python {input.program} {input.table} {output} > {log} 2>&1"
 
 
+# One network on one data set, such as cifar10_resnet20: its runs, then tables and figures of what is there by then.
+# Without an output it always runs; the data set's own tables still wait for all its runs.
+for name, arch in NETWORKS:
+
+    rule:
+        name:
+            network_target(name, arch)
+        input:
+            lambda wildcards, dataset=name, arch=arch: files_of_runs(dataset, paths.record, arch=arch),
+        log:
+            log_file(f"{PRESET_NAME}/{name}/{arch}"),
+        retries: 0
+        conda:
+            ENVIRONMENT
+        params:
+            preset=PRESET_NAME,
+            dataset=name,
+        shell:
+            "(python -m layerprune tables --preset {params.preset} --dataset {params.dataset} --partial &&"
+            " python -m layerprune figures --preset {params.preset} --dataset {params.dataset} --partial) 2>&1 | tee {log}"
+
+
 rule figures_of_dataset:
     input:
         lambda wildcards: files_of_runs(wildcards.dataset, paths.record, paths.curves),

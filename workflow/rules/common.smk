@@ -58,6 +58,14 @@ def present(dataset):
 AVAILABLE = [dataset for dataset in DATASETS if present(dataset)]
 
 
+NETWORKS = [(dataset, arch) for dataset in DATASETS for arch in PRESET.datasets[dataset].archs]
+
+
+def network_target(dataset, arch):
+    """Name of the target of one network: cifar10 and resnet-20 give cifar10_resnet20."""
+    return f"{dataset}_{arch.replace('-', '').replace('.', '')}"
+
+
 # --- files ----------------------------------------------------------------------------------------------------
 
 ANY_RUN = RunKey(PRESET_NAME, "{dataset}", "{arch}", "{method}", "{variant}", "{seed}")
@@ -72,10 +80,11 @@ def run_of(wildcards):
     return RunKey(PRESET_NAME, *names, int(wildcards.seed))
 
 
-def files_of_runs(dataset, *kinds):
-    """One or more files (paths.record, paths.curves) of each run of a dataset; none where its data is absent."""
+def files_of_runs(dataset, *kinds, arch=None):
+    """One or more files (paths.record, paths.curves) of each run of a dataset, or of one network on it; none where
+    its data is absent."""
     planned = settings.plan(PRESET, PRESET_NAME, dataset) if dataset in AVAILABLE else []
-    return [kind(key) for key in planned for kind in kinds]
+    return [kind(key) for key in planned for kind in kinds if arch in (None, key.arch)]
 
 
 def tables_of(datasets):

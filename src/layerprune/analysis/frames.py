@@ -1,10 +1,10 @@
 """Records and curves as tidy frames: one row a planned run, whatever became of it.
 
 A run's row carries the fields of its record (accuracies in [0, 1], MACs as multiply-adds), the settings `nu`
-and `keep_rule`, and what identifies its code and machine. A run without a record has status `missing`, one
-with a malformed record `unreadable`; `reason` says why. Rows stand in the order of tables and legends:
-architecture as in the preset, then dense, gated, the other trained methods, scores, controls; variants in
-natural order.
+and `keep_rule`, what its network was asked for (MODEL), and what identifies its code and machine. A run without a
+record has status `missing`, one with a malformed record `unreadable`; `reason` says why. Rows stand in the order of
+tables and legends: architecture as in the preset, then dense, gated, the other trained methods, scores, controls;
+variants in natural order.
 """
 
 import re
@@ -23,13 +23,16 @@ NUMBERS = [
     *("val_accuracy", "test_accuracy", "val_accuracy_before_finetune", "test_accuracy_before_finetune"),
     *("depth", "depth_dense", "sections_total", "sections_left", "steps_total", "epochs"),
     *("macs", "macs_dense", "params", "params_dense", "train_macs", "train_macs_own"),
-    *("wall_seconds", "wall_seconds_own", "equivalence_gap", "resumed", "nu", "threads"),
+    *("wall_seconds", "wall_seconds_own", "equivalence_gap", "resumed", "nu", "threads", "width"),
 ]
 LISTS = ["keep", "removed_step"]
 WORDS = [
     *("label", "status", "reason", "data_source", "keep_rule", "warmup", "consolidate_at", "device"),
     *("commit", "dirty_digest", "source_digest", "config_digest", "torch", "cuda", "gpu", "cpu"),
+    *("removable", "shortcut"),
 ]
+MODEL = ["removable", "shortcut", "width"]
+"""What the network was asked for: which sections may go, the option of its shortcuts, channels (NaN: as published)."""
 COLUMNS = [*KEY, *WORDS, *NUMBERS, *LISTS]
 WITH_RESULT = ("ok", "unpruned", "collapsed")
 """Statuses of a run that trained to its end and counts in every mean, if it has an accuracy."""
@@ -117,19 +120,27 @@ def _row(preset: config.Preset, key: RunKey, partial: bool) -> dict[str, Any]:
 
 
 def _planned(preset: config.Preset, key: RunKey) -> dict[str, Any]:
-    return _settings(config.resolve(preset, key).settings)
+    planned = config.resolve(preset, key)
+    return _settings(planned.settings) | _model(planned.model.model_dump())
 
 
 def _recorded(run: Record) -> dict[str, Any]:
     fields = run.model_dump(exclude={"provenance", "details"})
     source = run.provenance.model_dump(exclude={"config", "data_checksums", "parents"})
-    row = fields | source | _settings(run.provenance.config.get("settings", {})) | {"sections_left": sum(run.keep)}
+    settings = run.provenance.config
+    row = fields | source | _settings(settings.get("settings", {})) | _model(settings.get("model", {}))
+    row["sections_left"] = sum(run.keep)
     return {name: value for name, value in row.items() if name in COLUMNS and name not in KEY}
 
 
 def _settings(values: dict[str, Any]) -> dict[str, Any]:
     names = {"nu": "nu", "keep_rule": "keep", "warmup": "warmup", "consolidate_at": "consolidate_at"}
     return {column: values.get(name) for column, name in names.items()}
+
+
+def _model(values: dict[str, Any]) -> dict[str, Any]:
+    """The network's settings; records from before there were any mean the defaults."""
+    return {name: (config.ModelSettings().model_dump() | values).get(name) for name in MODEL}
 
 
 def _typed(runs: pd.DataFrame) -> pd.DataFrame:

@@ -16,14 +16,14 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from layerprune.analysis.frames import WITH_RESULT
+from layerprune.analysis.frames import MODEL, WITH_RESULT
 
 GROUP = ["arch", "method", "variant"]
 PAIR = ["arch", "seed"]
-WITH_INTERVAL = ["test_accuracy", "difference", "depth", "sections_left", "train_macs_ratio"]
+WITH_INTERVAL = ["test_accuracy", "difference", "depth", "sections_left", "macs_ratio", "train_macs_ratio"]
 WITHOUT_INTERVAL = [
-    *("val_accuracy", "depth_dense", "sections_total", "params", "macs", "macs_ratio", "train_macs"),
-    *("wall_seconds", "wall_ratio", "nu"),
+    *("val_accuracy", "depth_dense", "sections_total", "params", "macs", "train_macs"),
+    *("wall_seconds", "wall_ratio", "nu", "val_accuracy_before_finetune"),
 ]
 RESAMPLES = 9999
 
@@ -76,8 +76,9 @@ def _dense_of_each(runs: pd.DataFrame) -> pd.DataFrame:
 def summarise(runs: pd.DataFrame) -> pd.DataFrame:
     """One row per architecture, method and variant, in the order of the runs.
 
-    Columns: n and the counts of other outcomes; for each quantity `<name>_mean` and `<name>_sd` (ddof 1), for
-    those in WITH_INTERVAL also `_low` and `_high`; `difference_n` counts the pairs.
+    Columns: what the network was asked for; n and the counts of other outcomes; for each quantity
+    `<name>_mean` and `<name>_sd` (ddof 1), for those in WITH_INTERVAL also `_low` and `_high`; `difference_n`
+    counts the pairs, `before_finetune_n` the runs with an accuracy before fine-tuning.
     """
     compared = compare_to_dense(runs)
     rows = [
@@ -88,8 +89,10 @@ def summarise(runs: pd.DataFrame) -> pd.DataFrame:
 
 def _summary(group: pd.DataFrame) -> dict[str, object]:
     used = group[counted(group)]
-    row: dict[str, object] = {"label": group["label"].iloc[0], "n": len(used)} | _outcomes(group["status"])
+    row: dict[str, object] = {"label": group["label"].iloc[0]} | {name: _distinct(group[name]) for name in MODEL}
+    row |= {"n": len(used)} | _outcomes(group["status"])
     row["difference_n"] = int(used["difference"].count())
+    row["before_finetune_n"] = int(used["val_accuracy_before_finetune"].count())
     for name in [*WITH_INTERVAL, *WITHOUT_INTERVAL]:
         values = used[name].dropna().to_numpy(float)
         row[f"{name}_mean"] = _mean(values)
@@ -97,6 +100,12 @@ def _summary(group: pd.DataFrame) -> dict[str, object]:
         if name in WITH_INTERVAL:
             row[f"{name}_low"], row[f"{name}_high"] = interval(values)
     return row
+
+
+def _distinct(values: pd.Series) -> str:
+    """A setting as text, empty where it is absent; where runs differ (an outdated record), all that there are."""
+    texts = [f"{value:g}" if isinstance(value, float) else value for value in values.dropna()]
+    return " or ".join(dict.fromkeys(texts))
 
 
 def _mean(values: np.ndarray) -> float:

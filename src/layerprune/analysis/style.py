@@ -1,7 +1,8 @@
 """The one look of every figure: colour and marker of a method, sizes, axes. Nothing here knows a figure.
 
-Colours are Okabe and Ito's and Tol's, told apart by colour-blind readers; a method has the same colour and
-marker everywhere, and marker and colour are unique to it, so that neither alone carries the meaning.
+A method has the same colour and marker everywhere, and both are unique to it, so that neither alone carries the
+meaning. The first twelve colours are Okabe and Ito's and Tol's, told apart by colour-blind readers; no palette
+does that for all of them: the others are as far apart as they can be, and their markers are letters.
 Rendering is deterministic: no date, a fixed salt for ids, text as outlines.
 """
 
@@ -30,8 +31,28 @@ LOOKS = {
     "by-index": ("#999933", "<"),
     "scratch-b": ("#882255", ">"),
     "scratch-e": ("#332288", "p"),
+    "epsilon-resnet": ("#29D5D8", r"$\mathbf{\epsilon}$"),
+    "gal": ("#1269FC", r"$\mathbf{A}$"),
+    "feature-taylor": ("#A22399", r"$\mathbf{F}$"),
+    "gate-taylor": ("#F70E93", r"$\mathbf{G}$"),
+    "bn-scale": ("#AFC910", r"$\mathbf{B}$"),
+    "imprinting": ("#CB4847", r"$\mathbf{I}$"),
+    "linear-probes": ("#03D108", r"$\mathbf{L}$"),
+    "dbp": ("#0E8302", r"$\mathbf{D}$"),
+    "cka": ("#3B254E", r"$\mathbf{C}$"),
+    "energy": ("#EE44F0", r"$\mathbf{E}$"),
+    "modularity": ("#345025", r"$\mathbf{Q}$"),
+    "sr-init": ("#FD090D", r"$\mathbf{R}$"),
+    "uniform-thinning": ("#0102EB", r"$\mathbf{U}$"),
+    "last-k": ("#D4AE83", r"$\mathbf{K}$"),
+    "scratch-random": ("#8F78D6", r"$\mathbf{N}$"),
+    "shallower": ("#185260", r"$\mathbf{S}$"),
 }
 SPARE_MARKERS = ("d", "H", "8", "$+$", "$=$", "$o$")
+NARROWEST = 6.8
+"""Width in inches at which the longest heading still fits."""
+ENTRY, LINE, FRAME = 1.75, 0.165, 0.15
+"""Inches: width of a legend's entry, height of its lines, and what lies around them."""
 
 _PARAMETERS = {
     "font.family": "DejaVu Sans",
@@ -91,10 +112,10 @@ def rank(method: str) -> tuple[int, str]:
 
 
 def grid(count: int, columns: int = 3, size: tuple[float, float] = (3.4, 2.9)) -> tuple[Figure, list[Axes]]:
-    """A figure of `count` panels, `size` inches each, with constrained layout and room for a legend."""
+    """A figure of `count` panels, `size` inches each or wider, with constrained layout; `legend` makes its room."""
     columns = min(columns, max(count, 1))
     rows = -(-max(count, 1) // columns)
-    figure = Figure(figsize=(columns * size[0] + 1.8, rows * size[1] + 0.8), layout="constrained")
+    figure = Figure(figsize=(max(columns * size[0] + 0.2, NARROWEST), rows * size[1] + 0.8), layout="constrained")
     axes = list(figure.subplots(rows, columns, squeeze=False).flat)
     for spare in axes[max(count, 1) :]:
         spare.remove()
@@ -122,10 +143,14 @@ def empty_figure(heading: str, reason: str) -> Figure:
     return figure
 
 
-def legend(figure: Figure, handles: list, **options: object) -> None:
-    """A legend to the right of the panels, never over data."""
-    if handles:
-        figure.legend(handles=handles, loc="outside right upper", **options)
+def legend(figure: Figure, handles: list) -> None:
+    """A legend below the panels in as many columns as fit; the figure grows by its height."""
+    if not handles:
+        return
+    width, height = figure.get_size_inches()
+    columns = min(len(handles), int(width / ENTRY))
+    figure.set_size_inches(width, height + LINE * -(-len(handles) // columns) + FRAME)
+    figure.legend(handles=handles, loc="outside lower left", ncols=columns)
 
 
 def gap_handle() -> Line2D:

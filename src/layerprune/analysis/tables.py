@@ -12,13 +12,19 @@ from pathlib import Path
 import pandas as pd
 
 from layerprune import files, paths
-from layerprune.analysis import statistics
+from layerprune.analysis import published, statistics
 from layerprune.analysis.frames import LISTS, Study
 
 NOT_RUN = "not run"
+BEFORE = "validation accuracy before fine-tuning (%)"
+NETWORK = ["architecture", "removable", "shortcut", "width"]
 LEGEND = (
     "Accuracy: test accuracy in %, mean ± sd over seeds (number of seeds). Difference: points against dense "
     "of the same seeds, with a 95 % percentile bootstrap interval over seeds (too narrow for few seeds). "
+    "Validation accuracy before fine-tuning: in %, after sections were removed from a trained network and before "
+    "it is trained further; the test set is read once, at the end. "
+    "Removable: which sections a method may remove (shape-preserving: those whose shortcut is the identity); "
+    "width: channels of the first stage, where not as published. "
     "MACs: multiply-adds of one input; training MACs: multiply-adds of the whole training, that of the "
     "networks it starts from included; in brackets: multiples of dense."
 )
@@ -35,6 +41,12 @@ def write(study: Study) -> list[Path]:
         paths.table(study.preset, study.dataset, "md"): markdown_page(study, cells),
         paths.table(study.preset, study.dataset, "tex"): latex(cells),
     }
+    elsewhere = published.published(study.dataset)
+    if len(elsewhere):
+        texts |= {
+            paths.published_table(study.preset, study.dataset, "csv"): _csv(elsewhere),
+            paths.published_table(study.preset, study.dataset, "md"): published.markdown(study.dataset, elsewhere),
+        }
     for path, text in texts.items():
         files.write_text(path, text)
     return list(texts)
@@ -65,10 +77,11 @@ def comparison(summary: pd.DataFrame) -> pd.DataFrame:
 
 
 def _cells(row: dict) -> dict[str, str]:
-    names = {"architecture": row["arch"], "method": row["method"], "variant": row["variant"]}
+    names = {"architecture": row["arch"]} | _network(row) | {"method": row["method"], "variant": row["variant"]}
     quantities = {
         "accuracy (%)": _accuracy(row),
         "difference (points)": _difference(row),
+        BEFORE: _before_finetuning(row),
         "depth": _count(row["depth_mean"]),
         "sections left": _of(row["sections_left_mean"], row["sections_total_mean"]),
         "parameters": _scaled(row["params_mean"]),
@@ -77,6 +90,12 @@ def _cells(row: dict) -> dict[str, str]:
         "wall time (s)": _relative(_seconds(row["wall_seconds_mean"]), row["wall_ratio_mean"]),
     }
     return names | quantities
+
+
+def _network(row: dict) -> dict[str, str]:
+    """What the architecture was asked for; ResNets alone have options of shortcuts."""
+    shortcut = row["shortcut"] if "resnet" in row["arch"] else ""
+    return {"removable": row["removable"], "shortcut": shortcut or "–", "width": row["width"] or "–"}
 
 
 def _accuracy(row: dict) -> str:
@@ -90,9 +109,20 @@ def _accuracy(row: dict) -> str:
     notes = [f"{row[name]} {word}" for name, word in outcomes.items() if row[name]]
     if row["n"] == 0:
         return NOT_RUN if row["n_failed"] == 0 else ", ".join(notes)
-    mean = f"{100 * row['test_accuracy_mean']:.2f}"
-    spread = f" ± {100 * row['test_accuracy_sd']:.2f}" if row["n"] > 1 else ""
-    return ", ".join([f"{mean}{spread} ({row['n']})", *notes])
+    return ", ".join([f"{_mean_and_sd(row, 'test_accuracy')} ({row['n']})", *notes])
+
+
+def _before_finetuning(row: dict) -> str:
+    count = row["before_finetune_n"]
+    if count == 0:
+        return "–"
+    return _mean_and_sd(row, "val_accuracy_before_finetune") + (f" ({count})" if count != row["n"] else "")
+
+
+def _mean_and_sd(row: dict, name: str) -> str:
+    """An accuracy in per cent; a single one has no spread."""
+    mean, sd = row[f"{name}_mean"], row[f"{name}_sd"]
+    return f"{100 * mean:.2f}" + ("" if math.isnan(sd) else f" ± {100 * sd:.2f}")
 
 
 def _difference(row: dict) -> str:
@@ -154,11 +184,17 @@ def markdown_page(study: Study, cells: pd.DataFrame) -> str:
 
 
 def markdown(cells: pd.DataFrame) -> str:
-    """A Markdown table per architecture; the variant's column only where there are variants."""
+    """A Markdown table per network; the variant's column only where there are variants."""
     shown = cells if (cells["variant"] != "default").any() else cells.drop(columns="variant")
-    groups = shown.groupby("architecture", sort=False)
-    tables = [f"**{arch}**\n\n{_grid(group.drop(columns='architecture'))}" for arch, group in groups]
+    groups = shown.groupby(NETWORK, sort=False)
+    tables = [f"{_network_heading(*names)}\n\n{_grid(group.drop(columns=NETWORK))}" for names, group in groups]
     return "\n\n".join(tables)
+
+
+def _network_heading(arch: str, removable: str, shortcut: str, width: str) -> str:
+    given = {"shortcut": shortcut, "width": width}
+    options = [f"{name} {value}" for name, value in given.items() if value != "–"]
+    return f"**{arch}** ({', '.join([f'removable: {removable}', *options])})"
 
 
 def _grid(frame: pd.DataFrame) -> str:
@@ -170,11 +206,11 @@ def _grid(frame: pd.DataFrame) -> str:
 
 def latex(cells: pd.DataFrame) -> str:
     """One booktabs tabular, rows grouped by architecture. Needs the package booktabs and UTF-8."""
-    names = ["architecture", "method", "variant"]
+    names = [*NETWORK, "method", "variant"]
     indexed = cells.map(_latex_text).set_index(names)
     indexed.columns = [_latex_text(name) for name in indexed.columns]
     body = indexed.style.to_latex(
-        hrules=True, column_format="lll" + "r" * len(indexed.columns), multirow_align="naive", clines=None
+        hrules=True, column_format="l" * len(names) + "r" * len(indexed.columns), multirow_align="naive", clines=None
     )
     return f"% {_latex_text(LEGEND)}\n" + body
 

@@ -13,7 +13,8 @@ from layerprune.errors import LayerpruneError
 
 @dataclass(frozen=True)
 class DataSpec:
-    """One form of a data set. `size` is the height and width of its images, in pixels.
+    """One form of a data set. `size` is the height and width of its images, in pixels; `train` counts the training
+    split, without what is held out.
 
     `files` maps a file's role to its name, as kept in a data folder; empty for data shipped in the package. A name
     may lie there with any of `suffixes`. `sha256` maps a file's (or, for digits, an array's) name to the digest of
@@ -26,6 +27,7 @@ class DataSpec:
     channels: int
     size: int
     sources: tuple[str, ...]
+    train: int
     files: Mapping[str, str] = field(default_factory=dict)
     sha256: Mapping[str, str] = field(default_factory=dict)
     folders: tuple[str, ...] = (".",)
@@ -39,6 +41,7 @@ DIGITS = DataSpec(
     channels=1,
     size=28,
     sources=("digits",),
+    train=1237,
     sha256={
         "digits.npz/images": "8f26b2bd9d135c256808f68f14fdabddde6d9c7f869ae419704b051f0f14b3b3",
         "digits.npz/labels": "8ba4f891220f5e4c9c819638d1602d74b83618f167043c6da52a2a247841ddf0",
@@ -51,6 +54,7 @@ MNIST = DataSpec(
     channels=1,
     size=28,
     sources=("mnist",),
+    train=55_000,
     files={
         "train_images": "train-images-idx3-ubyte",
         "train_labels": "train-labels-idx1-ubyte",
@@ -72,6 +76,7 @@ CIFAR10 = DataSpec(
     channels=3,
     size=32,
     sources=("cifar10",),
+    train=45_000,
     files={"archive": "cifar-10-python"},
     folders=(".", "cifar10"),
     suffixes=(".tar.gz",),

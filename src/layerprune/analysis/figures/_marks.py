@@ -15,6 +15,8 @@ MARK, LINE = 7.5, 2.5
 STRIP = 0.13
 """Fraction of a panel's height kept for hollow marks."""
 SPREAD_FOR_LOG = 4.0
+MANY = 14
+"""Methods above which panels are larger, two a line."""
 
 
 def draw(data: pd.DataFrame, heading: str, quantity: str, label: str, logarithmic: bool = False) -> Figure:
@@ -22,7 +24,8 @@ def draw(data: pd.DataFrame, heading: str, quantity: str, label: str, logarithmi
     archs = list(dict.fromkeys(data["arch"]))
     if not archs:
         return style.empty_figure(heading, "no runs are planned")
-    figure, axes = style.grid(len(archs), size=(3.7, 2.9))
+    many = data["method"].nunique() > MANY
+    figure, axes = style.grid(len(archs), 2 if many else 3, (5.6, 4.2) if many else (3.7, 2.9))
     for ax, arch in zip(axes, archs, strict=True):
         _panel(ax, data[data["arch"] == arch], quantity, logarithmic)
         ax.set(title=arch, xlabel=label, ylabel="test accuracy (%)")

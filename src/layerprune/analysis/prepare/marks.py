@@ -6,7 +6,7 @@ from layerprune.analysis import statistics
 from layerprune.analysis.frames import Study
 
 NAMES = ["arch", "method", "variant", "label"]
-QUANTITIES = {"depth": 1, "sections_left": 1, "test_accuracy": 100, "train_macs_ratio": 1}
+QUANTITIES = {"depth": 1, "sections_left": 1, "test_accuracy": 100, "macs_ratio": 1, "train_macs_ratio": 1}
 """Quantity -> factor; accuracies are plotted in per cent."""
 
 

@@ -14,12 +14,14 @@ def survivors(study: Study) -> pd.DataFrame:
     Default settings of the methods that decide for themselves: controls replay gated's choice and are left
     out, and so are methods that never removed a section.
     """
-    deciding = study.runs["method"].map(methods.families()).isin(["trained", "scores"])
-    runs = study.runs[(study.runs["variant"] == "default") & deciding]
-    removed = statistics.counted(runs) & (runs["sections_left"] < runs["sections_total"])
-    removing = {*runs[removed]["method"], "gated"}
-    rows = [row for run in runs[runs["method"].isin(removing)].to_dict("records") for row in _sections(run)]
+    rows = [row for run in _deciding(study.runs).to_dict("records") for row in _sections(run)]
     return pd.DataFrame(rows, columns=["arch", "method", "seed", "status", "section", "keep"])
+
+
+def _deciding(runs: pd.DataFrame) -> pd.DataFrame:
+    chosen = runs["method"].map(methods.families()).isin(["trained", "scores"]) & (runs["variant"] == "default")
+    removed = chosen & statistics.counted(runs) & (runs["sections_left"] < runs["sections_total"])
+    return runs[chosen & runs["method"].isin({*runs[removed]["method"], "gated"})]
 
 
 def _sections(run: dict) -> list[dict]:

@@ -1,0 +1,29 @@
+"""A gated training step of ResNet-20 with every section alive over a dense one: each estimator, and fewer gates."""
+
+from collections.abc import Iterator
+
+from bench.steps import GATED, TRAINING, network_of, steps_of
+from bench.timing import Measurement, compare
+from layerprune.config import GatedSettings, NoSettings
+from layerprune.gates.estimators import ESTIMATORS
+
+ARCH, STEPS = "resnet-20", 1
+DEFAULT, TARGET = GatedSettings().estimator, "<= 1.08"
+CASES = {name: {"estimator": name} for name in sorted(ESTIMATORS, key=lambda name: name != DEFAULT)}
+CASES["drawn_share 0.25"] = {"drawn_share": 0.25}
+"""What is said of a case -> its settings; the default comes first."""
+
+
+def gated_against_dense(arch: str, case: str, rounds: int) -> Measurement:
+    """The target is for what gated does by default; estimators with a second forward pass cost more by design."""
+    settings = GATED.model_copy(update=CASES[case])
+    dense = steps_of(network_of(arch), "dense", NoSettings(), TRAINING, STEPS)
+    gated = steps_of(network_of(arch), "gated", settings, TRAINING, STEPS)
+    target = TARGET if CASES[case].get("estimator") == DEFAULT else ""
+    return compare(f"gated step / dense step, {arch}, {case}", dense, gated, rounds, target)
+
+
+def measure(rounds: int) -> Iterator[Measurement]:
+    """Every case."""
+    for case in CASES:
+        yield gated_against_dense(ARCH, case, rounds)

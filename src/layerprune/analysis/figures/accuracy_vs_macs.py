@@ -1,0 +1,23 @@
+"""Test accuracy against what inference costs."""
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from layerprune.analysis.figures import _marks
+from layerprune.analysis.prepare.marks import marks as prepare
+
+__all__ = ["CAPTION", "TITLE", "draw", "prepare"]
+
+TITLE = "Test accuracy against inference cost"
+CAPTION = (
+    "Test accuracy against the multiply-adds of one input through what is left, as a multiple of the whole "
+    "network's. Marks: means over seeds with 95 % bootstrap intervals, the small number is n; marks of nearly equal "
+    "cost are moved a little sideways. The line through gated's marks is its sweep of nu, thin lines are score "
+    "methods at given depths, the black line with its band is dense."
+)
+QUANTITY = "macs_ratio"
+
+
+def draw(data: pd.DataFrame, heading: str) -> Figure:
+    """One panel per architecture; `data` as from prepare.marks."""
+    return _marks.draw(data, heading, QUANTITY, "inference MACs (multiples of dense)")

@@ -1,0 +1,87 @@
+"""How far methods agree on which sections to remove: a matrix of rank correlations per architecture."""
+
+import numpy as np
+import pandas as pd
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from layerprune.analysis import style
+from layerprune.analysis.prepare.agreement import agreement as prepare
+
+__all__ = ["CAPTION", "TITLE", "draw", "prepare"]
+
+TITLE = "Agreement of methods on which sections to remove"
+CAPTION = (
+    "Kendall's rank correlation tau-b between how often two methods remove each section, over their seeds: 1 where "
+    "they rank the sections alike, -1 where they rank them the opposite way, 0 where one says nothing of the other. "
+    "Blank: not defined, as a method keeps all sections, removes all, or has no result. Controls, which replay the "
+    "choice of another method, are left out. Few sections allow few values."
+)
+CELL, LABELS, ABOVE, LEAST = 0.31, 1.3, 0.45, 2.2
+"""Inches: side of a cell, room for names at the left and below, for a panel's title, and a panel's least side."""
+HEADING, WIDEST = 0.65, 12.0
+"""Inches: room for the heading; the width at which a new line of panels starts."""
+BLANK = "#F2F2F2"
+
+
+def draw(data: pd.DataFrame, heading: str) -> Figure:
+    """A square panel per architecture, placed line by line; `data` as from prepare.agreement."""
+    archs = list(dict.fromkeys(data["arch"]))
+    if not archs:
+        return style.empty_figure(heading, "no two methods that remove sections of one network")
+    groups = {arch: data[data["arch"] == arch] for arch in archs}
+    places, width, height = _arrange({arch: _side(rows) for arch, rows in groups.items()})
+    figure = Figure(figsize=(width, height))
+    for arch, (left, top, side) in places.items():
+        ax = figure.add_axes((left / width, 1 - (top + side) / height, side / width, side / height))
+        _panel(ax, groups[arch], arch)
+    figure.suptitle(heading, x=0.01, ha="left", y=1 - 0.08 / height, va="top")
+    return figure
+
+
+def _side(rows: pd.DataFrame) -> float:
+    return max(CELL * rows["method"].nunique(), LEAST)
+
+
+def _arrange(sides: dict[str, float]) -> tuple[dict[str, tuple[float, float, float]], float, float]:
+    """Place squares left to right in lines: (left, top, side) each, and the figure's size; inches."""
+    places, left, top, line, widest = {}, LABELS, HEADING + ABOVE, 0.0, style.NARROWEST
+    for arch, side in sides.items():
+        if left > LABELS and left + side > WIDEST:
+            left, top, line = LABELS, top + line + LABELS + ABOVE, 0.0
+        places[arch] = (left, top, side)
+        widest, line = max(widest, left + side + 0.2), max(line, side)
+        left += side + LABELS + 0.1
+    return places, widest, top + line + LABELS
+
+
+def _panel(ax: Axes, rows: pd.DataFrame, arch: str) -> None:
+    names = list(dict.fromkeys(rows["method"]))
+    table = rows.pivot(index="method", columns="other", values="tau").loc[names, names].to_numpy(float)
+    ax.set_facecolor(BLANK)
+    edges = np.arange(len(names) + 1)
+    ax.pcolormesh(
+        edges, edges, np.ma.masked_invalid(table), cmap="RdBu_r", vmin=-1, vmax=1, edgecolors="white", linewidth=0.6
+    )
+    for (row, column), tau in np.ndenumerate(table):
+        if np.isfinite(tau):
+            ax.text(column + 0.5, row + 0.5, _number(tau), ha="center", va="center", fontsize=6.5, color=_ink(tau))
+    ax.set(xlim=(0, len(names)), ylim=(len(names), 0), title=f"{arch} ({rows['sections'].iloc[0]} sections)")
+    ax.set_xticks(edges[:-1] + 0.5, labels=names, rotation=90)
+    ax.set_yticks(edges[:-1] + 0.5, labels=names)
+    ax.tick_params(length=0)
+    ax.grid(False)
+    ax.spines[:].set_visible(False)
+
+
+def _number(tau: float) -> str:
+    """Two digits without a negative zero; exact ones short."""
+    text = f"{tau:.2f}"
+    return {"-0.00": "0.00", "1.00": "1", "-1.00": "-1"}.get(text, text)
+
+
+def _ink(tau: float) -> str:
+    """White on dark cells."""
+    red, green, blue, _ = colormaps["RdBu_r"]((tau + 1) / 2)
+    return "white" if 0.3 * red + 0.59 * green + 0.11 * blue < 0.5 else "black"

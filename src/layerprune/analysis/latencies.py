@@ -1,0 +1,28 @@
+"""latency.csv as a frame; what is measured, and how, is told in layerprune.latency."""
+
+import pandas as pd
+
+from layerprune import paths
+from layerprune.errors import LayerpruneError
+
+WORDS = ["arch", "method", "variant", "device", "hardware"]
+WHOLE = ["seed", "batch", "threads", "macs"]
+TIMES = ["median_ms", "low_ms", "high_ms"]
+
+
+def read_latencies(preset: str, dataset: str) -> pd.DataFrame:
+    """A row per run and batch size, times in milliseconds; no rows where nothing was measured.
+
+    Raises LayerpruneError for a file that is not such a table.
+    """
+    path, columns = paths.latency_table(preset, dataset), [*WORDS, *WHOLE, *TIMES]
+    if not path.is_file():
+        return pd.DataFrame(columns=columns)
+    try:
+        table = pd.read_csv(path, dtype=dict.fromkeys(WORDS, str))
+        lacking = sorted(set(columns) - set(table.columns))
+        if lacking:
+            raise ValueError(f"no column '{lacking[0]}'")
+        return table[columns].astype(dict.fromkeys(WHOLE, "int64") | dict.fromkeys(TIMES, "float64"))
+    except (ValueError, OSError) as error:
+        raise LayerpruneError(f"{path}: not a table of latencies: {' '.join(str(error).split())}") from None

@@ -1,0 +1,113 @@
+"""How long a preset would take: the runs' training steps times a dense step measured on this machine.
+
+It is an upper bound for training, since pruned networks are cheaper than the dense one, and leaves out what is small
+beside it: scoring, evaluation, and the start of each process. Runs are counted one after the other.
+"""
+
+import statistics
+import time
+from dataclasses import dataclass
+
+import torch
+
+from layerprune import config
+from layerprune.config import Preset, RunSettings, steps_of
+from layerprune.data import catalog
+from layerprune.data.batches import TrainingBatches
+from layerprune.data.dataset import DataSet, Split
+from layerprune.methods import families
+from layerprune.methods.base import Context, TrainingMethod
+from layerprune.models.build import build
+from layerprune.seeding import generator
+from layerprune.training.loop import Job, Progress, Trainer
+from layerprune.training.state import StateFile
+
+WARM_UP = 3
+"""Steps before the measured ones."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One network on one data set; seconds of a step are of the dense network's."""
+
+    dataset: str
+    arch: str
+    runs: int
+    steps: int
+    seconds_a_step: float
+
+    @property
+    def hours(self) -> float:
+        return self.steps * self.seconds_a_step / 3600
+
+
+def forecast(
+    preset: Preset, name: str, dataset: str, device: torch.device, threads: int, measured_steps: int
+) -> list[Row]:
+    """A row for each network of a data set. Needs none of its images: steps are measured on random ones."""
+    torch.set_num_threads(threads)
+    keys = config.plan(preset, name, dataset)
+    rows = []
+    for arch in dict.fromkeys(key.arch for key in keys):
+        settings = [config.resolve(preset, key) for key in keys if key.arch == arch]
+        seconds = _seconds_a_step(settings[0], device, measured_steps)
+        rows.append(Row(dataset, arch, len(settings), sum(map(training_steps, settings)), seconds))
+    return rows
+
+
+def training_steps(settings: RunSettings) -> int:
+    """Steps of a run itself, in steps of the dense network: Scratch-B's many cheap ones cost as much as dense's."""
+    steps_per_epoch = -(-catalog.find(settings.dataset).train // settings.training.batch_size)
+    own = settings.method_settings()
+    if families()[settings.method] == "scores" or settings.method == "by-index":
+        durations = [settings.finetune.duration]
+    elif getattr(own, "starts_from_dense", False):
+        durations = [own.search, settings.finetune.duration]
+    else:
+        durations = [settings.training.duration]
+    return sum(steps_of(duration, steps_per_epoch) for duration in durations)
+
+
+def _seconds_a_step(settings: RunSettings, device: torch.device, count: int) -> float:
+    """Median time of a training step of the dense network on random images."""
+    trainer = _trainer(settings, device, WARM_UP + count)
+    times = []
+    for images, labels in trainer.job.batches.epoch(0):
+        began = time.perf_counter()
+        trainer._step(images, labels)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        times.append(time.perf_counter() - began)
+    return statistics.median(times[WARM_UP:])
+
+
+def _trainer(settings: RunSettings, device: torch.device, steps: int) -> Trainer:
+    spec, training = catalog.find(settings.dataset), settings.training
+    shape = (spec.channels, spec.size, spec.size)
+    data = _noise(shape, spec.classes, steps * training.batch_size, device)
+    network = build(settings.arch, shape, spec.classes, generator("forecast", 0), settings.model)
+    network = network.to(device, memory_format=torch.channels_last).train()
+    batches = TrainingBatches(data.train, data.mean, data.std, training.batch_size, 0, training.augment, device)
+    count = len(network.sections)
+    context = Context(len(data.train), training.batch_size, steps, steps, 0, device, (1,) * count, (1,) * count)
+    job = Job(data, batches, training, training, steps, StateFile(None, "", 1.0), Progress())
+    return Trainer(network, TrainingMethod(None, network, context), job)
+
+
+def _noise(shape: tuple[int, int, int], classes: int, count: int, device: torch.device) -> DataSet:
+    source = generator("forecast", 1)
+    images = torch.randint(0, 256, (count, *shape), generator=source, dtype=torch.uint8)
+    split = Split(images, torch.randint(0, classes, (count,), generator=source)).to(device)
+    return DataSet("noise", "noise", classes, split, split, split, (0.5,) * shape[0], (0.25,) * shape[0], {})
+
+
+def report(rows: list[Row]) -> str:
+    """The rows as a table, and their sum."""
+    lines = [f"{'data set':10} {'network':18} {'runs':>5} {'steps':>12} {'ms a step':>10} {'hours':>9}"]
+    lines += [
+        f"{row.dataset:10} {row.arch:18} {row.runs:5} {row.steps:12,} {1000 * row.seconds_a_step:10.1f} {row.hours:9.1f}"
+        for row in rows
+    ]
+    total = sum(row.hours for row in rows)
+    lines.append(f"{sum(row.runs for row in rows)} runs, at most {total:.1f} hours of training one after the other")
+    return "\n".join(lines)
