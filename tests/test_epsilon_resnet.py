@@ -43,8 +43,7 @@ def test_a_branch_is_discarded_where_no_response_exceeds_epsilon_in_size() -> No
 
 
 def test_one_response_of_one_example_keeps_a_branch_for_the_whole_batch() -> None:
-    network, x = with_responses([0.1]), images(5, SHAPE)
-    method = a_method(network)
+    method = a_method(with_responses([0.1]))
     method.gates(0, 5)
     out = torch.zeros(5, 100)
     assert method._gate(0, out).tolist() == [[0]]

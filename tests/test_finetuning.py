@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from networks import a_context, a_run, images, make, random_data
+from networks import a_context, a_run, images, make
 from test_methods import DENSE_MACS, a_parent, small
 from torch import Tensor
 from torch.nn import functional

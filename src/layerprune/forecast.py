@@ -104,10 +104,11 @@ def _noise(shape: tuple[int, int, int], classes: int, count: int, device: torch.
 def report(rows: list[Row]) -> str:
     """The rows as a table, and their sum."""
     lines = [f"{'data set':10} {'network':18} {'runs':>5} {'steps':>12} {'ms a step':>10} {'hours':>9}"]
-    lines += [
-        f"{row.dataset:10} {row.arch:18} {row.runs:5} {row.steps:12,} {1000 * row.seconds_a_step:10.1f} {row.hours:9.1f}"
-        for row in rows
-    ]
+    for row in rows:
+        milliseconds = 1000 * row.seconds_a_step
+        lines.append(
+            f"{row.dataset:10} {row.arch:18} {row.runs:5} {row.steps:12,} {milliseconds:10.1f} {row.hours:9.1f}"
+        )
     total = sum(row.hours for row in rows)
     lines.append(f"{sum(row.runs for row in rows)} runs, at most {total:.1f} hours of training one after the other")
     return "\n".join(lines)
