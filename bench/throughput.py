@@ -5,14 +5,12 @@ these cores with it, as they do wherever such a loop runs on two cores, and rest
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-
-import torch
 
 from bench import reference
 from bench.steps import BATCH, TRAINING, made_up_data, network_of, shape_of, steps_of
 from bench.timing import Measurement, compare
 from layerprune.config import NoSettings
+from layerprune.latency import threads
 
 THREADS, WORKERS = 2, 2
 IMAGES = 16 * BATCH
@@ -20,17 +18,6 @@ NOTE = f"{THREADS} threads each; the reference's {WORKERS} workers share their c
 TARGET = ">= 2"
 STEPS = {"resnet-20": 2, "resnet-56": 1}
 """Architecture, as published -> steps a turn."""
-
-
-@contextmanager
-def threads(count: int) -> Iterator[None]:
-    """Compute with so many threads for a while."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def against_reference(arch: str, steps: int, rounds: int, batch: int = BATCH, workers: int = WORKERS) -> Measurement:

@@ -76,7 +76,7 @@ def measure(preset: str, datasets: Sequence[str], conditions: Conditions, say: S
     Raises LayerpruneError where there is nothing to measure, for an arch.json that describes no network, and when
     another process measures.
     """
-    with _alone(), _threads(conditions.threads):
+    with _alone(), threads(conditions.threads):
         found = {dataset: _candidates(preset, dataset, conditions.device) for dataset in datasets}
         if not any(found.values()):
             raise LayerpruneError(f"{paths.results(preset)}: no run has left a network to measure")
@@ -97,7 +97,8 @@ def _alone() -> filelock.AcquireReturnProxy:
 
 
 @contextmanager
-def _threads(count: int) -> Iterator[None]:
+def threads(count: int) -> Iterator[None]:
+    """Compute with so many threads for a while."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
