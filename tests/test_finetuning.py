@@ -9,9 +9,10 @@ from test_methods import DENSE_MACS, a_parent, small
 from torch import Tensor
 from torch.nn import functional
 
-from layerprune.config import LinearProbeSettings, ScoreSettings
+from layerprune.config import ScoreSettings, parse_preset, prerequisites
 from layerprune.execute import execute
 from layerprune.models.sections import SectionedNetwork
+from layerprune.paths import RunKey
 from layerprune.training.finetuning import Finetuning
 
 STEPS = 4
@@ -87,7 +88,8 @@ def test_scores_of_a_later_round_are_those_of_what_is_left() -> None:
     assert method.removals(6) == [1]
     network.sections[1].remove_branch()
     assert method.removals(9) == [] and method.macs_of_removals() == 0
-    assert seen == [["block0", "block1", "block3"], ["block1", "block3"]] or [len(each) for each in seen] == [3, 2]
+    names = [section.name for section in network.chain]
+    assert seen == [[names[0], names[1], names[3]], [names[1], names[3]]]
 
 
 def test_rounds_of_scoring_are_on_the_bill() -> None:
@@ -119,8 +121,15 @@ def test_a_threshold_decides_instead_of_a_number() -> None:
 
 
 def test_a_threshold_needs_no_gated_run() -> None:
-    assert LinearProbeSettings(threshold=0.1).keep == "matched"
-    assert execute(a_run("linear-probes", settings={"threshold": 1.0}, parents={"dense": a_parent([1] * 4)}))
+    def parents(**settings: float) -> list[str]:
+        probes = {"linear-probes": {"settings": settings}}
+        block = {"archs": {"mlp-residual-4": {}}, "methods": {"dense": {}, "gated": {}} | probes}
+        key = RunKey("own", "digits", "mlp-residual-4", "linear-probes", "default", 0)
+        return [each.method for each in prerequisites(parse_preset({"datasets": {"digits": block}}, "own"), key)]
+
+    assert parents() == ["dense", "gated"] and parents(threshold=0.1) == ["dense"]
+    dense = {"dense": a_parent([1] * 4)}
+    assert execute(a_run("linear-probes", settings={"threshold": 1.0}, parents=dense)).outcome.keep == [0] * 4
 
 
 def test_distillation_reaches_a_weight_by_its_gradient() -> None:

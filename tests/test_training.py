@@ -223,6 +223,8 @@ def no_copy_to_the_host(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 STEPS = [(method, {}) for method in TRAINED if method != "gated"]
+STEPS += [("epsilon-resnet", {"start": 0.0, "patience": "2it"})]
+STEPS += [("gated", {"drawn_share": 0.25, "warmup": "0ep", "consolidate_at": 1.0})]
 STEPS += [("gated", {"estimator": name, "warmup": "0ep", "consolidate_at": 1.0}) for name in ESTIMATORS]
 
 

@@ -4,10 +4,13 @@ import ast
 import errno
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
+
+import filelock
 
 from layerprune.errors import LayerpruneError
 
@@ -48,6 +51,20 @@ def clear_unfinished(folder: Path) -> None:
     """Delete what writers that were killed left in a folder; no other process may be writing there."""
     for leftover in folder.glob(".*.tmp"):
         leftover.unlink(missing_ok=True)
+
+
+@contextmanager
+def exclusive(path: Path, busy: str) -> Iterator[None]:
+    """Hold a lock file; the system frees it when the process dies. Raises LayerpruneError: `busy` where it is held."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(path, timeout=0).acquire()
+    except filelock.Timeout:
+        raise LayerpruneError(f"{path}: {busy}") from None
+    except OSError as error:
+        raise LayerpruneError(f"{path}: cannot write: {error.strerror}") from None
+    with lock:
+        yield
 
 
 def write_text(path: Path, text: str) -> None:

@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import filelock
 import numpy as np
 import torch
 from torch import Tensor
@@ -76,24 +75,13 @@ def measure(preset: str, datasets: Sequence[str], conditions: Conditions, say: S
     Raises LayerpruneError where there is nothing to measure, for an arch.json that describes no network, and when
     another process measures.
     """
-    with _alone(), threads(conditions.threads):
+    busy = "another process is measuring; two at once would disturb each other"
+    with files.exclusive(paths.latency_lock(), busy), threads(conditions.threads):
         found = {dataset: _candidates(preset, dataset, conditions.device) for dataset in datasets}
         if not any(found.values()):
             raise LayerpruneError(f"{paths.results(preset)}: no run has left a network to measure")
         _warn_when_busy(say)
         return [_measure_dataset(preset, each, found[each], conditions, say) for each in datasets if found[each]]
-
-
-def _alone() -> filelock.AcquireReturnProxy:
-    """A lock already held, released at the end of a `with`."""
-    path = paths.latency_lock()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return filelock.FileLock(path, timeout=0).acquire()
-    except filelock.Timeout:
-        raise LayerpruneError(f"{path}: another process is measuring; two at once would disturb each other") from None
-    except OSError as error:
-        raise LayerpruneError(f"{path}: cannot write: {error.strerror}") from None
 
 
 @contextmanager

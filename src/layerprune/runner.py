@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import filelock
 import torch
 
 from layerprune import config, files, paths, provenance, record
@@ -53,7 +52,7 @@ def run(key: RunKey, device: str | None, threads: int | None, report: Report, sa
             say(f"{key} starts from {parent}, which is run first")
             run(parent, device, threads, report, say)
     torch.set_num_threads(threads or preset.resources.threads)
-    with _lock(key):
+    with files.exclusive(paths.lock(key), "this run is being made by another process"):
         made_meanwhile = up_to_date(preset, key, settings)
         if made_meanwhile is not None:
             return made_meanwhile
@@ -93,18 +92,6 @@ def choose_device(name: str) -> torch.device:
             f"device: '{name}' is not there ({torch.cuda.device_count()} GPUs found); use cpu or auto"
         )
     return device
-
-
-def _lock(key: RunKey) -> filelock.AcquireReturnProxy:
-    """A lock already held, released at the end of a `with`; the system frees it when the process dies."""
-    path = paths.lock(key)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return filelock.FileLock(path, timeout=0).acquire()
-    except filelock.Timeout:
-        raise LayerpruneError(f"{path}: this run is being made by another process") from None
-    except OSError as error:
-        raise LayerpruneError(f"{path}: cannot write: {error.strerror}") from None
 
 
 def _run_locked(preset: Preset, key: RunKey, settings: RunSettings, device: torch.device, report: Report) -> Record:
