@@ -25,6 +25,8 @@ Duration = Annotated[str, Field(pattern=r"^[0-9]+(ep|it)$")]
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")]
 Seed = Annotated[int, Field(ge=0, lt=2**31, strict=True)]
 PositiveInt = Annotated[int, Field(ge=1, strict=True)]
+EvenInt = Annotated[int, Field(ge=2, multiple_of=2, strict=True)]
+"""Option A pads with as many zero channels before as behind."""
 Fraction = Annotated[float, Field(ge=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -85,7 +87,7 @@ class ModelSettings(Settings):
         "all", "shape-preserving: sections whose shortcut is not the identity always stay"
     )
     shortcut: Literal["a", "b"] = describe("a", "resnet: what passes a change of shape, option A or B of He et al.")
-    width: PositiveInt | None = describe(None, "resnet, vgg16: channels of the first stage; absent: as published")
+    width: EvenInt | None = describe(None, "resnet, vgg16: channels of the first stage, even; absent: as published")
 
 
 # --- methods --------------------------------------------------------------------------------------------------

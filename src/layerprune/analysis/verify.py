@@ -1,6 +1,6 @@
 """Do the records on disk still say what this code, these settings and these data would give?
 
-A finding is an error, except those of kind `note` and `unplanned`: what is legitimate but worth a look.
+A finding is an error, except those of the kinds NOT_ERRORS: what is legitimate but worth a look.
 """
 
 from collections.abc import Iterator
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from layerprune import config, files, paths, provenance, record
+from layerprune.analysis import literature
 from layerprune.analysis.frames import WITH_RESULT, read_curve, sorted_keys
 from layerprune.errors import LayerpruneError
 from layerprune.paths import RunKey
@@ -23,9 +24,10 @@ KINDS = {
     "failed": "diverged or failed",
     "out-of-range": "contradicts itself or its curves",
     "note": "collapsed, or nothing pruned",
+    "unlike-published": "another pattern than the literature reports",
     "unplanned": "on disk, not in the preset",
 }
-NOT_ERRORS = ("note", "unplanned")
+NOT_ERRORS = ("note", "unlike-published", "unplanned")
 LARGEST_GAP = 1e-4
 """Largest difference of float32 logits between the gated network and the smaller one."""
 RELATIVE = 1e-6
@@ -66,6 +68,7 @@ def verify(preset_name: str, dataset: str | None = None) -> list[Finding]:
         findings += _stale(preset, key, run, digest_now(key.dataset, key.arch, key.method))
         findings += _stale_data(key, run, checksums_now(preset_name, key.dataset))
         findings += [*_status(key, run), *_contradictions(key, run), *_against_curves(key, run)]
+        findings += _against_literature(key, run)
     return [*findings, *_unplanned(preset_name, dataset, set(keys))]
 
 
@@ -230,6 +233,12 @@ def _against_curves(key: RunKey, run: Record) -> Iterator[Finding]:
         if name not in curves or not abs(last[name] - value) <= RELATIVE * max(abs(value), 1):
             shown = last[name] if name in curves else "absent"
             yield Finding(str(key), "out-of-range", f"curves.csv ends with {name} {shown}, the record says {value}")
+
+
+def _against_literature(key: RunKey, run: Record) -> Iterator[Finding]:
+    yield from (Finding(str(key), "out-of-range", message) for message in literature.wrong_counts(run))
+    if run.status in WITH_RESULT:
+        yield from (Finding(str(key), "unlike-published", message) for message in literature.unlike_published(run))
 
 
 def _unplanned(preset_name: str, dataset: str | None, planned: set[RunKey]) -> Iterator[Finding]:

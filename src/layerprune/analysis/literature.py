@@ -1,0 +1,116 @@
+"""What the literature lets one expect of a CIFAR ResNet's record, beyond what the record says of itself.
+
+Counts are exact: parameters and multiply-adds of the whole network in closed form (METHODS 1.1). Patterns are
+qualitative, published for ResNet-56 after hundreds of epochs (METHODS M2, M5, M6): a record that shows another one is
+worth a look and no error.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from layerprune.record import Record
+
+DATASETS = ("cifar10", "cifar100")
+FEWEST_GONE = 3
+"""Removals from which on a pattern over stages can be seen."""
+STEADY = 0.01
+"""By how much a probe's accuracy may fall from one section to the next and still count as rising."""
+MOSTLY = 0.8
+"""Share of the sections at which a probe's accuracy must rise."""
+
+
+@dataclass(frozen=True)
+class CifarResNet:
+    """The form of a CIFAR ResNet: sections a stage, channels of its first stage, classes."""
+
+    sections: int
+    width: int
+    classes: int
+
+    def macs(self) -> int:
+        """Multiply-adds of one 32x32 image, shortcuts of option A. A section that keeps its shape costs 18 width^2 on
+        32x32 places in every stage; one that halves the size three quarters of that."""
+        same = 18 * self.width**2 * 1024
+        whole_sections = 3 * self.sections - 2
+        return 27 * self.width * 1024 + same * whole_sections + 2 * same * 3 // 4 + 4 * self.width * self.classes
+
+    def params(self) -> int:
+        """Weights, offsets, and scales and offsets of batch normalisation."""
+        total = 27 * self.width + 2 * self.width
+        for stage, channels in enumerate([self.width, 2 * self.width, 4 * self.width]):
+            before = channels if stage == 0 else channels // 2
+            total += 9 * before * channels + 9 * channels**2 + 4 * channels
+            total += (self.sections - 1) * (18 * channels**2 + 4 * channels)
+        return total + 4 * self.width * self.classes + self.classes
+
+
+def wrong_counts(run: Record) -> Iterator[str]:
+    """Where the whole network's counts are not those of the closed form; nothing for other networks."""
+    form = _form(run)
+    if form is None or run.provenance.config["model"]["shortcut"] != "a":
+        return
+    for name, expected in (("macs_dense", form.macs()), ("params_dense", form.params())):
+        found = getattr(run, name)
+        if found != expected:
+            yield f"{name} {found}, by the closed form of {run.arch} with width {form.width} {expected}"
+
+
+def unlike_published(run: Record) -> Iterator[str]:
+    """Patterns of the literature that the record does not show; nothing where none is known or none can be seen."""
+    pattern = _PATTERNS.get(run.method)
+    if pattern is not None and _form(run) is not None:
+        yield from pattern(run, _stages(run))
+
+
+def _form(run: Record) -> CifarResNet | None:
+    family, _, number = run.arch.rpartition("-")
+    if run.dataset not in DATASETS or family != "resnet" or "model" not in run.provenance.config:
+        return None
+    width = run.provenance.config["model"]["width"] or 16
+    return CifarResNet((int(number) - 2) // 6, width, 100 if run.dataset == "cifar100" else 10)
+
+
+def _stages(run: Record) -> list[int]:
+    """The stage, 0 to 2, of each removable section."""
+    sections = _form(run).sections
+    first = 1 if run.provenance.config["model"]["removable"] == "shape-preserving" else 0
+    stages = [stage for stage in range(3) for _ in range(sections - (first if stage else 0))]
+    return stages if len(stages) == len(run.keep) else []
+
+
+def _middle_first_last_stage_last(run: Record, stages: list[int]) -> Iterator[str]:
+    """CKA, one section at a time: the middle stage is the first to lose a section, the last stage the last."""
+    if "scores_by_round" not in run.details or run.keep.count(0) < FEWEST_GONE:
+        return
+    steps: list[list[int]] = [[], [], []]
+    for stage, step in zip(stages, run.removed_step, strict=False):
+        if step is not None:
+            steps[stage].append(step)
+    order = sorted(range(3), key=lambda stage: min(steps[stage], default=run.steps_total + 1))
+    if order[0] != 1 or order[-1] != 2:
+        named = ", ".join(str(stage + 1) for stage in order)
+        yield f"stages lose their first section in the order {named}; published: 2 first, 3 last"
+
+
+def _mostly_rising(run: Record, stages: list[int]) -> Iterator[str]:
+    """Probes: accuracy rises, nearly from section to section, from the stem to the last."""
+    gains = run.details.get("scores", [])
+    rising = sum(gain >= -STEADY for gain in gains)
+    if gains and rising < MOSTLY * len(gains):
+        yield f"probe accuracy rises at {rising} of {len(gains)} sections; published: nearly at all"
+
+
+def _last_stage_goes_most(run: Record, stages: list[int]) -> Iterator[str]:
+    """SR-init: most of what goes stands in the last stage."""
+    gone = [stage for stage, stays in zip(stages, run.keep, strict=False) if not stays]
+    by_stage = [gone.count(stage) for stage in range(3)]
+    if len(gone) >= FEWEST_GONE and by_stage[2] < max(by_stage):
+        yield f"{by_stage[0]}, {by_stage[1]}, {by_stage[2]} sections of stages 1, 2, 3 go; published: most of stage 3"
+
+
+_PATTERNS: dict[str, Callable[[Record, list[int]], Iterator[str]]] = {
+    "cka": _middle_first_last_stage_last,
+    "linear-probes": _mostly_rising,
+    "dbp": _mostly_rising,
+    "sr-init": _last_stage_goes_most,
+}
