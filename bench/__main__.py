@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from bench import gates, inference, loader, runs, steps, throughput
+from bench import gates, inference, loader, row_subset, runs, steps, throughput
 from bench.timing import Measurement
 from layerprune import files
 
@@ -17,6 +17,7 @@ VERDICT = {None: "", True: "met", False: "missed"}
 PARTS: dict[str, Callable[[bool], Iterator[Measurement]]] = {
     "steps": lambda quick: steps.measure(rounds=25 if quick else 201),
     "gates": lambda quick: gates.measure(rounds=3 if quick else 15),
+    "row-subset": lambda quick: row_subset.measure(rounds=3 if quick else 9),
     "throughput": lambda quick: throughput.measure(rounds=3 if quick else 9),
     "loader": lambda quick: loader.measure(rounds=3 if quick else 7, images=1_000 if quick else 10_000),
     "runs": lambda quick: runs.measure(rounds=3 if quick else 9, epochs=4 if quick else 8),
