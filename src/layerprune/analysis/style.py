@@ -96,6 +96,11 @@ def marker(method: str) -> str:
     return LOOKS[method][1] if method in LOOKS else SPARE_MARKERS[_number(method) % len(SPARE_MARKERS)]
 
 
+def is_letter(marker: str) -> bool:
+    """Whether a marker is a letter or sign, through which a line must not run."""
+    return marker.startswith("$")
+
+
 def _spare_color(method: str) -> str:
     channels = colorsys.hls_to_rgb((_number(method) % 360) / 360, 0.42, 0.55)
     return "#" + "".join(f"{round(255 * channel):02X}" for channel in channels)

@@ -157,6 +157,9 @@ def _mark(ax: Axes, row: dict, quantity: str, offset: float, size: float, below:
         ax.plot([row[f"{quantity}_low"], row[f"{quantity}_high"]], [y, y], **thin)
     look = {"color": color, "markersize": size, "markeredgecolor": "white", "markeredgewidth": 0.5}
     marker = style.marker(row["method"])
+    if style.is_letter(marker):  # the intervals must not strike it out
+        look["markeredgewidth"] = 0
+        ax.plot([x], [y], marker="o", markersize=size + 2, color="white", linestyle="none", zorder=3, transform=moved)
     ax.plot([x], [y], marker=marker, linestyle="none", zorder=4, transform=moved, label=row["label"], **look)
     away = size / 2 + 1 if np.isnan(ends).any() else 2.0
     end = np.nanmin([y, ends[0]]) if below else np.nanmax([y, ends[1]])
@@ -192,7 +195,8 @@ def _handles(data: pd.DataFrame) -> list:
     handles = []
     for method in sorted(set(data["method"]), key=style.rank):
         look = {"color": style.color(method), "marker": style.marker(method), "markersize": 6}
-        line = "-" if method == "dense" or (data[data["method"] == method]["curve"] != "main").any() else "none"
+        has_line = method == "dense" or (data[data["method"] == method]["curve"] != "main").any()
+        line = "-" if has_line and not style.is_letter(look["marker"]) else "none"
         handles.append(Line2D([], [], linestyle=line, linewidth=1, label=method, **look))
     handles.append(Patch(color="#000000", alpha=0.1, linewidth=0, label="dense, 95 % interval"))
     if (data["curve"] == "nu").any():
