@@ -67,7 +67,9 @@ def _panel(ax: Axes, rows: pd.DataFrame, arch: str) -> None:
     for (row, column), tau in np.ndenumerate(table):
         if np.isfinite(tau):
             ax.text(column + 0.5, row + 0.5, _number(tau), ha="center", va="center", fontsize=6.5, color=_ink(tau))
-    ax.set(xlim=(0, len(names)), ylim=(len(names), 0), title=f"{arch} ({rows['sections'].iloc[0]} sections)")
+    sections = rows["sections"].iloc[0]
+    ax.set(xlim=(0, len(names)), ylim=(len(names), 0))
+    ax.set(title=f"{arch} ({sections} sections)" if sections else f"{arch} (no run yet)")
     ax.set_xticks(edges[:-1] + 0.5, labels=names, rotation=90)
     ax.set_yticks(edges[:-1] + 0.5, labels=names)
     ax.tick_params(length=0)
