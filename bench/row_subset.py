@@ -79,12 +79,12 @@ def time_saved(theta: float, rounds: int) -> Measurement:
 # --- the estimate -----------------------------------------------------------------------------------------------
 
 
-def trained_under_gates(seed: int, data: DataSet) -> SectionedNetwork:
+def trained_under_gates(seed: int, data: DataSet, epochs: int) -> SectionedNetwork:
     """ResNet-8 after some epochs with every gate at theta = 0.5, in evaluation mode."""
     settings = settings_class("gated")(
         nu=0.0, theta_lr=1e-9, warmup="0ep", check_interval=10**6, consolidate_at=1.0
     ).model_dump(mode="json")
-    training = TrainingSettings(duration=f"{EPOCHS}ep", batch_size=64, lr=0.05)
+    training = TrainingSettings(duration=f"{epochs}ep", batch_size=64, lr=0.05)
     science = RunSettings(
         dataset="digits",
         arch=SMALL_ARCH,
@@ -129,12 +129,12 @@ def errors(network: SectionedNetwork, images: Tensor, labels: Tensor, seed: int)
     return float((estimator.delta() - truth).abs().mean() / size), float((open_side - truth).abs().mean() / size)
 
 
-def estimate_lost(seeds: int) -> Measurement:
+def estimate_lost(seeds: int, epochs: int = EPOCHS) -> Measurement:
     """Error of the open side alone over that of both sides, after training on digits."""
     data = load("digits", Path("unused"), CPU)
     images = data.train.images.float() / 255
     images = (images - torch.tensor(data.mean).view(-1, 1, 1)) / torch.tensor(data.std).view(-1, 1, 1)
-    pairs = [errors(trained_under_gates(seed, data), images, data.train.labels, seed) for seed in range(seeds)]
+    pairs = [errors(trained_under_gates(seed, data, epochs), images, data.train.labels, seed) for seed in range(seeds)]
     low, middle, high = quartiles([one / both for both, one in pairs])
     both, one = (sum(column) / seeds for column in zip(*pairs, strict=True))
     name = f"error of Delta, open side only / both sides, {SMALL_ARCH}, theta 0.5"

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from bench import __main__ as command
-from bench import gates, inference, loader, reference, steps, throughput, timing
+from bench import gates, inference, loader, reference, row_subset, steps, throughput, timing
 from layerprune.gates.estimators import ESTIMATORS
 from layerprune.measure.counting import count_macs, count_params
 
@@ -177,7 +177,7 @@ def test_named_parts_run_alone_and_without_names_all(parts: list[str], capsys: p
     assert line.split() == ["throughput", "2.50", "2.00", "..", "3.00", ">=", "2", "met", "a", "note"]
     parts.clear()
     command.main([])
-    assert parts == ["steps", "gates", "throughput", "loader", "runs", "inference"]
+    assert parts == ["steps", "gates", "row-subset", "throughput", "loader", "runs", "inference"]
 
 
 def test_an_unknown_part_is_named(parts: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -185,3 +185,40 @@ def test_an_unknown_part_is_named(parts: list[str], capsys: pytest.CaptureFixtur
         command.main(["speed"])
     assert stop.value.code == 2 and parts == []
     assert "unknown part 'speed' (known: steps, gates," in capsys.readouterr().err
+
+
+# --- branches of open rows only -------------------------------------------------------------------------------
+
+
+def test_open_rows_only_give_what_closed_gates_give() -> None:
+    images = torch.rand(6, *steps.CIFAR_SHAPE, generator=torch.Generator().manual_seed(1))
+    network = steps.network_of("resnet-8").eval()
+    gates = torch.tensor([[1, 0, 1, 1, 0, 0], [0, 1, 1, 0, 0, 1], [1, 1, 1, 1, 1, 1]], dtype=torch.float32)[..., None]
+    masked = network(images, gates)
+    subset = row_subset.open_rows(network)
+    row_subset.step_of_open_rows(subset, images, torch.zeros(6, dtype=torch.long), gates)
+    torch.testing.assert_close(subset(images, gates), masked)
+
+
+def test_the_true_difference_is_that_of_the_mean_losses() -> None:
+    """With one section: the mean loss with it minus the mean loss without."""
+    network = steps.network_of("mlp-residual-1").eval()
+    images = torch.rand(5, *steps.SHAPE, generator=torch.Generator().manual_seed(1))
+    labels = torch.arange(5)
+    with torch.no_grad():
+        opened, closed = (
+            torch.nn.functional.cross_entropy(network(images, torch.full((1, 1, 1), value)), labels)
+            for value in (1.0, 0.0)
+        )
+    torch.testing.assert_close(row_subset.true_delta(network, images, labels), (opened - closed).view(1))
+
+
+def test_errors_are_shares_of_the_true_differences() -> None:
+    """Of a network whose gates hardly matter to a loss that is nearly linear in them, both readings are near."""
+    network = steps.network_of("mlp-residual-2").eval()
+    with torch.no_grad():
+        for section in network.sections:
+            section.branch[-1].weight.mul_(1e-2)
+    images = torch.rand(64, *steps.SHAPE, generator=torch.Generator().manual_seed(1))
+    both, one = row_subset.errors(network, images, torch.arange(64) % 10, seed=0)
+    assert 0 < both < 0.5 and 0 < one < 0.5
