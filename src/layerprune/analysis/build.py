@@ -53,9 +53,9 @@ def _save(figure: Figure, path: Path, suffix: str) -> None:
 
 
 def heading(study: Study, title: str, data: pd.DataFrame) -> str:
-    """What is shown, of which data, over how many seeds."""
+    """What is shown, of which data, and over how many seeds where seeds matter."""
     where = f"preset {study.preset}, dataset {study.dataset} (images: {study.data_source})"
-    return f"{title}\n{where}, {_seeds(data)}"
+    return f"{title}\n{where}" + (f", {_seeds(data)}" if {"n", "seed"} & set(data.columns) else "")
 
 
 def _seeds(data: pd.DataFrame) -> str:

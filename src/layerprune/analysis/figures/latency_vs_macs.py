@@ -13,9 +13,15 @@ __all__ = ["CAPTION", "TITLE", "draw", "prepare"]
 TITLE = "Inference latency against inference cost"
 CAPTION = (
     "Measured time of one forward pass against its multiply-adds, both as multiples of the dense network's; a mark is "
-    "one run's network, its line the quartiles over repeats. On the dashed diagonal time falls as multiply-adds do; "
-    "above it less is saved than they promise."
+    "one network, whichever methods left it, its line the quartiles over repeats. On the dashed diagonal time falls as "
+    "multiply-adds do; above it less is saved than they promise."
 )
+OTHERS = "left by other methods only"
+LOOKS = {  # in the order of drawing: gated's on top of networks that differ in nothing but which sections they keep
+    OTHERS: {"color": "#8C8C8C", "marker": "X"},
+    "left by gated": {"color": style.color("gated"), "marker": style.marker("gated")},
+    "dense": {"color": style.color("dense"), "marker": style.marker("dense")},
+}
 DIAGONAL = {"color": "#555555", "linestyle": "--", "linewidth": 0.9}
 
 
@@ -45,19 +51,26 @@ def _panel(ax: Axes, rows: pd.DataFrame) -> None:
         style.say_instead(ax, "no dense run to compare with")
         return
     ax.plot([0, 1], [0, 1], zorder=1, **DIAGONAL)
-    # Gated and dense last: on top, where networks coincide.
-    for method in sorted(set(rows["method"]), key=style.rank, reverse=True):
-        _marks(ax, rows[rows["method"] == method], method)
+    owners = rows["methods"].map(_owner)
+    for owner, look in LOOKS.items():
+        _marks(ax, rows[owners == owner], owner, look)
     ax.set(xlabel="MACs (multiples of dense)", ylabel="latency (multiples of dense)")
     ax.set_xlim(0, 1.06 * max(1.0, rows["macs_ratio"].max()))
     ax.set_ylim(0, 1.06 * max(1.0, rows["latency_high"].max()))
 
 
-def _marks(ax: Axes, rows: pd.DataFrame, method: str) -> None:
-    color = style.color(method)
-    ax.vlines(rows["macs_ratio"], rows["latency_low"], rows["latency_high"], color=color, linewidth=0.9)
-    look = {"color": color, "marker": style.marker(method), "markeredgecolor": "white", "markeredgewidth": 0.4}
-    ax.plot(rows["macs_ratio"], rows["latency_ratio"], linestyle="none", markersize=6, label=method, **look)
+def _owner(methods: str) -> str:
+    """Whose a network is, of the keys of LOOKS: dense's where any whole network is, then gated's."""
+    named = methods.split()
+    if "dense" in named:
+        return "dense"
+    return "left by gated" if "gated" in named else OTHERS
+
+
+def _marks(ax: Axes, rows: pd.DataFrame, owner: str, look: dict[str, str]) -> None:
+    ax.vlines(rows["macs_ratio"], rows["latency_low"], rows["latency_high"], color=look["color"], linewidth=0.9)
+    edge = {"markeredgecolor": "white", "markeredgewidth": 0.4}
+    ax.plot(rows["macs_ratio"], rows["latency_ratio"], linestyle="none", markersize=6, label=owner, **look, **edge)
 
 
 def _conditions(data: pd.DataFrame) -> str:
@@ -71,8 +84,10 @@ def _machine(hardware: str, device: str, threads: int) -> str:
 
 
 def _handles(data: pd.DataFrame) -> list[Line2D]:
+    owners = set(data["methods"].map(_owner))
     handles = [
-        Line2D([], [], linestyle="none", color=style.color(method), marker=style.marker(method), label=method)
-        for method in sorted(set(data["method"]), key=style.rank)
+        Line2D([], [], linestyle="none", label=owner, **look)
+        for owner, look in reversed(LOOKS.items())
+        if owner in owners
     ]
     return [*handles, Line2D([], [], label="as MACs promise", **DIAGONAL)]
