@@ -130,6 +130,17 @@ def test_only_seeds_that_both_have_are_compared(runs):
     assert row["difference_mean"] == pytest.approx(0.0)
 
 
+def test_accuracy_is_not_compared_with_a_dense_network_that_trained_for_less(study_root):
+    raw = made_up.preset(methods=["dense", "gated"])
+    longer = {"training": {"duration": "99ep"}}
+    raw["datasets"][made_up.DATASET]["methods"]["gated"]["variants"] = {"longer": longer, "other": {}}
+    made_up.write_study(raw)
+    found = statistics.summarise(read().runs).set_index("label")
+    assert found["difference_n"].to_dict() == {"dense": 3, "gated": 3, "gated longer": 0, "gated other": 3}
+    assert (found["train_macs_ratio_mean"] > 0).all()  # what it cost is told in multiples of dense's all the same
+    assert cells().set_index("variant").loc["longer", "difference (points)"] == "–"
+
+
 def test_training_cost_is_relative_to_dense_of_the_same_seed(runs):
     for seed, (whole, part) in enumerate([(100, 50), (200, 50), (400, 300)]):
         made_up.change(key("dense", seed), train_macs=whole, train_macs_own=whole)

@@ -1,7 +1,8 @@
 """Records and curves as tidy frames: one row a planned run, whatever became of it.
 
-A run's row carries the fields of its record (accuracies in [0, 1], MACs as multiply-adds), the settings `nu`
-and `keep_rule`, what its network was asked for (MODEL), and what identifies its code and machine. A run without a
+A run's row carries the fields of its record (accuracies in [0, 1], MACs as multiply-adds), the settings `nu` and
+`keep_rule`, the length of training that was asked for (`duration`), what its network was asked for (MODEL), and what
+identifies its code and machine. A run without a
 record has status `missing`, one with a malformed record `unreadable`; `reason` says why. Rows stand in the order of
 tables and legends: architecture as in the preset, then dense, gated, the other trained methods, scores, controls;
 variants in natural order.
@@ -27,8 +28,8 @@ NUMBERS = [
 ]
 LISTS = ["keep", "removed_step"]
 WORDS = [
-    *("label", "status", "reason", "data_source", "keep_rule", "warmup", "consolidate_at", "device"),
-    *("commit", "dirty_digest", "source_digest", "config_digest", "torch", "cuda", "gpu", "cpu"),
+    *("label", "status", "reason", "data_source", "keep_rule", "duration", "warmup", "consolidate_at"),
+    *("device", "commit", "dirty_digest", "source_digest", "config_digest", "torch", "cuda", "gpu", "cpu"),
     *("removable", "shortcut"),
 ]
 MODEL = ["removable", "shortcut", "width"]
@@ -121,7 +122,8 @@ def _row(preset: config.Preset, key: RunKey, partial: bool) -> dict[str, Any]:
 
 def _planned(preset: config.Preset, key: RunKey) -> dict[str, Any]:
     planned = config.resolve(preset, key)
-    return _settings(planned.settings) | _model(planned.model.model_dump())
+    asked = {"duration": planned.training.duration}
+    return asked | _settings(planned.settings) | _model(planned.model.model_dump())
 
 
 def _recorded(run: Record) -> dict[str, Any]:
@@ -129,6 +131,7 @@ def _recorded(run: Record) -> dict[str, Any]:
     source = run.provenance.model_dump(exclude={"config", "data_checksums", "parents"})
     settings = run.provenance.config
     row = fields | source | _settings(settings.get("settings", {})) | _model(settings.get("model", {}))
+    row["duration"] = settings.get("training", {}).get("duration")
     row["sections_left"] = sum(run.keep)
     return {name: value for name, value in row.items() if name in COLUMNS and name not in KEY}
 

@@ -51,14 +51,16 @@ def compare_to_dense(runs: pd.DataFrame) -> pd.DataFrame:
     """The runs with `difference` (test accuracy minus dense's), `macs_ratio`, `train_macs_ratio`,
     `wall_ratio`.
 
-    NaN where the run does not count or dense has no counted run of that seed; wall time is compared only
-    between runs on one kind of device with as many threads.
+    NaN where the run does not count or dense has no counted run of that seed. Accuracy is compared only with a
+    dense network that was asked to train as long (a variant may ask for more epochs), wall time only between runs on
+    one kind of device with as many threads.
     """
     paired = _dense_of_each(runs)
     counts = counted(runs)
+    as_long = runs["duration"].fillna("") == paired["duration"].fillna("")
     same_machine = (runs["device"] == paired["device"]) & (runs["threads"] == paired["threads"])
     return runs.assign(
-        difference=(runs["test_accuracy"] - paired["test_accuracy"]).where(counts),
+        difference=(runs["test_accuracy"] - paired["test_accuracy"]).where(counts & as_long),
         macs_ratio=(runs["macs"] / runs["macs_dense"]).where(counts),
         train_macs_ratio=(runs["train_macs"] / paired["train_macs"]).where(counts),
         wall_ratio=(runs["wall_seconds"] / paired["wall_seconds"]).where(counts & same_machine),
@@ -67,7 +69,7 @@ def compare_to_dense(runs: pd.DataFrame) -> pd.DataFrame:
 
 def _dense_of_each(runs: pd.DataFrame) -> pd.DataFrame:
     """For every run, dense's run of its architecture and seed: same index, NaN where there is none."""
-    fields = ["test_accuracy", "train_macs", "wall_seconds", "device", "threads"]
+    fields = ["test_accuracy", "train_macs", "wall_seconds", "device", "threads", "duration"]
     is_dense = counted(runs) & (runs["method"] == "dense") & (runs["variant"] == "default")
     dense = runs[is_dense].set_index(PAIR)[fields]
     return runs[PAIR].join(dense, on=PAIR)[fields]
