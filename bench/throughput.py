@@ -18,11 +18,14 @@ NOTE = f"{THREADS} threads each; the reference's {WORKERS} workers share their c
 TARGET = ">= 2"
 STEPS = {"resnet-20": 2, "resnet-56": 1}
 """Architecture, as published -> steps a turn."""
+ENGINES = ("eager", "compiled")
 
 
-def against_reference(arch: str, steps: int, rounds: int, batch: int = BATCH, workers: int = WORKERS) -> Measurement:
+def against_reference(
+    arch: str, engine: str, steps: int, rounds: int, batch: int = BATCH, workers: int = WORKERS
+) -> Measurement:
     """How many times as many images a second ours trains on: their time over ours."""
-    settings = TRAINING.model_copy(update={"batch_size": batch, "augment": "crop-flip"})
+    settings = TRAINING.model_copy(update={"batch_size": batch, "augment": "crop-flip", "engine": engine})
     ours = steps_of(network_of(arch), "dense", NoSettings(), settings, steps)
     batches = reference.loader(made_up_data(IMAGES, shape_of(arch)), batch, workers)
     depth = int(arch.rpartition("-")[2])
@@ -32,11 +35,13 @@ def against_reference(arch: str, steps: int, rounds: int, batch: int = BATCH, wo
         for _ in range(steps):
             step()
 
-    return compare(f"our training / reference's, images a second, {arch}", ours, theirs, rounds, TARGET, NOTE)
+    name = f"our training, {engine} / reference's, images a second, {arch}"
+    return compare(name, ours, theirs, rounds, TARGET, NOTE)
 
 
 def measure(rounds: int) -> Iterator[Measurement]:
-    """Two depths, with full width."""
+    """Two depths, with full width, and both engines; compiling (torch.compile) needs a C++ compiler."""
     with threads(THREADS):
         for arch, steps in STEPS.items():
-            yield against_reference(arch, steps, rounds)
+            for engine in ENGINES:
+                yield against_reference(arch, engine, steps, rounds)

@@ -15,6 +15,7 @@ import pytest
 import torch
 from conftest import run_process
 from data_helpers import TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS, UNCHECKED, write_idx, write_mnist_like
+from torch._inductor import config as inductor
 
 from layerprune import cli, paths, runner
 from layerprune.data import mnist, registry
@@ -197,6 +198,13 @@ def test_a_mistake_on_the_command_line_is_named(complain: Complain, mistake: str
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is there")
 def test_an_absent_gpu_is_named(complain: Complain) -> None:
     assert "device: 'cuda' is not there (0 GPUs found)" in complain(*words(run_key("dense")), "--device", "cuda")
+
+
+def test_an_engine_that_cannot_compile_is_named_before_anything_is_trained(root: Path, complain: Complain) -> None:
+    write_preset(root, PRESET.replace("lr: 0.05}", "lr: 0.05, engine: compiled}"))
+    with inductor.patch({"cpp.cxx": ("/absent/g++",), "force_disable_caches": True}):
+        line = complain(*words(run_key("dense")), "--device", "cpu")
+    assert "training.engine: compiled does not work here" in line and "/absent/g++" in line and "use eager" in line
 
 
 def test_a_process_prints_the_line_alone(root: Path) -> None:

@@ -94,7 +94,21 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+def check_engine(engine: str, device: torch.device) -> None:
+    """Fail before training where torch.compile does not work. Raises LayerpruneError."""
+    if engine != "compiled":
+        return
+    try:
+        torch.compile(lambda x: x + 1)(torch.ones(2, device=device))
+    except RuntimeError as error:  # of torch's own kinds, which all derive from it
+        raise LayerpruneError(
+            "training.engine: compiled does not work here (on a CPU it needs a C++ compiler), use eager: "
+            + " ".join(str(error).split())[:200]
+        ) from None
+
+
 def _run_locked(preset: Preset, key: RunKey, settings: RunSettings, device: torch.device, report: Report) -> Record:
+    check_engine(settings.training.engine, device)
     for folder in (paths.run_folder(key), paths.state(key).parent):
         files.clear_unfinished(folder)
     _check_writable(paths.run_folder(key))
