@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from layerprune.config import FinetuneSettings, RunSettings, TrainingSettings, settings_class
 from layerprune.data import load
@@ -35,6 +35,17 @@ def make(arch: str, seed: int = 0, shape: tuple[int, int, int] = IMAGE) -> Secti
             if name.endswith("bias"):
                 parameter.copy_(torch.randn(parameter.shape, generator=source(seed + 1)))
     return network
+
+
+def enliven(network: SectionedNetwork) -> SectionedNetwork:
+    """The network with BN layers that do not happen to be the identity, in evaluation mode."""
+    for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            for values in (layer.weight.data, layer.running_var):
+                values.copy_(torch.rand(values.shape, generator=source(1)) + 0.5)
+            for values in (layer.bias.data, layer.running_mean):
+                values.copy_(torch.randn(values.shape, generator=source(2)) / 4)
+    return network.eval()
 
 
 def images(count: int, shape: tuple[int, int, int] = IMAGE, seed: int = 5) -> Tensor:

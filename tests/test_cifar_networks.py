@@ -5,7 +5,7 @@ import importlib
 
 import pytest
 import torch
-from networks import images, random_keep_lists, source
+from networks import enliven, images, random_keep_lists, source
 from torch import nn
 
 from layerprune.config import ModelSettings
@@ -17,6 +17,7 @@ from layerprune.models.archs import resnet
 from layerprune.models.build import build
 from layerprune.models.parts.zero_pad_shortcut import ZeroPadShortcut
 from layerprune.models.sections import SectionedNetwork, mask_gates
+from layerprune.provenance import known_archs
 
 COLOUR = (3, 32, 32)
 # METHODS 1.1.
@@ -31,14 +32,7 @@ ORACLES = {
 
 def lively(arch: str, **options: str | int) -> SectionedNetwork:
     """A network whose BN layers do not happen to be the identity, in evaluation mode."""
-    network = build(arch, COLOUR, 10, source(0), ModelSettings(**options))
-    for layer in network.modules():
-        if isinstance(layer, nn.BatchNorm2d):
-            for values in (layer.weight.data, layer.running_var):
-                values.copy_(torch.rand(values.shape, generator=source(1)) + 0.5)
-            for values in (layer.bias.data, layer.running_mean):
-                values.copy_(torch.randn(values.shape, generator=source(2)) / 4)
-    return network.eval()
+    return enliven(build(arch, COLOUR, 10, source(0), ModelSettings(**options)))
 
 
 @pytest.mark.parametrize("depth", ORACLES)
@@ -116,12 +110,19 @@ def test_a_width_is_what_every_stage_multiplies() -> None:
 
 
 # (all branches contain BN, branches end in BN): the last section of vgg16 has none, which ends in its only weights.
-NORMALISED = {"resnet": (True, True), "preact_resnet": (True, False), "vgg16": (False, True)}
+NORMALISED = {
+    "resnet": (True, True),
+    "imagenet_resnet": (True, True),
+    "preact_resnet": (True, False),
+    "vgg16": (False, True),
+}
 
 
-@pytest.mark.parametrize("name", ["lenet5", "lenet_300_100", "mlp_residual", "resnet", "preact_resnet", "vgg16"])
+@pytest.mark.parametrize(
+    "name", ["lenet5", "lenet_300_100", "mlp_residual", "resnet", "preact_resnet", "vgg16", "imagenet_resnet"]
+)
 def test_every_architecture_says_where_it_normalises(name: str) -> None:
-    module = importlib.import_module(f"layerprune.models.archs.{name}")
+    module = importlib.import_module(f"layerprune.models.archs.{name.replace('-', '_')}")
     said = module.BATCH_NORM, module.CLOSING_NORM
     assert said == NORMALISED.get(name, (False, False))
 

@@ -36,7 +36,7 @@ _BUILDERS: dict[str, Callable[[dict], nn.Module]] = {
     "batch-norm": lambda spec: nn.BatchNorm2d(spec["channels"], spec["epsilon"], spec["momentum"]),
     "zero-pad-shortcut": lambda spec: ZeroPadShortcut(spec["channels"], spec["stride"]),
     "global-mean-pool": lambda spec: nn.AdaptiveAvgPool2d(1),
-    "max-pool": lambda spec: nn.MaxPool2d(spec["kernel"]),
+    "max-pool": lambda spec: nn.MaxPool2d(spec["kernel"], spec.get("stride"), spec.get("padding", 0)),
     "mean-pool": lambda spec: nn.AvgPool2d(spec["kernel"]),
     "chain": lambda spec: nn.Sequential(*map(_build, spec["layers"])),
 }
@@ -69,7 +69,9 @@ def _describe(module: nn.Module) -> dict[str, Any]:
         case nn.AdaptiveAvgPool2d(output_size=1):
             return {"type": "global-mean-pool"}
         case nn.MaxPool2d():
-            return {"type": "max-pool", "kernel": module.kernel_size}
+            overlapping = {"stride": module.stride, "padding": module.padding}
+            rare = {} if (module.stride, module.padding) == (module.kernel_size, 0) else overlapping
+            return {"type": "max-pool", "kernel": module.kernel_size, **rare}
         case nn.AvgPool2d():
             return {"type": "mean-pool", "kernel": module.kernel_size}
         case nn.Sequential():
