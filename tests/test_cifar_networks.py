@@ -112,15 +112,13 @@ def test_a_width_is_what_every_stage_multiplies() -> None:
 # (all branches contain BN, branches end in BN): the last section of vgg16 has none, which ends in its only weights.
 NORMALISED = {
     "resnet": (True, True),
-    "imagenet_resnet": (True, True),
-    "preact_resnet": (True, False),
+    "preact-resnet": (True, False),
     "vgg16": (False, True),
+    "imagenet-resnet": (True, True),
 }
 
 
-@pytest.mark.parametrize(
-    "name", ["lenet5", "lenet_300_100", "mlp_residual", "resnet", "preact_resnet", "vgg16", "imagenet_resnet"]
-)
+@pytest.mark.parametrize("name", known_archs())
 def test_every_architecture_says_where_it_normalises(name: str) -> None:
     module = importlib.import_module(f"layerprune.models.archs.{name.replace('-', '_')}")
     said = module.BATCH_NORM, module.CLOSING_NORM

@@ -4,8 +4,8 @@
     section, 18 and 34:  ReLU( S(x) + BN(conv3x3(ReLU(BN(conv3x3(x))))) )
     section, 50 and 101: ReLU( S(x) + BN(conv1x1(ReLU(BN(conv3x3(ReLU(BN(conv1x1(x)))))))) ), four times as wide outside
     head: mean over the picture -> linear
-S is the identity, or where the shape changes a 1x1 convolution and BN (option B). A section's stride is that of its first
-3x3 convolution ("v1.5"), not of the 1x1 before it as in the paper. Oracles: METHODS 1.2 and torchvision itself.
+S is the identity, or where the shape changes a 1x1 convolution and BN (option B). A section's stride is that of its
+first 3x3 convolution ("v1.5"), not of the 1x1 before it as in the paper. Oracles: METHODS 1.2 and torchvision itself.
 """
 
 from collections.abc import Iterator, Sequence
