@@ -25,8 +25,8 @@ Partial = Annotated[bool, typer.Option("--partial", help="Work with the runs tha
 
 @app.command()
 def run(
-    dataset: Annotated[str, typer.Option(help="Data set: digits, mnist.")],
-    arch: Annotated[str, typer.Option(help="Architecture: lenet-300-100, lenet5, mlp-residual-<sections>.")],
+    dataset: Annotated[str, typer.Option(help="Data set: digits, mnist, cifar10 or cifar100.")],
+    arch: Annotated[str, typer.Option(help="Architecture as in the preset: lenet5, resnet-20, vgg16, ...")],
     method: Annotated[str, typer.Option(help="Method: dense, gated, sss, ... (see `layerprune methods`).")],
     preset: PresetName = "quick",
     variant: Annotated[str, typer.Option(help="Named variant of the method, as in the preset.")] = "default",
@@ -132,12 +132,14 @@ def latency(
 
     Writes results/<preset>/<dataset>/latency.csv, which the figure latency-vs-macs shows.
     """
+    from layerprune import devices
     from layerprune import latency as measuring
-    from layerprune import runner
 
     batches = tuple(dict.fromkeys(batch or measuring.BATCHES))
-    conditions = measuring.Conditions(runner.choose_device(device), batches, repeats, threads)
-    _print_paths(measuring.measure(preset, _datasets(preset, dataset), conditions, _remark))
+    conditions = measuring.Conditions(devices.choose_device(device), batches, repeats, threads)
+    runs_per_gpu = config.load_preset(preset).resources.runs_per_gpu
+    with devices.whole_machine(conditions.device, runs_per_gpu, _remark):
+        _print_paths(measuring.measure(preset, _datasets(preset, dataset), conditions, _remark))
 
 
 @app.command()
@@ -149,15 +151,15 @@ def forecast(
     steps: Annotated[int, typer.Option(min=1, help="Training steps measured for each network.")] = 10,
 ) -> None:
     """How long a preset would take on this machine, from training steps measured here and now. Trains nothing."""
+    from layerprune import devices
     from layerprune import forecast as predicting
-    from layerprune import runner
 
     settings = config.load_preset(preset)
     rows = [
         row
         for each in _datasets(preset, dataset)
         for row in predicting.forecast(
-            settings, preset, each, runner.choose_device(device), threads or settings.resources.threads, steps
+            settings, preset, each, devices.choose_device(device), threads or settings.resources.threads, steps
         )
     ]
     print(predicting.report(rows))

@@ -302,6 +302,7 @@ class ResourceSettings(Settings):
         10.0, "least time in seconds between two writes of the resume state, which come at an epoch's end"
     )
     device: str = describe("auto", "auto (a GPU where there is one), cpu, cuda, cuda:N")
+    runs_per_gpu: PositiveInt = describe(1, "runs that share a GPU; with more GPUs each run takes a free one")
 
 
 class DataSettings(Settings):

@@ -17,6 +17,7 @@ import torch
 from layerprune import config, files, paths, provenance, record
 from layerprune.config import Preset, RunSettings
 from layerprune.data import load
+from layerprune.devices import borrowed, choose_device
 from layerprune.errors import LayerpruneError, SettingError
 from layerprune.execute import (
     Finished,
@@ -56,7 +57,9 @@ def run(key: RunKey, device: str | None, threads: int | None, report: Report, sa
         made_meanwhile = up_to_date(preset, key, settings)
         if made_meanwhile is not None:
             return made_meanwhile
-        return _run_locked(preset, key, settings, choose_device(device or preset.resources.device), report)
+        chosen = choose_device(device or preset.resources.device)
+        with borrowed(chosen, preset.resources.runs_per_gpu, say) as lent:
+            return _run_locked(preset, key, settings, lent, report)
 
 
 def up_to_date(preset: Preset, key: RunKey, settings: RunSettings) -> Record | None:
@@ -75,23 +78,6 @@ def _same_parents(preset: Preset, key: RunKey, existing: Record) -> bool:
     there = [parent for parent in config.prerequisites(preset, key) if paths.record(parent).exists()]
     recorded = existing.provenance.parents
     return all(recorded.get(str(parent)) == record.read(paths.record(parent)).digest() for parent in there)
-
-
-def choose_device(name: str) -> torch.device:
-    """A torch device; `auto` is a GPU where there is one. Raises LayerpruneError for one that is absent or unknown."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise LayerpruneError(f"device: '{name}' is not a device (auto, cpu, cuda, cuda:N)") from None
-    if device.type not in ("cpu", "cuda"):
-        raise LayerpruneError(f"device: '{name}' is not supported (auto, cpu, cuda, cuda:N)")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise LayerpruneError(
-            f"device: '{name}' is not there ({torch.cuda.device_count()} GPUs found); use cpu or auto"
-        )
-    return device
 
 
 def check_engine(engine: str, device: torch.device) -> None:

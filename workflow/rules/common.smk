@@ -109,6 +109,13 @@ def outcome_of(dataset):
 # --- what rules ask for a run or a dataset --------------------------------------------------------------------
 
 
+def gpus_of_a_run():
+    """1 where a run will take a GPU. Asked of the system: torch would know better, but takes seconds to import."""
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
+    there = not hidden and any(Path("/dev").glob("nvidia[0-9]*"))
+    return int(PRESET.resources.device.startswith("cuda") or (PRESET.resources.device == "auto" and there))
+
+
 def starts_from(wildcards):
     """Records and weights of the runs that this one starts from."""
     parents = settings.prerequisites(PRESET, run_of(wildcards))

@@ -43,7 +43,7 @@ rule train:
     resources:
         mem_mb=1500,
         runtime=120,
-        gpu=int(PRESET.resources.device.startswith("cuda")),
+        gpu=gpus_of_a_run(),
     params:
         preset=PRESET_NAME,
         settings=settings_of,

@@ -27,7 +27,8 @@ LEGEND = (
     "Removable: which sections a method may remove (shape-preserving: those whose shortcut is the identity); "
     "width: channels of the first stage, where not as published. "
     "MACs: multiply-adds of one input; training MACs: multiply-adds of the whole training, that of the "
-    "networks it starts from included; in brackets: multiples of dense."
+    "networks it starts from included, that of the gated run whose layout or depth it takes over not; in brackets: "
+    "multiples of dense."
 )
 
 

@@ -1,0 +1,113 @@
+"""Which GPU of this machine a process computes on: each is lent to `runs_per_gpu` processes at a time.
+
+Snakemake counts GPUs but hands out no numbers. Here a lock file stands for each place on each GPU, in the machine's
+folder for temporary files, so that several studies on one machine see each other's. The system frees a lock with its
+process, however that dies: there is nothing to clear up.
+"""
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import filelock
+import torch
+
+from layerprune.errors import LayerpruneError
+
+SECONDS_BETWEEN_TRIES = 1.0
+
+
+def gpus() -> list[str]:
+    """A lasting name of each GPU that this process sees, in CUDA's order.
+
+    Not its number: where CUDA_VISIBLE_DEVICES or a cluster's cgroup hides the others, every process's first is cuda:0.
+    """
+    count = torch.cuda.device_count()
+    return [str(getattr(torch.cuda.get_device_properties(index), "uuid", index)) for index in range(count)]
+
+
+def choose_device(name: str) -> torch.device:
+    """A torch device; `auto` is a GPU where there is one. Raises LayerpruneError for one that is absent or unknown."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise LayerpruneError(f"device: '{name}' is not a device (auto, cpu, cuda, cuda:N)") from None
+    if device.type not in ("cpu", "cuda"):
+        raise LayerpruneError(f"device: '{name}' is not supported (auto, cpu, cuda, cuda:N)")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise LayerpruneError(
+            f"device: '{name}' is not there ({torch.cuda.device_count()} GPUs found); use cpu or auto"
+        )
+    return device
+
+
+@contextmanager
+def borrowed(device: torch.device, runs_per_gpu: int, say: Callable[[str], None]) -> Iterator[torch.device]:
+    """The device, this process's for a while; a CUDA device without a number becomes the first GPU with a free place.
+
+    Waits while every place is taken, and says so once.
+    """
+    if device.type != "cuda":
+        yield device
+        return
+    names = gpus()
+    wanted = range(len(names)) if device.index is None else [device.index]
+    index, lock = _waited_for(names, wanted, range(runs_per_gpu), say)
+    with lock:
+        yield torch.device("cuda", index)
+
+
+@contextmanager
+def whole_machine(device: torch.device, runs_per_gpu: int, say: Callable[[str], None]) -> Iterator[None]:
+    """Every place on every GPU, for measuring without neighbours; nothing for a device that is no GPU."""
+    with ExitStack() as held:
+        if device.type == "cuda":
+            names = gpus()
+            for index in range(len(names)):  # in this order everywhere: two who wait for all never wait for each other
+                for place in range(runs_per_gpu):
+                    held.enter_context(_waited_for(names, [index], [place], say)[1])
+        yield
+
+
+def _waited_for(
+    names: Sequence[str], wanted: Sequence[int], places: Sequence[int], say: Callable[[str], None]
+) -> tuple[int, filelock.BaseFileLock]:
+    """A GPU's index and the lock of a place on it, which is now held."""
+    told = False
+    while (found := _free_place(names, wanted, places)) is None:
+        if not told:
+            which = f"GPU {wanted[0]} is" if len(wanted) == 1 else f"all {len(wanted)} GPUs are"
+            say(f"{which} taken by other runs ({len(places)} at a time); waiting")
+        told = True
+        time.sleep(SECONDS_BETWEEN_TRIES)
+    return found
+
+
+def _free_place(
+    names: Sequence[str], wanted: Sequence[int], places: Sequence[int]
+) -> tuple[int, filelock.BaseFileLock] | None:
+    """The same, or None where every place is taken. The first place on every GPU comes before the second on any."""
+    for place in places:
+        for index in wanted:
+            lock = filelock.FileLock(_folder() / f"{names[index]}.{place}.lock", timeout=0)
+            try:
+                lock.acquire()
+            except filelock.Timeout:
+                continue
+            return index, lock
+    return None
+
+
+def _folder() -> Path:
+    """A folder of the user's own on this machine; locks of several machines must not meet on a shared disk."""
+    folder = Path(tempfile.gettempdir()) / f"layerprune-gpus-{os.getuid()}"
+    try:
+        folder.mkdir(exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise LayerpruneError(f"{folder}: cannot write: {error.strerror}") from None
+    return folder
