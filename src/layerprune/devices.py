@@ -9,7 +9,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 import filelock
@@ -18,6 +18,9 @@ import torch
 from layerprune.errors import LayerpruneError
 
 SECONDS_BETWEEN_TRIES = 1.0
+
+Held = AbstractContextManager[object]
+"""A lock that is held, until this context ends."""
 
 
 def gpus() -> list[str]:
@@ -57,8 +60,8 @@ def borrowed(device: torch.device, runs_per_gpu: int, say: Callable[[str], None]
         return
     names = gpus()
     wanted = range(len(names)) if device.index is None else [device.index]
-    index, lock = _waited_for(names, wanted, range(runs_per_gpu), say)
-    with lock:
+    index, held = _waited_for(names, wanted, range(runs_per_gpu), say)
+    with held:
         yield torch.device("cuda", index)
 
 
@@ -76,7 +79,7 @@ def whole_machine(device: torch.device, runs_per_gpu: int, say: Callable[[str], 
 
 def _waited_for(
     names: Sequence[str], wanted: Sequence[int], places: Sequence[int], say: Callable[[str], None]
-) -> tuple[int, filelock.BaseFileLock]:
+) -> tuple[int, Held]:
     """A GPU's index and the lock of a place on it, which is now held."""
     told = False
     while (found := _free_place(names, wanted, places)) is None:
@@ -88,18 +91,14 @@ def _waited_for(
     return found
 
 
-def _free_place(
-    names: Sequence[str], wanted: Sequence[int], places: Sequence[int]
-) -> tuple[int, filelock.BaseFileLock] | None:
+def _free_place(names: Sequence[str], wanted: Sequence[int], places: Sequence[int]) -> tuple[int, Held] | None:
     """The same, or None where every place is taken. The first place on every GPU comes before the second on any."""
     for place in places:
         for index in wanted:
-            lock = filelock.FileLock(_folder() / f"{names[index]}.{place}.lock", timeout=0)
             try:
-                lock.acquire()
+                return index, filelock.FileLock(_folder() / f"{names[index]}.{place}.lock", timeout=0).acquire()
             except filelock.Timeout:
                 continue
-            return index, lock
     return None
 
 
