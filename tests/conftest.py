@@ -141,10 +141,20 @@ def _lacks_browser() -> str | None:
     return None if find_browser() else "no browser: install chromium (apt-get install chromium)"
 
 
+def _lacks_slurm() -> str | None:
+    found = all(
+        shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin") for name in ("slurmctld", "slurmd", "munged")
+    )
+    if not found:
+        return "no SLURM: install slurm-wlm and munge (apt-get install --no-install-recommends slurm-wlm munge)"
+    return None if Path("/dev/tty1").exists() else "no device files to stand for GPUs: /dev/tty0 and /dev/tty1"
+
+
 LACKING: dict[str, Callable[[], str | None]] = {
     "real_data": _lacks_real_data,
     "gpu": _lacks_gpu,
     "browser": _lacks_browser,
+    "slurm": _lacks_slurm,
 }
 
 
