@@ -1,0 +1,59 @@
+"""Typed settings: a preset's YAML, checked, and the runs that it means.
+
+A preset names datasets, their architectures and methods; `plan` expands it to runs, `resolve` gives one run's complete
+settings. Every key has a description with its unit; unknown keys are refused. Science keys decide results and enter a
+run's digest; resource keys (`resources`, `data`) never do. Imports no torch.
+"""
+
+from layerprune.config.basics import Settings, steps_of
+from layerprune.config.methods import (
+    ByIndexSettings,
+    CkaSettings,
+    EpsilonResnetSettings,
+    GalSettings,
+    GatedSettings,
+    HardConcreteSettings,
+    LinearProbeSettings,
+    NoSettings,
+    ScoreSettings,
+    ScratchAtDepthSettings,
+    ScratchSettings,
+    SparseStructureSettings,
+    StochasticDepthSettings,
+    settings_class,
+)
+from layerprune.config.preset import Preset
+from layerprune.config.reading import data_root, environment_below, load_preset, parse_preset
+from layerprune.config.runs import RunSettings, plan, prerequisites, resolve
+from layerprune.config.training import FinetuneSettings, ModelSettings, TrainingSettings
+
+__all__ = [
+    "ByIndexSettings",
+    "CkaSettings",
+    "EpsilonResnetSettings",
+    "FinetuneSettings",
+    "GalSettings",
+    "GatedSettings",
+    "HardConcreteSettings",
+    "LinearProbeSettings",
+    "ModelSettings",
+    "NoSettings",
+    "Preset",
+    "RunSettings",
+    "ScoreSettings",
+    "ScratchAtDepthSettings",
+    "ScratchSettings",
+    "Settings",
+    "SparseStructureSettings",
+    "StochasticDepthSettings",
+    "TrainingSettings",
+    "data_root",
+    "environment_below",
+    "load_preset",
+    "parse_preset",
+    "plan",
+    "prerequisites",
+    "resolve",
+    "settings_class",
+    "steps_of",
+]
