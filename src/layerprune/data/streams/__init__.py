@@ -1,0 +1,1 @@
+"""Images decoded while training goes on: for data sets that do not fit into memory."""

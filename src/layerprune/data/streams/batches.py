@@ -1,0 +1,160 @@
+"""Batches decoded in worker processes while the network trains; the cast to float and normalisation on the device.
+
+Order and views depend on (seed, epoch) alone, not on the number of workers, and an epoch can be begun at any step: so
+training resumes as with data in memory (data/batches.py). Workers live as long as the batches and are used by one epoch
+at a time. A damaged image stops the run with its name, or is left out and counted, as `bad_images` says.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms.v2 import functional
+
+from layerprune.data.streams.decode import EvaluationView, TrainingView, Unreadable
+from layerprune.data.streams.index import Images
+from layerprune.errors import LayerpruneError
+from layerprune.seeding import generator, stream_seed
+
+BadImages = Literal["stop", "skip"]
+View = Callable[[bytes, int], Tensor | Unreadable]
+Item = tuple[Tensor | Unreadable, int, int]
+"""Picture, label, and the image's place in the index."""
+
+
+@contextmanager
+def deaths_named() -> Iterator[None]:
+    """For the whole of a training: the death of a worker is one LayerpruneError.
+
+    torch raises it from a signal's handler, and so wherever the training happens to be, not only where batches are.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise LayerpruneError(
+            "a process that decodes images died (killed, or out of memory or shared memory); fewer workers need less"
+        ) from None
+
+
+class Stream:
+    """What training and evaluation share: images through a view, in batches, on the device."""
+
+    def __init__(
+        self,
+        images: Images,
+        view: View,
+        mean: Sequence[float],
+        std: Sequence[float],
+        batch_size: int,
+        workers: int = 0,
+        device: torch.device | str = "cpu",
+        bad_images: BadImages = "stop",
+    ) -> None:
+        if batch_size < 1:
+            raise LayerpruneError(f"batch_size: {batch_size} is not a positive number of images")
+        self.images = images
+        self.batch_size = batch_size
+        self.device = torch.device(device)
+        self.left_out: dict[str, str] = {}
+        self._mean, self._std = list(mean), list(std)
+        self._bad_images = bad_images
+        self._plan = _Plan()
+        self._loader = DataLoader(
+            _Decoded(images, view),
+            batch_sampler=self._plan,
+            num_workers=workers,
+            collate_fn=list,
+            pin_memory=self.device.type == "cuda",
+            persistent_workers=workers > 0,
+            prefetch_factor=4 if workers else None,
+        )
+
+    def _run(self, plan: list[list[tuple[int, int]]]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Batches (float32 [B, 3, H, W], int64 [B]) of a plan of (place, key)."""
+        self._plan.batches = plan
+        for items in self._loader:
+            good = [item for item in items if not self._is_bad(item)]
+            if good:
+                yield self._batch(good)
+
+    def _is_bad(self, item: Item) -> bool:
+        picture, _, place = item
+        if not isinstance(picture, Unreadable):
+            return False
+        name = self.images.where(place)
+        if self._bad_images == "stop":
+            raise LayerpruneError(f"{name}: not a sound image: {picture.reason} (data.bad_images: skip leaves it out)")
+        self.left_out[name] = picture.reason
+        return True
+
+    def _batch(self, items: list[Item]) -> tuple[Tensor, Tensor]:
+        pictures = torch.stack([picture for picture, _, _ in items]).to(self.device, non_blocking=True)
+        labels = torch.tensor([label for _, label, _ in items]).to(self.device, non_blocking=True)
+        scaled = functional.to_dtype(pictures, torch.float32, scale=True)
+        return functional.normalize(scaled, self._mean, self._std, inplace=True), labels
+
+
+class TrainingStream(Stream):
+    """Shuffled batches of random views; the last of an epoch may be smaller."""
+
+    def __init__(self, images: Images, size: int, *rest: object, seed: int, **options: object) -> None:
+        super().__init__(images, TrainingView(size), *rest, **options)
+        self.seed = seed
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return -(-len(self.images) // self.batch_size)
+
+    def epoch(self, number: int, start_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """The batches of epoch `number` from `start_step` on, the same as in an epoch begun at step 0."""
+        order = torch.randperm(len(self.images), generator=generator("order", self.seed, number)).tolist()
+        keyed = [(place, stream_seed("view", self.seed, number, place)) for place in order]
+        return self._run(_batches(keyed, self.batch_size)[start_step:])
+
+
+class EvaluationStream(Stream):
+    """Batches of centre views in the order of the index."""
+
+    def __init__(self, images: Images, size: int, *rest: object, **options: object) -> None:
+        super().__init__(images, EvaluationView(size), *rest, **options)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return self._run(_batches([(place, 0) for place in range(len(self.images))], self.batch_size))
+
+
+def _batches(keyed: list[tuple[int, int]], size: int) -> list[list[tuple[int, int]]]:
+    return [keyed[start : start + size] for start in range(0, len(keyed), size)]
+
+
+class _Plan:
+    """A batch sampler that is told anew before each epoch which batches to take: workers outlive epochs."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[tuple[int, int]]] = []
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        return iter(self.batches)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+
+class _Decoded(Dataset):
+    """(place, key) -> Item. A damaged image is an answer, not an error: errors of workers arrive as long texts."""
+
+    def __init__(self, images: Images, view: View) -> None:
+        self._images = images
+        self._view = view
+
+    def __getitem__(self, asked: tuple[int, int]) -> Item:
+        place, key = asked
+        try:
+            picture = self._view(self._images.content(place), key)
+        except OSError as error:
+            picture = Unreadable(error.strerror or str(error))
+        return picture, int(self._images.labels[place]), place

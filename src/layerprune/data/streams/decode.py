@@ -1,0 +1,81 @@
+"""From an image file to a uint8 picture of the size that networks take (torchvision.transforms.v2).
+
+For training a random part, 8 to 100 % of the area and 3:4 to 4:3 wide, scaled to the size and mirrored half of the
+time; for evaluation the centre, after the shorter side was scaled to 8/7 of the size (256 for 224). Both as in
+torchvision's reference recipe. Grey and CMYK images become colour.
+"""
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms import RandomResizedCrop
+from torchvision.transforms.v2 import functional
+
+AREA, ASPECT = (0.08, 1.0), (3 / 4, 4 / 3)
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """An image that could not be decoded, and why, in one line."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class TrainingView:
+    """Content and a key -> uint8 [3, size, size]; the same key draws the same view in whatever process."""
+
+    size: int
+
+    def __call__(self, content: bytes, key: int) -> Tensor | Unreadable:
+        image = decode(content)
+        if isinstance(image, Unreadable):
+            return image
+        with _drawing_from(key):
+            top, left, height, width = RandomResizedCrop.get_params(image, AREA, ASPECT)
+            mirrored = bool(torch.rand(1) < 0.5)
+        view = functional.resized_crop(image, top, left, height, width, [self.size, self.size], antialias=True)
+        return functional.pil_to_tensor(functional.horizontal_flip(view) if mirrored else view)
+
+
+@dataclass(frozen=True)
+class EvaluationView:
+    """Content -> uint8 [3, size, size]; nothing is drawn, whatever the key."""
+
+    size: int
+
+    def __call__(self, content: bytes, key: int = 0) -> Tensor | Unreadable:
+        image = decode(content)
+        if isinstance(image, Unreadable):
+            return image
+        scaled = functional.resize(image, [self.size * 8 // 7], antialias=True)
+        return functional.pil_to_tensor(functional.center_crop(scaled, [self.size, self.size]))
+
+
+def decode(content: bytes) -> Image.Image | Unreadable:
+    """The image in RGB."""
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            return image.convert("RGB")
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what PIL raises for damage
+        return Unreadable("no image" if "BytesIO" in str(error) else " ".join(str(error).split()))
+
+
+@contextmanager
+def _drawing_from(key: int) -> Iterator[None]:
+    """torch's own numbers come from this key, and afterwards from where they would have come.
+
+    Not torch.manual_seed: it seeds every device, which takes longer than decoding a small image.
+    """
+    source = torch.default_generator
+    before = source.get_state()
+    source.manual_seed(key)
+    try:
+        yield
+    finally:
+        source.set_state(before)
