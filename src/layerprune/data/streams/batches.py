@@ -23,6 +23,8 @@ BadImages = Literal["stop", "skip"]
 View = Callable[[bytes, int], Tensor | Unreadable]
 Item = tuple[Tensor | Unreadable, int, int]
 """Picture, label, and the image's place in the index."""
+Collated = tuple[Tensor, Tensor, list[tuple[int, str]]]
+"""Pictures uint8 [B, 3, H, W] and labels int64 [B] of the sound images; places of the others, and what is wrong."""
 
 
 @contextmanager
@@ -68,7 +70,7 @@ class Stream:
             _Decoded(images, view),
             batch_sampler=self._plan,
             num_workers=workers,
-            collate_fn=list,
+            collate_fn=_collate,
             pin_memory=self.device.type == "cuda",
             persistent_workers=workers > 0,
             prefetch_factor=4 if workers else None,
@@ -77,26 +79,23 @@ class Stream:
     def _run(self, plan: list[list[tuple[int, int]]]) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches (float32 [B, 3, H, W], int64 [B]) of a plan of (place, key)."""
         self._plan.batches = plan
-        for items in self._loader:
-            good = [item for item in items if not self._is_bad(item)]
-            if good:
-                yield self._batch(good)
+        for pictures, labels, damaged in self._loader:
+            for place, reason in damaged:
+                self._leave_out(self.images.where(place), reason)
+            if len(labels):
+                yield self._normalised(self._to_device(pictures)), self._to_device(labels)
 
-    def _is_bad(self, item: Item) -> bool:
-        picture, _, place = item
-        if not isinstance(picture, Unreadable):
-            return False
-        name = self.images.where(place)
+    def _leave_out(self, name: str, reason: str) -> None:
         if self._bad_images == "stop":
-            raise LayerpruneError(f"{name}: not a sound image: {picture.reason} (data.bad_images: skip leaves it out)")
-        self.left_out[name] = picture.reason
-        return True
+            raise LayerpruneError(f"{name}: not a sound image: {reason} (data.bad_images: skip leaves it out)")
+        self.left_out[name] = reason
 
-    def _batch(self, items: list[Item]) -> tuple[Tensor, Tensor]:
-        pictures = torch.stack([picture for picture, _, _ in items]).to(self.device, non_blocking=True)
-        labels = torch.tensor([label for _, label, _ in items]).to(self.device, non_blocking=True)
+    def _to_device(self, values: Tensor) -> Tensor:
+        return values.to(self.device, non_blocking=True)
+
+    def _normalised(self, pictures: Tensor) -> Tensor:
         scaled = functional.to_dtype(pictures, torch.float32, scale=True)
-        return functional.normalize(scaled, self._mean, self._std, inplace=True), labels
+        return functional.normalize(scaled, self._mean, self._std, inplace=True)
 
 
 class TrainingStream(Stream):
@@ -129,6 +128,14 @@ class EvaluationStream(Stream):
 
 def _batches(keyed: list[tuple[int, int]], size: int) -> list[list[tuple[int, int]]]:
     return [keyed[start : start + size] for start in range(0, len(keyed), size)]
+
+
+def _collate(items: list[Item]) -> Collated:
+    """In the worker: one tensor a batch crosses over to the training, and can be pinned."""
+    sound = [(picture, label) for picture, label, _ in items if isinstance(picture, Tensor)]
+    damaged = [(place, picture.reason) for picture, _, place in items if isinstance(picture, Unreadable)]
+    pictures = torch.stack([picture for picture, _ in sound]) if sound else torch.empty(0, dtype=torch.uint8)
+    return pictures, torch.tensor([label for _, label in sound], dtype=torch.int64), damaged
 
 
 class _Plan:
