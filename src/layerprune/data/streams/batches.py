@@ -5,8 +5,9 @@ training resumes as with data in memory (data/batches.py). Workers live as long 
 at a time. A damaged image stops the run with its name, or is left out and counted, as `bad_images` says.
 """
 
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Literal
 
 import torch
@@ -25,22 +26,6 @@ Item = tuple[Tensor | Unreadable, int, int]
 """Picture, label, and the image's place in the index."""
 Collated = tuple[Tensor, Tensor, list[tuple[int, str]]]
 """Pictures uint8 [B, 3, H, W] and labels int64 [B] of the sound images; places of the others, and what is wrong."""
-
-
-@contextmanager
-def deaths_named() -> Iterator[None]:
-    """For the whole of a training: the death of a worker is one LayerpruneError.
-
-    torch raises it from a signal's handler, and so wherever the training happens to be, not only where batches are.
-    """
-    try:
-        yield
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
-            raise
-        raise LayerpruneError(
-            "a process that decodes images died (killed, or out of memory or shared memory); fewer workers need less"
-        ) from None
 
 
 class Stream:
@@ -79,11 +64,23 @@ class Stream:
     def _run(self, plan: list[list[tuple[int, int]]]) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches (float32 [B, 3, H, W], int64 [B]) of a plan of (place, key)."""
         self._plan.batches = plan
-        for pictures, labels, damaged in self._loader:
+        for pictures, labels, damaged in self._collated():
             for place, reason in damaged:
                 self._leave_out(self.images.where(place), reason)
             if len(labels):
                 yield self._normalised(self._to_device(pictures)), self._to_device(labels)
+
+    def _collated(self) -> Iterator[Collated]:
+        batches = iter(self._loader)
+        _let_deaths_wait()
+        try:
+            yield from batches
+        except (RuntimeError, ConnectionError, EOFError) as error:
+            if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
+                raise
+            raise LayerpruneError(
+                f"{self.images.root}: a process that decodes images died (killed, or out of memory or shared memory)"
+            ) from None
 
     def _leave_out(self, name: str, reason: str) -> None:
         if self._bad_images == "stop":
@@ -136,6 +133,15 @@ def _collate(items: list[Item]) -> Collated:
     damaged = [(place, picture.reason) for picture, _, place in items if isinstance(picture, Unreadable)]
     pictures = torch.stack([picture for picture, _ in sound]) if sound else torch.empty(0, dtype=torch.uint8)
     return pictures, torch.tensor([label for _, label in sound], dtype=torch.int64), damaged
+
+
+def _let_deaths_wait() -> None:
+    """A worker's death is noticed where its batch is awaited, seconds later at most.
+
+    torch's handler of the signal would raise wherever the training happens to be, in the middle of a step too.
+    """
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 class _Plan:
