@@ -86,6 +86,14 @@ def test_resources_and_descriptions_repeat_nothing(copy: Study) -> None:
     assert planned_jobs(copy.snakemake("--dry-run")) == 0
 
 
+@pytest.mark.parametrize(("runs_per_gpu", "counted"), [(1, True), (2, False)])
+def test_a_run_that_has_a_gpu_to_itself_is_counted(empty: Study, runs_per_gpu: int, counted: bool) -> None:
+    empty.edit_preset("seeds: [0]", f"seeds: [0]\nresources: {{device: cuda, runs_per_gpu: {runs_per_gpu}}}")
+    outcome = empty.snakemake("--dry-run", "--quiet", "host")
+    assert planned_jobs(outcome) == 4
+    assert ("gpu=1" in outcome.stderr + outcome.stdout) == counted
+
+
 def test_a_changed_setting_repeats_its_runs_and_what_starts_from_them(copy: Study) -> None:
     copy.edit_preset("nu: 0.02", "nu: 0.03")
     outcome = copy.snakemake("--dry-run", "--quiet", "host")

@@ -110,7 +110,12 @@ def outcome_of(dataset):
 
 
 def gpus_of_a_run():
-    """1 where a run will take a GPU. Asked of the system: torch would know better, but takes seconds to import."""
+    """1 where a run will have a GPU to itself; runs that share one wait for their place on it by themselves.
+
+    Asked of the system: torch would know better, but takes seconds to import.
+    """
+    if PRESET.resources.runs_per_gpu > 1:
+        return 0
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
     there = not hidden and any(Path("/dev").glob("nvidia[0-9]*"))
     return int(PRESET.resources.device.startswith("cuda") or (PRESET.resources.device == "auto" and there))
