@@ -290,18 +290,24 @@ def test_a_method_of_ones_own_gets_a_look_from_its_name():
     assert style.marker("my-method") in style.SPARE_MARKERS
 
 
+def place(x: float, y: float, reach: float = 5.0) -> _marks.Place:
+    """A mark whose interval reaches so far up and down."""
+    return _marks.Place(x, y, y - reach, y + reach)
+
+
 def test_lone_marks_stay_where_they_are():
-    assert _marks.fan([(10.0, 50.0), (100.0, 50.0)]) == [0.0, 0.0]
+    assert _marks.fan([place(10, 50), place(100, 50)]) == [0.0, 0.0]
 
 
 def test_marks_that_coincide_are_parted_and_the_first_stays():
-    offsets = _marks.fan([(50.0, 50.0)] * 3)
+    offsets = _marks.fan([place(50, 50)] * 3)
     assert offsets[0] == 0
     assert sorted(offsets) == [-_marks.MARK, 0.0, _marks.MARK]
 
 
-def test_marks_of_one_depth_at_different_heights_move_only_a_little():
-    assert _marks.fan([(50.0, 50.0), (50.0, 90.0)]) == [0.0, _marks.LINE]
+def test_marks_at_different_heights_move_only_where_their_intervals_would_coincide():
+    assert _marks.fan([place(50, 50, reach=30), place(50, 90, reach=30)]) == [0.0, _marks.LINE]
+    assert _marks.fan([place(50, 50), place(50, 90)]) == [0.0, 0.0]
 
 
 def test_the_names_of_agreement_lie_within_the_figure(full):

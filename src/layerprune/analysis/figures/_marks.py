@@ -1,5 +1,8 @@
 """Accuracy against something: marks with intervals and n, curves, dense as a line, gaps as hollow marks."""
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -11,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from layerprune.analysis import style
 
 MARK, LINE = 7.5, 2.5
-"""Least distances in points: between marks at one height, and between the vertical intervals of others."""
+"""Least distances in points: between marks at one height, and between vertical intervals that overlap."""
 STRIP = 0.13
 """Fraction of a panel's height kept for hollow marks."""
 SPREAD_FOR_LOG = 4.0
@@ -106,35 +109,54 @@ def _curve(ax: Axes, rows: pd.DataFrame, quantity: str, method: str, width: floa
 def _means(ax: Axes, data: pd.DataFrame, quantity: str) -> None:
     """The default settings' marks; gated comes first and so stays on its curve."""
     rows = sorted(data.to_dict("records"), key=lambda row: style.rank(row["method"]))
-    places = [_place(ax, row[f"{quantity}_mean"], row["test_accuracy_mean"]) for row in rows]
+    places = [_place(ax, row, quantity) for row in rows]
     # Depths are whole and often equal; costs differ a little, and a large move would tell another order.
     offsets = fan(places, MARK if quantity == "depth" else LINE)
-    _widen(ax, [x for x, _ in places], offsets)
+    _widen(ax, [place.x for place in places], offsets)
     for row, offset in zip(rows, offsets, strict=True):
         _mark(ax, row, quantity, offset, size=8 if row["method"] == "dense" else 6)
 
 
-def _place(ax: Axes, x: float, y: float) -> tuple[float, float]:
-    """Data -> points from the lower left corner of the figure."""
-    moved = ax.transData.transform((x, y)) / ax.figure.dpi * 72
-    return float(moved[0]), float(moved[1])
+class Place(NamedTuple):
+    """Where a mark stands, and from where to where its vertical interval reaches, in points."""
+
+    x: float
+    y: float
+    low: float
+    high: float
+
+    def overlaps(self, other: "Place") -> bool:
+        """Whether the intervals share a height."""
+        return self.low <= other.high and other.low <= self.high
 
 
-def fan(places: list[tuple[float, float]], apart: float = MARK) -> list[float]:
-    """The smallest sideways offsets, in points like `places`, that keep marks apart; earlier marks go first.
+def _place(ax: Axes, row: dict, quantity: str) -> Place:
+    """In points from the lower left corner of the figure; without an interval it is as high as the mark."""
+    x, y = row[f"{quantity}_mean"], row["test_accuracy_mean"]
+    ends = [end for end in (row["test_accuracy_low"], row["test_accuracy_high"]) if np.isfinite(end)]
+    points = ax.transData.transform([(x, each) for each in (y, *ends)]) / ax.figure.dpi * 72
+    middle, heights = float(points[0, 1]), points[:, 1]
+    return Place(
+        float(points[0, 0]), middle, min(middle - MARK / 2, heights.min()), max(middle + MARK / 2, heights.max())
+    )
 
-    Marks at one height come `apart` from each other, others LINE: their intervals must not coincide.
+
+def fan(places: Sequence[Place], apart: float = MARK) -> list[float]:
+    """The smallest sideways offsets, in points, that keep marks and intervals apart; earlier marks go first.
+
+    Marks at one height come `apart` from each other, others LINE where their intervals would coincide.
     """
-    settled: list[tuple[float, float]] = []
-    for x, y in places:
+    settled: list[Place] = []
+    for place in places:
         tries = (side * step * LINE for step in range(len(places) * 3) for side in (1, -1))
-        offset = next(offset for offset in tries if _free(x + offset, y, settled, apart))
-        settled.append((x + offset, y))
-    return [after[0] - before[0] for before, after in zip(places, settled, strict=True)]
+        moved = (place._replace(x=place.x + offset) for offset in tries)
+        settled.append(next(each for each in moved if all(_are_apart(each, other, apart) for other in settled)))
+    return [after.x - before.x for before, after in zip(places, settled, strict=True)]
 
 
-def _free(x: float, y: float, settled: list[tuple[float, float]], apart: float) -> bool:
-    return all(abs(x - a) >= (apart if abs(y - b) < MARK else LINE) - 1e-6 for a, b in settled)
+def _are_apart(one: Place, other: Place, apart: float) -> bool:
+    needed = apart if abs(one.y - other.y) < MARK else LINE if one.overlaps(other) else 0.0
+    return abs(one.x - other.x) >= needed - 1e-6
 
 
 def _widen(ax: Axes, places: list[float], offsets: list[float]) -> None:
