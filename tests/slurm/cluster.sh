@@ -92,9 +92,12 @@ up() {
 }
 
 down() {
-    local name
+    local name pid
     for name in slurmd slurmctld munged; do
-        if [ -f "$folder/$name.pid" ]; then kill "$(cat "$folder/$name.pid")" 2>/dev/null || true; fi
+        [ -f "$folder/$name.pid" ] || continue
+        pid=$(cat "$folder/$name.pid")
+        kill "$pid" 2>/dev/null || continue
+        wait_for 20 sh -c "! kill -0 $pid" || kill -9 "$pid" # what it still writes would outlive its folder
     done
 }
 

@@ -2,6 +2,7 @@
 
 import ast
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -112,12 +113,12 @@ def outcome_of(dataset):
 def gpus_of_a_run():
     """1 where a run will have a GPU to itself; runs that share one wait for their place on it by themselves.
 
-    Asked of the system: torch would know better, but takes seconds to import.
+    Asked of the system: torch would know better, but takes seconds to import. NVIDIA's driver brings nvidia-smi.
     """
     if PRESET.resources.runs_per_gpu > 1:
         return 0
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
-    there = not hidden and any(Path("/dev").glob("nvidia[0-9]*"))
+    there = not hidden and shutil.which("nvidia-smi") is not None
     return int(PRESET.resources.device.startswith("cuda") or (PRESET.resources.device == "auto" and there))
 
 
