@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from layerprune import config, paths
+from layerprune import config, cpu_kernels, paths
 from layerprune.errors import LayerpruneError
 from layerprune.paths import RunKey
 
@@ -39,6 +39,7 @@ def run(
         raise LayerpruneError(f"--seed: must be 0 or more, not {seed}")
     if threads is not None and threads < 1:
         raise LayerpruneError(f"--threads: must be 1 or more, not {threads}")
+    cpu_kernels.choose(config.load_preset(preset).resources.cpu_kernels)  # before torch is imported
     from layerprune import runner
     from layerprune.progress import Progress
 

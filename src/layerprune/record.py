@@ -41,6 +41,9 @@ class Provenance(BaseModel):
     gpu: str | None
     cpu: str
     threads: int = Field(ge=1, description="CPU threads of the run")
+    cpu_kernels: str | None = Field(
+        default=None, description="instructions that torch's CPU kernels used: AVX2, AVX512, ...; null: not noted"
+    )
     requalified: list[dict[str, str]] = Field(
         default=[],
         description="older source digests under which this was made, each with the witness that showed the newer code "

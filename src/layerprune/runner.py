@@ -274,6 +274,7 @@ def _provenance(task: Run, key: RunKey) -> Provenance:
         gpu=torch.cuda.get_device_name(task.device) if task.device.type == "cuda" else None,
         cpu=cpu_name(),
         threads=torch.get_num_threads(),
+        cpu_kernels=torch.backends.cpu.get_cpu_capability(),
     )
 
 

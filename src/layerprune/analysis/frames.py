@@ -30,7 +30,7 @@ LISTS = ["keep", "removed_step"]
 WORDS = [
     *("label", "status", "reason", "data_source", "keep_rule", "duration", "warmup", "consolidate_at"),
     *("device", "commit", "dirty_digest", "source_digest", "config_digest", "torch", "cuda", "gpu", "cpu"),
-    *("removable", "shortcut"),
+    *("cpu_kernels", "removable", "shortcut"),
 ]
 MODEL = ["removable", "shortcut", "width"]
 """What the network was asked for: which sections may go, the option of its shortcuts, channels (NaN: as published)."""

@@ -8,6 +8,7 @@ from layerprune import methods
 from layerprune.config.basics import NonNegative, PositiveInt, Seed, Settings, Slug, describe, first_problem
 from layerprune.config.methods import settings_class
 from layerprune.config.training import FinetuneSettings, ModelSettings, TrainingSettings
+from layerprune.cpu_kernels import CpuKernels
 from layerprune.data import catalog
 from layerprune.provenance import arch_file, known_archs
 
@@ -55,6 +56,9 @@ class ResourceSettings(Settings):
     )
     device: str = describe("auto", "auto (a GPU where there is one), cpu, cuda, cuda:N")
     runs_per_gpu: PositiveInt = describe(1, "runs that share a GPU; with more GPUs each run takes a free one")
+    cpu_kernels: CpuKernels = describe(
+        "native", "native: the fastest of the CPU; avx2: the same numbers on x86 machines with and without AVX-512"
+    )
 
 
 class DataSettings(Settings):
