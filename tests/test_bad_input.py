@@ -17,7 +17,7 @@ from conftest import run_process
 from data_helpers import TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS, UNCHECKED, write_idx, write_mnist_like
 from torch._inductor import config as inductor
 
-from layerprune import cli, paths, runner
+from layerprune import cli, config, paths, runner
 from layerprune.data import mnist, registry
 from layerprune.models import saving
 from layerprune.paths import RunKey
@@ -269,6 +269,16 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setenv("LAYERPRUNE_ROOT", str(folder))
         runner.run(run_key("dense"), "cpu", 1, lambda done, total, text: None, lambda line: None)
     return folder
+
+
+def test_a_preset_edited_during_a_run_neither_spoils_nor_renames_it(root: Path) -> None:
+    planned = config.resolve(config.load_preset("study"), run_key("dense")).digest()
+
+    def edit(done: int, total: int, text: str) -> None:
+        paths.preset_file("study").write_text("no_such_key: 1\n")
+
+    made = runner.run(run_key("dense"), "cpu", 1, edit, lambda line: None)
+    assert (made.status, made.provenance.config_digest) == ("ok", planned)
 
 
 @pytest.fixture

@@ -102,11 +102,13 @@ def _run_locked(preset: Preset, key: RunKey, settings: RunSettings, device: torc
     data = load(key.dataset, config.data_root(preset), device)
     state = StateFile(paths.state(key), _identity(key, settings, parents), preset.resources.state_seconds)
     task = Run(settings, data, device, parents, state, report)
+    made_by = _provenance(task, key)  # of now: preset and checkout may change while the run goes on
     broken = [name for name, parent in parents.items() if parent.record.status in ("diverged", "failed")]
     if broken:
-        made = _failed_record(task, key, f"its parent run '{broken[0]}' has status {parents[broken[0]].record.status}")
+        reason = f"its parent run '{broken[0]}' has status {parents[broken[0]].record.status}"
+        made = _failed_record(task, key, reason, made_by)
     else:
-        made = _finish(task, key, _execute(task, key))
+        made = _finish(task, key, _execute(task, key), made_by)
     state.delete()
     return made
 
@@ -141,14 +143,14 @@ def _identity(key: RunKey, settings: RunSettings, parents: dict[str, Parent]) ->
 # --- the record -----------------------------------------------------------------------------------------------
 
 
-def _finish(task: Run, key: RunKey, finished: Finished) -> Record:
+def _finish(task: Run, key: RunKey, finished: Finished, made_by: Provenance) -> Record:
     """Save the smaller network, read it back, measure what was read, write the record."""
     healthy = not finished.progress.diverged and all_finite(finished.network)
     smaller = smaller_network(finished) if healthy else finished.network
     saving.save(smaller, paths.arch(key), paths.weights(key))
     smaller = saving.load(paths.arch(key), paths.weights(key)).to(task.device)
     files.write_text(paths.curves(key), _as_csv(finished.progress.rows))
-    made = _record(task, key, finished, smaller, healthy)
+    made = _record(task, key, finished, smaller, healthy, made_by)
     record.write(paths.record(key), made)
     return made
 
@@ -164,7 +166,9 @@ def _status(finished: Finished, healthy: bool) -> tuple[record.Status, str | Non
     return "ok", None
 
 
-def _record(task: Run, key: RunKey, finished: Finished, smaller: SectionedNetwork, healthy: bool) -> Record:
+def _record(
+    task: Run, key: RunKey, finished: Finished, smaller: SectionedNetwork, healthy: bool, made_by: Provenance
+) -> Record:
     status, reason = _status(finished, healthy)
     progress, start = finished.progress, finished.start
     steps_per_epoch = -(-len(task.data.train) // task.settings.training.batch_size)
@@ -188,7 +192,7 @@ def _record(task: Run, key: RunKey, finished: Finished, smaller: SectionedNetwor
         details=_finite(start.details | finished.outcome.details),
         finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
         resumed=progress.resumed,
-        provenance=_provenance(task, key),
+        provenance=made_by,
     )
 
 
@@ -201,7 +205,7 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _failed_record(task: Run, key: RunKey, reason: str) -> Record:
+def _failed_record(task: Run, key: RunKey, reason: str, made_by: Provenance) -> Record:
     """A run that could not start is data too: the untrained network, and why."""
     network = task.fresh_network()
     saving.save(network, paths.arch(key), paths.weights(key))
@@ -224,7 +228,7 @@ def _failed_record(task: Run, key: RunKey, reason: str) -> Record:
         wall_seconds_own=0,
         equivalence_gap=None,
         finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        provenance=_provenance(task, key),
+        provenance=made_by,
     )
     record.write(paths.record(key), made)
     return made
@@ -257,8 +261,6 @@ def _sizes(task: Run, network: SectionedNetwork) -> dict:
 
 
 def _provenance(task: Run, key: RunKey) -> Provenance:
-    preset = config.load_preset(key.preset)
-    parents = {each.method: str(each) for each in config.prerequisites(preset, key)}
     return Provenance(
         commit=provenance.commit(),
         dirty_digest=provenance.dirty_digest(),
@@ -267,7 +269,7 @@ def _provenance(task: Run, key: RunKey) -> Provenance:
         config=task.settings.model_dump(mode="json"),
         data_checksums=task.data.checksums,
         lock_digest=provenance.lock_digest(),
-        parents={parents[name]: parent.record.digest() for name, parent in task.parents.items()},
+        parents={str(_key_of(parent.record)): parent.record.digest() for parent in task.parents.values()},
         python=platform.python_version(),
         torch=torch.__version__,
         cuda=torch.version.cuda if task.device.type == "cuda" else None,
@@ -276,6 +278,10 @@ def _provenance(task: Run, key: RunKey) -> Provenance:
         threads=torch.get_num_threads(),
         cpu_kernels=torch.backends.cpu.get_cpu_capability(),
     )
+
+
+def _key_of(made: Record) -> RunKey:
+    return RunKey(made.preset, made.dataset, made.arch, made.method, made.variant, made.seed)
 
 
 def cpu_name() -> str:
