@@ -18,14 +18,22 @@ NOTE = f"{THREADS} threads each; the reference's {WORKERS} workers share their c
 TARGET = ">= 2"
 STEPS = {"resnet-20": 2, "resnet-56": 1}
 """Architecture, as published -> steps a turn."""
-ENGINES = ("eager", "compiled")
+WAYS = (("eager", "fp32"), ("compiled", "fp32"), ("eager", "bf16"))
+"""Engine and precision of our step; the reference's is always eager and fp32."""
 
 
 def against_reference(
-    arch: str, engine: str, steps: int, rounds: int, batch: int = BATCH, workers: int = WORKERS
+    arch: str,
+    engine: str,
+    precision: str,
+    steps: int,
+    rounds: int,
+    batch: int = BATCH,
+    workers: int = WORKERS,
 ) -> Measurement:
     """How many times as many images a second ours trains on: their time over ours."""
-    settings = TRAINING.model_copy(update={"batch_size": batch, "augment": "crop-flip", "engine": engine})
+    way = {"engine": engine, "precision": precision}
+    settings = TRAINING.model_copy(update={"batch_size": batch, "augment": "crop-flip", **way})
     ours = steps_of(network_of(arch), "dense", NoSettings(), settings, steps)
     batches = reference.loader(made_up_data(IMAGES, shape_of(arch)), batch, workers)
     depth = int(arch.rpartition("-")[2])
@@ -35,13 +43,16 @@ def against_reference(
         for _ in range(steps):
             step()
 
-    name = f"our training, {engine} / reference's, images a second, {arch}"
+    name = f"our training, {engine} {precision} / reference's, images/s, {arch}"
     return compare(name, ours, theirs, rounds, TARGET, NOTE)
 
 
 def measure(rounds: int) -> Iterator[Measurement]:
-    """Two depths, with full width, and both engines; compiling (torch.compile) needs a C++ compiler."""
+    """Two depths, with full width, and each way; compiling (torch.compile) needs a C++ compiler.
+
+    bf16 pays where the CPU has instructions for it (avx512_bf16, amx_bf16); elsewhere it is slower than fp32.
+    """
     with threads(THREADS):
         for arch, steps in STEPS.items():
-            for engine in ENGINES:
-                yield against_reference(arch, engine, steps, rounds)
+            for engine, precision in WAYS:
+                yield against_reference(arch, engine, precision, steps, rounds)

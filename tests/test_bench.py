@@ -87,16 +87,16 @@ def test_ours_is_trained_with_as_many_images_as_the_reference(monkeypatch: pytes
             return forward(self, x, *rest)
 
         monkeypatch.setattr(kind, "forward", noting)
-    measured = throughput.against_reference("resnet-8", "eager", steps=2, rounds=1, batch=4, workers=1)
+    measured = throughput.against_reference("resnet-8", "eager", "bf16", steps=2, rounds=1, batch=4, workers=1)
     assert sorted(seen) == sorted((name, 4, *steps.CIFAR_SHAPE) for name in kinds for _ in range(4))
     assert measured.target == ">= 2" and "2 threads each" in measured.note
 
 
 def test_throughput_computes_with_two_threads_and_puts_them_back(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
-    monkeypatch.setattr(throughput, "against_reference", lambda *case: seen.append((case[:2], torch.get_num_threads())))
-    assert len(list(throughput.measure(rounds=1))) == 4
-    assert [case for case, _ in seen] == [(f"resnet-{n}", how) for n in (20, 56) for how in ("eager", "compiled")]
+    monkeypatch.setattr(throughput, "against_reference", lambda *case: seen.append((case[:3], torch.get_num_threads())))
+    assert len(list(throughput.measure(rounds=1))) == 6
+    assert [case for case, _ in seen] == [(f"resnet-{n}", *way) for n in (20, 56) for way in throughput.WAYS]
     assert {threads for _, threads in seen} == {2} and torch.get_num_threads() == 1
 
 
