@@ -11,6 +11,7 @@ import made_up_runs as made_up
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from layerprune import files, paths
 from layerprune.analysis import build, frames, readme, statistics, tables
@@ -164,24 +165,42 @@ def test_failed_and_missing_runs_are_counted_and_enter_no_mean(runs):
     assert math.isnan(row["test_accuracy_sd"])
 
 
+def interval(*values: float) -> tuple[float, float]:
+    return statistics.intervals([np.array(values)])[0]
+
+
 def test_the_interval_of_a_constant_is_that_constant():
-    assert statistics.interval(np.full(5, 0.98)) == (0.98, 0.98)
+    assert interval(*[0.98] * 5) == (0.98, 0.98)
 
 
 def test_one_value_has_no_interval():
-    assert all(math.isnan(end) for end in statistics.interval(np.array([0.98])))
+    assert all(math.isnan(end) for end in interval(0.98))
 
 
 def test_the_interval_lies_within_the_values_holds_the_mean_and_is_the_same_each_time():
-    values = np.array([0.97, 0.98, 0.99, 0.985])
-    low, high = statistics.interval(values)
-    assert 0.97 <= low < values.mean() < high <= 0.99
-    assert statistics.interval(values) == (low, high)
+    values = 0.97, 0.98, 0.99, 0.985
+    low, high = interval(*values)
+    assert 0.97 <= low < np.mean(values) < high <= 0.99
+    assert interval(*values) == (low, high)
 
 
 def test_the_interval_of_two_values_spans_them():
     # A resample of two has the mean of a single one of them with probability 1/4 each: beyond 2.5 %.
-    assert statistics.interval(np.array([1.0, 2.0])) == (1.0, 2.0)
+    assert interval(1.0, 2.0) == (1.0, 2.0)
+
+
+def test_many_samples_have_the_intervals_that_each_has_alone():
+    source = np.random.default_rng(1)
+    samples = [source.random(size) for size in [3, 1, 5, 0, *[3] * statistics._AT_A_TIME, 10, 9]] + [np.ones(3)]
+    together = statistics.intervals(samples)
+    for sample, (low, high) in zip(samples, together, strict=True):
+        if len(sample) > 1 and np.ptp(sample):
+            alone = stats.bootstrap(
+                (sample,), np.mean, n_resamples=statistics.RESAMPLES, method="percentile", rng=np.random.default_rng(0)
+            ).confidence_interval
+            assert (low, high) == (alone.low, alone.high)
+        else:
+            assert np.array_equal([low, high], [1.0, 1.0] if len(sample) > 1 else [math.nan] * 2, equal_nan=True)
 
 
 # --- tables -------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ range of what was seen); read them as the spread of the mean, always together wi
 none.
 """
 
-import warnings
+from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
@@ -26,6 +26,9 @@ WITHOUT_INTERVAL = [
     *("wall_seconds", "wall_ratio", "nu", "val_accuracy_before_finetune"),
 ]
 RESAMPLES = 9999
+_AT_A_TIME = 50
+"""Samples resampled together: some tens of megabytes."""
+_NONE = (float("nan"), float("nan"))
 
 
 def counted(runs: pd.DataFrame) -> pd.Series:
@@ -33,18 +36,30 @@ def counted(runs: pd.DataFrame) -> pd.Series:
     return runs["status"].isin(WITH_RESULT) & runs["test_accuracy"].notna()
 
 
-def interval(values: np.ndarray) -> tuple[float, float]:
-    """95 % percentile bootstrap interval of the mean; NaN with fewer than two values."""
-    if len(values) < 2:
-        return float("nan"), float("nan")
-    if np.ptp(values) == 0:
-        return float(values[0]), float(values[0])
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
-        found = stats.bootstrap(
-            (values,), np.mean, n_resamples=RESAMPLES, method="percentile", rng=np.random.default_rng(0)
-        )
-    return float(found.confidence_interval.low), float(found.confidence_interval.high)
+def intervals(samples: list[np.ndarray]) -> list[tuple[float, float]]:
+    """95 % percentile bootstrap interval of each sample's mean; NaN for a sample of fewer than two values.
+
+    Samples of one size share their resamples, as they would with a generator of their own, and are worked out together:
+    thousands of calls would take many times as long.
+    """
+    found = [(float(each[0]), float(each[0])) if len(each) > 1 else _NONE for each in samples]
+    spread = [place for place, each in enumerate(samples) if len(each) > 1 and np.ptp(each) > 0]
+    for size in sorted({len(samples[place]) for place in spread}):
+        alike = [place for place in spread if len(samples[place]) == size]
+        for start in range(0, len(alike), _AT_A_TIME):
+            part = alike[start : start + _AT_A_TIME]
+            lows, highs = _bootstrap(np.stack([samples[place] for place in part]))
+            for place, low, high in zip(part, lows, highs, strict=True):
+                found[place] = float(low), float(high)
+    return found
+
+
+def _bootstrap(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Lower and upper ends [R] for samples [R, n]."""
+    found = stats.bootstrap(
+        (samples,), np.mean, n_resamples=RESAMPLES, method="percentile", rng=np.random.default_rng(0), axis=-1
+    )
+    return found.confidence_interval.low, found.confidence_interval.high
 
 
 def compare_to_dense(runs: pd.DataFrame) -> pd.DataFrame:
@@ -82,25 +97,38 @@ def summarise(runs: pd.DataFrame) -> pd.DataFrame:
     `<name>_mean` and `<name>_sd` (ddof 1), for those in WITH_INTERVAL also `_low` and `_high`; `difference_n`
     counts the pairs, `before_finetune_n` the runs with an accuracy before fine-tuning.
     """
-    compared = compare_to_dense(runs)
+    groups = list(compare_to_dense(runs).groupby(GROUP, sort=False))
+    samples = [_samples(group[counted(group)]) for _, group in groups]
+    bounds = iter(intervals([sample[name] for sample in samples for name in WITH_INTERVAL]))
     rows = [
-        dict(zip(GROUP, names, strict=True)) | _summary(group) for names, group in compared.groupby(GROUP, sort=False)
+        dict(zip(GROUP, names, strict=True)) | _counts(group, sample) | _moments(sample, bounds)
+        for (names, group), sample in zip(groups, samples, strict=True)
     ]
     return pd.DataFrame(rows)
 
 
-def _summary(group: pd.DataFrame) -> dict[str, object]:
-    used = group[counted(group)]
+def _samples(used: pd.DataFrame) -> dict[str, np.ndarray]:
+    """For each quantity its values in the runs that have one."""
+    columns = {name: used[name].to_numpy(float) for name in [*WITH_INTERVAL, *WITHOUT_INTERVAL]}
+    return {name: values[~np.isnan(values)] for name, values in columns.items()}
+
+
+def _counts(group: pd.DataFrame, sample: dict[str, np.ndarray]) -> dict[str, object]:
     row: dict[str, object] = {"label": group["label"].iloc[0]} | {name: _distinct(group[name]) for name in MODEL}
-    row |= {"n": len(used)} | _outcomes(group["status"])
-    row["difference_n"] = int(used["difference"].count())
-    row["before_finetune_n"] = int(used["val_accuracy_before_finetune"].count())
-    for name in [*WITH_INTERVAL, *WITHOUT_INTERVAL]:
-        values = used[name].dropna().to_numpy(float)
-        row[f"{name}_mean"] = _mean(values)
+    row |= {"n": int(counted(group).sum())} | _outcomes(group["status"])
+    row["difference_n"] = len(sample["difference"])
+    row["before_finetune_n"] = len(sample["val_accuracy_before_finetune"])
+    return row
+
+
+def _moments(sample: dict[str, np.ndarray], bounds: Iterator[tuple[float, float]]) -> dict[str, float]:
+    """Mean and spread of each quantity; `bounds` gives those of WITH_INTERVAL, in their order."""
+    row: dict[str, float] = {}
+    for name, values in sample.items():
+        row[f"{name}_mean"] = float(np.mean(values)) if len(values) else float("nan")
         row[f"{name}_sd"] = float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
         if name in WITH_INTERVAL:
-            row[f"{name}_low"], row[f"{name}_high"] = interval(values)
+            row[f"{name}_low"], row[f"{name}_high"] = next(bounds)
     return row
 
 
@@ -108,10 +136,6 @@ def _distinct(values: pd.Series) -> str:
     """A setting as text, empty where it is absent; where runs differ (an outdated record), all that there are."""
     texts = [f"{value:g}" if isinstance(value, float) else value for value in values.dropna()]
     return " or ".join(dict.fromkeys(texts))
-
-
-def _mean(values: np.ndarray) -> float:
-    return float(np.mean(values)) if len(values) else float("nan")
 
 
 def _outcomes(status: pd.Series) -> dict[str, int]:

@@ -7,7 +7,10 @@ controls/  what any method must beat: the pruned architecture from scratch, a re
 This module finds them by file name alone and imports no torch, so that configuration and analysis stay light.
 """
 
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 
 from layerprune.files import constant_in
 
@@ -20,15 +23,17 @@ REQUIREMENTS = {
 """What a method's module may say it REQUIRES: constant of the architecture's module, its value, and what it means."""
 
 
-def families() -> dict[str, str]:
-    """Slug of every method -> its family, found by looking at the folders."""
+@cache
+def families() -> Mapping[str, str]:
+    """Slug of every method -> its family, by looking at the folders: once, as a large plan asks thousands of times."""
     here = Path(__file__).parent
-    return {
+    found = {
         file.stem.replace("_", "-"): family
         for family in FAMILIES
         for file in sorted((here / family).glob("*.py"))
         if not file.stem.startswith("_")
     }
+    return MappingProxyType(found)
 
 
 def module_name(slug: str) -> str:
