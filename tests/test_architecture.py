@@ -14,7 +14,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 TORCH_FREE = [
     *(f"config/{name}.py" for name in ("__init__", "basics", "methods", "preset", "reading", "runs", "training"))
 ]
-TORCH_FREE += ["paths.py", "record.py", "provenance.py", "files.py", "errors.py", "cpu_kernels.py"]
+TORCH_FREE += ["paths.py", "record.py", "provenance.py", "files.py", "errors.py", "cpu_kernels.py", "preemption.py"]
 TORCH_FREE += ["methods/__init__.py", "data/catalog.py"]
 FILE_NAMES = {"record.json", "curves.csv", "arch.json", "weights.pt", "state.pt", "runs.csv", "summary.csv"}
 

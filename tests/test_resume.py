@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from layerprune import cli, config, files, paths, record, runner
+from layerprune import cli, config, files, paths, preemption, record, runner
 from layerprune.errors import LayerpruneError
 from layerprune.paths import RunKey
 from layerprune.training.loop import Trainer
@@ -127,6 +127,15 @@ def die_half_written(number: int) -> None:
 
 def die_before_clearing_up(number: int) -> None:
     before_call(StateFile, "delete", number, lambda *_: die())
+
+
+def be_told_to_end_at_step(number: int) -> None:
+    before_call(Trainer, "_step", number, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+
+
+def be_told_twice_at_step(number: int) -> None:
+    be_told_to_end_at_step(number)
+    be_told_to_end_at_step(number)
 
 
 def wait_at_step(number: int) -> None:
@@ -309,6 +318,36 @@ def test_a_killed_fine_tuning_ends_the_same(root: Path, undisturbed: Path, start
     assert start(root, key).end() == 0
     assert record.read(paths.record(key)).resumed == 1
     assert files_of(key) == expected
+
+
+# --- SIGTERM --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("step", [1, 37, STEPS])
+def test_told_to_end_it_writes_its_state_asks_to_be_tried_again_and_ends_the_same(
+    root: Path, start: Callable, expected: Callable, step: int
+) -> None:
+    told = start(root, GATED, be_told_to_end_at_step, step)
+    assert told.end() == preemption.REQUEUE
+    (line,) = [line for line in told.stderr().splitlines() if "SIGTERM" in line]
+    assert str(paths.state(GATED)) in line and paths.state(GATED).exists() and not paths.record(GATED).exists()
+    assert start(root, GATED).end() == 0
+    assert files_of(GATED) == expected(GATED)
+    assert record.read(paths.record(GATED)).resumed == 1
+    assert_nothing_left(GATED)
+
+
+def test_told_to_end_it_does_not_wait_for_the_next_write_that_is_due(root: Path, start: Callable) -> None:
+    preset = paths.preset_file("resume")
+    preset.write_text(preset.read_text().replace("state_seconds: 0", "state_seconds: 3600"))
+    assert start(root, GATED, be_told_to_end_at_step, 50).end() == preemption.REQUEUE
+    assert paths.state(GATED).exists()
+
+
+def test_told_to_end_a_second_time_it_ends_at_once(root: Path, start: Callable, expected: Callable) -> None:
+    assert start(root, GATED, be_told_twice_at_step, 30).end() == -signal.SIGTERM
+    assert start(root, GATED).end() == 0
+    assert files_of(GATED) == expected(GATED)
 
 
 # --- two at once ----------------------------------------------------------------------------------------------

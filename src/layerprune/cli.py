@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from layerprune import config, cpu_kernels, paths
+from layerprune import config, cpu_kernels, paths, preemption
 from layerprune.errors import LayerpruneError
 from layerprune.paths import RunKey
 
@@ -238,7 +238,10 @@ UsageError = typer.BadParameter.__base__
 
 
 def main() -> None:
-    """Run the command line; a mistake that people can mend is one line on stderr and exit status 2."""
+    """Run the command line; a mistake that people can mend is one line on stderr and exit status 2.
+
+    After SIGTERM a run's exit status is preemption.REQUEUE: its state is written and it can be taken up again.
+    """
     # Torch warns of a damaged file before it refuses it; the refusal alone is for people.
     warnings.filterwarnings("ignore", category=UserWarning, module="torch")
     try:
@@ -248,6 +251,9 @@ def main() -> None:
         status = _complain(str(error))
     except UsageError as error:
         status = _complain(error.format_message())
+    except preemption.Preempted as told:
+        print(f"layerprune: {told}", file=sys.stderr)
+        status = preemption.REQUEUE
     except (BrokenPipeError, SystemExit):  # the reader, such as `head`, has gone: typer makes a SystemExit of it
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # keeps the interpreter from flushing to it
         status = 0

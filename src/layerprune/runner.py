@@ -33,6 +33,7 @@ from layerprune.measure.counting import count_depth, count_macs, count_params
 from layerprune.models import saving
 from layerprune.models.sections import SectionedNetwork
 from layerprune.paths import RunKey
+from layerprune.preemption import Notice, noticed
 from layerprune.record import Provenance, Record
 from layerprune.training.evaluate import evaluate
 from layerprune.training.loop import Row
@@ -58,8 +59,8 @@ def run(key: RunKey, device: str | None, threads: int | None, report: Report, sa
         if made_meanwhile is not None:
             return made_meanwhile
         chosen = choose_device(device or preset.resources.device)
-        with borrowed(chosen, preset.resources.runs_per_gpu, say) as lent:
-            return _run_locked(preset, key, settings, lent, report)
+        with borrowed(chosen, preset.resources.runs_per_gpu, say) as lent, noticed() as notice:
+            return _run_locked(preset, key, settings, lent, report, notice)
 
 
 def up_to_date(preset: Preset, key: RunKey, settings: RunSettings) -> Record | None:
@@ -93,14 +94,16 @@ def check_engine(engine: str, device: torch.device) -> None:
         ) from None
 
 
-def _run_locked(preset: Preset, key: RunKey, settings: RunSettings, device: torch.device, report: Report) -> Record:
+def _run_locked(
+    preset: Preset, key: RunKey, settings: RunSettings, device: torch.device, report: Report, notice: Notice
+) -> Record:
     check_engine(settings.training.engine, device)
     for folder in (paths.run_folder(key), paths.state(key).parent):
         files.clear_unfinished(folder)
     _check_writable(paths.run_folder(key))
     parents = _parents(preset, key)
     data = load(key.dataset, config.data_root(preset), device)
-    state = StateFile(paths.state(key), _identity(key, settings, parents), preset.resources.state_seconds)
+    state = StateFile(paths.state(key), _identity(key, settings, parents), preset.resources.state_seconds, notice)
     task = Run(settings, data, device, parents, state, report)
     made_by = _provenance(task, key)  # of now: preset and checkout may change while the run goes on
     broken = [name for name, parent in parents.items() if parent.record.status in ("diverged", "failed")]
