@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import made_up_runs as made_up
 import pytest
 
 from layerprune import cli, config, paths, provenance, record, runner
@@ -129,6 +130,57 @@ def test_records_of_other_settings_are_left_alone(root: Path) -> None:
     before = [paths.record(key).read_bytes() for key in KEYS]
     assert requalify("study", None, 2, lambda line: None) == []
     assert [paths.record(key).read_bytes() for key in KEYS] == before
+
+
+# --- a smaller sample -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def two_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[RunKey]:
+    """Made-up records of two networks, all made by older code; gated of lenet5 took least time. Nothing is trained."""
+    monkeypatch.setenv("LAYERPRUNE_ROOT", str(tmp_path))
+    chosen = ["dense", "gated", "sss", "magnitude", "random"]
+    keys = made_up.write_study(made_up.preset({"lenet5": {}, "mlp-residual-20": {}}, chosen, seeds=(0, 1)), "study")
+    for key in keys:
+        quick = key.arch == "mlp-residual-20" or key.method == "gated"
+        made_up.change(key, provenance__source_digest=OLDER, wall_seconds_own=1.0 + quick * -0.5)
+    return keys
+
+
+def requalify_without_running(monkeypatch: pytest.MonkeyPatch, differing: Callable[[RunKey], bool]) -> list[RunKey]:
+    """The witnesses of the smaller sample; those that `differing` names come out otherwise."""
+    ran: list[RunKey] = []
+    monkeypatch.setattr("layerprune.requalify._run_all", lambda preset, name, witnesses, *rest: ran.extend(witnesses))
+    monkeypatch.setattr("layerprune.requalify._same", lambda key, made: not differing(key))
+    requalify("study", None, 2, lambda line: None, covering=True)
+    return ran
+
+
+def still_stale(keys: list[RunKey]) -> set[tuple[str, str]]:
+    made_by = {key: record.read(paths.record(key)).provenance.source_digest for key in keys}
+    return {(key.arch, key.method) for key, digest in made_by.items() if digest == OLDER}
+
+
+def test_the_smaller_sample_has_every_method_every_network_and_what_they_start_from(
+    two_networks: list[RunKey], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran = requalify_without_running(monkeypatch, lambda key: False)
+    assert {key.method for key in ran} == {key.method for key in two_networks} and {key.seed for key in ran} == {0}
+    assert {(key.arch, key.method) for key in ran} == {
+        *(("mlp-residual-20", method) for method in ("dense", "gated", "sss", "magnitude", "random")),
+        ("lenet5", "gated"),
+    }
+    assert still_stale(two_networks) == set()
+    sss = next(key for key in two_networks if (key.arch, key.method) == ("lenet5", "sss"))
+    (entry,) = record.read(paths.record(sss)).provenance.requalified
+    assert entry["witness"] == f"{str(sss).replace('lenet5', 'mlp-residual-20')}, 1 of lenet5"
+
+
+def test_a_witness_of_the_smaller_sample_that_differs_refutes_its_method_and_its_network(
+    two_networks: list[RunKey], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requalify_without_running(monkeypatch, lambda key: (key.arch, key.method) == ("mlp-residual-20", "sss"))
+    assert still_stale(two_networks) == {("mlp-residual-20", "sss"), ("lenet5", "sss")}
 
 
 def test_the_command_line_fails_where_something_differs(root: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:

@@ -183,6 +183,10 @@ def requalify(
     preset: PresetName = "laptop",
     dataset: DatasetName = None,
     jobs: Annotated[int, typer.Option(min=1, help="Runs at a time.")] = 2,
+    covering: Annotated[
+        bool,
+        typer.Option("--covering", help="Fewer runs: one of each method and one of each network, not of each pair."),
+    ] = False,
 ) -> None:
     """After a change of code that should change no result: make one run of each method again and compare bit by bit.
 
@@ -190,7 +194,7 @@ def requalify(
     """
     from layerprune.requalify import requalify as renew
 
-    if renew(preset, dataset, jobs, print):
+    if renew(preset, dataset, jobs, print, covering):
         raise typer.Exit(1)
 
 

@@ -4,7 +4,8 @@ Records name the code that made them; a change to that code makes them stale, al
 data set, architecture and method whose code has changed, one run, the witness, is made anew from the start. Where the
 witness comes out bit-equal to its record (network, accuracies, costs, every epoch's curves; not the times), the records
 of that data set, architecture and method take the new digest and name the witness; where it does not, they stay stale.
-It is a sample: the other seeds and variants are not run. Imports no torch.
+It is a sample: the other seeds and variants are not run. A smaller one, `covering`, has a witness of every method
+and one of every architecture of a data set, not of every pair of them. Imports no torch.
 """
 
 import csv
@@ -25,7 +26,7 @@ Group = tuple[str, str, str]
 Say = Callable[[str], None]
 
 
-def requalify(preset_name: str, dataset: str | None, jobs: int, say: Say) -> list[RunKey]:
+def requalify(preset_name: str, dataset: str | None, jobs: int, say: Say, covering: bool = False) -> list[RunKey]:
     """Run the witnesses, `jobs` at a time, and renew the records that they speak for; returns those that differ.
 
     Raises LayerpruneError when a witness cannot be run.
@@ -35,13 +36,16 @@ def requalify(preset_name: str, dataset: str | None, jobs: int, say: Say) -> lis
     records = {key: record.read(paths.record(key)) for key in keys}
     stale = [key for key in keys if _stale_by_code_alone(preset, key, records[key])]
     witnesses = _witnesses(stale)
+    if covering:
+        witnesses = _covering(preset, witnesses, records)
     say(f"{len(stale)} records of {preset_name} are stale by their code, {len(witnesses)} witnesses are to be run")
     _run_all(preset, preset_name, list(witnesses.values()), jobs, say)
     differing = [key for key in witnesses.values() if not _same(key, records[key])]
     for key in differing:
         say(f"differs: {key}")
-    refuted = {_group(key) for key in differing}
-    _renew(preset, records, {key for key in stale if _holds(preset, key, refuted)}, witnesses)
+    speakers = {_group(key): _speakers(_group(key), witnesses) for key in stale}
+    refuted = {group for group, speaking in speakers.items() if set(speaking) & set(differing)}
+    _renew(preset, records, {key for key in stale if _holds(preset, key, refuted)}, speakers)
     return differing
 
 
@@ -58,6 +62,32 @@ def _witnesses(stale: list[RunKey]) -> dict[Group, RunKey]:
     """Of each group the main setting with the lowest seed."""
     ranked = sorted(stale, key=lambda key: (key.variant != "default", key.seed, key.variant))
     return {_group(key): key for key in reversed(ranked)}
+
+
+def _covering(preset: Preset, witnesses: dict[Group, RunKey], records: dict[RunKey, Record]) -> dict[Group, RunKey]:
+    """Of every method the witness that took the least time, one of every architecture, and what these start from."""
+    by_time = sorted(witnesses.values(), key=lambda key: records[key].wall_seconds_own)
+    methods = {(key.dataset, key.method): key for key in reversed(by_time)}
+    archs = {(key.dataset, key.arch): key for key in reversed(by_time)}
+    archs |= {(key.dataset, key.arch): key for key in methods.values()}
+    chosen = {*methods.values(), *archs.values()}
+    chosen |= {base for key in chosen for base in config.prerequisites(preset, key)} & set(witnesses.values())
+    return {group: key for group, key in witnesses.items() if key in chosen}
+
+
+def _speakers(group: Group, witnesses: dict[Group, RunKey]) -> list[RunKey]:
+    """The group's own witness; without one all of its data set with its method or its architecture."""
+    if group in witnesses:
+        return [witnesses[group]]
+    dataset, arch, method = group
+    return [key for key in witnesses.values() if key.dataset == dataset and (key.arch == arch or key.method == method)]
+
+
+def _named(key: RunKey, speakers: list[RunKey]) -> str:
+    """The witnesses of a record, for its readers: one, or the method's and how many of the architecture's."""
+    own = [str(each) for each in speakers if each.method == key.method]
+    others = len(speakers) - len(own)
+    return ", ".join([*own, f"{others} of {key.arch}"] if others else own)
 
 
 def _holds(preset: Preset, key: RunKey, refuted: set[Group]) -> bool:
@@ -119,7 +149,9 @@ def _curves(path: Path) -> list[dict[str, str]]:
         ]
 
 
-def _renew(preset: Preset, records: dict[RunKey, Record], holding: set[RunKey], witnesses: dict[Group, RunKey]) -> None:
+def _renew(
+    preset: Preset, records: dict[RunKey, Record], holding: set[RunKey], speakers: dict[Group, list[RunKey]]
+) -> None:
     """Write new digests, base runs first: a run names the digests of those that it starts from."""
     before = {str(key): made.digest() for key, made in records.items()}
     after: dict[str, str] = {}
@@ -132,7 +164,7 @@ def _renew(preset: Preset, records: dict[RunKey, Record], holding: set[RunKey], 
         if key in holding:
             entry = {
                 "source_digest": source.source_digest,
-                "witness": str(witnesses[_group(key)]),
+                "witness": _named(key, speakers[_group(key)]),
                 "commit": provenance.commit() or "",
             }
             changes["source_digest"] = provenance.source_digest(*_group(key))
