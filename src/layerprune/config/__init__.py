@@ -23,7 +23,14 @@ from layerprune.config.methods import (
     settings_class,
 )
 from layerprune.config.preset import Preset
-from layerprune.config.reading import data_root, environment_below, load_preset, parse_preset
+from layerprune.config.reading import (
+    TorchrunPlace,
+    data_root,
+    environment_below,
+    load_preset,
+    parse_preset,
+    torchrun_place,
+)
 from layerprune.config.runs import RunSettings, plan, prerequisites, resolve
 from layerprune.config.training import FinetuneSettings, ModelSettings, TrainingSettings
 
@@ -46,6 +53,7 @@ __all__ = [
     "Settings",
     "SparseStructureSettings",
     "StochasticDepthSettings",
+    "TorchrunPlace",
     "TrainingSettings",
     "data_root",
     "environment_below",
@@ -56,4 +64,5 @@ __all__ = [
     "resolve",
     "settings_class",
     "steps_of",
+    "torchrun_place",
 ]

@@ -1,6 +1,7 @@
-"""Presets from YAML files, and LAYERPRUNE_DATA: the only module that reads raw configuration."""
+"""Presets from YAML files, and the environment: the only module that reads raw configuration."""
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -66,3 +67,24 @@ def environment_below(root: Path, preset: Preset) -> dict[str, str]:
     """The environment of a process that keeps all its files below another root and reads the same data."""
     changes = {"LAYERPRUNE_ROOT": root, "LAYERPRUNE_DATA": data_root(preset)}
     return os.environ | {name: str(folder.resolve()) for name, folder in changes.items()}
+
+
+@dataclass(frozen=True)
+class TorchrunPlace:
+    """What torchrun tells each process that it starts: which it is of how many, in all and on this machine."""
+
+    rank: int
+    size: int
+    local_rank: int
+
+
+def torchrun_place() -> TorchrunPlace | None:
+    """This process's place; None where torchrun did not start it. Raises LayerpruneError for half of a place."""
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
+    told = {name: os.environ[name] for name in names if name in os.environ}
+    if "WORLD_SIZE" not in told:
+        return None
+    try:
+        return TorchrunPlace(*(int(told[name]) for name in names))
+    except (KeyError, ValueError):
+        raise LayerpruneError(f"{', '.join(names)}: all three are numbers under torchrun, here {told}") from None

@@ -1,0 +1,113 @@
+"""The processes that share one run, one for each device, as torchrun starts them; or one alone.
+
+Each takes every `size`-th example of every batch. What they know of the whole they sum; what they must agree on, such
+as which sections go, they compare, and a difference ends the run. Alone, nothing of this costs anything.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as processes
+from torch import Tensor
+
+from layerprune.config import TorchrunPlace
+from layerprune.errors import LayerpruneError
+
+PATIENCE = timedelta(minutes=10)
+"""How long a process waits for one that answers no more but is not dead; a death is noticed at once."""
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process's place among those of its run."""
+
+    rank: int = 0
+    size: int = 1
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    @property
+    def first(self) -> bool:
+        """Whether this process speaks for all: writes files, reports."""
+        return self.rank == 0
+
+    def mine(self, count: int) -> slice:
+        """Which of a batch's `count` examples are this process's: every size-th, from its rank on."""
+        return slice(self.rank, count, self.size)
+
+    def add_up(self, *tensors: Tensor) -> None:
+        """Replace each tensor, all of one type, by its sum over the processes. One message for all of them."""
+        if self.size == 1:
+            return
+        packed = torch.cat([tensor.flatten() for tensor in tensors])
+        with self._explaining():
+            processes.all_reduce(packed)
+        for tensor, part in zip(tensors, packed.split([tensor.numel() for tensor in tensors]), strict=True):
+            tensor.copy_(part.view_as(tensor))
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is up in any process."""
+        if self.size == 1:
+            return flag
+        raised = torch.tensor([int(flag)], device=self.device)
+        self.add_up(raised)
+        return bool(raised)
+
+    def agree(self, on: str, value: Any) -> None:
+        """Compare plain data over the processes. Raises LayerpruneError where they differ."""
+        if self.size == 1:
+            return
+        digest = hashlib.sha256(json.dumps(value).encode()).digest()
+        own = torch.frombuffer(bytearray(digest), dtype=torch.uint8).to(self.device)
+        everyone = [torch.empty_like(own) for _ in range(self.size)]
+        with self._explaining():
+            processes.all_gather(everyone, own)
+        odd = [rank for rank, other in enumerate(everyone) if not torch.equal(other, everyone[0])]
+        if odd:
+            raise LayerpruneError(
+                f"the processes of this run disagree on {on}: rank {odd[0]} has something else than rank 0; "
+                f"rank {self.rank} has {json.dumps(value)}"
+            )
+
+    @contextmanager
+    def _explaining(self) -> Iterator[None]:
+        try:
+            yield
+        except RuntimeError as error:
+            raise lost(self, error) from None
+
+
+ALONE = Ranks()
+
+
+def lost(ranks: Ranks, error: RuntimeError) -> LayerpruneError:
+    """What to tell people when a message to the other processes failed."""
+    reason = str(error).strip().partition("\n")[0]
+    who = f"rank {ranks.rank} of {ranks.size}"
+    return LayerpruneError(f"{who}: another process of this run is gone or silent: {reason}")
+
+
+@contextmanager
+def joined(place: TorchrunPlace | None, device: torch.device) -> Iterator[Ranks]:
+    """This process among its fellows, for a while; alone where torchrun did not start it.
+
+    Raises LayerpruneError where they cannot be reached.
+    """
+    if place is None or place.size == 1:
+        yield ALONE
+        return
+    ranks = Ranks(place.rank, place.size, device)
+    try:
+        backend = "nccl" if device.type == "cuda" else "gloo"
+        processes.init_process_group(backend, rank=place.rank, world_size=place.size, timeout=PATIENCE)
+    except (RuntimeError, ValueError) as error:
+        raise lost(ranks, RuntimeError(str(error))) from None
+    try:
+        yield ranks
+    finally:
+        processes.destroy_process_group()

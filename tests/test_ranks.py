@@ -1,0 +1,170 @@
+"""Processes that share a run: what they sum, what they compare, and what they say when one of them dies."""
+
+import multiprocessing
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+from layerprune import config
+from layerprune.config import TorchrunPlace
+from layerprune.errors import LayerpruneError
+from layerprune.ranks import ALONE, Ranks, joined, lost
+
+CPU = torch.device("cpu")
+SIZE = 2
+
+
+# --- in the processes -----------------------------------------------------------------------------------------
+
+
+def sums(ranks: Ranks) -> list:
+    whole, parts = torch.tensor([1.0 + ranks.rank]), torch.full((2, 3), 10.0 * ranks.rank)
+    ranks.add_up(whole, parts)
+    return [whole.tolist(), parts.tolist()]
+
+
+def flags(ranks: Ranks) -> list:
+    return [ranks.any(False), ranks.any(ranks.rank == 1), ranks.any(True)]
+
+
+def agreement(ranks: Ranks) -> list:
+    ranks.agree("the same", [1, 2, None])
+    return ["agreed"]
+
+
+def disagreement(ranks: Ranks) -> list:
+    ranks.agree("sections to remove", [3, ranks.rank])
+    return ["agreed"]
+
+
+def death(ranks: Ranks) -> list:
+    if ranks.rank == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    ranks.add_up(torch.ones(1))
+    return ["nothing noticed"]
+
+
+def child(rank: int, port: int, folder: str, task: Callable[[Ranks], list]) -> None:
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    torch.set_num_threads(1)
+    try:
+        with joined(TorchrunPlace(rank, SIZE, rank), CPU) as ranks:
+            answer = str(task(ranks))
+    except LayerpruneError as error:
+        answer = f"error: {error}"
+    Path(folder, str(rank)).write_text(answer)
+
+
+# --- here -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Answers:
+    texts: list[str | None]
+    seconds: float
+
+
+@pytest.fixture
+def together(tmp_path: Path) -> Callable[[Callable], Answers]:
+    """Run a task in two processes; what each answered, None for one that died."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["layerprune.ranks", "torch.distributed"])
+
+    def run(task: Callable[[Ranks], list]) -> Answers:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        began = time.monotonic()
+        started = [context.Process(target=child, args=(rank, port, str(tmp_path), task)) for rank in range(SIZE)]
+        for each in started:
+            each.start()
+        for each in started:
+            each.join(90)
+            assert each.exitcode is not None, "it hangs"
+        files = [tmp_path / str(rank) for rank in range(SIZE)]
+        texts = [file.read_text() if file.exists() else None for file in files]
+        return Answers(texts, time.monotonic() - began)
+
+    return run
+
+
+def test_sums_are_over_all_processes(together: Callable) -> None:
+    assert together(sums).texts == ["[[3.0], [[10.0, 10.0, 10.0], [10.0, 10.0, 10.0]]]"] * 2
+
+
+def test_a_flag_that_one_raises_is_up_for_all(together: Callable) -> None:
+    assert together(flags).texts == ["[False, True, True]"] * 2
+
+
+def test_who_agrees_goes_on_and_who_does_not_is_told_what_differs(together: Callable) -> None:
+    assert together(agreement).texts == ["['agreed']"] * 2
+    for rank, text in enumerate(together(disagreement).texts):
+        assert text.startswith("error: the processes of this run disagree on sections to remove: rank 1")
+        assert text.endswith(f"rank {rank} has [3, {rank}]")
+
+
+def test_when_one_dies_the_other_ends_within_a_minute_with_one_line(together: Callable) -> None:
+    answers = together(death)
+    survivor, dead = answers.texts
+    assert dead is None and answers.seconds < 60
+    assert survivor.startswith("error: rank 0 of 2: another process of this run is gone or silent")
+    assert "\n" not in survivor
+
+
+def test_alone_nothing_is_changed_and_everything_agrees() -> None:
+    values = torch.tensor([1.0, 2.0])
+    ALONE.add_up(values)
+    ALONE.agree("anything", [1])
+    assert values.tolist() == [1.0, 2.0] and not ALONE.any(False) and ALONE.any(True) and ALONE.first
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 7, 128])
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_every_example_is_one_processs(count: int, size: int) -> None:
+    parts = [torch.arange(count)[Ranks(rank, size).mine(count)] for rank in range(size)]
+    assert sorted(torch.cat(parts).tolist()) == list(range(count))
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+def test_the_reason_of_a_loss_is_one_line() -> None:
+    assert str(lost(Ranks(1, 4), RuntimeError("Connection closed by peer\nstack"))).endswith(
+        "rank 1 of 4: another process of this run is gone or silent: Connection closed by peer"
+    )
+
+
+@pytest.mark.parametrize(
+    ("environment", "place"),
+    [
+        ({}, None),
+        ({"RANK": "3"}, None),  # some clusters set it for other purposes
+        ({"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1"}, TorchrunPlace(3, 4, 1)),
+    ],
+)
+def test_the_place_is_what_torchrun_says(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], place: TorchrunPlace | None
+) -> None:
+    set_place(monkeypatch, environment)
+    assert config.torchrun_place() == place
+
+
+@pytest.mark.parametrize(
+    "environment", [{"WORLD_SIZE": "2"}, {"RANK": "x", "WORLD_SIZE": "2", "LOCAL_RANK": "0"}], ids=["half", "no number"]
+)
+def test_half_of_a_place_is_refused(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]) -> None:
+    set_place(monkeypatch, environment)
+    with pytest.raises(LayerpruneError, match="LOCAL_RANK"):
+        config.torchrun_place()
+
+
+def set_place(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]) -> None:
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
