@@ -4,7 +4,7 @@ snakemake                                    everything of the preset `quick`
 snakemake [target] --config preset=laptop    the same of another preset, config/<preset>.yaml (targets go first)
 snakemake mnist [-F]                         one dataset's runs, tables and figures (-F: all of them again)
 snakemake cifar10_resnet20                   one network's runs on one dataset, then tables and figures of what exists
-snakemake tables | figures                   only these, with the runs that they need
+snakemake tables | figures | claims          only these, with the runs that they need
 snakemake partial                            tables and figures of what exists; trains nothing
 snakemake verify                             is every record there, current and plausible? trains nothing
 
@@ -28,6 +28,7 @@ rule all:
     input:
         tables_of(DATASETS),
         figures_of(DATASETS),
+        claims_of_preset(),
 
 
 rule tables:
@@ -38,6 +39,11 @@ rule tables:
 rule figures:
     input:
         figures_of(DATASETS),
+
+
+rule claims:
+    input:
+        claims_of_preset(),
 
 
 for name in catalog.NAMES:

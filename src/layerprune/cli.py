@@ -117,6 +117,14 @@ def figures(
 
 
 @app.command()
+def claims(preset: PresetName = "quick") -> None:
+    """Judge the paper's claims by the records there are: claims.csv and claims.md, by the rules of config/claims."""
+    from layerprune.analysis.claims import ledger
+
+    _print_paths(ledger.write(preset))
+
+
+@app.command()
 def latency(
     preset: PresetName = "quick",
     dataset: DatasetName = None,

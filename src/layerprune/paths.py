@@ -31,6 +31,10 @@ def preset_file(preset: str) -> Path:
     return root() / "config" / f"{preset}.yaml"
 
 
+def claim_rules() -> Path:
+    return root() / "config" / "claims" / "rules.yaml"
+
+
 def data_root() -> Path:
     return root() / "data"
 
@@ -109,6 +113,10 @@ def table(preset: str, dataset: str, suffix: str) -> Path:
 
 def published_table(preset: str, dataset: str, suffix: str) -> Path:
     return results(preset) / "tables" / "published" / f"{dataset}.{suffix}"
+
+
+def claims(preset: str, suffix: str) -> Path:
+    return results(preset) / f"claims.{suffix}"
 
 
 def figure(preset: str, dataset: str, name: str, suffix: str) -> Path:

@@ -106,3 +106,46 @@ rule figures_of_dataset:
         partial=tolerate_gaps,
     shell:
         "python -m layerprune figures --preset {params.preset} --dataset {wildcards.dataset} {params.partial} > {log} 2>&1"
+
+
+rule ledger:
+    input:
+        lambda wildcards: [path for dataset in DATASETS for path in files_of_runs(dataset, paths.record)],
+        rules=paths.claim_rules(),
+    output:
+        report(
+            paths.claims(PRESET_NAME, "csv"),
+            caption="../report/claims.rst",
+            category="Data",
+            labels={"data set": "all", "file": "claims.csv"},
+        ),
+        markdown=paths.claims(PRESET_NAME, "md"),
+    log:
+        log_file(f"{PRESET_NAME}/claims"),
+    benchmark:
+        log_file(f"{PRESET_NAME}/claims", "benchmark.tsv")
+    retries: 0
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        preset=PRESET_NAME,
+    shell:
+        "python -m layerprune claims --preset {params.preset} > {log} 2>&1"
+
+
+use rule table_page as ledger_page with:
+    input:
+        program=Path(workflow.basedir, "workflow", "scripts", "table_page.py"),
+        table=paths.claims(PRESET_NAME, "md"),
+    output:
+        report(
+            paths.claims(PRESET_NAME, "html"),
+            caption="../report/claims.rst",
+            category="Claims",
+            labels={"data set": "all", "table": "claims"},
+        ),
+    log:
+        log_file(f"{PRESET_NAME}/claims_page"),

@@ -92,6 +92,10 @@ def tables_of(datasets):
     return [paths.table(PRESET_NAME, dataset, suffix) for suffix in ("csv", "html") for dataset in datasets]
 
 
+def claims_of_preset():
+    return [paths.claims(PRESET_NAME, suffix) for suffix in ("csv", "md", "html")]
+
+
 def figures_of(datasets):
     return [figure_folder(dataset) for dataset in datasets]
 

@@ -2,6 +2,7 @@
 
     <!-- generated:table:laptop:mnist -->                     methods' main settings, a table per architecture
     <!-- generated:variants:laptop:mnist -->                  their variants
+    <!-- generated:claims:laptop -->                          the paper's claims and their verdicts
     <!-- generated:figure:laptop:mnist:accuracy-vs-depth -->  a link to the PNG, the caption below
 
 each closed by `<!-- /generated:NAME -->` with the same name. Paths are relative to the README's folder.
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from layerprune import files, paths
 from layerprune.analysis import statistics, tables
+from layerprune.analysis.claims import ledger
 from layerprune.analysis.figures import FIGURES, captions
 from layerprune.analysis.frames import read_study
 from layerprune.errors import LayerpruneError
@@ -56,22 +58,27 @@ def _rewritten(readme: Path, preset: str | None, dataset: str | None) -> tuple[s
 
 def _content(readme: Path, name: str, preset: str | None, dataset: str | None, present: str) -> str:
     kind, *words = name.split(":")
-    if (kind, len(words)) not in (("table", 2), ("variants", 2), ("figure", 3)):
+    if (kind, len(words)) not in (("table", 2), ("variants", 2), ("claims", 1), ("figure", 3)):
         raise LayerpruneError(
             f"{readme}: generated:{name}: unknown marker (known: table:PRESET:DATASET, "
-            "variants:PRESET:DATASET, figure:PRESET:DATASET:NAME)"
+            "variants:PRESET:DATASET, claims:PRESET, figure:PRESET:DATASET:NAME)"
         )
-    if preset not in (None, words[0]) or dataset not in (None, words[1]):
+    if preset not in (None, words[0]) or dataset not in (None, *words[1:2]):
         return present
-    text = _figure(readme, name, *words) if kind == "figure" else _table(kind, *words)
+    text = _CONTENTS[kind](readme, name, *words)
     return f"\n{text}\n"
 
 
-def _table(kind: str, preset: str, dataset: str) -> str:
+def _table(readme: Path, marker: str, preset: str, dataset: str) -> str:
+    kind = marker.partition(":")[0]
     study = read_study(preset, dataset, partial=True)
     cells = tables.comparison(statistics.summarise(study.runs))
     chosen = cells[(cells["variant"] == "default") == (kind == "table")]
     return f"{tables.markdown(chosen)}\n\n{tables.LEGEND}" if len(chosen) else "No such runs are planned."
+
+
+def _claims(readme: Path, marker: str, preset: str) -> str:
+    return f"{ledger.summary(ledger.entries(preset))}\n\n{ledger.LEGEND}"
 
 
 def _figure(readme: Path, marker: str, preset: str, dataset: str, name: str) -> str:
@@ -82,3 +89,6 @@ def _figure(readme: Path, marker: str, preset: str, dataset: str, name: str) -> 
         raise LayerpruneError(f"{readme}: generated:{marker}: {picture} is not there: build the figures first")
     link = Path(os.path.relpath(picture, readme.parent)).as_posix()
     return f"![{FIGURES[name].TITLE}]({link})\n\n{captions[name]}"
+
+
+_CONTENTS = {"table": _table, "variants": _table, "claims": _claims, "figure": _figure}

@@ -9,6 +9,7 @@ from functools import cache
 
 from layerprune import config, files, paths, provenance, record
 from layerprune.analysis import literature
+from layerprune.analysis.claims import ledger
 from layerprune.analysis.frames import WITH_RESULT, read_curve, sorted_keys
 from layerprune.errors import LayerpruneError
 from layerprune.paths import RunKey
@@ -24,6 +25,7 @@ KINDS = {
     "failed": "diverged or failed",
     "out-of-range": "contradicts itself or its curves",
     "note": "collapsed, or nothing pruned",
+    "stale-ledger": "the claims ledger is not what today's records say",
     "unlike-published": "another pattern than the literature reports",
     "unplanned": "on disk, not in the preset",
 }
@@ -69,7 +71,8 @@ def verify(preset_name: str, dataset: str | None = None) -> list[Finding]:
         findings += _stale_data(key, run, checksums_now(preset_name, key.dataset))
         findings += [*_status(key, run), *_contradictions(key, run), *_against_curves(key, run)]
         findings += _against_literature(key, run)
-    return [*findings, *_unplanned(preset_name, dataset, set(keys))]
+    ledgers = _stale_ledger(preset_name) if dataset is None else []
+    return [*findings, *ledgers, *_unplanned(preset_name, dataset, set(keys))]
 
 
 def has_errors(findings: list[Finding]) -> bool:
@@ -156,6 +159,14 @@ def _stale_data(key: RunKey, run: Record, staged: dict[str, str]) -> Iterator[Fi
     for name in sorted(recorded.keys() & staged.keys()):
         if recorded[name] != staged[name]:
             yield Finding(str(key), "stale-data", f"{name}: SHA-256 {recorded[name][:16]}, staged {staged[name][:16]}")
+
+
+def _stale_ledger(preset_name: str) -> Iterator[Finding]:
+    """The ledger's files where one was written; where none was there is nothing to say."""
+    if paths.claims(preset_name, "csv").is_file() or paths.claims(preset_name, "md").is_file():
+        for path, text in ledger.contents(preset_name).items():
+            if not path.is_file() or path.read_text(encoding="utf-8") != text:
+                yield Finding(str(path), "stale-ledger", f"run: layerprune claims --preset {preset_name}")
 
 
 # --- results ------------------------------------------------------------------------------------------------

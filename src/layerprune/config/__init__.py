@@ -6,6 +6,7 @@ run's digest; resource keys (`resources`, `data`) never do. Imports no torch.
 """
 
 from layerprune.config.basics import Settings, steps_of
+from layerprune.config.claims import Claim, Condition
 from layerprune.config.methods import (
     ByIndexSettings,
     CkaSettings,
@@ -27,6 +28,7 @@ from layerprune.config.reading import (
     TorchrunPlace,
     data_root,
     environment_below,
+    load_claims,
     load_preset,
     parse_preset,
     torchrun_place,
@@ -37,6 +39,8 @@ from layerprune.config.training import FinetuneSettings, ModelSettings, Training
 __all__ = [
     "ByIndexSettings",
     "CkaSettings",
+    "Claim",
+    "Condition",
     "EpsilonResnetSettings",
     "FinetuneSettings",
     "GalSettings",
@@ -57,6 +61,7 @@ __all__ = [
     "TrainingSettings",
     "data_root",
     "environment_below",
+    "load_claims",
     "load_preset",
     "parse_preset",
     "plan",

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from layerprune import paths
 from layerprune.config.basics import first_problem
+from layerprune.config.claims import Claim, ClaimRules
 from layerprune.config.preset import Preset
 from layerprune.errors import LayerpruneError
 
@@ -33,14 +34,26 @@ class _StrictLoader(yaml.SafeLoader):
 def load_preset(name: str) -> Preset:
     """Read config/<name>.yaml. Raises LayerpruneError with one line naming file and key."""
     path = paths.preset_file(name)
-    try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
-    except FileNotFoundError:
+    if not path.is_file():
         known = ", ".join(sorted(file.stem for file in path.parent.glob("*.yaml"))) or "none"
-        raise LayerpruneError(f"{path}: no such preset (known: {known})") from None
+        raise LayerpruneError(f"{path}: no such preset (known: {known})")
+    return parse_preset(_read_yaml(path), str(path))
+
+
+def load_claims() -> dict[str, Claim]:
+    """Read the rules for the paper's claims. Raises LayerpruneError with one line naming file and key."""
+    path = paths.claim_rules()
+    try:
+        return ClaimRules.model_validate(_read_yaml(path)).root
+    except ValidationError as error:
+        raise LayerpruneError(f"{path}: {first_problem(error).lstrip('.: ')}") from None
+
+
+def _read_yaml(path: Path) -> Any:
+    try:
+        return yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise LayerpruneError(f"{path}: not valid YAML: {_one_line(error)}") from None
-    return parse_preset(raw, str(path))
 
 
 def parse_preset(raw: Any, source: str) -> Preset:

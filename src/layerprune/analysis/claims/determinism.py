@@ -1,0 +1,23 @@
+"""C4: how many gates are still undecided when theta is about to be rounded."""
+
+from layerprune import paths, record
+from layerprune.analysis.claims.sample import Sample, gated_runs
+from layerprune.analysis.frames import KEY, Study
+from layerprune.paths import RunKey
+
+DECIDED = 0.01
+"""Theta this near to 0 or 1 counts as decided."""
+
+
+def undecided_theta(study: Study) -> list[Sample]:
+    """Share of a run's sections whose theta, just before consolidation, was neither 0 nor 1."""
+    samples = []
+    for arch, runs in gated_runs(study):
+        thetas = [_before_rounding(run) for run in runs[KEY].to_dict("records")]
+        shares = [sum(DECIDED < theta < 1 - DECIDED for theta in each) / len(each) for each in thetas if each]
+        samples.append(Sample(arch, tuple(shares)))
+    return samples
+
+
+def _before_rounding(run: dict) -> list[float]:
+    return record.read(paths.record(RunKey(**run))).details.get("theta_before_consolidation") or []

@@ -1,0 +1,160 @@
+"""The ledger of one preset: every claim with its numbers and its verdict, as CSV and Markdown.
+
+results/<preset>/claims.csv has a row for each quantity, network and comparison, results/<preset>/claims.md a section
+for each claim. Where runs are missing the ledger says so; it needs none.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from layerprune import config, files, paths
+from layerprune.analysis.claims import QUANTITIES
+from layerprune.analysis.claims.verdicts import COLUMNS, Verdict, judge, of_claim, of_networks
+from layerprune.analysis.frames import Study, read_study
+from layerprune.config import Claim
+from layerprune.errors import LayerpruneError
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A claim with the rows that decide on it, what each network says, and the verdict."""
+
+    id: str
+    claim: Claim
+    rows: pd.DataFrame
+    networks: dict[tuple[str, str], Verdict]
+    verdict: Verdict
+
+
+def entries(preset_name: str) -> list[Entry]:
+    """Every claim of the rules, judged by the records of a preset.
+
+    Raises LayerpruneError for a rule that bounds an unknown quantity.
+    """
+    rules = config.load_claims()
+    _check_quantities(rules)
+    studies = [read_study(preset_name, dataset, partial=True) for dataset in config.load_preset(preset_name).datasets]
+    return [_entry(name, claim, studies) for name, claim in rules.items()]
+
+
+def _check_quantities(rules: Mapping[str, Claim]) -> None:
+    for name, claim in rules.items():
+        unknown = [each.quantity for each in claim.conditions if each.quantity not in QUANTITIES]
+        if unknown:
+            raise LayerpruneError(
+                f"{paths.claim_rules()}: {name}.conditions: unknown quantity '{unknown[0]}' "
+                f"(known: {', '.join(QUANTITIES)})"
+            )
+
+
+def _entry(name: str, claim: Claim, studies: list[Study]) -> Entry:
+    judged = [
+        judge(condition, study.dataset, QUANTITIES[condition.quantity](study), claim.least_seeds)
+        for condition in claim.conditions
+        for study in studies
+    ]
+    filled = [rows for rows in judged if len(rows)]
+    rows = pd.concat(filled, ignore_index=True) if filled else pd.DataFrame(columns=COLUMNS)
+    networks = of_networks(rows)
+    return Entry(name, claim, rows, networks, of_claim(claim, networks))
+
+
+# --- as files -------------------------------------------------------------------------------------------------
+
+
+def write(preset_name: str) -> list[Path]:
+    """Write the ledger and return its paths."""
+    texts = contents(preset_name)
+    for path, text in texts.items():
+        files.write_text(path, text)
+    return list(texts)
+
+
+def contents(preset_name: str) -> dict[Path, str]:
+    """What the ledger's files hold by today's records."""
+    judged = entries(preset_name)
+    return {
+        paths.claims(preset_name, "csv"): as_frame(judged).to_csv(index=False, lineterminator="\n"),
+        paths.claims(preset_name, "md"): as_page(preset_name, judged),
+    }
+
+
+def as_frame(judged: list[Entry]) -> pd.DataFrame:
+    """Every row of every claim, the claim's id and verdict first; a claim without an experiment has one empty row."""
+    frames = []
+    for entry in judged:
+        rows = entry.rows if len(entry.rows) else pd.DataFrame([{"verdict": str(Verdict.NOT_RUN)}], columns=COLUMNS)
+        frames.append(rows.assign(claim=entry.id, claim_verdict=str(entry.verdict)))
+    return pd.concat([frame.astype(object) for frame in frames])[["claim", "claim_verdict", *COLUMNS]]
+
+
+def as_page(preset_name: str, judged: list[Entry]) -> str:
+    """A summary, then a section a claim: sentence, experiment, rule, numbers, and where they come from."""
+    parts = [f"# Claims of the paper, preset {preset_name}", summary(judged), LEGEND]
+    for entry in judged:
+        parts += [f"## {entry.id}: {entry.verdict}", entry.claim.sentence, f"Experiment: {entry.claim.experiment}"]
+        parts += [_rule(entry.claim), *_numbers(entry), *_links(preset_name, entry)]
+    return "\n\n".join(parts) + "\n"
+
+
+def summary(judged: list[Entry]) -> str:
+    """A Markdown table with one line a claim."""
+    lines = ["| claim | | verdict | networks that support it |", "| :--- | :--- | :--- | ---: |"]
+    for entry in judged:
+        supporting = sum(each == Verdict.SUPPORTED for each in entry.networks.values())
+        of = f"{supporting} of {len(entry.networks)}" if entry.verdict != Verdict.NOT_RUN else "–"
+        lines.append(f"| {entry.id} | {entry.claim.sentence} | **{entry.verdict}** | {of} |")
+    return "\n".join(lines)
+
+
+LEGEND = (
+    "The rules stand in `config/claims/rules.yaml`: a condition holds on a network when the whole 95 % bootstrap "
+    "interval over seeds keeps its bound, fails when the whole interval breaks it, else it is inconclusive. "
+    "Comparisons between methods are decided by a paired t test, corrected by Holm's method over those of one network."
+)
+
+
+def _rule(claim: Claim) -> str:
+    if not claim.conditions:
+        return "Rule: none yet."
+    conditions = ", ".join(f"`{condition}`" for condition in claim.conditions)
+    return f"Rule: {conditions} on {claim.quorum:.0%} of the networks, with at least {claim.least_seeds} seeds."
+
+
+def _numbers(entry: Entry) -> list[str]:
+    if entry.rows.empty:
+        return []
+    lines = [
+        "| quantity | network | against | n | mean [95 %] | p | |",
+        "| :--- | :--- | :--- | ---: | ---: | ---: | :--- |",
+    ]
+    for row in entry.rows.to_dict("records"):
+        p = "" if math.isnan(row["p"]) else f"{row['p']:.2g}"
+        network = f"{row['dataset']} {row['arch']}"
+        cells = [f"`{row['bound']}`", network, row["against"], str(row["n"]), _mean(row), p, row["verdict"]]
+        lines.append("| " + " | ".join(cells) + " |")
+    return ["\n".join(lines)]
+
+
+def _mean(row: dict) -> str:
+    if row["n"] == 0:
+        return "–"
+    return f"{row['mean']:.3g}" + (
+        "" if row["low"] == row["high"] or math.isnan(row["low"]) else f" [{row['low']:.3g}, {row['high']:.3g}]"
+    )
+
+
+def _links(preset_name: str, entry: Entry) -> list[str]:
+    datasets = dict.fromkeys(dataset for dataset, _ in entry.networks)
+    here = paths.claims(preset_name, "md").parent
+    links = [f"[runs.csv]({dataset}/runs.csv)" for dataset in datasets]
+    if entry.claim.figure:
+        up = "/".join([".."] * (len(here.relative_to(paths.root()).parts)))
+        links += [
+            f"[{entry.claim.figure}]({up}/figures/{preset_name}/{each}/{entry.claim.figure}.png)" for each in datasets
+        ]
+    return [f"From: {', '.join(links)}"] if links else []

@@ -1,0 +1,40 @@
+"""C6: how far results depend on the seed and on the depth at the start."""
+
+from layerprune.analysis.claims.sample import Sample, gated_runs
+from layerprune.analysis.frames import Study
+from layerprune.analysis.prepare.starts import start_of
+
+FAMILY = "mlp-residual"
+
+
+def spread_of_depth(study: Study) -> list[Sample]:
+    """Standard deviation over seeds of the sections left, as a share of all."""
+    return [
+        _summed_up(arch, len(runs), (runs["sections_left"] / runs["sections_total"]).std())
+        for arch, runs in gated_runs(study)
+    ]
+
+
+def spread_of_accuracy(study: Study) -> list[Sample]:
+    """Standard deviation over seeds of the test accuracy, of 1."""
+    return [_summed_up(arch, len(runs), runs["test_accuracy"].std()) for arch, runs in gated_runs(study)]
+
+
+def depth_over_starts(study: Study) -> list[Sample]:
+    """Largest minus smallest mean of sections left, over the largest, among starts of one family that lost any.
+
+    A start that is smaller than what would be left keeps all of its sections, and says nothing.
+    """
+    runs = {start_of(arch): each for arch, each in gated_runs(study) if start_of(arch) is not None}
+    if len(runs) < 2:
+        return []
+    left = {start: each["sections_left"].mean() for start, each in runs.items() if len(each)}
+    pruned = [mean for start, mean in left.items() if mean < start]
+    if len(pruned) < 2:
+        return [Sample(FAMILY, ())]
+    seeds = min(len(each) for each in runs.values())
+    return [_summed_up(FAMILY, seeds, (max(pruned) - min(pruned)) / max(pruned))]
+
+
+def _summed_up(arch: str, seeds: int, number: float) -> Sample:
+    return Sample(arch, (float(number),), seeds=seeds) if seeds > 1 else Sample(arch, ())

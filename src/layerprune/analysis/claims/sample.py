@@ -1,0 +1,33 @@
+"""What a quantity of a claim was on one network."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from layerprune.analysis import statistics
+from layerprune.analysis.frames import Study
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One value a seed, or, where `seeds` is given, one number that sums up so many seeds.
+
+    `against` names what was compared with: such samples of one network are tested together.
+    """
+
+    arch: str
+    values: tuple[float, ...]
+    against: str = ""
+    seeds: int | None = None
+
+    @property
+    def n(self) -> int:
+        """Seeds behind the values."""
+        return len(self.values) if self.seeds is None else self.seeds
+
+
+def gated_runs(study: Study) -> list[tuple[str, pd.DataFrame]]:
+    """Of every network its gated runs with default settings that reached an end, compared with dense; maybe none."""
+    compared = statistics.compare_to_dense(study.runs)
+    chosen = compared[(compared["method"] == "gated") & (compared["variant"] == "default")]
+    return [(arch, runs[statistics.counted(runs)]) for arch, runs in chosen.groupby("arch", sort=False)]

@@ -1,0 +1,118 @@
+"""From samples and bounds to verdicts; the rule stands in config/claims/rules.yaml."""
+
+from collections.abc import Sequence
+from enum import StrEnum
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from layerprune.analysis import statistics
+from layerprune.analysis.claims.sample import Sample
+from layerprune.config import Claim, Condition
+
+SIGNIFICANT = 0.05
+
+
+class Verdict(StrEnum):
+    """What may be said of a claim."""
+
+    SUPPORTED = "supported"
+    NOT_SUPPORTED = "not supported"
+    INCONCLUSIVE = "inconclusive"
+    NOT_RUN = "not run"
+
+
+COLUMNS = ["quantity", "bound", "dataset", "arch", "against", "n", "mean", "low", "high", "p", "verdict"]
+
+
+def judge(condition: Condition, dataset: str, samples: Sequence[Sample], least_seeds: int) -> pd.DataFrame:
+    """One row a sample, with COLUMNS: mean and 95 % bootstrap interval over seeds, and whether the bound is kept.
+
+    Comparisons (samples with `against`) are decided by a paired t test against the bound, two-sided, with the p values
+    of one network corrected by Holm's method; NaN where nothing was tested.
+    """
+    bounds = statistics.intervals([np.array(sample.values) for sample in samples])
+    p_values = _holm_within_networks(samples, condition)
+    rows = []
+    for sample, (low, high), p in zip(samples, bounds, p_values, strict=True):
+        mean = float(np.mean(sample.values)) if sample.values else float("nan")
+        if sample.seeds is not None:
+            low = high = mean
+        verdict = _verdict(condition, sample, least_seeds, mean, low, high, p)
+        numbers = {"n": sample.n, "mean": mean, "low": low, "high": high, "p": p, "verdict": verdict}
+        names = {"quantity": condition.quantity, "bound": str(condition), "dataset": dataset}
+        rows.append(names | {"arch": sample.arch, "against": sample.against} | numbers)
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _verdict(
+    condition: Condition, sample: Sample, least_seeds: int, mean: float, low: float, high: float, p: float
+) -> Verdict:
+    if sample.n == 0:
+        return Verdict.NOT_RUN
+    if sample.n < least_seeds:
+        return Verdict.INCONCLUSIVE
+    if sample.against:
+        low, high = (mean, mean) if p < SIGNIFICANT else (-np.inf, np.inf)
+    return _of_interval(condition, low, high)
+
+
+def _of_interval(condition: Condition, low: float, high: float) -> Verdict:
+    if condition.at_least is not None:
+        kept, broken = low >= condition.at_least, high < condition.at_least
+    else:
+        kept, broken = high <= condition.at_most, low > condition.at_most
+    return Verdict.SUPPORTED if kept else Verdict.NOT_SUPPORTED if broken else Verdict.INCONCLUSIVE
+
+
+def _holm_within_networks(samples: Sequence[Sample], condition: Condition) -> list[float]:
+    bound = condition.at_least if condition.at_least is not None else condition.at_most
+    found = [float("nan")] * len(samples)
+    for arch in dict.fromkeys(sample.arch for sample in samples):
+        places = [place for place, each in enumerate(samples) if each.arch == arch and each.against and each.n > 1]
+        corrected = holm([_p_value(np.array(samples[place].values) - bound) for place in places])
+        for place, p in zip(places, corrected, strict=True):
+            found[place] = p
+    return found
+
+
+def _p_value(differences: np.ndarray) -> float:
+    """Two-sided p of a t test that the mean is 0; equal differences leave no doubt, whatever they are."""
+    if np.ptp(differences) == 0:
+        return float(differences[0] == 0)
+    return float(stats.ttest_1samp(differences, 0).pvalue)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P values corrected for their number by Holm's step-down method (Scand. J. Statist. 6, 1979)."""
+    order = np.argsort(p_values)
+    stepped = [(len(p_values) - rank) * p_values[place] for rank, place in enumerate(order)]
+    corrected = np.minimum(1.0, np.maximum.accumulate(stepped)) if len(order) else []
+    return [float(p) for p in np.array(corrected)[np.argsort(order)]] if len(order) else []
+
+
+def of_networks(rows: pd.DataFrame) -> dict[tuple[str, str], Verdict]:
+    """(data set, architecture) -> whether every condition holds there."""
+    groups = rows.groupby(["dataset", "arch"], sort=False)["verdict"]
+    return {names: _all_of(set(verdicts)) for names, verdicts in groups}
+
+
+def _all_of(verdicts: set[str]) -> Verdict:
+    for decisive in (Verdict.NOT_SUPPORTED, Verdict.INCONCLUSIVE):
+        if decisive in verdicts:
+            return decisive
+    if verdicts == {Verdict.NOT_RUN}:
+        return Verdict.NOT_RUN
+    return Verdict.SUPPORTED if verdicts == {Verdict.SUPPORTED} else Verdict.INCONCLUSIVE
+
+
+def of_claim(claim: Claim, networks: dict[tuple[str, str], Verdict]) -> Verdict:
+    """What the networks say together: those that support the claim must reach its quorum."""
+    found = list(networks.values())
+    if all(each == Verdict.NOT_RUN for each in found):
+        return Verdict.NOT_RUN
+    supporting, failing = (found.count(each) / len(found) for each in (Verdict.SUPPORTED, Verdict.NOT_SUPPORTED))
+    if supporting >= claim.quorum:
+        return Verdict.SUPPORTED
+    return Verdict.NOT_SUPPORTED if failing > 1 - claim.quorum else Verdict.INCONCLUSIVE

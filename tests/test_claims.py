@@ -1,0 +1,252 @@
+"""The claims ledger: each verdict from made-up records that must give it, and a ledger that follows its records."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import made_up_runs as made_up
+import numpy as np
+import pytest
+from scipy import stats
+
+from layerprune import config, paths
+from layerprune.analysis import verify
+from layerprune.analysis.claims import QUANTITIES, ledger, verdicts
+from layerprune.analysis.claims.sample import Sample
+from layerprune.analysis.claims.verdicts import Verdict
+from layerprune.analysis.frames import read_study
+from layerprune.config import Claim, Condition
+from layerprune.errors import LayerpruneError
+from layerprune.paths import RunKey
+
+SEEDS = (0, 1, 2, 3, 4)
+ARCHS = {"mlp-residual-20": {}}
+
+
+@pytest.fixture
+def study(root: Path) -> list[RunKey]:
+    """Made-up runs of three methods on one network, five seeds; nothing is trained."""
+    raw = made_up.preset(ARCHS, ["dense", "gated", "magnitude", "scratch-e"], SEEDS)
+    raw["datasets"][made_up.DATASET]["methods"]["gated"]["settings"]["consolidate_at"] = 0.4
+    return made_up.write_study(raw)
+
+
+def of(keys: list[RunKey], method: str) -> list[RunKey]:
+    return [key for key in keys if key.method == method]
+
+
+def verdict_of(claim: str) -> Verdict:
+    return next(entry.verdict for entry in ledger.entries(made_up.PRESET) if entry.id == claim)
+
+
+def rows_of(claim: str, quantity: str) -> list[dict]:
+    (entry,) = (entry for entry in ledger.entries(made_up.PRESET) if entry.id == claim)
+    return entry.rows[entry.rows["quantity"] == quantity].to_dict("records")
+
+
+# --- verdicts of whole claims ---------------------------------------------------------------------------------
+
+
+def set_removals(keys: list[RunKey], *steps: int) -> None:
+    """So many of twenty sections leave, at these of the 800 steps; rounding (`consolidate_at` 0.4) is at step 325."""
+    for key in of(keys, "gated"):
+        removed = [*steps, *[None] * (20 - len(steps))]
+        made_up.change(key, removed_step=removed, keep=[int(step is None) for step in removed], status="ok")
+
+
+@pytest.mark.parametrize(
+    ("steps", "verdict"),
+    [((100, 150, 200), "supported"), ((100, 500, 600), "not supported"), ((325, 325, 325), "not supported")],
+    ids=["early", "late", "only when theta was rounded"],
+)
+def test_early_removals_support_c1(study: list[RunKey], steps: tuple[int, ...], verdict: str) -> None:
+    set_removals(study, *steps)
+    assert verdict_of("C1") == verdict
+
+
+def test_the_share_of_removals_counts_what_went_alone(study: list[RunKey]) -> None:
+    set_removals(study, 100, 200, 325, 700)
+    (half,) = rows_of("C1", "removed-before-half")
+    (alone,) = rows_of("C1", "removed-before-consolidation")
+    assert (half["mean"], half["n"], alone["mean"], alone["n"]) == (0.75, 5, 0.5, 5)
+
+
+@pytest.mark.parametrize(
+    ("cost", "lost", "verdict"),
+    [(0.5, 0.0, "supported"), (1.0, 0.0, "not supported"), (0.5, 0.05, "not supported")],
+    ids=["cheap and as good", "as dear", "cheap and worse"],
+)
+def test_c3_asks_for_savings_without_loss(study: list[RunKey], cost: float, lost: float, verdict: str) -> None:
+    for dense, gated in zip(of(study, "dense"), of(study, "gated"), strict=True):
+        for key, share, accuracy in ((dense, 1.0, 0.98), (gated, cost, 0.98 - lost)):
+            macs = {name: int(1e6 * share) for name in ("train_macs", "train_macs_own", "macs")}
+            made_up.change(key, **macs, macs_dense=10**6, test_accuracy=accuracy)
+    assert verdict_of("C3") == verdict
+
+
+@pytest.mark.parametrize(("theta", "verdict"), [([0.0] * 10 + [1.0] * 10, "supported"), ([0.5] * 20, "not supported")])
+def test_c4_asks_what_theta_was_before_it_was_rounded(study: list[RunKey], theta: list, verdict: str) -> None:
+    for key in of(study, "gated"):
+        made_up.change(key, details={"theta_before_consolidation": theta})
+    assert verdict_of("C4") == verdict
+
+
+def test_c6_asks_for_five_seeds(study: list[RunKey]) -> None:
+    for key in of(study, "gated"):
+        made_up.change(key, keep=[1] * 8 + [0] * 12, test_accuracy=0.98, status="ok")
+    assert verdict_of("C6") == "supported"
+    made_up.fail(of(study, "gated")[0])
+    assert verdict_of("C6") == "inconclusive"
+
+
+def set_accuracies(keys: list[RunKey], ahead: float) -> None:
+    """Gated is so far ahead of magnitude, both with eight sections left, and scratch-e costs more than it."""
+    noise = np.random.default_rng(0).normal(0, 0.001, len(SEEDS))
+    for number in range(len(SEEDS)):
+        left = {"keep": [1] * 8 + [0] * 12, "status": "ok"}
+        made_up.change(of(keys, "magnitude")[number], **left, test_accuracy=0.95)
+        made_up.change(of(keys, "gated")[number], **left, test_accuracy=0.95 + ahead + noise[number], train_macs=1000)
+        made_up.change(of(keys, "scratch-e")[number], keep=[1] * 9 + [0] * 11, status="ok", train_macs=1001)
+
+
+@pytest.mark.parametrize(("ahead", "verdict"), [(0.01, "supported"), (-0.01, "not supported"), (0.0, "inconclusive")])
+def test_c8_compares_at_equal_depth_pair_by_pair(study: list[RunKey], ahead: float, verdict: str) -> None:
+    set_accuracies(study, ahead)
+    assert verdict_of("C8") == verdict
+    (row,) = rows_of("C8", "against-matched-depth")
+    assert (row["against"], row["n"]) == ("magnitude", 5) and row["mean"] == pytest.approx(ahead, abs=0.001)
+    assert rows_of("C8", "against-no-dearer") == []  # of the others none is as cheap
+
+
+def test_a_claim_without_an_experiment_is_not_run(study: list[RunKey]) -> None:
+    assert {verdict_of(claim) for claim in ("C2", "C5", "C7")} == {"not run"}
+
+
+def test_without_records_no_claim_is_run(root: Path) -> None:
+    for key in made_up.write_study(made_up.preset(ARCHS, ["dense", "gated"], SEEDS)):
+        paths.record(key).unlink()
+    assert {entry.verdict for entry in ledger.entries(made_up.PRESET)} == {"not run"}
+
+
+# --- rules ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("values", "verdict"),
+    [
+        ((0.8, 0.85, 0.9), "supported"),
+        ((0.1, 0.2, 0.3), "not supported"),
+        ((0.3, 0.5, 0.7), "inconclusive"),
+        ((0.9, 0.9), "inconclusive"),
+        ((), "not run"),
+    ],
+    ids=["above", "below", "across", "too few seeds", "no run"],
+)
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_the_whole_interval_must_keep_the_bound(values: tuple, verdict: str, mirrored: bool) -> None:
+    condition = Condition(quantity="any", at_most=-0.5) if mirrored else Condition(quantity="any", at_least=0.5)
+    sample = Sample("net", tuple(-value for value in values) if mirrored else values)
+    (row,) = verdicts.judge(condition, "digits", [sample], least_seeds=3).to_dict("records")
+    assert row["verdict"] == verdict
+
+
+def test_a_number_of_all_seeds_is_taken_as_it_is() -> None:
+    samples = [Sample("net", (0.05,), seeds=5), Sample("net", (0.2,), seeds=5), Sample("net", (0.05,), seeds=2)]
+    rows = verdicts.judge(Condition(quantity="any", at_most=0.1), "digits", samples, least_seeds=3)
+    assert list(rows["verdict"]) == ["supported", "not supported", "inconclusive"]
+
+
+def test_holms_correction_is_the_published_one() -> None:
+    # Worked by hand: sorted 0.01, 0.02, 0.03, 0.04 times 4, 3, 2, 1, never falling.
+    assert verdicts.holm([0.04, 0.01, 0.03, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
+    assert verdicts.holm([0.5, 0.9]) == [1.0, 1.0] and verdicts.holm([]) == []
+
+
+def test_comparisons_are_corrected_within_a_network_and_not_across() -> None:
+    differences = (0.010, 0.012, 0.011)
+    alone = stats.ttest_1samp(differences, 0).pvalue
+    samples = [Sample("one", differences, "a"), Sample("one", (0.0, 0.01, -0.01), "b"), Sample("two", differences, "a")]
+    rows = verdicts.judge(Condition(quantity="any", at_least=0), "digits", samples, least_seeds=3)
+    assert list(rows["p"]) == pytest.approx([2 * alone, 1.0, alone])
+    assert list(rows["verdict"]) == ["supported", "inconclusive", "supported"]
+
+
+@pytest.mark.parametrize(
+    ("networks", "quorum", "verdict"),
+    [
+        ("SSSI", 0.75, "supported"),
+        ("SSIN", 0.75, "inconclusive"),
+        ("SSNN", 0.75, "not supported"),
+        ("SSSN", 1.0, "not supported"),
+        ("SSS-", 1.0, "inconclusive"),
+        ("----", 0.75, "not run"),
+    ],
+)
+def test_networks_vote(networks: str, quorum: float, verdict: str) -> None:
+    meaning = {"S": "supported", "N": "not supported", "I": "inconclusive", "-": "not run"}
+    found = {("digits", str(place)): Verdict(meaning[letter]) for place, letter in enumerate(networks)}
+    claim = Claim(sentence="It holds.", experiment="None.", quorum=quorum)
+    assert verdicts.of_claim(claim, found) == verdict
+
+
+def test_every_claim_of_the_paper_has_a_rule_and_every_quantity_is_used() -> None:
+    rules = config.load_claims()
+    assert list(rules) == [f"C{number}" for number in range(1, 9)]
+    assert {each.quantity for claim in rules.values() for each in claim.conditions} == set(QUANTITIES)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("removed-before-half, at_least: 0.9", "removed-before-lunch, at_least: 0.9", "'removed-before-lunch'"),
+        ("removed-before-half, at_least: 0.9", "removed-before-half", "needs one of at_least and at_most"),
+        ("least_seeds: 5", "least_sedes: 5", "C6.least_sedes: unknown key"),
+    ],
+)
+def test_a_mistake_in_the_rules_is_one_line(study: list[RunKey], old: str, new: str, told: str) -> None:
+    path = paths.claim_rules()
+    path.write_text(path.read_text().replace(old, new, 1))
+    with pytest.raises(LayerpruneError, match=r"rules\.yaml") as error:
+        ledger.entries(made_up.PRESET)
+    assert told in str(error.value) and "\n" not in str(error.value)
+
+
+# --- files ----------------------------------------------------------------------------------------------------
+
+
+def test_the_page_names_claim_rule_numbers_and_sources(study: list[RunKey]) -> None:
+    set_accuracies(study, 0.01)
+    _, page = ledger.write(made_up.PRESET)
+    text = page.read_text()
+    assert "| C8 | State-of-the-art layer pruning at lower total cost. | **supported** | 1 of 1 |" in text
+    assert "Rule: `against-matched-depth >= 0`" in text and "mnist mlp-residual-20 | magnitude | 5 | 0.01" in text
+    for link in ("mnist/runs.csv", "../../figures/made-up/mnist/theta.png"):
+        assert f"({link})" in text
+        assert (page.parent / link).resolve().is_relative_to(paths.root().resolve())
+
+
+def test_verify_says_when_the_ledger_is_not_that_of_the_records(study: list[RunKey]) -> None:
+    def found() -> list[str]:
+        return [finding.where for finding in verify.verify(made_up.PRESET) if finding.kind == "stale-ledger"]
+
+    assert found() == []  # there is none yet, and none is asked for
+    ledger.write(made_up.PRESET)
+    assert found() == []
+    set_removals(study, 700)
+    assert found() == [str(paths.claims(made_up.PRESET, suffix)) for suffix in ("csv", "md")]
+
+
+def test_the_command_writes_both_files(study: list[RunKey], cli: Callable) -> None:
+    outcome = cli("claims", "--preset", made_up.PRESET)
+    assert outcome.code == 0
+    written = [Path(line).name for line in outcome.stdout.split()]
+    assert written == ["claims.csv", "claims.md"]
+
+
+def test_quantities_answer_for_networks_that_have_not_run(study: list[RunKey]) -> None:
+    for key in study:
+        paths.record(key).unlink()
+    runs = read_study(made_up.PRESET, made_up.DATASET, partial=True)
+    for name, quantity in QUANTITIES.items():
+        assert all(sample.n == 0 for sample in quantity(runs)), name
+        assert not any(math.isnan(value) for sample in quantity(runs) for value in sample.values)
