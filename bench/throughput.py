@@ -18,7 +18,7 @@ NOTE = f"{THREADS} threads each; the reference's {WORKERS} workers share their c
 TARGET = ">= 2"
 STEPS = {"resnet-20": 2, "resnet-56": 1}
 """Architecture, as published -> steps a turn."""
-WAYS = (("eager", "fp32"), ("compiled", "fp32"), ("eager", "bf16"))
+WAYS = (("eager", "fp32"), ("compiled", "fp32"), ("eager", "bf16"), ("compiled", "bf16"))
 """Engine and precision of our step; the reference's is always eager and fp32."""
 
 

@@ -95,7 +95,7 @@ def test_ours_is_trained_with_as_many_images_as_the_reference(monkeypatch: pytes
 def test_throughput_computes_with_two_threads_and_puts_them_back(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     monkeypatch.setattr(throughput, "against_reference", lambda *case: seen.append((case[:3], torch.get_num_threads())))
-    assert len(list(throughput.measure(rounds=1))) == 6
+    assert len(list(throughput.measure(rounds=1))) == 8
     assert [case for case, _ in seen] == [(f"resnet-{n}", *way) for n in (20, 56) for way in throughput.WAYS]
     assert {threads for _, threads in seen} == {2} and torch.get_num_threads() == 1
 
