@@ -7,6 +7,7 @@ from pathlib import Path
 import made_up_runs as made_up
 import numpy as np
 import pytest
+from conftest import Study
 from scipy import stats
 
 from layerprune import config, paths
@@ -209,6 +210,15 @@ def test_a_mistake_in_the_rules_is_one_line(study: list[RunKey], old: str, new: 
     with pytest.raises(LayerpruneError, match=r"rules\.yaml") as error:
         ledger.entries(made_up.PRESET)
     assert told in str(error.value) and "\n" not in str(error.value)
+
+
+def test_without_rules_there_is_one_line_and_the_workflow_plans_no_ledger(study: list[RunKey], root: Path) -> None:
+    paths.claim_rules().unlink()
+    with pytest.raises(LayerpruneError, match=r"rules\.yaml: no such file"):
+        ledger.entries(made_up.PRESET)
+    planned = Study(root).snakemake("--dry-run", "--quiet", "rules")
+    assert planned.code == 0, planned.stderr
+    assert "table_page" in planned.stdout + planned.stderr and "ledger" not in planned.stdout + planned.stderr
 
 
 # --- files ----------------------------------------------------------------------------------------------------

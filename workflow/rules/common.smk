@@ -93,7 +93,9 @@ def tables_of(datasets):
 
 
 def claims_of_preset():
-    return [paths.claims(PRESET_NAME, suffix) for suffix in ("csv", "md", "html")]
+    """The claims ledger; none where a study elsewhere has no rules for it."""
+    there = paths.claim_rules().is_file()
+    return [paths.claims(PRESET_NAME, suffix) for suffix in ("csv", "md", "html") if there]
 
 
 def figures_of(datasets):

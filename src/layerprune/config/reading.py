@@ -43,6 +43,8 @@ def load_preset(name: str) -> Preset:
 def load_claims() -> dict[str, Claim]:
     """Read the rules for the paper's claims. Raises LayerpruneError with one line naming file and key."""
     path = paths.claim_rules()
+    if not path.is_file():
+        raise LayerpruneError(f"{path}: no such file: there are no rules to judge claims by")
     try:
         return ClaimRules.model_validate(_read_yaml(path)).root
     except ValidationError as error:
