@@ -46,6 +46,9 @@ def run(
     key = RunKey(preset, dataset, arch, method, variant, seed)
     with Progress(str(key)) as progress:
         record = runner.run(key, device, threads, progress.report, progress.say)
+    place = config.torchrun_place()
+    if place is not None and place.rank > 0:
+        return
     accuracy = (
         f"{100 * record.test_accuracy:.2f} % test accuracy" if record.test_accuracy is not None else "no accuracy"
     )

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from layerprune.config import RunSettings, steps_of
-from layerprune.data.batches import TrainingBatches, evaluation_batches
+from layerprune.data.batches import Batches, evaluation_batches, training_batches
 from layerprune.data.dataset import DataSet
 from layerprune.errors import SettingError
 from layerprune.measure.counting import count_macs, section_macs, section_params
@@ -25,9 +25,11 @@ from layerprune.methods.base import Context, ControlPlan, Outcome, Question, Tra
 from layerprune.models import surgery
 from layerprune.models.build import build
 from layerprune.models.sections import SectionedNetwork, mask_gates
+from layerprune.preemption import Notice
+from layerprune.ranks import ALONE, Ranks
 from layerprune.record import Record
 from layerprune.seeding import generator
-from layerprune.training.evaluate import evaluate
+from layerprune.training.evaluate import batch_size, evaluate
 from layerprune.training.finetuning import Finetuning, Ranking
 from layerprune.training.loop import Job, Progress, Trainer
 from layerprune.training.scoring import draw_sample, keep_highest, metered_score
@@ -47,7 +49,7 @@ class Parent:
 
 @dataclass(frozen=True)
 class Run:
-    """What a run needs: settings, data on the device, parents by method, where its state lies."""
+    """What a run needs: settings, data on the device, parents by method, where its state lies; who shares it."""
 
     settings: RunSettings
     data: DataSet
@@ -55,6 +57,8 @@ class Run:
     parents: dict[str, Parent]
     state: StateFile
     report: Report
+    notice: Notice = field(default_factory=Notice)
+    ranks: Ranks = ALONE
 
     @property
     def method_settings(self) -> Any:
@@ -108,9 +112,20 @@ def execute(run: Run) -> Finished:
     """Train and prune. The result's network has lost its sections but is not folded yet."""
     batches = _batches(run)
     start = _STARTS[families()[run.settings.method]](run, batches)
+    _check_ranks(run, start.method, batches)
+    run.ranks.agree("the sections to start with", start.network.keep())
     spent = _spent_by_ancestors(run)
     job = Job(
-        run.data, batches, run.settings.training, start.rate, start.steps_total, run.state, start.progress, run.report
+        run.data,
+        batches,
+        run.settings.training,
+        start.rate,
+        start.steps_total,
+        run.state,
+        start.progress,
+        run.report,
+        run.notice,
+        run.ranks,
     )
     trainer = Trainer(start.network, start.method, job)
     progress = trainer.run()
@@ -119,11 +134,23 @@ def execute(run: Run) -> Finished:
     return Finished(start.network, outcome, progress, start, spent, start.method.aims_to_prune)
 
 
-def _batches(run: Run) -> TrainingBatches:
-    data, training = run.data, run.settings.training
-    return TrainingBatches(
-        data.train, data.mean, data.std, training.batch_size, run.settings.seed, training.augment, run.device
-    )
+def _batches(run: Run) -> Batches:
+    training, seed = run.settings.training, run.settings.seed
+    return training_batches(run.data, training.batch_size, seed, training.augment, run.device, run.ranks)
+
+
+def _check_ranks(run: Run, method: TrainingMethod, batches: Batches) -> None:
+    """Raises SettingError for what several processes cannot share."""
+    size = run.ranks.size
+    if size == 1:
+        return
+    if not method.works_on_ranks:
+        raise SettingError(f"'{run.settings.method}' cannot be shared by several processes: run it on one device")
+    smallest = batches.examples_in(batches.steps_per_epoch - 1)
+    if smallest < size:
+        raise SettingError(
+            f"training.batch_size: the last batch of an epoch has {smallest} examples, too few for {size} processes"
+        )
 
 
 def _take_out(network: SectionedNetwork, outcome: Outcome, progress: Progress) -> None:
@@ -140,7 +167,7 @@ def _take_out(network: SectionedNetwork, outcome: Outcome, progress: Progress) -
 def _context(
     run: Run,
     network: SectionedNetwork,
-    batches: TrainingBatches,
+    batches: Batches,
     steps_total: int,
     teacher: SectionedNetwork | None = None,
 ) -> Context:
@@ -157,6 +184,7 @@ def _context(
         keep_count=_keep_count(run, network),
         teacher=teacher,
         teacher_macs=count_macs(teacher, teacher.input_shape) if teacher is not None else 0,
+        ranks=run.ranks,
     )
 
 
@@ -174,7 +202,7 @@ def _keep_count(run: Run, network: SectionedNetwork) -> int | None:
     return count
 
 
-def _start_trained(run: Run, batches: TrainingBatches) -> Start:
+def _start_trained(run: Run, batches: Batches) -> Start:
     module = importlib.import_module(module_name(run.settings.method))
     if "dense" in run.parents:
         return _start_from_dense(run, batches, module)
@@ -184,7 +212,7 @@ def _start_trained(run: Run, batches: TrainingBatches) -> Start:
     return Start(network, method, run.settings.training, steps, Progress())
 
 
-def _start_from_dense(run: Run, batches: TrainingBatches, module: ModuleType) -> Start:
+def _start_from_dense(run: Run, batches: Batches, module: ModuleType) -> Start:
     """Gates learnt on the trained network: a search of the method's own length, then the common fine-tuning."""
     dense, network = run.parents["dense"].record, run.dense_network()
     durations = run.method_settings.search, run.settings.finetune.duration
@@ -194,7 +222,7 @@ def _start_from_dense(run: Run, batches: TrainingBatches, module: ModuleType) ->
     return Start(network, method, run.settings.finetune, steps, spent)
 
 
-def _start_scored(run: Run, batches: TrainingBatches) -> Start:
+def _start_scored(run: Run, batches: Batches) -> Start:
     network = run.dense_network()
     module = importlib.import_module(module_name(run.settings.method))
     settings = run.method_settings
@@ -215,7 +243,7 @@ def _start_scored(run: Run, batches: TrainingBatches) -> Start:
     return _finetune(run, network, keep, batches, spent, {"scores": scores})
 
 
-def _start_control(run: Run, batches: TrainingBatches) -> Start:
+def _start_control(run: Run, batches: Batches) -> Start:
     module = importlib.import_module(module_name(run.settings.method))
     network = run.fresh_network("initialisation from scratch")
     plan: ControlPlan = module.plan(run.method_settings, _question(run, network))
@@ -249,7 +277,7 @@ def _finetune(
     run: Run,
     network: SectionedNetwork,
     keep: list[int],
-    batches: TrainingBatches,
+    batches: Batches,
     scoring: tuple[int, float],
     details: dict[str, Any],
     ranking: Ranking | None = None,
@@ -261,9 +289,9 @@ def _finetune(
     context = _context(run, network, batches, steps, run.teacher())
     method = Finetuning(run.method_settings, network, context, ranking)
     # Where sections go one after the other there is no moment at which all are gone and nothing was repaired.
-    before = evaluate(network, run.data, run.data.validation).accuracy if ranking is None else None
+    before = evaluate(network, run.data, run.data.validation, ranks=run.ranks) if ranking is None else None
     spent = Progress(train_macs=dense.train_macs + scoring[0], wall_seconds=dense.wall_seconds + scoring[1])
-    return Start(network, method, run.settings.finetune, steps, spent, before, details)
+    return Start(network, method, run.settings.finetune, steps, spent, before.accuracy if before else None, details)
 
 
 _STARTS = {"trained": _start_trained, "scores": _start_scored, "controls": _start_control}
@@ -304,7 +332,8 @@ def certificate(run: Run, finished: Finished, smaller: SectionedNetwork) -> floa
     scale = finished.outcome.scale or [1.0] * len(finished.outcome.keep)
     gates = mask_gates([stays * factor for stays, factor in zip(finished.outcome.keep, scale, strict=True)], run.device)
     data = run.data
-    images, _ = next(evaluation_batches(data.validation, data.mean, data.std, CERTIFICATE_IMAGES))
+    count = min(CERTIFICATE_IMAGES, batch_size(data))
+    images, _ = next(evaluation_batches(data.validation, data.mean, data.std, count))
     return equivalence_gap(whole, gates, smaller, images)
 
 

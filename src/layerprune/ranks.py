@@ -6,7 +6,7 @@ as which sections go, they compare, and a difference ends the run. Alone, nothin
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -36,19 +36,48 @@ class Ranks:
         """Whether this process speaks for all: writes files, reports."""
         return self.rank == 0
 
-    def mine(self, count: int) -> slice:
-        """Which of a batch's `count` examples are this process's: every size-th, from its rank on."""
-        return slice(self.rank, count, self.size)
+    def mine(self, count: int, first: int = 0) -> slice:
+        """Which of the `count` examples from `first` on are this process's: every size-th, from its rank on."""
+        return slice(first + self.rank, first + count, self.size)
+
+    def share(self, count: int) -> int:
+        """How many of a batch's `count` examples are this process's."""
+        return len(range(count)[self.mine(count)])
 
     def add_up(self, *tensors: Tensor) -> None:
         """Replace each tensor, all of one type, by its sum over the processes. One message for all of them."""
         if self.size == 1:
             return
         packed = torch.cat([tensor.flatten() for tensor in tensors])
-        with self._explaining():
+        with self.explaining():
             processes.all_reduce(packed)
         for tensor, part in zip(tensors, packed.split([tensor.numel() for tensor in tensors]), strict=True):
             tensor.copy_(part.view_as(tensor))
+
+    def average(self, tensor: Tensor) -> None:
+        """Replace a tensor by its mean over the processes."""
+        if self.size > 1:
+            self.add_up(tensor)
+            tensor.div_(self.size)
+
+    def mean_of(self, losses: Tensor, examples: int) -> Tensor:
+        """This process's losses [b] as a scalar whose mean over the processes is the mean over all `examples`.
+
+        Gradients are averaged over the processes, so theirs is the whole batch's gradient.
+        """
+        return losses.mean() if self.size == 1 else losses.sum() * (self.size / examples)
+
+    def take_over(self, tensors: Iterable[Tensor]) -> None:
+        """Replace each tensor by that of the first process."""
+        if self.size == 1:
+            return
+        with self.explaining():
+            for tensor in tensors:
+                processes.broadcast(tensor, 0)
+
+    def meet(self) -> None:
+        """Wait until every process has come here."""
+        self.any(False)
 
     def any(self, flag: bool) -> bool:
         """Whether the flag is up in any process."""
@@ -65,7 +94,7 @@ class Ranks:
         digest = hashlib.sha256(json.dumps(value).encode()).digest()
         own = torch.frombuffer(bytearray(digest), dtype=torch.uint8).to(self.device)
         everyone = [torch.empty_like(own) for _ in range(self.size)]
-        with self._explaining():
+        with self.explaining():
             processes.all_gather(everyone, own)
         odd = [rank for rank, other in enumerate(everyone) if not torch.equal(other, everyone[0])]
         if odd:
@@ -75,13 +104,17 @@ class Ranks:
             )
 
     @contextmanager
-    def _explaining(self) -> Iterator[None]:
+    def explaining(self) -> Iterator[None]:
+        """Turn what a broken connection raises into one line; other errors pass."""
         try:
             yield
         except RuntimeError as error:
-            raise lost(self, error) from None
+            if self.size > 1 and any(word in str(error).lower() for word in _WORDS_OF_DEATH):
+                raise lost(self, error) from None
+            raise
 
 
+_WORDS_OF_DEATH = ("connection", "gloo", "nccl", "broken pipe", "timed out", "timeout", "peer")
 ALONE = Ranks()
 
 
@@ -93,14 +126,8 @@ def lost(ranks: Ranks, error: RuntimeError) -> LayerpruneError:
 
 
 @contextmanager
-def joined(place: TorchrunPlace | None, device: torch.device) -> Iterator[Ranks]:
-    """This process among its fellows, for a while; alone where torchrun did not start it.
-
-    Raises LayerpruneError where they cannot be reached.
-    """
-    if place is None or place.size == 1:
-        yield ALONE
-        return
+def joined(place: TorchrunPlace, device: torch.device) -> Iterator[Ranks]:
+    """This process among its fellows, for a while. Raises LayerpruneError where they cannot be reached."""
     ranks = Ranks(place.rank, place.size, device)
     try:
         backend = "nccl" if device.type == "cuda" else "gloo"

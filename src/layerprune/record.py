@@ -20,6 +20,8 @@ Count = Annotated[int, Field(ge=0)]
 
 VOLATILE = ("wall_seconds", "finished_at", "resumed")
 """Fields that differ between two otherwise equal runs; everything else is bit-equal on one machine."""
+LATER = ("val_top5_accuracy", "test_top5_accuracy")
+"""Fields added after results were recorded: absent, they stay out of the digest, so that records stay current."""
 
 
 class Provenance(BaseModel):
@@ -40,7 +42,8 @@ class Provenance(BaseModel):
     cuda: str | None
     gpu: str | None
     cpu: str
-    threads: int = Field(ge=1, description="CPU threads of the run")
+    threads: int = Field(ge=1, description="CPU threads of the run, of each process where several share it")
+    processes: int = Field(default=1, ge=1, description="processes that shared the run, each with a device")
     cpu_kernels: str | None = Field(
         default=None, description="instructions that torch's CPU kernels used: AVX2, AVX512, ...; null: not noted"
     )
@@ -67,6 +70,10 @@ class Record(BaseModel):
     reason: str | None = Field(default=None, description="one line: why the status is not ok")
     val_accuracy: Accuracy | None = Field(description="validation accuracy after the last epoch")
     test_accuracy: Accuracy | None = Field(description="test accuracy, read once, after the last epoch")
+    val_top5_accuracy: Accuracy | None = Field(default=None, description="null: few classes, or no accuracy")
+    test_top5_accuracy: Accuracy | None = Field(
+        default=None, description="share of test images whose class is among the five likeliest"
+    )
     val_accuracy_before_finetune: Accuracy | None = None
     test_accuracy_before_finetune: Accuracy | None = Field(default=None, description="null: the test set is read once")
     depth: Count = Field(description="weight layers on the longest path of what is left")
@@ -103,7 +110,8 @@ class Record(BaseModel):
     def comparable(self) -> dict[str, Any]:
         """The record as plain data without what must differ between two equal runs (times)."""
         data = self.model_dump(mode="json")
-        return {name: value for name, value in data.items() if not name.startswith(VOLATILE)}
+        absent = {name for name in LATER if data[name] is None}
+        return {name: value for name, value in data.items() if not name.startswith(VOLATILE) and name not in absent}
 
     def digest(self) -> str:
         """Digest of what the run reached and of what decided it (first 16 hexadecimal digits).

@@ -1,13 +1,16 @@
 """One run on disk: parents, lock, resume state, and the four files of its folder, record.json last.
 
-Rerunning a finished run does nothing; rerunning a killed one takes up its state. Two processes cannot run the same run.
+Rerunning a finished run does nothing; rerunning a killed one takes up its state. Two processes cannot run the same run,
+unless torchrun started them to share it: then each has a device, and the first one writes the files.
 """
 
 import csv
 import io
 import math
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -34,33 +37,86 @@ from layerprune.models import saving
 from layerprune.models.sections import SectionedNetwork
 from layerprune.paths import RunKey
 from layerprune.preemption import Notice, noticed
+from layerprune.ranks import ALONE, Ranks, joined
 from layerprune.record import Provenance, Record
-from layerprune.training.evaluate import evaluate
+from layerprune.training.evaluate import Score, evaluate
 from layerprune.training.loop import Row
 from layerprune.training.state import StateFile
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who asks for runs: the device and threads they get, whom they tell, and the processes that share them."""
+
+    device: str
+    threads: int
+    report: Report
+    say: Callable[[str], None]
+    ranks: Ranks
 
 
 def run(key: RunKey, device: str | None, threads: int | None, report: Report, say: Callable[[str], None]) -> Record:
     """Make a run's files, its parents' first where they are missing, and return its record."""
     preset = config.load_preset(key.preset)
-    settings = config.resolve(preset, key)
+    chosen = device or preset.resources.device
+    with _fellows(preset, chosen, say) as ranks:
+        told = (report, say) if ranks.first else (lambda *_: None, lambda _: None)
+        caller = Caller(chosen, threads or preset.resources.threads, *told, ranks)
+        return _run(preset, key, caller)
+
+
+@contextmanager
+def _fellows(preset: Preset, name: str, say: Callable[[str], None]) -> Iterator[Ranks]:
+    """The processes that torchrun started, each with the GPU of its number; or this one alone, still without a GPU."""
+    place = config.torchrun_place()
+    if place is None or place.size == 1:
+        yield ALONE
+        return
+    device = choose_device(name)
+    with ExitStack() as held:
+        if device.type == "cuda":
+            if place.local_rank == 0:  # one for all and in this order: two such runs never wait for each other
+                for index in range(place.local_size):
+                    gpu = choose_device(f"cuda:{index}")
+                    held.enter_context(borrowed(gpu, preset.resources.runs_per_gpu, say))
+            device = choose_device(f"cuda:{place.local_rank}")
+            torch.cuda.set_device(device)
+        yield held.enter_context(joined(place, device))
+
+
+def _run(preset: Preset, key: RunKey, caller: Caller) -> Record:
+    settings, ranks = config.resolve(preset, key), caller.ranks
     existing = up_to_date(preset, key, settings)
-    if existing is not None:
-        say(f"{paths.record(key)}: up to date, status {existing.status}")
+    if not ranks.any(existing is None):
+        caller.say(f"{paths.record(key)}: up to date, status {existing.status}")
         paths.state(key).unlink(missing_ok=True)  # left where a kill came between record and clearing up
         return existing
     for parent in config.prerequisites(preset, key):
-        if not (paths.record(parent).exists() and paths.weights(parent).exists()):
-            say(f"{key} starts from {parent}, which is run first")
-            run(parent, device, threads, report, say)
-    torch.set_num_threads(threads or preset.resources.threads)
-    with files.exclusive(paths.lock(key), "this run is being made by another process"):
+        if ranks.any(not (paths.record(parent).exists() and paths.weights(parent).exists())):
+            caller.say(f"{key} starts from {parent}, which is run first")
+            _run(preset, parent, caller)
+    torch.set_num_threads(caller.threads)
+    with _alone_on(key, ranks):
+        ranks.meet()
         made_meanwhile = up_to_date(preset, key, settings)
-        if made_meanwhile is not None:
+        if not ranks.any(made_meanwhile is None):
             return made_meanwhile
-        chosen = choose_device(device or preset.resources.device)
-        with borrowed(chosen, preset.resources.runs_per_gpu, say) as lent, noticed() as notice:
-            return _run_locked(preset, key, settings, lent, report, notice)
+        with _lent(preset, caller) as device, noticed() as notice:
+            return _run_locked(preset, key, settings, device, caller, notice)
+
+
+def _alone_on(key: RunKey, ranks: Ranks) -> AbstractContextManager[None]:
+    """The lock on a run, held by the first process for all."""
+    if not ranks.first:
+        return nullcontext()
+    return files.exclusive(paths.lock(key), "this run is being made by another process")
+
+
+def _lent(preset: Preset, caller: Caller) -> AbstractContextManager[torch.device]:
+    """The device to compute on: for a process alone a GPU with a free place, for one of several its own."""
+    if caller.ranks.size > 1:
+        return nullcontext(caller.ranks.device)
+    return borrowed(choose_device(caller.device), preset.resources.runs_per_gpu, caller.say)
 
 
 def up_to_date(preset: Preset, key: RunKey, settings: RunSettings) -> Record | None:
@@ -95,16 +151,16 @@ def check_engine(engine: str, device: torch.device) -> None:
 
 
 def _run_locked(
-    preset: Preset, key: RunKey, settings: RunSettings, device: torch.device, report: Report, notice: Notice
+    preset: Preset, key: RunKey, settings: RunSettings, device: torch.device, caller: Caller, notice: Notice
 ) -> Record:
     check_engine(settings.training.engine, device)
-    for folder in (paths.run_folder(key), paths.state(key).parent):
-        files.clear_unfinished(folder)
-    _check_writable(paths.run_folder(key))
+    ranks = caller.ranks
+    if ranks.first:
+        _clear_up(key)
     parents = _parents(preset, key)
     data = load(key.dataset, config.data_root(preset), device)
-    state = StateFile(paths.state(key), _identity(key, settings, parents), preset.resources.state_seconds, notice)
-    task = Run(settings, data, device, parents, state, report)
+    state = StateFile(paths.state(key), _identity(key, settings, parents), preset.resources.state_seconds)
+    task = Run(settings, data, device, parents, state, caller.report, notice, ranks)
     made_by = _provenance(task, key)  # of now: preset and checkout may change while the run goes on
     broken = [name for name, parent in parents.items() if parent.record.status in ("diverged", "failed")]
     if broken:
@@ -112,8 +168,16 @@ def _run_locked(
         made = _failed_record(task, key, reason, made_by)
     else:
         made = _finish(task, key, _execute(task, key), made_by)
-    state.delete()
+    ranks.meet()  # no process goes on to what needs this run before its record is there
+    if ranks.first:
+        state.delete()
     return made
+
+
+def _clear_up(key: RunKey) -> None:
+    for folder in (paths.run_folder(key), paths.state(key).parent):
+        files.clear_unfinished(folder)
+    _check_writable(paths.run_folder(key))
 
 
 def _execute(task: Run, key: RunKey) -> Finished:
@@ -149,12 +213,15 @@ def _identity(key: RunKey, settings: RunSettings, parents: dict[str, Parent]) ->
 def _finish(task: Run, key: RunKey, finished: Finished, made_by: Provenance) -> Record:
     """Save the smaller network, read it back, measure what was read, write the record."""
     healthy = not finished.progress.diverged and all_finite(finished.network)
-    smaller = smaller_network(finished) if healthy else finished.network
-    saving.save(smaller, paths.arch(key), paths.weights(key))
+    if task.ranks.first:
+        smaller = smaller_network(finished) if healthy else finished.network
+        saving.save(smaller, paths.arch(key), paths.weights(key))
+        files.write_text(paths.curves(key), _as_csv(finished.progress.rows))
+    task.ranks.meet()
     smaller = saving.load(paths.arch(key), paths.weights(key)).to(task.device)
-    files.write_text(paths.curves(key), _as_csv(finished.progress.rows))
     made = _record(task, key, finished, smaller, healthy, made_by)
-    record.write(paths.record(key), made)
+    if task.ranks.first:
+        record.write(paths.record(key), made)
     return made
 
 
@@ -174,13 +241,16 @@ def _record(
 ) -> Record:
     status, reason = _status(finished, healthy)
     progress, start = finished.progress, finished.start
+    validation, test = (_score(task, smaller, split) if healthy else None for split in ("validation", "test"))
     steps_per_epoch = -(-len(task.data.train) // task.settings.training.batch_size)
     return Record(
         **_identifiers(task, key),
         status=status,
         reason=reason,
-        val_accuracy=evaluate(smaller, task.data, task.data.validation).accuracy if healthy else None,
-        test_accuracy=evaluate(smaller, task.data, task.data.test).accuracy if healthy else None,
+        val_accuracy=validation.accuracy if validation else None,
+        test_accuracy=test.accuracy if test else None,
+        val_top5_accuracy=validation.top5 if validation else None,
+        test_top5_accuracy=test.top5 if test else None,
         val_accuracy_before_finetune=start.before_finetune,
         **_sizes(task, smaller),
         keep=finished.outcome.keep,
@@ -199,6 +269,10 @@ def _record(
     )
 
 
+def _score(task: Run, network: SectionedNetwork, split: str) -> Score:
+    return evaluate(network, task.data, getattr(task.data, split), ranks=task.ranks)
+
+
 def _finite(value: Any) -> Any:
     """Plain data as JSON can hold it: None in place of NaN and infinity, which diverged runs leave."""
     if isinstance(value, dict):
@@ -211,8 +285,6 @@ def _finite(value: Any) -> Any:
 def _failed_record(task: Run, key: RunKey, reason: str, made_by: Provenance) -> Record:
     """A run that could not start is data too: the untrained network, and why."""
     network = task.fresh_network()
-    saving.save(network, paths.arch(key), paths.weights(key))
-    files.write_text(paths.curves(key), "epoch,step\n")
     count = len(network.sections)
     made = Record(
         **_identifiers(task, key),
@@ -233,7 +305,10 @@ def _failed_record(task: Run, key: RunKey, reason: str, made_by: Provenance) -> 
         finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
         provenance=made_by,
     )
-    record.write(paths.record(key), made)
+    if task.ranks.first:
+        saving.save(network, paths.arch(key), paths.weights(key))
+        files.write_text(paths.curves(key), "epoch,step\n")
+        record.write(paths.record(key), made)
     return made
 
 
@@ -279,6 +354,7 @@ def _provenance(task: Run, key: RunKey) -> Provenance:
         gpu=torch.cuda.get_device_name(task.device) if task.device.type == "cuda" else None,
         cpu=cpu_name(),
         threads=torch.get_num_threads(),
+        processes=task.ranks.size,
         cpu_kernels=torch.backends.cpu.get_cpu_capability(),
     )
 

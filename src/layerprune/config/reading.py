@@ -91,15 +91,16 @@ class TorchrunPlace:
     rank: int
     size: int
     local_rank: int
+    local_size: int
 
 
 def torchrun_place() -> TorchrunPlace | None:
     """This process's place; None where torchrun did not start it. Raises LayerpruneError for half of a place."""
-    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
     told = {name: os.environ[name] for name in names if name in os.environ}
     if "WORLD_SIZE" not in told:
         return None
     try:
         return TorchrunPlace(*(int(told[name]) for name in names))
     except (KeyError, ValueError):
-        raise LayerpruneError(f"{', '.join(names)}: all three are numbers under torchrun, here {told}") from None
+        raise LayerpruneError(f"{', '.join(names)}: all four are numbers under torchrun, here {told}") from None

@@ -2,21 +2,47 @@
 
 Training batches are x float32 [B, C, H, W], normalised per channel, and y int64 [B]; the last batch of an
 epoch may be smaller. Order and augmentation depend on (seed, epoch) alone, whatever the method or device, so
-training resumes at any epoch and step without stored generator state.
+training resumes at any epoch and step without stored generator state. Of several processes that share a run each gets
+its part of every batch.
 """
 
 from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from layerprune.data.dataset import Split
+from layerprune.data.dataset import AnySplit, DataSet, Split
 from layerprune.errors import LayerpruneError
+from layerprune.ranks import ALONE, Ranks
 from layerprune.seeding import generator
 
 # How many pixels of value 0 surround an image before its crop, by augmentation.
 PADDING = {"none": 0, "shift": 2, "crop-flip": 4}
 MIRRORED = {"crop-flip"}
+
+
+class Batches(Protocol):
+    """What training goes through, wherever the images come from."""
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps of an epoch, the same in every process of a run."""
+
+    def examples_in(self, step: int) -> int:
+        """Size of an epoch's batch number `step`, over all processes."""
+
+    def epoch(self, number: int, start_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """This process's part of the batches of epoch `number` from `start_step` on."""
+
+
+def training_batches(
+    data: DataSet, batch_size: int, seed: int, augment: str, device: torch.device | str, ranks: Ranks = ALONE
+) -> Batches:
+    """Batches of the training split, in memory or not."""
+    if isinstance(data.train, Split):
+        return TrainingBatches(data.train, data.mean, data.std, batch_size, seed, augment, device, ranks)
+    return data.train.training_batches(data.mean, data.std, batch_size, seed, augment, ranks)
 
 
 class TrainingBatches:
@@ -36,6 +62,7 @@ class TrainingBatches:
         seed: int,
         augment: str = "none",
         device: torch.device | str = "cpu",
+        ranks: Ranks = ALONE,
     ) -> None:
         _check_batch_size(batch_size)
         if augment not in PADDING:
@@ -43,6 +70,7 @@ class TrainingBatches:
         split = split.to(device)
         self.batch_size = batch_size
         self.seed = seed
+        self.ranks = ranks
         self._labels = split.labels
         self._normalise = _Normalise(mean, std, split.labels.device)
         self._crops = _Crops(split.images, PADDING[augment], augment in MIRRORED)
@@ -51,6 +79,10 @@ class TrainingBatches:
     def steps_per_epoch(self) -> int:
         return -(-len(self._labels) // self.batch_size)
 
+    def examples_in(self, step: int) -> int:
+        """Size of an epoch's batch number `step`, over all processes."""
+        return min(self.batch_size, len(self._labels) - step * self.batch_size)
+
     def epoch(self, number: int, start_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """The batches of epoch `number` from `start_step` on, the same as in an epoch begun at step 0."""
         count, device = len(self._labels), self._labels.device
@@ -58,16 +90,19 @@ class TrainingBatches:
         order = torch.randperm(count, generator=generator("order", self.seed, number)).to(device)
         offsets = self._crops.draw(count, generator("augmentation", self.seed, number)).to(device)
         for start in range(start_step * self.batch_size, count, self.batch_size):
-            part = slice(start, start + self.batch_size)
+            part = self.ranks.mine(min(self.batch_size, count - start), start)
             images = self._crops.gather(order[part], offsets[part])
             yield self._normalise(images), self._labels.index_select(0, order[part])
 
 
 def evaluation_batches(
-    split: Split, mean: Sequence[float], std: Sequence[float], batch_size: int
+    split: AnySplit, mean: Sequence[float], std: Sequence[float], batch_size: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Normalised batches of `split`, on its device and in its order; the last one may be smaller."""
     _check_batch_size(batch_size)
+    if not isinstance(split, Split):
+        yield from split.evaluation_batches(mean, std, batch_size)
+        return
     normalise = _Normalise(mean, std, split.labels.device)
     for images, labels in zip(split.images.split(batch_size), split.labels.split(batch_size), strict=True):
         yield normalise(images), labels

@@ -1,12 +1,35 @@
-"""A data set in memory: three splits of uint8 images [N, C, H, W] in 0..255 and int64 labels [N].
+"""A data set: three splits of images and labels, in memory or decoded while they are needed.
 
 Train, validation and test share no example. Models are selected on validation; test is for the final number.
 """
 
 from dataclasses import dataclass, replace
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor
+
+
+class AnySplit(Protocol):
+    """What every split can do. One that is not in memory makes its batches itself (see data.streams.split)."""
+
+    labels: Tensor
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of one image as networks see it."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where its batches are."""
+
+    def __len__(self) -> int: ...
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same on another device."""
+
+    def take(self, indices: Tensor) -> Self:
+        """The examples at `indices` (int64, on the device of `labels`)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -15,6 +38,17 @@ class Split:
 
     images: Tensor
     labels: Tensor
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of one image."""
+        channels, height, width = self.images.shape[1:]
+        return channels, height, width
+
+    @property
+    def device(self) -> torch.device:
+        """Where images and labels lie."""
+        return self.labels.device
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -44,9 +78,9 @@ class DataSet:
     name: str
     source: str
     classes: int
-    train: Split
-    validation: Split
-    test: Split
+    train: AnySplit
+    validation: AnySplit
+    test: AnySplit
     mean: tuple[float, ...]
     std: tuple[float, ...]
     checksums: dict[str, str]
@@ -54,8 +88,7 @@ class DataSet:
     @property
     def shape(self) -> tuple[int, int, int]:
         """Channels, height and width of one image."""
-        channels, height, width = self.train.images.shape[1:]
-        return channels, height, width
+        return self.train.shape
 
     def to(self, device: torch.device | str) -> "DataSet":
         splits = {name: getattr(self, name).to(device) for name in ("train", "validation", "test")}

@@ -2,7 +2,8 @@
 
 Contract: `draw` gives a batch's gates xi [L, B, 1]; after the backward pass `update` is told the slopes
 s = dC_i/dxi_{l,i} [L, B] and, where it needs it, may ask for the losses [B] under other gates; `delta` is the running
-estimate [L]. Everything stays on theta's device: no call copies to the host.
+estimate [L]. Everything stays on theta's device: no call copies to the host. Of several processes that share a run each
+draws for the whole batch, takes its part, and adds its sums and counts to the others': all hold one estimate.
 """
 
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from layerprune.gates import bernoulli
+from layerprune.ranks import ALONE, Ranks
 
 Losses = Callable[[Tensor], Tensor]
 """Losses [B] of the present batch and weights under gates [L, B, 1], without gradient."""
@@ -22,7 +24,16 @@ class Estimator:
     extra_forwards = 0
     rows = 1
 
-    def __init__(self, sections: int, batch_size: int, decay: float, side_floor: float, device: torch.device) -> None:
+    def __init__(
+        self,
+        sections: int,
+        batch_size: int,
+        decay: float,
+        side_floor: float,
+        device: torch.device,
+        ranks: Ranks = ALONE,
+    ) -> None:
+        self.ranks = ranks
         self.decay = decay
         self.floor = min(side_floor / batch_size, 0.5)
         self.sums = torch.zeros(self.rows, sections, device=device)
@@ -33,8 +44,8 @@ class Estimator:
         return theta
 
     def draw(self, theta: Tensor, batch: int, generator: torch.Generator) -> Tensor:
-        """Gates xi [L, batch, 1]."""
-        return bernoulli.draw(self.sampling(theta), batch, generator)
+        """Gates xi [L, batch, 1]; of several processes this one's part of them."""
+        return bernoulli.draw(self.sampling(theta), batch, generator)[:, self.ranks.mine(batch)]
 
     def update(self, theta: Tensor, gates: Tensor, slopes: Tensor, losses: Tensor, losses_of: Losses) -> None:
         """Take in one batch."""
@@ -45,6 +56,7 @@ class Estimator:
         return (self.sums / self.counts.clamp(min=1e-12)).mean(0)
 
     def _absorb(self, sums: Tensor, counts: Tensor) -> None:
+        self.ranks.add_up(sums, counts)
         self.sums.mul_(self.decay).add_(sums)
         self.counts.mul_(self.decay).add_(counts)
 
@@ -87,11 +99,13 @@ class FiniteDifference(Estimator):
         one_hot = torch.zeros_like(theta).index_fill_(0, self.chosen, 1.0)
         flipped = torch.where(one_hot.view(-1, 1, 1) > 0, 1 - gates, gates)
         sign = 2 * gates.index_select(0, self.chosen).flatten() - 1
-        difference = (sign * (losses - losses_of(flipped))).sum()
+        difference = one_hot * (sign * (losses - losses_of(flipped))).sum()
+        counted = one_hot * losses.numel()
+        self.ranks.add_up(difference, counted)
         # Only the chosen section's averages move; the others' must not decay.
         decay = 1 - (1 - self.decay) * one_hot
-        self.sums.mul_(decay).add_(one_hot * difference)
-        self.counts.mul_(decay).add_(one_hot * losses.numel())
+        self.sums.mul_(decay).add_(difference)
+        self.counts.mul_(decay).add_(counted)
 
 
 class DisARM(Estimator):
@@ -103,8 +117,9 @@ class DisARM(Estimator):
         return theta.clamp(self.floor, 1 - self.floor)
 
     def draw(self, theta: Tensor, batch: int, generator: torch.Generator) -> Tensor:
-        gates, self.partner = bernoulli.antithetic(self.sampling(theta), batch, generator)
-        return gates
+        gates, partner = bernoulli.antithetic(self.sampling(theta), batch, generator)
+        self.partner = partner[:, self.ranks.mine(batch)]
+        return gates[:, self.ranks.mine(batch)]
 
     def update(self, theta: Tensor, gates: Tensor, slopes: Tensor, losses: Tensor, losses_of: Losses) -> None:
         # DisARM's gradient is for the logit; d theta / d logit = p (1 - p) and sigma(|logit|) = max(p, 1 - p).

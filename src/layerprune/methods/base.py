@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from layerprune.models.sections import Gates, SectionedNetwork
+from layerprune.ranks import ALONE, Ranks
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,8 @@ class Context:
     teacher: SectionedNetwork | None = None
     """The trained dense network, where the run starts from it."""
     teacher_macs: int = 0
+    ranks: Ranks = ALONE
+    """The processes that share the run."""
 
     @property
     def sections(self) -> int:
@@ -93,10 +96,15 @@ class TrainingMethod:
     """The plain network: no gates, nothing removed. Methods override what they need.
 
     Called once a step, in this order: gates, losses, penalty, after_backward, after_step. None of these may copy from
-    the device to the host; `removals`, `curve`, `outcome` may.
+    the device to the host; `removals`, `curve`, `outcome` may. Where several processes share a run, `batch` counts the
+    examples of all, and images, labels, losses and gates given by example are this process's (`context.ranks.mine`).
     """
 
     aims_to_prune = False
+    works_on_ranks = True
+    """Whether several processes that share a run decide with it as one would."""
+    noise: torch.Generator | None = None
+    """What gates are drawn from within an epoch, where they are drawn on the device."""
     check_interval: int | None = None
     extra_forwards = 0
     macs_beside = 0

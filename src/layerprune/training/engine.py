@@ -1,4 +1,4 @@
-"""How a training step computes the network: eagerly, the reference, or compiled.
+"""How a training step computes the network: eagerly, the reference, or compiled; by one process or by several.
 
 Compiled steps fuse what lies between the convolutions, and on a GPU replay forward and backward pass as CUDA graphs.
 They are captured anew whenever sections go. Not bit-equal to the eager ones: sums are taken in another order.
@@ -8,16 +8,25 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 
 from layerprune.models.sections import Gates, SectionedNetwork
+from layerprune.ranks import ALONE, Ranks
 
 Forward = Callable[[Tensor, Gates], Tensor]
 
 
-def forward_of(network: SectionedNetwork, engine: str) -> Forward:
-    """The network as a function of images and gates; `engine` is "eager" or "compiled"."""
+def forward_of(network: SectionedNetwork, engine: str, ranks: Ranks = ALONE) -> Forward:
+    """The network as a function of images and gates; `engine` is "eager" or "compiled".
+
+    With several processes its gradients become their means, those of sections that no process computed stay away.
+    """
+    function: Forward = network
+    if ranks.size > 1:
+        with ranks.explaining():
+            function = DistributedDataParallel(network, find_unused_parameters=True)
     if engine == "eager":
-        return network
+        return function
     torch.compiler.reset()  # graphs of the network as it was would never be met again, and count against a limit
     on_gpu = next(network.parameters()).is_cuda
-    return torch.compile(network, mode="reduce-overhead" if on_gpu else "default")
+    return torch.compile(function, mode="reduce-overhead" if on_gpu else "default")

@@ -2,6 +2,9 @@
 
 It asks the method what multiplies the branches and which sections go, takes them out physically, and keeps the
 books: a row of curves per epoch, multiply-adds, wall time of training alone. A step makes no device-to-host copy.
+
+Several processes that share a run each take their part of every batch and hold equal networks; which sections go they
+compare. A process that is told to end (SIGTERM) stores where it is within the epoch.
 """
 
 import math
@@ -14,11 +17,13 @@ import torch
 from torch import Tensor
 
 from layerprune.config import FinetuneSettings, TrainingSettings
-from layerprune.data.batches import TrainingBatches
+from layerprune.data.batches import Batches
 from layerprune.data.dataset import DataSet
 from layerprune.methods.base import TrainingMethod
 from layerprune.models import surgery
 from layerprune.models.sections import Gates, SectionedNetwork
+from layerprune.preemption import Notice, Preempted
+from layerprune.ranks import ALONE, Ranks
 from layerprune.training import engine
 from layerprune.training.evaluate import Score, evaluate
 from layerprune.training.meter import MacMeter
@@ -27,6 +32,8 @@ from layerprune.training.schedule import learning_rate, warmup_steps
 from layerprune.training.state import StateFile
 
 Row = dict[str, float | int | None]
+STEPS_BETWEEN_QUESTIONS = 50
+"""Several processes ask each other so often whether one of them was told to end."""
 
 
 @dataclass
@@ -48,13 +55,15 @@ class Job:
     """What a training needs besides network and method. `start` holds what parents already spent."""
 
     data: DataSet
-    batches: TrainingBatches
+    batches: Batches
     settings: TrainingSettings
     rate: TrainingSettings | FinetuneSettings
     steps_total: int
     state: StateFile
     start: Progress
     report: Callable[[int, int, str], None] = lambda done, total, text: None
+    notice: Notice = field(default_factory=Notice)
+    ranks: Ranks = ALONE
 
 
 def _optimizer(network: SectionedNetwork, job: Job) -> torch.optim.SGD:
@@ -82,10 +91,12 @@ class Trainer:
         self.method = method
         self.job = job
         self.progress = job.start
-        self.forward = engine.forward_of(network, job.settings.engine)
+        self.forward = engine.forward_of(network, job.settings.engine, job.ranks)
         self.optimizer = _optimizer(network, job)
         self.warmup = warmup_steps(job.rate, job.batches.steps_per_epoch) if job.rate is job.settings else 0
         self.meter = MacMeter(network, job.start.train_macs)
+        self.loss_sum = torch.zeros((), device=job.data.train.device)
+        """Of this process's examples since the epoch's start."""
 
     def run(self) -> Progress:
         """Train to the last step, taking up stored state where there is some."""
@@ -97,24 +108,27 @@ class Trainer:
         while self.progress.step < self.job.steps_total and not self.progress.diverged:
             self._epoch()
             if self.job.state.is_due():
-                self.job.state.write(self._state())
+                self._store()
         return self.progress
 
     def _epoch(self) -> None:
         progress, job = self.progress, self.job
-        self.method.start_epoch(progress.epoch)
+        if self._within_epoch() == 0:
+            self.method.start_epoch(progress.epoch)
+            self.loss_sum.zero_()
         began = time.perf_counter()
-        device = job.data.train.images.device
-        total, seen = torch.zeros((), device=device), 0
-        for images, labels in job.batches.epoch(progress.epoch):
-            total += self._step(images, labels)
-            seen += len(labels)
+        for images, labels in job.batches.epoch(progress.epoch, self._within_epoch()):
+            self.loss_sum += self._step(images, labels)
             if self._is_check():
                 self._remove(self.method.removals(progress.step))
                 self.meter.total += self.method.macs_of_removals()
             if progress.step == job.steps_total:
                 break
-        train_loss = float(total) / seen  # the first copy to the host since the last check: the device is done
+            if self._told_to_end():
+                self._end(began)
+        job.ranks.add_up(self.loss_sum)
+        # The first copy to the host since the last check: the device is done.
+        train_loss = float(self.loss_sum) / sum(map(job.batches.examples_in, range(self._within_epoch())))
         progress.wall_seconds += time.perf_counter() - began
         progress.train_macs = self.meter.total
         progress.epoch += 1
@@ -122,19 +136,30 @@ class Trainer:
         progress.rows.append(self._row(train_loss))
         job.report(progress.step, job.steps_total, self._line(progress.rows[-1]))
 
+    def _within_epoch(self) -> int:
+        """Steps made since the epoch's start."""
+        return self.progress.step - self.progress.epoch * self.job.batches.steps_per_epoch
+
     def _step(self, images: Tensor, labels: Tensor) -> Tensor:
-        """One optimizer step; returns the batch's summed loss, still on the device."""
-        step = self.progress.step
+        """One optimizer step; returns the summed loss of this process's examples, still on the device."""
+        step, ranks = self.progress.step, self.job.ranks
+        examples = self.job.batches.examples_in(self._within_epoch())
         lr = learning_rate(self.job.rate, step, self.job.steps_total, self.warmup)
         self.optimizer.param_groups[0]["lr"] = lr
-        gates = self.method.gates(step, len(labels))
+        gates = self.method.gates(step, examples)
         losses = self._losses(images, labels, gates)
-        loss, penalty = losses.mean(), self.method.penalty(step)
-        (loss if penalty is None else loss + penalty).backward()
-        self.meter.add_step(len(labels), gates)
-        self.meter.total += len(labels) * self.method.macs_beside
+        loss, penalty = ranks.mean_of(losses, examples), self.method.penalty(step)
+        with ranks.explaining():
+            (loss if penalty is None else loss + penalty).backward()
+        self.meter.add_step(examples, gates)
+        self.meter.total += examples * self.method.macs_beside
         losses = losses.detach()
-        self.method.after_backward(step, losses, lambda other: self._losses_of(images, labels, other))
+
+        def losses_of(other: Gates) -> Tensor:
+            self.meter.add_forward(examples, other)
+            return self._losses_of(images, labels, other)
+
+        self.method.after_backward(step, losses, losses_of)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.method.after_step(step, lr)
@@ -142,13 +167,12 @@ class Trainer:
         return losses.sum()
 
     def _losses(self, images: Tensor, labels: Tensor, gates: Gates) -> Tensor:
-        with autocast(self.job.settings.precision, images.device):
+        with self.job.ranks.explaining(), autocast(self.job.settings.precision, images.device):
             logits = self.forward(images, gates)
         return self.method.losses(images, logits.float(), labels)
 
     @torch.no_grad()
     def _losses_of(self, images: Tensor, labels: Tensor, gates: Gates) -> Tensor:
-        self.meter.add_forward(len(labels), gates)
         return self._losses(images, labels, gates)
 
     def _is_check(self) -> bool:
@@ -156,10 +180,12 @@ class Trainer:
         return interval is not None and (step % interval == 0 or step == self.job.steps_total)
 
     def _remove(self, indices: list[int]) -> None:
+        self.job.ranks.agree(f"the sections to remove at step {self.progress.step}", indices)
         if not indices:
             return
+        self.forward = None  # what joins the processes holds on to the parameters
         surgery.remove(self.network, indices, self.optimizer)
-        self.forward = engine.forward_of(self.network, self.job.settings.engine)
+        self.forward = engine.forward_of(self.network, self.job.settings.engine, self.job.ranks)
         self.meter.recount()
         for index in indices:
             self.progress.removed_step[index] = self.progress.step
@@ -187,8 +213,9 @@ class Trainer:
         return row
 
     def _validate(self) -> Score:
-        data, precision = self.job.data, self.job.settings.precision
-        return evaluate(self.network, data, data.validation, self.method.evaluation_gates(), precision)
+        job, gates = self.job, self.method.evaluation_gates()
+        job.ranks.take_over(self.network.buffers())  # running statistics: each process saw images of its own
+        return evaluate(self.network, job.data, job.data.validation, gates, job.settings.precision, job.ranks)
 
     @staticmethod
     def _line(row: Row) -> str:
@@ -198,19 +225,41 @@ class Trainer:
 
     # --- resume -----------------------------------------------------------------------------------------------
 
+    def _told_to_end(self) -> bool:
+        ranks, told = self.job.ranks, bool(self.job.notice)
+        if ranks.size == 1:
+            return told
+        return self.progress.step % STEPS_BETWEEN_QUESTIONS == 0 and ranks.any(told)
+
+    def _end(self, began: float) -> None:
+        """Store where training is, in the midst of an epoch. Raises Preempted."""
+        self.progress.wall_seconds += time.perf_counter() - began
+        self.progress.train_macs = self.meter.total
+        self.job.ranks.take_over(self.network.buffers())
+        self._store()
+        raise Preempted(f"{self.job.state.path}: told to end (SIGTERM), state written; the same command goes on from it")
+
+    def _store(self) -> None:
+        if self.job.ranks.first:
+            self.job.state.write(self._state())
+
     def _state(self) -> dict[str, Any]:
+        noise = self.method.noise
         return {
             "progress": vars(self.progress),
             "keep": self.network.keep(),
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "method": self.method.state(),
+            "loss_sum": self.loss_sum,
+            "noise": noise.get_state() if noise is not None else None,
         }
 
     def _take_up(self) -> None:
         stored = self.job.state.read()
         if stored is None:
             return
+        self.forward = None
         gone = [index for index, stays in enumerate(stored["keep"]) if not stays]
         surgery.remove(self.network, gone, self.optimizer)
         self.network.load_state_dict(stored["network"])
@@ -218,5 +267,11 @@ class Trainer:
         self.method.load_state(stored["method"])
         self.progress = Progress(**stored["progress"])
         self.progress.resumed += 1
+        self.forward = engine.forward_of(self.network, self.job.settings.engine, self.job.ranks)
         self.meter.total = self.progress.train_macs
         self.meter.recount()
+        if self._within_epoch() > 0:
+            self.method.start_epoch(self.progress.epoch)
+            self.loss_sum.copy_(stored["loss_sum"])
+            if self.method.noise is not None:
+                self.method.noise.set_state(stored["noise"])

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from layerprune.data.batches import evaluation_batches
-from layerprune.data.dataset import DataSet, Split
+from layerprune.data.dataset import AnySplit, DataSet
 from layerprune.models.sections import SectionedNetwork
 from layerprune.seeding import generator, stream_seed
 from layerprune.training.meter import MacMeter
@@ -18,7 +18,7 @@ BATCH = 128
 class Sample:
     """Batches (images, labels) of a split that can be gone through again and again."""
 
-    def __init__(self, data: DataSet, split: Split) -> None:
+    def __init__(self, data: DataSet, split: AnySplit) -> None:
         self.data = data
         self.split = split
 

@@ -1,4 +1,4 @@
-"""Resume state: one file, written whole at an epoch's end, from which training goes on bit for bit."""
+"""Resume state: one file, written whole, from which training goes on bit for bit."""
 
 import time
 from pathlib import Path
@@ -6,20 +6,18 @@ from typing import Any
 
 from layerprune.errors import LayerpruneError
 from layerprune.models.saving import read_tensors, write_tensors
-from layerprune.preemption import Notice, Preempted
 
 
 class StateFile:
     """State of one run. `identity` ties it to settings and code; state of another identity is not taken up.
 
-    At most one write in `seconds`, so short epochs do not wait for the disk; `notice` asks for one at once, the last.
+    At most one write in `seconds` is due, so short epochs do not wait for the disk.
     """
 
-    def __init__(self, path: Path | None, identity: str, seconds: float, notice: Notice | None = None) -> None:
+    def __init__(self, path: Path | None, identity: str, seconds: float) -> None:
         self.path = path
         self.identity = identity
         self.seconds = seconds
-        self.notice = Notice() if notice is None else notice
         self.written = time.monotonic()
 
     def read(self) -> dict[str, Any] | None:
@@ -36,15 +34,12 @@ class StateFile:
 
     def is_due(self) -> bool:
         """Whether it is time to write."""
-        waited = time.monotonic() - self.written
-        return self.path is not None and (bool(self.notice) or waited >= self.seconds)
+        return self.path is not None and time.monotonic() - self.written >= self.seconds
 
     def write(self, state: dict[str, Any]) -> None:
-        """Replace the stored state. Raises Preempted when the process was told to end: now it may."""
+        """Replace the stored state."""
         write_tensors(self.path, {"identity": self.identity, "state": state})
         self.written = time.monotonic()
-        if self.notice:
-            raise Preempted(f"{self.path}: told to end (SIGTERM), state written; the same command goes on from it")
 
     def delete(self) -> None:
         """Remove the file once its run has a record."""

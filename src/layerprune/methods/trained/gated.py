@@ -38,7 +38,12 @@ class Method(TrainingMethod):
         self.theta = torch.full((sections,), settings.theta0, device=device)
         self.prices = self._nu() * context.costs(settings.cost)
         self.estimator = ESTIMATORS[settings.estimator](
-            sections, settings.drawn_share * context.batch_size, settings.average, settings.side_floor, device
+            sections,
+            settings.drawn_share * context.batch_size,
+            settings.average,
+            settings.side_floor,
+            device,
+            context.ranks,
         )
         self.extra_forwards = self.estimator.extra_forwards
         self.check_interval = settings.check_interval
@@ -73,7 +78,8 @@ class Method(TrainingMethod):
             return None
         count = math.ceil(self.settings.drawn_share * batch)
         self.drawn = self.estimator.draw(self.theta, count, self.noise).requires_grad_()
-        return self._with_rounded(self.drawn, batch)
+        self.batch = batch
+        return self._with_rounded(self.drawn, self.context.ranks.share(batch))
 
     def _with_rounded(self, gates: Tensor, batch: int) -> Tensor:
         """Gates [L, count, 1] followed by theta rounded, for the rest of the batch."""
@@ -85,7 +91,8 @@ class Method(TrainingMethod):
     def after_backward(self, step: int, losses: Tensor, losses_of: Callable[[Gates], Tensor]) -> None:
         if self.drawn is None:
             return
-        slopes = self.drawn.grad.squeeze(2) * losses.numel()  # the loss is the batch's mean
+        # The loss is the batch's mean, times the number of processes, over which gradients are averaged.
+        slopes = self.drawn.grad.squeeze(2) * (self.batch / self.context.ranks.size)
         batch, count = losses.numel(), slopes.shape[1]
 
         def drawn_losses_of(gates: Tensor) -> Tensor:
