@@ -25,7 +25,7 @@ Partial = Annotated[bool, typer.Option("--partial", help="Work with the runs tha
 
 @app.command()
 def run(
-    dataset: Annotated[str, typer.Option(help="Data set: digits, mnist, cifar10 or cifar100.")],
+    dataset: Annotated[str, typer.Option(help="Data set: digits, mnist, cifar10, cifar100 or imagenet.")],
     arch: Annotated[str, typer.Option(help="Architecture as in the preset: lenet5, resnet-20, vgg16, ...")],
     method: Annotated[str, typer.Option(help="Method: dense, gated, sss, ... (see `layerprune methods`).")],
     preset: PresetName = "quick",
@@ -60,14 +60,17 @@ def run(
 
 @app.command()
 def stage(
-    dataset: Annotated[str, typer.Argument(help="Data set: digits, mnist.")],
+    dataset: Annotated[str, typer.Argument(help="Data set: digits, mnist, cifar10, cifar100 or imagenet.")],
     preset: PresetName = "quick",
 ) -> None:
     """Fetch a data set where it is missing, verify it, and write its manifest (checksums, sizes, split)."""
     from layerprune import data, files
+    from layerprune.data.registry import Reading
 
     settings = config.load_preset(preset)
-    manifest = data.stage(dataset, config.data_root(settings), settings.data.download)
+    block = settings.datasets.get(dataset)
+    reading = Reading(source=block.source if block else None, bad_images=settings.data.bad_images)
+    manifest = data.stage(dataset, config.data_root(settings), settings.data.download, reading)
     path = paths.data_manifest(preset, dataset)
     files.write_json(path, manifest)
     print(f"{path}: {manifest['source']}, {manifest['sizes']['train']} training images, checksums agree")

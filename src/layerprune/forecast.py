@@ -14,6 +14,7 @@ from layerprune import config
 from layerprune.config import Preset, RunSettings, steps_of
 from layerprune.data import catalog
 from layerprune.data.batches import TrainingBatches
+from layerprune.data.catalog import DataSpec
 from layerprune.data.dataset import DataSet, Split
 from layerprune.methods import families
 from layerprune.methods.base import Context, TrainingMethod
@@ -57,7 +58,7 @@ def forecast(
 
 def training_steps(settings: RunSettings) -> int:
     """Steps of a run itself, in steps of the dense network: Scratch-B's many cheap ones cost as much as dense's."""
-    steps_per_epoch = -(-catalog.find(settings.dataset).train // settings.training.batch_size)
+    steps_per_epoch = -(-_form(settings).train // settings.training.batch_size)
     own = settings.method_settings()
     if families()[settings.method] == "scores" or settings.method == "by-index":
         durations = [settings.finetune.duration]
@@ -66,6 +67,10 @@ def training_steps(settings: RunSettings) -> int:
     else:
         durations = [settings.training.duration]
     return sum(steps_of(duration, steps_per_epoch) for duration in durations)
+
+
+def _form(settings: RunSettings) -> DataSpec:
+    return catalog.asked_forms(settings.dataset, settings.source)[0]
 
 
 def _seconds_a_step(settings: RunSettings, device: torch.device, count: int) -> float:
@@ -82,12 +87,13 @@ def _seconds_a_step(settings: RunSettings, device: torch.device, count: int) -> 
 
 
 def _trainer(settings: RunSettings, device: torch.device, steps: int) -> Trainer:
-    spec, training = catalog.find(settings.dataset), settings.training
+    spec, training = _form(settings), settings.training
     shape = (spec.channels, spec.size, spec.size)
     data = _noise(shape, spec.classes, steps * training.batch_size, device)
     network = build(settings.arch, shape, spec.classes, generator("forecast", 0), settings.model)
     network = network.to(device, memory_format=torch.channels_last).train()
-    batches = TrainingBatches(data.train, data.mean, data.std, training.batch_size, 0, training.augment, device)
+    augment = training.augment if spec.in_memory else "none"  # decoding is not measured
+    batches = TrainingBatches(data.train, data.mean, data.std, training.batch_size, 0, augment, device)
     count = len(network.sections)
     context = Context(len(data.train), training.batch_size, steps, steps, 0, device, (1,) * count, (1,) * count)
     job = Job(data, batches, training, training, steps, StateFile(None, "", 1.0), Progress())

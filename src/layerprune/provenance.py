@@ -24,7 +24,7 @@ _SHARED = (
     "data/*.py",
     "models/*.py",
 )
-_NEEDED_BY_SOME = ("data/formats", "models/parts", "methods/parts")
+_NEEDED_BY_SOME = ("data/formats", "data/streams", "models/parts", "methods/parts")
 _NOT_SCIENCE = {"__init__.py", "catalog.py", "registry.py", "staging.py", "saving.py", "state.py"}
 
 

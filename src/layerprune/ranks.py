@@ -103,6 +103,15 @@ class Ranks:
                 f"rank {self.rank} has {json.dumps(value)}"
             )
 
+    def everyones(self, value: Any) -> list[Any]:
+        """The plain data that each process has, in the order of their ranks."""
+        if self.size == 1:
+            return [value]
+        found: list[Any] = [None] * self.size
+        with self.explaining():
+            processes.all_gather_object(found, value)
+        return found
+
     @contextmanager
     def explaining(self) -> Iterator[None]:
         """Turn what a broken connection raises into one line; other errors pass."""

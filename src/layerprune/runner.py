@@ -19,7 +19,7 @@ import torch
 
 from layerprune import config, files, paths, provenance, record
 from layerprune.config import Preset, RunSettings
-from layerprune.data import load
+from layerprune.data.registry import Reading, load
 from layerprune.devices import borrowed, choose_device
 from layerprune.errors import LayerpruneError, SettingError
 from layerprune.execute import (
@@ -158,7 +158,7 @@ def _run_locked(
     if ranks.first:
         _clear_up(key)
     parents = _parents(preset, key)
-    data = load(key.dataset, config.data_root(preset), device)
+    data = load(key.dataset, config.data_root(preset), device, reading(preset, key.dataset))
     state = StateFile(paths.state(key), _identity(key, settings, parents), preset.resources.state_seconds)
     task = Run(settings, data, device, parents, state, caller.report, notice, ranks)
     made_by = _provenance(task, key)  # of now: preset and checkout may change while the run goes on
@@ -172,6 +172,11 @@ def _run_locked(
     if ranks.first:
         state.delete()
     return made
+
+
+def reading(preset: Preset, dataset: str) -> Reading:
+    """How a preset's runs read a data set."""
+    return Reading(preset.datasets[dataset].source, preset.resources.workers, preset.data.bad_images)
 
 
 def _clear_up(key: RunKey) -> None:
@@ -262,11 +267,17 @@ def _record(
         wall_seconds=progress.wall_seconds,
         wall_seconds_own=max(0.0, progress.wall_seconds - finished.spent_before[1]),
         equivalence_gap=_finite(certificate(task, finished, smaller)) if healthy else None,
-        details=_finite(start.details | finished.outcome.details),
+        details=_finite(start.details | finished.outcome.details | _left_out(task)),
         finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
         resumed=progress.resumed,
         provenance=made_by,
     )
+
+
+def _left_out(task: Run) -> dict:
+    """The damaged images that any of the run's processes met, and what is wrong with them."""
+    found = {name: reason for each in task.ranks.everyones(task.data.left_out) for name, reason in each.items()}
+    return {"images_left_out": found} if found else {}
 
 
 def _score(task: Run, network: SectionedNetwork, split: str) -> Score:

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 Duration = Annotated[str, Field(pattern=r"^[0-9]+(ep|it)$")]
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")]
 Seed = Annotated[int, Field(ge=0, lt=2**31, strict=True)]
+Count = Annotated[int, Field(ge=0, strict=True)]
 PositiveInt = Annotated[int, Field(ge=1, strict=True)]
 EvenInt = Annotated[int, Field(ge=2, multiple_of=2, strict=True)]
 """Option A pads with as many zero channels before as behind."""

@@ -1,11 +1,11 @@
 """A preset as it is written in config/<name>.yaml: datasets, their architectures and methods, and what they may use."""
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ValidationError, model_validator
 
 from layerprune import methods
-from layerprune.config.basics import NonNegative, PositiveInt, Seed, Settings, Slug, describe, first_problem
+from layerprune.config.basics import Count, NonNegative, PositiveInt, Seed, Settings, Slug, describe, first_problem
 from layerprune.config.methods import settings_class
 from layerprune.config.training import FinetuneSettings, ModelSettings, TrainingSettings
 from layerprune.cpu_kernels import CpuKernels
@@ -41,6 +41,9 @@ class ArchBlock(Settings):
 class DatasetBlock(Settings):
     """A dataset of a preset."""
 
+    source: str | None = describe(
+        None, "which form of the data set, by what its records call it; absent: what is there"
+    )
     training: TrainingSettings = describe(TrainingSettings(), "training settings that differ from the preset's")
     finetune: FinetuneSettings = describe(FinetuneSettings(), "fine-tuning settings that differ")
     archs: dict[Slug, ArchBlock] = describe({}, "architectures to run")
@@ -56,6 +59,8 @@ class ResourceSettings(Settings):
     )
     device: str = describe("auto", "auto (a GPU where there is one), cpu, cuda, cuda:N")
     runs_per_gpu: PositiveInt = describe(1, "runs that share a GPU; with more GPUs each run takes a free one")
+    workers: Count = describe(0, "processes of one run that decode images, where these do not fit into memory")
+    processes: PositiveInt = describe(1, "processes that share a run, each with a device: torchrun starts them")
     cpu_kernels: CpuKernels = describe(
         "native", "native: the fastest of the CPU; avx2: the same numbers on x86 machines with and without AVX-512"
     )
@@ -66,6 +71,9 @@ class DataSettings(Settings):
 
     root: str | None = describe(None, "folder with the data sets; LAYERPRUNE_DATA goes before it; absent: data/")
     download: bool = describe(True, "may missing data be downloaded")
+    bad_images: Literal["stop", "skip"] = describe(
+        "stop", "what a damaged image does: stop the run, or be left out, named and counted in the record"
+    )
 
 
 class Preset(Settings):
@@ -84,6 +92,9 @@ class Preset(Settings):
         for name, dataset in self.datasets.items():
             if name not in catalog.NAMES:
                 raise ValueError(f"datasets.{name}: unknown data set (known: {', '.join(catalog.NAMES)})")
+            known = [source for form in catalog.forms(name) for source in form.sources]
+            if dataset.source is not None and dataset.source not in known:
+                raise ValueError(f"datasets.{name}.source: '{dataset.source}' is unknown (known: {', '.join(known)})")
             _check_methods(f"datasets.{name}", dataset.methods)
             for slug, arch in dataset.archs.items():
                 where = f"datasets.{name}.archs.{slug}"

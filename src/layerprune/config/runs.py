@@ -27,6 +27,7 @@ class RunSettings(Settings):
     finetune: FinetuneSettings
     settings: dict[str, Any]
     model: ModelSettings = later(ModelSettings(), "what the architecture is asked for")
+    source: str | None = later(None, "which form of the data set")
 
     def method_settings(self) -> Any:
         """The method's settings as their typed class."""
@@ -124,6 +125,7 @@ def resolve(preset: Preset, key: RunKey) -> RunSettings:
             finetune=_merge(FinetuneSettings, [preset, block, arch], "finetune"),
             settings=settings_class(key.method).model_validate(values).model_dump(mode="json"),
             model=arch.model,
+            source=block.source,
         )
     except ValidationError as error:
         raise LayerpruneError(f"{where}.methods.{key.method}: {first_problem(error).lstrip('.: ')}") from None

@@ -14,6 +14,8 @@ from layerprune.config.basics import (
     later,
 )
 
+Schedule = Literal["cosine", "linear", "step", "thirds", "constant"]
+
 
 class TrainingSettings(Settings):
     """How weights are trained from scratch (SGD with momentum on the mean cross-entropy)."""
@@ -26,10 +28,15 @@ class TrainingSettings(Settings):
     momentum: Fraction = describe(0.9, "SGD momentum")
     nesterov: bool = describe(False, "Nesterov form of the momentum")
     weight_decay: NonNegative = describe(5e-4, "L2 factor lambda of lambda/2 ||W||^2, on all weights")
-    schedule: Literal["cosine", "linear", "step", "constant"] = describe("cosine", "learning rate after the warm-up")
+    schedule: Schedule = describe("cosine", "learning rate after the warm-up")
     lr_warmup: Duration = describe("0ep", "linear rise of the learning rate from 0")
-    augment: Literal["none", "shift", "crop-flip"] = describe(
-        "none", "shift: random translation by up to 2 pixels; crop-flip: by up to 4, and mirrored half of the time"
+    lr_batch: PositiveInt | None = later(
+        None, "batch size that learning rates are given for: they are multiplied by batch_size / lr_batch; absent: by 1"
+    )
+    augment: Literal["none", "shift", "crop-flip", "resized-crop"] = describe(
+        "none",
+        "shift: random translation by up to 2 pixels; crop-flip: by up to 4, and mirrored half of the time; "
+        "resized-crop: for images decoded while they are needed",
     )
     precision: Literal["fp32", "bf16"] = later("fp32", "bf16: forward and backward pass under autocast to bfloat16")
     engine: Literal["eager", "compiled"] = later(
@@ -42,7 +49,7 @@ class FinetuneSettings(Settings):
 
     duration: Duration = describe("5ep", "length of fine-tuning")
     lr: Positive = describe(0.01, "peak learning rate of fine-tuning")
-    schedule: Literal["cosine", "linear", "step", "constant"] = describe("cosine", "learning rate schedule")
+    schedule: Schedule = describe("cosine", "learning rate schedule")
 
 
 class ModelSettings(Settings):

@@ -19,7 +19,8 @@ class DataSpec:
     `files` maps a file's role to its name, as kept in a data folder; empty for data shipped in the package. A name
     may lie there with any of `suffixes`. `sha256` maps a file's (or, for digits, an array's) name to the digest of
     its decompressed bytes, `md5` to that of its bytes as they lie; what has no entry goes unchecked. `folders` are
-    places below the data root, in the order of search.
+    places below the data root, in the order of search. `in_memory`: all images fit there; otherwise they are decoded
+    while they are needed. One training image in `held_out_divisor` is held out, where the split is not a stored one.
     """
 
     name: str
@@ -33,6 +34,8 @@ class DataSpec:
     folders: tuple[str, ...] = (".",)
     suffixes: tuple[str, ...] = ("", ".gz")
     md5: Mapping[str, str] = field(default_factory=dict)
+    in_memory: bool = True
+    held_out_divisor: int = 10
 
 
 DIGITS = DataSpec(
@@ -98,14 +101,42 @@ CIFAR100_JPEG = replace(
     CIFAR100, sources=("cifar100-jpeg",), files={"images": "cifar100-jpeg"}, suffixes=("", ".tar.gz", ".tar"), md5={}
 )
 
+IMAGENET = DataSpec(
+    name="imagenet",
+    classes=1000,
+    channels=3,
+    size=224,
+    sources=("imagenet",),
+    train=1_255_544,
+    files={"images": "imagenet"},
+    folders=(".",),
+    suffixes=("", ".tar"),
+    in_memory=False,
+    held_out_divisor=50,
+)
+IMAGENET_TINY40 = replace(
+    IMAGENET,
+    classes=40,
+    size=64,
+    sources=("imagenet-tiny40",),
+    train=18_000,
+    files={"images": "imagenet-tiny40"},
+    suffixes=("", ".tar", ".tar.gz"),
+    in_memory=True,
+    held_out_divisor=10,
+)
+
 # Forms in the order of preference: the first is what a download brings.
 _FORMS: dict[str, tuple[DataSpec, ...]] = {
     "digits": (DIGITS,),
     "mnist": (MNIST,),
     "cifar10": (CIFAR10, CIFAR10_JPEG),
     "cifar100": (CIFAR100, CIFAR100_JPEG),
+    "imagenet": (IMAGENET, IMAGENET_TINY40),
 }
 NAMES = tuple(_FORMS)
+DOWNLOADABLE = ("digits", "mnist", "cifar10", "cifar100")
+"""ImageNet's publisher asks for a registration; digits are there already."""
 
 
 def forms(name: str) -> tuple[DataSpec, ...]:
@@ -137,16 +168,31 @@ def require(spec: DataSpec, root: Path) -> dict[str, Path]:
     return paths
 
 
-def present_form(name: str, root: Path) -> DataSpec | None:
-    """The preferred one of the forms of `name` that lie in `root`, None where none does."""
-    return next((spec for spec in forms(name) if locate(spec, root) is not None), None)
+def present_form(name: str, root: Path, source: str | None = None) -> DataSpec | None:
+    """The preferred one of the forms of `name` that lie in `root`, None where none does; with `source` that one."""
+    return next((spec for spec in asked_forms(name, source) if locate(spec, root) is not None), None)
 
 
-def is_available(name: str, root: Path, download: bool) -> tuple[bool, str]:
+def chosen_form(name: str, root: Path, source: str | None = None) -> DataSpec:
+    """The same, but where none is there the one that is missing."""
+    return present_form(name, root, source) or asked_forms(name, source)[0]
+
+
+def asked_forms(name: str, source: str | None) -> list[DataSpec]:
+    """The forms of `name` with this source, all for None. Raises LayerpruneError where there is none."""
+    asked = [spec for spec in forms(name) if source is None or source in spec.sources]
+    if not asked:
+        known = ", ".join(known for spec in forms(name) for known in spec.sources)
+        raise LayerpruneError(f"data set {name}: source '{source}' is unknown (known: {known})")
+    return asked
+
+
+def is_available(name: str, root: Path, download: bool, source: str | None = None) -> tuple[bool, str]:
     """Can `name` be loaded from `root`, or be downloaded? If not, the text is one line that says why."""
-    if download or present_form(name, root) is not None:
+    wanted = asked_forms(name, source)
+    if present_form(name, root, source) is not None or (download and wanted[0].name in DOWNLOADABLE):
         return True, ""
-    return False, _why_missing(find(name), root)
+    return False, _why_missing(wanted[0], root)
 
 
 def _with_suffix(path: Path, suffixes: tuple[str, ...]) -> Path | None:

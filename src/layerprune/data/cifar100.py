@@ -7,6 +7,6 @@ from layerprune.data.dataset import DataSet
 from layerprune.data.formats import cifar
 
 
-def load(root: Path) -> DataSet:
-    """See formats.cifar; the archive goes before the tree where both are there."""
-    return cifar.load(root, catalog.present_form("cifar100", root) or catalog.CIFAR100)
+def load(root: Path, source: str | None = None) -> DataSet:
+    """See formats.cifar; the archive goes before the tree where both are there and no source is asked for."""
+    return cifar.load(root, catalog.chosen_form("cifar100", root, source))

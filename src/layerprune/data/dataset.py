@@ -3,7 +3,7 @@
 Train, validation and test share no example. Models are selected on validation; test is for the final number.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol, Self
 
 import torch
@@ -72,7 +72,8 @@ class DataSet:
     """Three splits and what they are.
 
     `source` says what the images really are. `mean` and `std` are per channel, of the training split, in
-    units where 255 is 1. `checksums` maps data files and index sets to their SHA-256.
+    units where 255 is 1. `checksums` maps data files and index sets to their SHA-256, `left_out` damaged images
+    that the user allowed to be left out to what is wrong with them.
     """
 
     name: str
@@ -84,6 +85,7 @@ class DataSet:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     checksums: dict[str, str]
+    left_out: dict[str, str] = field(default_factory=dict)
 
     @property
     def shape(self) -> tuple[int, int, int]:

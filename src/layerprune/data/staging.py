@@ -17,19 +17,24 @@ from filelock import FileLock
 
 from layerprune.data import catalog
 from layerprune.data.dataset import DataSet
-from layerprune.data.registry import load
+from layerprune.data.registry import Reading, load
 from layerprune.errors import LayerpruneError
 
 
-def stage(name: str, root: Path, download: bool = True) -> dict[str, Any]:
+def stage(
+    name: str,
+    root: Path,
+    download: bool = True,
+    reading: Reading = Reading(),  # noqa: B008 -- frozen
+) -> dict[str, Any]:
     """Fetch `name` into `root` if absent and `download` allows; load it to verify it; return its manifest.
 
     Raises LayerpruneError when the data are absent and cannot be had, or are damaged.
     """
     spec = catalog.find(name)
-    if download and catalog.present_form(name, root) is None:
+    if download and name in catalog.DOWNLOADABLE and catalog.present_form(name, root, reading.source) is None:
         _fetch_once(spec, root)
-    return manifest(load(name, root))
+    return manifest(load(name, root, reading=reading))
 
 
 def manifest(data: DataSet) -> dict[str, Any]:

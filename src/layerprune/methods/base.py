@@ -101,6 +101,8 @@ class TrainingMethod:
     """
 
     aims_to_prune = False
+    skips_sections = False
+    """Whether gates may be CLOSED."""
     works_on_ranks = True
     """Whether several processes that share a run decide with it as one would."""
     noise: torch.Generator | None = None

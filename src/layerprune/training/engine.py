@@ -16,15 +16,16 @@ from layerprune.ranks import ALONE, Ranks
 Forward = Callable[[Tensor, Gates], Tensor]
 
 
-def forward_of(network: SectionedNetwork, engine: str, ranks: Ranks = ALONE) -> Forward:
+def forward_of(network: SectionedNetwork, engine: str, ranks: Ranks = ALONE, skips_sections: bool = False) -> Forward:
     """The network as a function of images and gates; `engine` is "eager" or "compiled".
 
-    With several processes its gradients become their means, those of sections that no process computed stay away.
+    With several processes its gradients become their means. `skips_sections`: some gates are CLOSED, the same ones in
+    every process, and those sections have no gradient; to find them takes time.
     """
     function: Forward = network
     if ranks.size > 1:
         with ranks.explaining():
-            function = DistributedDataParallel(network, find_unused_parameters=True)
+            function = DistributedDataParallel(network, find_unused_parameters=skips_sections)
     if engine == "eager":
         return function
     torch.compiler.reset()  # graphs of the network as it was would never be met again, and count against a limit

@@ -28,7 +28,7 @@ from layerprune.training import engine
 from layerprune.training.evaluate import Score, evaluate
 from layerprune.training.meter import MacMeter
 from layerprune.training.precision import autocast
-from layerprune.training.schedule import learning_rate, warmup_steps
+from layerprune.training.schedule import learning_rate, lr_factor, warmup_steps
 from layerprune.training.state import StateFile
 
 Row = dict[str, float | int | None]
@@ -91,8 +91,9 @@ class Trainer:
         self.method = method
         self.job = job
         self.progress = job.start
-        self.forward = engine.forward_of(network, job.settings.engine, job.ranks)
+        self.forward = self._joined_forward()
         self.optimizer = _optimizer(network, job)
+        self.lr_factor = lr_factor(job.settings)
         self.warmup = warmup_steps(job.rate, job.batches.steps_per_epoch) if job.rate is job.settings else 0
         self.meter = MacMeter(network, job.start.train_macs)
         self.loss_sum = torch.zeros((), device=job.data.train.device)
@@ -136,6 +137,10 @@ class Trainer:
         progress.rows.append(self._row(train_loss))
         job.report(progress.step, job.steps_total, self._line(progress.rows[-1]))
 
+    def _joined_forward(self) -> engine.Forward:
+        job = self.job
+        return engine.forward_of(self.network, job.settings.engine, job.ranks, self.method.skips_sections)
+
     def _within_epoch(self) -> int:
         """Steps made since the epoch's start."""
         return self.progress.step - self.progress.epoch * self.job.batches.steps_per_epoch
@@ -144,7 +149,7 @@ class Trainer:
         """One optimizer step; returns the summed loss of this process's examples, still on the device."""
         step, ranks = self.progress.step, self.job.ranks
         examples = self.job.batches.examples_in(self._within_epoch())
-        lr = learning_rate(self.job.rate, step, self.job.steps_total, self.warmup)
+        lr = self.lr_factor * learning_rate(self.job.rate, step, self.job.steps_total, self.warmup)
         self.optimizer.param_groups[0]["lr"] = lr
         gates = self.method.gates(step, examples)
         losses = self._losses(images, labels, gates)
@@ -185,7 +190,7 @@ class Trainer:
             return
         self.forward = None  # what joins the processes holds on to the parameters
         surgery.remove(self.network, indices, self.optimizer)
-        self.forward = engine.forward_of(self.network, self.job.settings.engine, self.job.ranks)
+        self.forward = self._joined_forward()
         self.meter.recount()
         for index in indices:
             self.progress.removed_step[index] = self.progress.step
@@ -237,7 +242,9 @@ class Trainer:
         self.progress.train_macs = self.meter.total
         self.job.ranks.take_over(self.network.buffers())
         self._store()
-        raise Preempted(f"{self.job.state.path}: told to end (SIGTERM), state written; the same command goes on from it")
+        raise Preempted(
+            f"{self.job.state.path}: told to end (SIGTERM), state written; the same command goes on from it"
+        )
 
     def _store(self) -> None:
         if self.job.ranks.first:
@@ -267,7 +274,7 @@ class Trainer:
         self.method.load_state(stored["method"])
         self.progress = Progress(**stored["progress"])
         self.progress.resumed += 1
-        self.forward = engine.forward_of(self.network, self.job.settings.engine, self.job.ranks)
+        self.forward = self._joined_forward()
         self.meter.total = self.progress.train_macs
         self.meter.recount()
         if self._within_epoch() > 0:

@@ -2,12 +2,17 @@
 
 Order and views depend on (seed, epoch) alone, not on the number of workers, and an epoch can be begun at any step: so
 training resumes as with data in memory (data/batches.py). Workers live as long as the batches and are used by one epoch
-at a time. A damaged image stops the run with its name, or is left out and counted, as `bad_images` says.
+at a time. Of several processes that share a run each decodes its own part of every batch, and no other image.
+
+A damaged image stops the run with its name, or is left out and counted, as `bad_images` says. In training the next sound
+image of the batch then takes its place, so that batches keep their size.
 """
 
+import logging
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Literal
 
 import torch
@@ -18,6 +23,7 @@ from torchvision.transforms.v2 import functional
 from layerprune.data.streams.decode import EvaluationView, TrainingView, Unreadable
 from layerprune.data.streams.index import Images
 from layerprune.errors import LayerpruneError
+from layerprune.ranks import ALONE, Ranks
 from layerprune.seeding import generator, stream_seed
 
 BadImages = Literal["stop", "skip"]
@@ -30,6 +36,9 @@ Collated = tuple[Tensor, Tensor, list[tuple[int, str]]]
 
 class Stream:
     """What training and evaluation share: images through a view, in batches, on the device."""
+
+    keeps_size = False
+    """Whether other images take the place of damaged ones."""
 
     def __init__(
         self,
@@ -55,7 +64,7 @@ class Stream:
             _Decoded(images, view),
             batch_sampler=self._plan,
             num_workers=workers,
-            collate_fn=_collate,
+            collate_fn=partial(_collate, keeps_size=self.keeps_size),
             pin_memory=self.device.type == "cuda",
             persistent_workers=workers > 0,
             prefetch_factor=4 if workers else None,
@@ -69,6 +78,8 @@ class Stream:
                 self._leave_out(self.images.where(place), reason)
             if len(labels):
                 yield self._normalised(self._to_device(pictures)), self._to_device(labels)
+            elif self.keeps_size:
+                raise LayerpruneError(f"{self.images.root}: not one sound image in a batch of {len(damaged)}")
 
     def _collated(self) -> Iterator[Collated]:
         batches = iter(self._loader)
@@ -85,6 +96,8 @@ class Stream:
     def _leave_out(self, name: str, reason: str) -> None:
         if self._bad_images == "stop":
             raise LayerpruneError(f"{name}: not a sound image: {reason} (data.bad_images: skip leaves it out)")
+        if name not in self.left_out:
+            logging.getLogger("layerprune").warning("left out: %s: %s", name, reason)
         self.left_out[name] = reason
 
     def _to_device(self, values: Tensor) -> Tensor:
@@ -98,19 +111,29 @@ class Stream:
 class TrainingStream(Stream):
     """Shuffled batches of random views; the last of an epoch may be smaller."""
 
-    def __init__(self, images: Images, size: int, *rest: object, seed: int, **options: object) -> None:
+    keeps_size = True
+
+    def __init__(
+        self, images: Images, size: int, *rest: object, seed: int, ranks: Ranks = ALONE, **options: object
+    ) -> None:
         super().__init__(images, TrainingView(size), *rest, **options)
         self.seed = seed
+        self.ranks = ranks
 
     @property
     def steps_per_epoch(self) -> int:
         return -(-len(self.images) // self.batch_size)
 
+    def examples_in(self, step: int) -> int:
+        """Size of an epoch's batch number `step`, over all processes."""
+        return min(self.batch_size, len(self.images) - step * self.batch_size)
+
     def epoch(self, number: int, start_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """The batches of epoch `number` from `start_step` on, the same as in an epoch begun at step 0."""
         order = torch.randperm(len(self.images), generator=generator("order", self.seed, number)).tolist()
         keyed = [(place, stream_seed("view", self.seed, number, place)) for place in order]
-        return self._run(_batches(keyed, self.batch_size)[start_step:])
+        batches = _batches(keyed, self.batch_size)[start_step:]
+        return self._run([batch[self.ranks.mine(len(batch))] for batch in batches])
 
 
 class EvaluationStream(Stream):
@@ -127,12 +150,20 @@ def _batches(keyed: list[tuple[int, int]], size: int) -> list[list[tuple[int, in
     return [keyed[start : start + size] for start in range(0, len(keyed), size)]
 
 
-def _collate(items: list[Item]) -> Collated:
+def _collate(items: list[Item], keeps_size: bool) -> Collated:
     """In the worker: one tensor a batch crosses over to the training, and can be pinned."""
     sound = [(picture, label) for picture, label, _ in items if isinstance(picture, Tensor)]
     damaged = [(place, picture.reason) for picture, _, place in items if isinstance(picture, Unreadable)]
+    if keeps_size and sound and damaged:
+        sound = [_sound_from(items, start) for start in range(len(items))]
     pictures = torch.stack([picture for picture, _ in sound]) if sound else torch.empty(0, dtype=torch.uint8)
     return pictures, torch.tensor([label for _, label in sound], dtype=torch.int64), damaged
+
+
+def _sound_from(items: list[Item], start: int) -> tuple[Tensor, int]:
+    """The first sound item from `start` on, around the batch's end if need be."""
+    turned = items[start:] + items[:start]
+    return next((picture, label) for picture, label, _ in turned if isinstance(picture, Tensor))
 
 
 def _let_deaths_wait() -> None:

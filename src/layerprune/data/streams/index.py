@@ -10,7 +10,7 @@ import shutil
 import tarfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -46,6 +46,11 @@ class Images:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def take(self, indices: np.ndarray) -> "Images":
+        """The images at `indices` (int64)."""
+        parts = {name: getattr(self, name)[indices] for name in ("names", "offsets", "sizes", "labels")}
+        return replace(self, **parts)
 
     def where(self, index: int) -> str:
         """The image's name, for people."""

@@ -17,6 +17,8 @@ from layerprune.seeding import generator
 class Method(TrainingMethod):
     """Survival by section and batch, drawn on the host an epoch at a time: skipping is control flow, not arithmetic."""
 
+    skips_sections = True
+
     def __init__(self, settings: StochasticDepthSettings, network: SectionedNetwork, context: Context) -> None:
         super().__init__(settings, network, context)
         count = context.sections

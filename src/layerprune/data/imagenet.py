@@ -1,0 +1,132 @@
+"""ImageNet: class-folder trees train/ and val/, or plain tar files of them, decoded while they are needed.
+
+A fiftieth of the training images, the same share of every class, is held out for validation; the publisher's val/,
+whose labels are public, is the test set. The excerpt `imagenet-tiny40` (40 classes, 64x64 pixels) fits into memory and
+is decoded once; a tenth of its training images is held out.
+"""
+
+import logging
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+
+from layerprune import paths
+from layerprune.data import catalog, splits
+from layerprune.data.catalog import DataSpec
+from layerprune.data.checksums import sha256
+from layerprune.data.dataset import AnySplit, DataSet, Split, channel_statistics
+from layerprune.data.formats.kept import Arrays, kept_or_read
+from layerprune.data.streams.decode import Unreadable, decode
+from layerprune.data.streams.index import PARTS, Images, read_index, unpacked
+from layerprune.data.streams.split import StreamedSplit
+from layerprune.errors import LayerpruneError
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Of ImageNet's channels, as everybody uses them."""
+
+BadImages = Literal["stop", "skip"]
+
+
+def load(root: Path, source: str | None = None, workers: int = 0, bad_images: BadImages = "stop") -> DataSet:
+    """Read the index, check and split. Raises LayerpruneError naming what is missing or at fault."""
+    form = catalog.chosen_form("imagenet", root, source)
+    path = catalog.require(form, root)["images"]
+    index = read_index(unpacked(path, paths.decoded(form.sources[0]).with_suffix(".tar")))
+    found = len(index["train"].classes)
+    if found != form.classes:
+        raise LayerpruneError(f"{path}: train/ holds {found} classes instead of {form.classes}")
+    return _in_memory(form, path, index, bad_images) if form.in_memory else _streamed(form, index, workers, bad_images)
+
+
+def _streamed(form: DataSpec, index: dict[str, Images], workers: int, bad_images: BadImages) -> DataSet:
+    whole = StreamedSplit(index["train"], form.size, workers, bad_images)
+    test = StreamedSplit(index["val"], form.size, workers, bad_images, left_out=whole.left_out)
+    held_out = splits.choose(index["train"].labels, len(whole) // form.held_out_divisor)
+    kept = np.setdiff1d(np.arange(len(whole)), held_out)
+    train, validation = (whole.take(torch.from_numpy(each)) for each in (kept, held_out))
+    digests = {part: _listing_digest(images) for part, images in index.items()}
+    return _data_set(form, train, validation, test, (MEAN, STD), held_out, digests, whole.left_out)
+
+
+def _in_memory(form: DataSpec, path: Path, index: dict[str, Images], bad_images: BadImages) -> DataSet:
+    arrays = kept_or_read(form.sources[0], path, lambda: _decoded(index, form.size))
+    left_out = dict(zip(arrays["damaged"].tolist(), arrays["reasons"].tolist(), strict=True))
+    for name, reason in left_out.items():
+        if bad_images == "stop":
+            raise LayerpruneError(f"{name}: not a sound image: {reason} (data.bad_images: skip leaves it out)")
+        logging.getLogger("layerprune").warning("left out: %s: %s", name, reason)
+    training, test = (
+        Split(*(torch.from_numpy(arrays[f"{part}_{kind}"]) for kind in ("images", "labels"))) for part in PARTS
+    )
+    held_out = splits.choose(training.labels.numpy(), len(training) // form.held_out_divisor)
+    validation = torch.from_numpy(held_out)
+    train = training.without(validation)
+    digests = {name: sha256(array.tobytes()) for name, array in arrays.items() if array.dtype.kind != "U"}
+    statistics = channel_statistics(train.images)
+    return _data_set(form, train, training.take(validation), test, statistics, held_out, digests, left_out)
+
+
+def _data_set(
+    form: DataSpec,
+    train: AnySplit,
+    validation: AnySplit,
+    test: AnySplit,
+    statistics: tuple[tuple[float, ...], tuple[float, ...]],
+    held_out: np.ndarray,
+    digests: dict[str, str],
+    left_out: dict[str, str],
+) -> DataSet:
+    mean, std = statistics
+    source = form.sources[0]
+    return DataSet(
+        name=form.name,
+        source=source,
+        classes=form.classes,
+        train=train,
+        validation=validation,
+        test=test,
+        mean=mean,
+        std=std,
+        checksums={f"{source}/{name}": digest for name, digest in digests.items()}
+        | {f"{source}/validation": splits.digest(held_out)},
+        left_out=left_out,
+    )
+
+
+def _listing_digest(images: Images) -> str:
+    """Digest of names and sizes: the contents are too many to be read for it."""
+    lines = (f"{name.decode()} {size}" for name, size in zip(images.names, images.sizes.tolist(), strict=True))
+    return sha256("\n".join(lines).encode())
+
+
+def _decoded(index: dict[str, Images], size: int) -> Arrays:
+    """Images uint8 [N, 3, size, size] and labels of both parts, and the names of the damaged with what is wrong."""
+    arrays: Arrays = {}
+    damaged: dict[str, str] = {}
+    for part, images in index.items():
+        pictures, labels = [], []
+        for place, label in enumerate(images.labels.tolist()):
+            picture = _picture(images, place, size)
+            if isinstance(picture, Unreadable):
+                damaged[images.where(place)] = picture.reason
+                continue
+            pictures.append(picture)
+            labels.append(label)
+        if not pictures:
+            raise LayerpruneError(f"{images.root}: {part}/ holds not one sound image")
+        arrays |= {f"{part}_images": np.stack(pictures), f"{part}_labels": np.asarray(labels, np.int64)}
+    return arrays | {"damaged": np.array(list(damaged), "U"), "reasons": np.array(list(damaged.values()), "U")}
+
+
+def _picture(images: Images, place: int, size: int) -> np.ndarray | Unreadable:
+    try:
+        image = decode(images.content(place))
+    except OSError as error:
+        return Unreadable(error.strerror or str(error))
+    if isinstance(image, Unreadable):
+        return image
+    if image.size != (size, size):
+        return Unreadable(f"{image.height}x{image.width} pixels instead of {size}x{size}")
+    return np.asarray(image).transpose(2, 0, 1)
