@@ -55,7 +55,7 @@ def child(rank: int, port: int, folder: str, task: Callable[[Ranks], list]) -> N
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     torch.set_num_threads(1)
     try:
-        with joined(TorchrunPlace(rank, SIZE, rank), CPU) as ranks:
+        with joined(TorchrunPlace(rank, SIZE, rank, SIZE), CPU) as ranks:
             answer = str(task(ranks))
     except LayerpruneError as error:
         answer = f"error: {error}"
@@ -144,7 +144,7 @@ def test_the_reason_of_a_loss_is_one_line() -> None:
     [
         ({}, None),
         ({"RANK": "3"}, None),  # some clusters set it for other purposes
-        ({"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1"}, TorchrunPlace(3, 4, 1)),
+        ({"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}, TorchrunPlace(3, 4, 1, 2)),
     ],
 )
 def test_the_place_is_what_torchrun_says(
@@ -155,7 +155,9 @@ def test_the_place_is_what_torchrun_says(
 
 
 @pytest.mark.parametrize(
-    "environment", [{"WORLD_SIZE": "2"}, {"RANK": "x", "WORLD_SIZE": "2", "LOCAL_RANK": "0"}], ids=["half", "no number"]
+    "environment",
+    [{"WORLD_SIZE": "2"}, {"RANK": "x", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2"}],
+    ids=["half", "no number"],
 )
 def test_half_of_a_place_is_refused(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]) -> None:
     set_place(monkeypatch, environment)
@@ -164,7 +166,7 @@ def test_half_of_a_place_is_refused(monkeypatch: pytest.MonkeyPatch, environment
 
 
 def set_place(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]) -> None:
-    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)

@@ -50,7 +50,8 @@ DATASETS = list(PRESET.datasets)
 
 def present(dataset):
     """Can the dataset be had? If not, its runs are left out, and that is said once and loudly."""
-    available, why = catalog.is_available(dataset, settings.data_root(PRESET), PRESET.data.download)
+    source = PRESET.datasets[dataset].source
+    available, why = catalog.is_available(dataset, settings.data_root(PRESET), PRESET.data.download, source)
     if not available:
         print(f"LEFT OUT: every run on {dataset}: {why}", file=sys.stderr)
     return available
@@ -117,7 +118,7 @@ def outcome_of(dataset):
 
 
 def gpus_of_a_run():
-    """1 where a run will have a GPU to itself; runs that share one wait for their place on it by themselves.
+    """How many GPUs a run will have to itself; runs that share one wait for their place on it by themselves.
 
     Asked of the system: torch would know better, but takes seconds to import. NVIDIA's driver brings nvidia-smi.
     """
@@ -125,7 +126,14 @@ def gpus_of_a_run():
         return 0
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
     there = not hidden and shutil.which("nvidia-smi") is not None
-    return int(PRESET.resources.device.startswith("cuda") or (PRESET.resources.device == "auto" and there))
+    asked = PRESET.resources.device.startswith("cuda") or (PRESET.resources.device == "auto" and there)
+    return PRESET.resources.processes if asked else 0
+
+
+def launcher():
+    """What starts a run: Python, or torchrun where several processes share a run, each with a device."""
+    count = PRESET.resources.processes
+    return "python" if count == 1 else f"python -m torch.distributed.run --standalone --nproc-per-node={count}"
 
 
 def starts_from(wildcards):

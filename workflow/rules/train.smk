@@ -39,7 +39,7 @@ rule train:
     priority: lambda wildcards: 100 - int(wildcards.seed)
     conda:
         ENVIRONMENT
-    threads: PRESET.resources.threads
+    threads: PRESET.resources.threads * PRESET.resources.processes
     resources:
         mem_mb=1500,
         runtime=120,
@@ -47,7 +47,9 @@ rule train:
     params:
         preset=PRESET_NAME,
         settings=settings_of,
+        launcher=launcher(),
+        threads=PRESET.resources.threads,
     shell:
-        "python -m layerprune run --preset {params.preset} --dataset {wildcards.dataset} --arch {wildcards.arch}"
+        "{params.launcher} -m layerprune run --preset {params.preset} --dataset {wildcards.dataset} --arch {wildcards.arch}"
         " --method {wildcards.method} --variant {wildcards.variant} --seed {wildcards.seed}"
-        " --threads {threads} > {log} 2>&1"
+        " --threads {params.threads} > {log} 2>&1"

@@ -6,13 +6,13 @@ is decoded once; a tenth of its training images is held out.
 """
 
 import logging
+import tempfile
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
 
-from layerprune import paths
 from layerprune.data import catalog, splits
 from layerprune.data.catalog import DataSpec
 from layerprune.data.checksums import sha256
@@ -33,14 +33,19 @@ def load(root: Path, source: str | None = None, workers: int = 0, bad_images: Ba
     """Read the index, check and split. Raises LayerpruneError naming what is missing or at fault."""
     form = catalog.chosen_form("imagenet", root, source)
     path = catalog.require(form, root)["images"]
-    index = read_index(unpacked(path, paths.decoded(form.sources[0]).with_suffix(".tar")))
+    return _in_memory(form, path, bad_images) if form.in_memory else _streamed(form, path, workers, bad_images)
+
+
+def _index(tree: Path, form: DataSpec) -> dict[str, Images]:
+    index = read_index(tree)
     found = len(index["train"].classes)
     if found != form.classes:
-        raise LayerpruneError(f"{path}: train/ holds {found} classes instead of {form.classes}")
-    return _in_memory(form, path, index, bad_images) if form.in_memory else _streamed(form, index, workers, bad_images)
+        raise LayerpruneError(f"{tree}: train/ holds {found} classes instead of {form.classes}")
+    return index
 
 
-def _streamed(form: DataSpec, index: dict[str, Images], workers: int, bad_images: BadImages) -> DataSet:
+def _streamed(form: DataSpec, path: Path, workers: int, bad_images: BadImages) -> DataSet:
+    index = _index(path, form)
     whole = StreamedSplit(index["train"], form.size, workers, bad_images)
     test = StreamedSplit(index["val"], form.size, workers, bad_images, left_out=whole.left_out)
     held_out = splits.choose(index["train"].labels, len(whole) // form.held_out_divisor)
@@ -50,13 +55,13 @@ def _streamed(form: DataSpec, index: dict[str, Images], workers: int, bad_images
     return _data_set(form, train, validation, test, (MEAN, STD), held_out, digests, whole.left_out)
 
 
-def _in_memory(form: DataSpec, path: Path, index: dict[str, Images], bad_images: BadImages) -> DataSet:
-    arrays = kept_or_read(form.sources[0], path, lambda: _decoded(index, form.size))
+def _in_memory(form: DataSpec, path: Path, bad_images: BadImages) -> DataSet:
+    arrays = kept_or_read(form.sources[0], path, lambda: _decoded(path, form))
     left_out = dict(zip(arrays["damaged"].tolist(), arrays["reasons"].tolist(), strict=True))
     for name, reason in left_out.items():
         if bad_images == "stop":
-            raise LayerpruneError(f"{name}: not a sound image: {reason} (data.bad_images: skip leaves it out)")
-        logging.getLogger("layerprune").warning("left out: %s: %s", name, reason)
+            raise LayerpruneError(f"{path}/{name}: not a sound image: {reason} (data.bad_images: skip leaves it out)")
+        logging.getLogger("layerprune").warning("left out: %s/%s: %s", path, name, reason)
     training, test = (
         Split(*(torch.from_numpy(arrays[f"{part}_{kind}"]) for kind in ("images", "labels"))) for part in PARTS
     )
@@ -101,23 +106,30 @@ def _listing_digest(images: Images) -> str:
     return sha256("\n".join(lines).encode())
 
 
-def _decoded(index: dict[str, Images], size: int) -> Arrays:
+def _decoded(path: Path, form: DataSpec) -> Arrays:
     """Images uint8 [N, 3, size, size] and labels of both parts, and the names of the damaged with what is wrong."""
     arrays: Arrays = {}
     damaged: dict[str, str] = {}
-    for part, images in index.items():
-        pictures, labels = [], []
-        for place, label in enumerate(images.labels.tolist()):
-            picture = _picture(images, place, size)
-            if isinstance(picture, Unreadable):
-                damaged[images.where(place)] = picture.reason
-                continue
+    with tempfile.TemporaryDirectory() as scratch:
+        for part, images in _index(unpacked(path, Path(scratch) / path.stem), form).items():
+            pictures, labels = _sound(images, form.size, damaged)
+            if not pictures:
+                raise LayerpruneError(f"{path}: {part}/ holds not one sound image")
+            arrays |= {f"{part}_images": np.stack(pictures), f"{part}_labels": np.asarray(labels, np.int64)}
+    return arrays | {"damaged": np.array(list(damaged), "U"), "reasons": np.array(list(damaged.values()), "U")}
+
+
+def _sound(images: Images, size: int, damaged: dict[str, str]) -> tuple[list[np.ndarray], list[int]]:
+    """Pictures and labels of the sound images; notes the others."""
+    pictures, labels = [], []
+    for place, label in enumerate(images.labels.tolist()):
+        picture = _picture(images, place, size)
+        if isinstance(picture, Unreadable):
+            damaged[images.names[place].decode()] = picture.reason
+        else:
             pictures.append(picture)
             labels.append(label)
-        if not pictures:
-            raise LayerpruneError(f"{images.root}: {part}/ holds not one sound image")
-        arrays |= {f"{part}_images": np.stack(pictures), f"{part}_labels": np.asarray(labels, np.int64)}
-    return arrays | {"damaged": np.array(list(damaged), "U"), "reasons": np.array(list(damaged.values()), "U")}
+    return pictures, labels
 
 
 def _picture(images: Images, place: int, size: int) -> np.ndarray | Unreadable:

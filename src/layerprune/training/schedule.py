@@ -8,8 +8,8 @@ from layerprune.config import FinetuneSettings, TrainingSettings, steps_of
 def learning_rate(settings: TrainingSettings | FinetuneSettings, step: int, total: int, warmup: int = 0) -> float:
     """Learning rate of step 0 <= step < total: linear warm-up, then the schedule over what is left.
 
-    cosine: half a period down to 0; linear: straight down to 0; step: a tenth at 50 % and again at 75 %; thirds: a tenth
-    at one third and again at two; constant.
+    cosine: half a period down to 0; linear: straight down to 0; step: a tenth at 50 % and again at 75 %; thirds: at one
+    third and again at two; constant.
     """
     if step < warmup:
         return settings.lr * (step + 1) / warmup

@@ -4,8 +4,8 @@ Order and views depend on (seed, epoch) alone, not on the number of workers, and
 training resumes as with data in memory (data/batches.py). Workers live as long as the batches and are used by one epoch
 at a time. Of several processes that share a run each decodes its own part of every batch, and no other image.
 
-A damaged image stops the run with its name, or is left out and counted, as `bad_images` says. In training the next sound
-image of the batch then takes its place, so that batches keep their size.
+A damaged image stops the run with its name, or is left out and counted, as `bad_images` says. In training the next
+sound image of the batch then takes its place, so that batches keep their size.
 """
 
 import logging
