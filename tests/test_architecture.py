@@ -152,7 +152,8 @@ def test_comments_docstrings_and_layout_leave_the_source_digest_alone(copied: Pa
     ("file", "old", "new"),
     [
         ("methods/trained/gated.py", ">= 0.5", "> 0.5"),
-        ("training/loop.py", "losses.mean()", "losses.sum()"),
+        ("training/loop.py", "losses.sum()", "losses.mean()"),
+        ("ranks.py", "losses.mean()", "losses.sum()"),
         ("models/archs/mlp_residual.py", "WIDTH = 100", "WIDTH = 101"),
         ("gates/estimators.py", ".mean(0)", ".sum(0)"),
     ],

@@ -247,7 +247,7 @@ def test_damaged_data_are_named(root: Path, complain: Complain, damage: Callable
 def test_a_label_out_of_range_is_named(root: Path, complain: Complain, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = write_mnist_like(root / "data" / "mnist")
     path = write_idx(folder / TRAIN_LABELS, torch.arange(120).numpy() % 11)
-    monkeypatch.setitem(registry.LOADERS, "mnist", lambda root: mnist.load(root, UNCHECKED))
+    monkeypatch.setattr(registry, "loader_of", lambda name: lambda root: mnist.load(root, UNCHECKED))
     assert f"{path}: label 10 at position 10" in complain(*words(run_key("dense", "mnist")))
 
 

@@ -13,7 +13,7 @@ from layerprune import cli, config, paths, provenance, record, runner
 from layerprune.analysis import verify
 from layerprune.errors import LayerpruneError
 from layerprune.paths import RunKey
-from layerprune.requalify import requalify
+from layerprune.requalify import requalify, take_over
 
 PRESET = """
 training: {duration: 1ep, batch_size: 128, lr: 0.01}
@@ -181,6 +181,23 @@ def test_a_witness_of_the_smaller_sample_that_differs_refutes_its_method_and_its
 ) -> None:
     requalify_without_running(monkeypatch, lambda key: (key.arch, key.method) == ("mlp-residual-20", "sss"))
     assert still_stale(two_networks) == {("mlp-residual-20", "sss"), ("lenet5", "sss")}
+
+
+def test_another_preset_takes_over_what_was_shown_and_nothing_else(
+    two_networks: list[RunKey], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = made_up.preset(
+        {"lenet5": {}, "mlp-residual-20": {}}, ["dense", "gated", "sss", "magnitude", "random"], (0, 1)
+    )
+    others = made_up.write_study(raw, "other")
+    for key in others:
+        made_up.change(key, provenance__source_digest="1" * 16 if key.method == "random" else OLDER)
+    requalify_without_running(monkeypatch, lambda key: key.method == "sss")
+    said: list[str] = []
+    take_over("other", "study", None, said.append)
+    digests = {key: record.read(paths.record(key)).provenance.source_digest for key in others}
+    assert {key.method for key, digest in digests.items() if digest in (OLDER, "1" * 16)} == {"sss", "random"}
+    assert said == ["20 records of other are stale by their code, study speaks for 12 of them"]
 
 
 def test_the_command_line_fails_where_something_differs(root: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:

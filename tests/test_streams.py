@@ -19,6 +19,7 @@ from layerprune.data.streams.batches import EvaluationStream, TrainingStream
 from layerprune.data.streams.decode import EvaluationView, TrainingView, Unreadable
 from layerprune.data.streams.index import Images, read_index, unpacked
 from layerprune.errors import LayerpruneError
+from layerprune.ranks import Ranks
 
 CLASSES = ("n01", "n02", "n03")
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
@@ -234,15 +235,48 @@ def test_a_damaged_image_stops_the_run_with_its_name(tree: Path, workers: int) -
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("batch_size", [1, 4])
-def test_a_damaged_image_can_be_left_out_and_is_told(tree: Path, batch_size: int) -> None:
-    for name, content in (("n01_0", b""), ("n02_3", b"a page of an error")):
-        (tree / "train" / name[:3] / f"{name}.JPEG").write_bytes(content)
-    stream = training(read_index(tree)["train"], batch_size, bad_images="skip")
-    labels = torch.cat([y for _, y in epoch(stream)])
-    assert Counter(labels.tolist()) == {0: 6, 1: 6, 2: 7}
+def spoil(tree: Path, *names: str) -> None:
+    for name in names:
+        (tree / "train" / name[:3] / f"{name}.JPEG").write_bytes(b"a page of an error")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_damaged_image_can_be_left_out_is_told_and_another_takes_its_place(
+    tree: Path, workers: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = epoch(training(read_index(tree)["train"], 4))
+    (tree / "train" / "n01" / "n01_0.JPEG").write_bytes(b"")
+    spoil(tree, "n02_3")
+    stream = training(read_index(tree)["train"], 4, workers=workers, bad_images="skip")
+    batches = epoch(stream)
+    assert [len(y) for _, y in batches] == [len(y) for _, y in whole] == [4, 4, 4, 4, 4, 1]
+    pairs = zip(torch.cat([x for x, _ in whole]), torch.cat([x for x, _ in batches]), strict=True)
+    assert [torch.equal(one, other) for one, other in pairs].count(False) == 2
     assert sorted(Path(name).name for name in stream.left_out) == ["n01_0.JPEG", "n02_3.JPEG"]
     assert all(stream.left_out.values())
+    epoch(stream)
+    assert len(caplog.messages) == 2 and all(message.startswith("left out: ") for message in caplog.messages)
+
+
+def test_in_evaluation_what_is_left_out_is_counted_nowhere(tree: Path) -> None:
+    spoil(tree, "n01_0", "n02_3")
+    stream = EvaluationStream(read_index(tree)["train"], 16, MEAN, STD, 4, bad_images="skip")
+    assert Counter(torch.cat([y for _, y in stream]).tolist()) == {0: 6, 1: 6, 2: 7}
+
+
+def test_a_batch_without_a_sound_image_stops_the_run(tree: Path) -> None:
+    spoil(tree, *(f"n0{label}_{number}" for label in (1, 2, 3) for number in range(7)))
+    with pytest.raises(LayerpruneError, match="not one sound image in a batch of 4"):
+        epoch(training(read_index(tree)["train"], 4, bad_images="skip"))
+
+
+def test_processes_that_share_a_run_decode_each_image_of_a_batch_once(tree: Path) -> None:
+    images = read_index(tree)["train"]
+    whole = epoch(training(images, 7))
+    parts = [epoch(training(images, 7, ranks=Ranks(rank, 2))) for rank in range(2)]
+    for (x, y), (first, firsts), (second, seconds) in zip(whole, *parts, strict=True):
+        assert torch.equal(x[0::2], first) and torch.equal(x[1::2], second)
+        assert torch.equal(y[0::2], firsts) and torch.equal(y[1::2], seconds)
 
 
 def test_an_image_that_vanished_is_named(images: Images) -> None:

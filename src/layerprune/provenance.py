@@ -1,8 +1,8 @@
 """Where results come from: digests of source, lock file and checkout. Imports no torch.
 
-The source digest covers the modules that decide a run's numbers: everything under training/, measure/, gates/ and
-the shared parts of data/, models/ and methods/, plus the one file of the run's dataset, architecture family and
-method, with what these import from the folders that only some of them need. It reads the syntax tree without
+The source digest covers the modules that decide a run's numbers: execution, everything under training/, measure/,
+gates/ and the shared parts of data/, models/ and methods/, plus the one file of the run's dataset, architecture family
+and method, with what these import from the folders that only some of them need. It reads the syntax tree without
 docstrings, so comments, formatting and other people's methods never make a record stale.
 """
 
@@ -17,6 +17,7 @@ from layerprune import methods, paths
 _PACKAGE = Path(__file__).parent
 _SHARED = (
     "seeding.py",
+    "ranks.py",
     "execute.py",
     "training/*.py",
     "measure/*.py",

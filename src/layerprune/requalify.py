@@ -4,8 +4,9 @@ Records name the code that made them; a change to that code makes them stale, al
 data set, architecture and method whose code has changed, one run, the witness, is made anew from the start. Where the
 witness comes out bit-equal to its record (network, accuracies, costs, every epoch's curves; not the times), the records
 of that data set, architecture and method take the new digest and name the witness; where it does not, they stay stale.
-It is a sample: the other seeds and variants are not run. A smaller one, `covering`, has a witness of every method
-and one of every architecture of a data set, not of every pair of them. Imports no torch.
+It is a sample: the other seeds and variants are not run. A smaller one, `covering`, has a witness of every method, on
+whichever data set it takes least time, and one of every architecture of a data set, not of every pair of them. What one
+preset's witnesses have shown another preset's records can take over. Imports no torch.
 """
 
 import csv
@@ -32,9 +33,8 @@ def requalify(preset_name: str, dataset: str | None, jobs: int, say: Say, coveri
     Raises LayerpruneError when a witness cannot be run.
     """
     preset = config.load_preset(preset_name)
-    keys = [key for key in config.plan(preset, preset_name, dataset) if paths.record(key).is_file()]
-    records = {key: record.read(paths.record(key)) for key in keys}
-    stale = [key for key in keys if _stale_by_code_alone(preset, key, records[key])]
+    records = _records(preset, preset_name, dataset)
+    stale = [key for key in records if _stale_by_code_alone(preset, key, records[key])]
     witnesses = _witnesses(stale)
     if covering:
         witnesses = _covering(preset, witnesses, records)
@@ -45,8 +45,29 @@ def requalify(preset_name: str, dataset: str | None, jobs: int, say: Say, coveri
         say(f"differs: {key}")
     speakers = {_group(key): _speakers(_group(key), witnesses) for key in stale}
     refuted = {group for group, speaking in speakers.items() if set(speaking) & set(differing)}
-    _renew(preset, records, {key for key in stale if _holds(preset, key, refuted)}, speakers)
+    holding = {key for key in stale if _holds(preset, key, refuted)}
+    _renew(records, {key: _named(key, speakers[_group(key)]) for key in holding})
     return differing
+
+
+def take_over(preset_name: str, other_name: str, dataset: str | None, say: Say) -> None:
+    """Renew the stale records of a preset whose code another preset's witnesses have shown to make the same."""
+    preset = config.load_preset(preset_name)
+    records = _records(preset, preset_name, dataset)
+    shown: dict[tuple[Group, str], str] = {}
+    for key, made in _records(config.load_preset(other_name), other_name, dataset).items():
+        if made.provenance.source_digest == provenance.source_digest(*_group(key)):
+            shown |= {(_group(key), each["source_digest"]): each["witness"] for each in made.provenance.requalified}
+    stale = [key for key in records if _stale_by_code_alone(preset, key, records[key])]
+    named = {key: shown.get((_group(key), records[key].provenance.source_digest)) for key in stale}
+    _renew(records, {key: witness for key, witness in named.items() if witness is not None})
+    taken = sum(witness is not None for witness in named.values())
+    say(f"{len(stale)} records of {preset_name} are stale by their code, {other_name} speaks for {taken} of them")
+
+
+def _records(preset: Preset, preset_name: str, dataset: str | None) -> dict[RunKey, Record]:
+    keys = config.plan(preset, preset_name, dataset)
+    return {key: record.read(paths.record(key)) for key in keys if paths.record(key).is_file()}
 
 
 def _group(key: RunKey) -> Group:
@@ -67,7 +88,7 @@ def _witnesses(stale: list[RunKey]) -> dict[Group, RunKey]:
 def _covering(preset: Preset, witnesses: dict[Group, RunKey], records: dict[RunKey, Record]) -> dict[Group, RunKey]:
     """Of every method the witness that took the least time, one of every architecture, and what these start from."""
     by_time = sorted(witnesses.values(), key=lambda key: records[key].wall_seconds_own)
-    methods = {(key.dataset, key.method): key for key in reversed(by_time)}
+    methods = {key.method: key for key in reversed(by_time)}
     archs = {(key.dataset, key.arch): key for key in reversed(by_time)}
     archs |= {(key.dataset, key.arch): key for key in methods.values()}
     chosen = {*methods.values(), *archs.values()}
@@ -76,11 +97,11 @@ def _covering(preset: Preset, witnesses: dict[Group, RunKey], records: dict[RunK
 
 
 def _speakers(group: Group, witnesses: dict[Group, RunKey]) -> list[RunKey]:
-    """The group's own witness; without one all of its data set with its method or its architecture."""
+    """The group's own witness; without one all with its method and all with its architecture on its data set."""
     if group in witnesses:
         return [witnesses[group]]
-    dataset, arch, method = group
-    return [key for key in witnesses.values() if key.dataset == dataset and (key.arch == arch or key.method == method)]
+    *network, method = group
+    return [key for key in witnesses.values() if [key.dataset, key.arch] == network or key.method == method]
 
 
 def _named(key: RunKey, speakers: list[RunKey]) -> str:
@@ -149,10 +170,8 @@ def _curves(path: Path) -> list[dict[str, str]]:
         ]
 
 
-def _renew(
-    preset: Preset, records: dict[RunKey, Record], holding: set[RunKey], speakers: dict[Group, list[RunKey]]
-) -> None:
-    """Write new digests, base runs first: a run names the digests of those that it starts from."""
+def _renew(records: dict[RunKey, Record], witnesses: dict[RunKey, str]) -> None:
+    """Write new digests where there is a witness, base runs first: a run names the digests of those it starts from."""
     before = {str(key): made.digest() for key, made in records.items()}
     after: dict[str, str] = {}
     for key, made in records.items():
@@ -161,10 +180,10 @@ def _renew(
             name: after[name] if digest == before.get(name) else digest for name, digest in source.parents.items()
         }
         changes: dict = {"parents": parents}
-        if key in holding:
+        if key in witnesses:
             entry = {
                 "source_digest": source.source_digest,
-                "witness": _named(key, speakers[_group(key)]),
+                "witness": witnesses[key],
                 "commit": provenance.commit() or "",
             }
             changes["source_digest"] = provenance.source_digest(*_group(key))

@@ -108,6 +108,8 @@ class Trainer:
         self.network.train()
         while self.progress.step < self.job.steps_total and not self.progress.diverged:
             self._epoch()
+            if self._told_to_end():
+                self._end()
             if self.job.state.is_due():
                 self._store()
         return self.progress
@@ -125,8 +127,10 @@ class Trainer:
                 self.meter.total += self.method.macs_of_removals()
             if progress.step == job.steps_total:
                 break
-            if self._told_to_end():
-                self._end(began)
+            if self._may_ask() and self._told_to_end():
+                progress.wall_seconds += time.perf_counter() - began
+                progress.train_macs = self.meter.total
+                self._end()
         job.ranks.add_up(self.loss_sum)
         # The first copy to the host since the last check: the device is done.
         train_loss = float(self.loss_sum) / sum(map(job.batches.examples_in, range(self._within_epoch())))
@@ -230,16 +234,15 @@ class Trainer:
 
     # --- resume -----------------------------------------------------------------------------------------------
 
-    def _told_to_end(self) -> bool:
-        ranks, told = self.job.ranks, bool(self.job.notice)
-        if ranks.size == 1:
-            return told
-        return self.progress.step % STEPS_BETWEEN_QUESTIONS == 0 and ranks.any(told)
+    def _may_ask(self) -> bool:
+        """Whether to look within an epoch if the run should end; one process knows at once, several have to talk."""
+        return self.job.ranks.size == 1 or self.progress.step % STEPS_BETWEEN_QUESTIONS == 0
 
-    def _end(self, began: float) -> None:
-        """Store where training is, in the midst of an epoch. Raises Preempted."""
-        self.progress.wall_seconds += time.perf_counter() - began
-        self.progress.train_macs = self.meter.total
+    def _told_to_end(self) -> bool:
+        return self.job.ranks.any(bool(self.job.notice))
+
+    def _end(self) -> None:
+        """Store where training is. Raises Preempted."""
         self.job.ranks.take_over(self.network.buffers())
         self._store()
         raise Preempted(
