@@ -94,6 +94,22 @@ def test_a_run_that_has_a_gpu_to_itself_is_counted(empty: Study, runs_per_gpu: i
     assert ("gpu=1" in outcome.stderr + outcome.stdout) == counted
 
 
+def test_a_run_that_asks_for_several_devices_counts_them(empty: Study) -> None:
+    empty.edit_preset("seeds: [0]", "seeds: [0]\nresources: {device: cuda, processes: 2}")
+    outcome = empty.snakemake("--dry-run", "--quiet", "host")
+    assert planned_jobs(outcome) == 4
+    text = outcome.stderr + outcome.stdout
+    assert "gpu=2" in text and "threads: 2" in text
+
+
+def test_torchrun_starts_a_run_that_several_processes_share(empty: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    empty.edit_preset("seeds: [0]", "seeds: [0]\nresources: {processes: 2, device: cpu}")
+    record_file = f"{RUNS}/dense/default/seed0/record.json"
+    outcome = empty.snakemake(record_file)
+    assert outcome.code == 0, outcome.stderr
+    assert json.loads((empty.folder / record_file).read_text())["provenance"]["processes"] == 2
+
+
 def test_a_changed_setting_repeats_its_runs_and_what_starts_from_them(copy: Study) -> None:
     copy.edit_preset("nu: 0.02", "nu: 0.03")
     outcome = copy.snakemake("--dry-run", "--quiet", "host")

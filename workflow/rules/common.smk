@@ -117,7 +117,7 @@ def outcome_of(dataset):
 # --- what rules ask for a run or a dataset --------------------------------------------------------------------
 
 
-def gpus_of_a_run():
+def gpus_of_a_run(wildcards):
     """How many GPUs a run will have to itself; runs that share one wait for their place on it by themselves.
 
     Asked of the system: torch would know better, but takes seconds to import. NVIDIA's driver brings nvidia-smi.
@@ -127,12 +127,12 @@ def gpus_of_a_run():
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
     there = not hidden and shutil.which("nvidia-smi") is not None
     asked = PRESET.resources.device.startswith("cuda") or (PRESET.resources.device == "auto" and there)
-    return PRESET.resources.processes if asked else 0
+    return PRESET.processes(wildcards.dataset) if asked else 0
 
 
-def launcher():
+def launcher(wildcards):
     """What starts a run: Python, or torchrun where several processes share a run, each with a device."""
-    count = PRESET.resources.processes
+    count = PRESET.processes(wildcards.dataset)
     return "python" if count == 1 else f"python -m torch.distributed.run --standalone --nproc-per-node={count}"
 
 

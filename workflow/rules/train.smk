@@ -39,15 +39,15 @@ rule train:
     priority: lambda wildcards: 100 - int(wildcards.seed)
     conda:
         ENVIRONMENT
-    threads: PRESET.resources.threads * PRESET.resources.processes
+    threads: lambda wildcards: PRESET.resources.threads * PRESET.processes(wildcards.dataset)
     resources:
         mem_mb=1500,
         runtime=120,
-        gpu=gpus_of_a_run(),
+        gpu=gpus_of_a_run,
     params:
         preset=PRESET_NAME,
         settings=settings_of,
-        launcher=launcher(),
+        launcher=launcher,
         threads=PRESET.resources.threads,
     shell:
         "{params.launcher} -m layerprune run --preset {params.preset} --dataset {wildcards.dataset} --arch {wildcards.arch}"

@@ -44,6 +44,7 @@ class DatasetBlock(Settings):
     source: str | None = describe(
         None, "which form of the data set, by what its records call it; absent: what is there"
     )
+    processes: PositiveInt | None = describe(None, "processes that share a run; absent: resources.processes")
     training: TrainingSettings = describe(TrainingSettings(), "training settings that differ from the preset's")
     finetune: FinetuneSettings = describe(FinetuneSettings(), "fine-tuning settings that differ")
     archs: dict[Slug, ArchBlock] = describe({}, "architectures to run")
@@ -86,6 +87,10 @@ class Preset(Settings):
     datasets: dict[Slug, DatasetBlock] = describe({}, "datasets to run")
     resources: ResourceSettings = describe(ResourceSettings(), "what a run may use")
     data: DataSettings = describe(DataSettings(), "where data lies")
+
+    def processes(self, dataset: str) -> int:
+        """How many processes share a run on a data set, each with a device."""
+        return self.datasets[dataset].processes or self.resources.processes
 
     @model_validator(mode="after")
     def known_names(self) -> "Preset":

@@ -164,7 +164,7 @@ def require(spec: DataSpec, root: Path) -> dict[str, Path]:
     """As `locate`, but raises LayerpruneError naming the folder, what it lacks, and how to get it."""
     paths = locate(spec, root)
     if paths is None:
-        raise LayerpruneError(_why_missing(spec, root))
+        raise LayerpruneError(_why_missing([form for form in forms(spec.name) if locate(form, root) is None], root))
     return paths
 
 
@@ -192,7 +192,7 @@ def is_available(name: str, root: Path, download: bool, source: str | None = Non
     wanted = asked_forms(name, source)
     if present_form(name, root, source) is not None or (download and wanted[0].name in DOWNLOADABLE):
         return True, ""
-    return False, _why_missing(wanted[0], root)
+    return False, _why_missing(wanted, root)
 
 
 def _with_suffix(path: Path, suffixes: tuple[str, ...]) -> Path | None:
@@ -200,13 +200,16 @@ def _with_suffix(path: Path, suffixes: tuple[str, ...]) -> Path | None:
     return next((candidate for candidate in candidates if candidate.exists()), None)
 
 
-def _why_missing(spec: DataSpec, root: Path) -> str:
-    remedy = f"run `layerprune stage {spec.name}`, or set data.root or LAYERPRUNE_DATA"
+def _why_missing(wanted_forms: list[DataSpec], root: Path) -> str:
+    spec = wanted_forms[0]
+    get = f"run `layerprune stage {spec.name}`" if spec.name in DOWNLOADABLE else "get it from its publisher"
+    remedy = f"{get}, or set data.root or LAYERPRUNE_DATA"
     if not root.is_dir():
         return f"{root}: no such data folder for {spec.name}: {remedy}"
-    wanted = " or ".join(_wanted(form, root) for form in forms(spec.name))
+    wanted = " or ".join(_wanted(form, root) for form in wanted_forms)
     subfolders = ", ".join(f"{folder}/" for folder in spec.folders if folder != ".")
-    return f"{root}: {spec.name} needs {wanted}, here or in {subfolders}: {remedy}"
+    places = f"here or in {subfolders}" if subfolders else "here"
+    return f"{root}: {spec.name} needs {wanted}, {places}: {remedy}"
 
 
 def _wanted(spec: DataSpec, root: Path) -> str:
