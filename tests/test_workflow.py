@@ -96,7 +96,7 @@ def test_a_run_that_has_a_gpu_to_itself_is_counted(empty: Study, runs_per_gpu: i
 
 def test_a_run_that_asks_for_several_devices_counts_them(empty: Study) -> None:
     empty.edit_preset("seeds: [0]", "seeds: [0]\nresources: {device: cuda, processes: 2}")
-    outcome = empty.snakemake("--dry-run", "--quiet", "host")
+    outcome = empty.snakemake("--dry-run", "--quiet", "host", "--resources", "gpu=4")
     assert planned_jobs(outcome) == 4
     assert "gpu=2" in outcome.stderr + outcome.stdout
 
