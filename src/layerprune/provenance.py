@@ -46,14 +46,15 @@ def _science_files(dataset: str, arch: str, method: str) -> list[Path]:
         _PACKAGE / "methods" / family / f"{method.replace('-', '_')}.py",
         arch_file(arch),
     ]
-    own += _imported_parts([_PACKAGE / "data" / f"{dataset}.py", *own])
+    own += _imported_parts([_PACKAGE / "data" / f"{dataset.replace('-', '_')}.py", *own])
     return [path for path in dict.fromkeys([*shared, *own]) if path.name != "__init__.py" and path.is_file()]
 
 
 def _counts(path: Path, dataset: str) -> bool:
     from layerprune.data.catalog import NAMES
 
-    other_dataset = path.parent.name == "data" and path.stem in NAMES and path.stem != dataset
+    slug = path.stem.replace("_", "-")
+    other_dataset = path.parent.name == "data" and slug in NAMES and slug != dataset
     return path.name not in _NOT_SCIENCE and not other_dataset
 
 

@@ -40,4 +40,4 @@ def load(
 
 def loader_of(name: str) -> Callable[..., DataSet]:
     """The function `load` of the data set's module, which is imported when it is first needed."""
-    return import_module(f"layerprune.data.{name}").load
+    return import_module(f"layerprune.data.{name.replace('-', '_')}").load
