@@ -152,7 +152,7 @@ class Trainer:
     def _step(self, images: Tensor, labels: Tensor) -> Tensor:
         """One optimizer step; returns the summed loss of this process's examples, still on the device."""
         step, ranks = self.progress.step, self.job.ranks
-        examples = self.job.batches.examples_in(self._within_epoch())
+        examples = self.job.batches.examples_in(step % self.job.batches.steps_per_epoch)
         lr = self.lr_factor * learning_rate(self.job.rate, step, self.job.steps_total, self.warmup)
         self.optimizer.param_groups[0]["lr"] = lr
         gates = self.method.gates(step, examples)
