@@ -164,9 +164,10 @@ class Trainer:
         self.meter.total += examples * self.method.macs_beside
         losses = losses.detach()
 
+        @torch.no_grad()
         def losses_of(other: Gates) -> Tensor:
             self.meter.add_forward(examples, other)
-            return self._losses_of(images, labels, other)
+            return self._losses(images, labels, other)
 
         self.method.after_backward(step, losses, losses_of)
         self.optimizer.step()
@@ -179,10 +180,6 @@ class Trainer:
         with self.job.ranks.explaining(), autocast(self.job.settings.precision, images.device):
             logits = self.forward(images, gates)
         return self.method.losses(images, logits.float(), labels)
-
-    @torch.no_grad()
-    def _losses_of(self, images: Tensor, labels: Tensor, gates: Gates) -> Tensor:
-        return self._losses(images, labels, gates)
 
     def _is_check(self) -> bool:
         interval, step = self.method.check_interval, self.progress.step
