@@ -204,16 +204,28 @@ def requalify(
     by: Annotated[
         str | None, typer.Option(help="Run nothing: take over what this other preset's runs have shown.")
     ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COMMIT",
+            help="On a machine that does not make the records bit for bit: compare with the code of this commit, in "
+            "short runs.",
+        ),
+    ] = None,
 ) -> None:
     """After a change of code that should change no result: make one run of each method again and compare bit by bit.
 
     Where it is equal the records stay current, else they stay stale and the exit status is 1.
     """
+    from layerprune.against import requalify_against
     from layerprune.requalify import requalify as renew
     from layerprune.requalify import take_over
 
     if by is not None:
         take_over(preset, by, dataset, print)
+    elif against is not None:
+        if requalify_against(preset, against, "quick", jobs, print):
+            raise typer.Exit(1)
     elif renew(preset, dataset, jobs, print, covering):
         raise typer.Exit(1)
 

@@ -33,8 +33,8 @@ def requalify(preset_name: str, dataset: str | None, jobs: int, say: Say, coveri
     Raises LayerpruneError when a witness cannot be run.
     """
     preset = config.load_preset(preset_name)
-    records = _records(preset, preset_name, dataset)
-    stale = [key for key in records if _stale_by_code_alone(preset, key, records[key])]
+    records = records_of(preset, preset_name, dataset)
+    stale = [key for key in records if stale_by_code_alone(preset, key, records[key])]
     witnesses = _witnesses(stale)
     if covering:
         witnesses = _covering(preset, witnesses, records)
@@ -43,46 +43,49 @@ def requalify(preset_name: str, dataset: str | None, jobs: int, say: Say, coveri
     differing = [key for key in witnesses.values() if not _same(key, records[key])]
     for key in differing:
         say(f"differs: {key}")
-    speakers = {_group(key): _speakers(_group(key), witnesses) for key in stale}
+    speakers = {group_of(key): _speakers(group_of(key), witnesses) for key in stale}
     refuted = {group for group, speaking in speakers.items() if set(speaking) & set(differing)}
     holding = {key for key in stale if _holds(preset, key, refuted)}
-    _renew(records, {key: _named(key, speakers[_group(key)]) for key in holding})
+    renew(records, {key: _named(key, speakers[group_of(key)]) for key in holding})
     return differing
 
 
 def take_over(preset_name: str, other_name: str, dataset: str | None, say: Say) -> None:
     """Renew the stale records of a preset whose code another preset's witnesses have shown to make the same."""
     preset = config.load_preset(preset_name)
-    records = _records(preset, preset_name, dataset)
+    records = records_of(preset, preset_name, dataset)
     shown: dict[tuple[Group, str], str] = {}
-    for key, made in _records(config.load_preset(other_name), other_name, dataset).items():
-        if made.provenance.source_digest == provenance.source_digest(*_group(key)):
-            shown |= {(_group(key), each["source_digest"]): each["witness"] for each in made.provenance.requalified}
-    stale = [key for key in records if _stale_by_code_alone(preset, key, records[key])]
-    named = {key: shown.get((_group(key), records[key].provenance.source_digest)) for key in stale}
-    _renew(records, {key: witness for key, witness in named.items() if witness is not None})
+    for key, made in records_of(config.load_preset(other_name), other_name, dataset).items():
+        if made.provenance.source_digest == provenance.source_digest(*group_of(key)):
+            shown |= {(group_of(key), each["source_digest"]): each["witness"] for each in made.provenance.requalified}
+    stale = [key for key in records if stale_by_code_alone(preset, key, records[key])]
+    named = {key: shown.get((group_of(key), records[key].provenance.source_digest)) for key in stale}
+    renew(records, {key: witness for key, witness in named.items() if witness is not None})
     taken = sum(witness is not None for witness in named.values())
     say(f"{len(stale)} records of {preset_name} are stale by their code, {other_name} speaks for {taken} of them")
 
 
-def _records(preset: Preset, preset_name: str, dataset: str | None) -> dict[RunKey, Record]:
+def records_of(preset: Preset, preset_name: str, dataset: str | None) -> dict[RunKey, Record]:
+    """The records that there are of a preset's runs (of one data set), base runs first."""
     keys = config.plan(preset, preset_name, dataset)
     return {key: record.read(paths.record(key)) for key in keys if paths.record(key).is_file()}
 
 
-def _group(key: RunKey) -> Group:
+def group_of(key: RunKey) -> Group:
+    """What a run's source digest belongs to."""
     return key.dataset, key.arch, key.method
 
 
-def _stale_by_code_alone(preset: Preset, key: RunKey, made: Record) -> bool:
+def stale_by_code_alone(preset: Preset, key: RunKey, made: Record) -> bool:
+    """Whether a record has today's settings and another code's digest."""
     same_settings = made.provenance.config_digest == config.resolve(preset, key).digest()
-    return same_settings and made.provenance.source_digest != provenance.source_digest(*_group(key))
+    return same_settings and made.provenance.source_digest != provenance.source_digest(*group_of(key))
 
 
 def _witnesses(stale: list[RunKey]) -> dict[Group, RunKey]:
     """Of each group the main setting with the lowest seed."""
     ranked = sorted(stale, key=lambda key: (key.variant != "default", key.seed, key.variant))
-    return {_group(key): key for key in reversed(ranked)}
+    return {group_of(key): key for key in reversed(ranked)}
 
 
 def _covering(preset: Preset, witnesses: dict[Group, RunKey], records: dict[RunKey, Record]) -> dict[Group, RunKey]:
@@ -112,7 +115,7 @@ def _named(key: RunKey, speakers: list[RunKey]) -> str:
 
 
 def _holds(preset: Preset, key: RunKey, refuted: set[Group]) -> bool:
-    return not {_group(each) for each in [key, *config.prerequisites(preset, key)]} & refuted
+    return not {group_of(each) for each in [key, *config.prerequisites(preset, key)]} & refuted
 
 
 # --- running ------------------------------------------------------------------------------------------------
@@ -155,8 +158,14 @@ def _run(key: RunKey, environment: dict[str, str]) -> RunKey:
 
 
 def _same(key: RunKey, made: Record) -> bool:
-    again, curves = record.read(_again(key.preset, paths.record(key))), _again(key.preset, paths.curves(key))
-    return _outcome(again) == _outcome(made) and _curves(curves) == _curves(paths.curves(key))
+    here = _outcome(made), _curves(paths.curves(key))
+    return outcomes_of(_again(key.preset, paths.root()), key) == here
+
+
+def outcomes_of(root: Path, key: RunKey) -> tuple[dict, list[dict[str, str]]]:
+    """What a run below a root came to, and its curves, without times and provenance."""
+    made, curves = (root / path(key).relative_to(paths.root()) for path in (paths.record, paths.curves))
+    return _outcome(record.read(made)), _curves(curves)
 
 
 def _outcome(made: Record) -> dict:
@@ -170,7 +179,7 @@ def _curves(path: Path) -> list[dict[str, str]]:
         ]
 
 
-def _renew(records: dict[RunKey, Record], witnesses: dict[RunKey, str]) -> None:
+def renew(records: dict[RunKey, Record], witnesses: dict[RunKey, str]) -> None:
     """Write new digests where there is a witness, base runs first: a run names the digests of those it starts from."""
     before = {str(key): made.digest() for key, made in records.items()}
     after: dict[str, str] = {}
@@ -186,7 +195,7 @@ def _renew(records: dict[RunKey, Record], witnesses: dict[RunKey, str]) -> None:
                 "witness": witnesses[key],
                 "commit": provenance.commit() or "",
             }
-            changes["source_digest"] = provenance.source_digest(*_group(key))
+            changes["source_digest"] = provenance.source_digest(*group_of(key))
             changes["requalified"] = [*source.requalified, entry]
         renewed = made.model_copy(update={"provenance": source.model_copy(update=changes)})
         after[str(key)] = renewed.digest()

@@ -63,7 +63,7 @@ class ResourceSettings(Settings):
     workers: Count = describe(0, "processes of one run that decode images, where these do not fit into memory")
     processes: PositiveInt = describe(1, "processes that share a run, each with a device: torchrun starts them")
     cpu_kernels: CpuKernels = describe(
-        "native", "native: the fastest of the CPU; avx2: the same numbers on x86 machines with and without AVX-512"
+        "native", "native: the fastest of the CPU; avx2: no AVX-512, so that more machines make the same numbers"
     )
 
 
