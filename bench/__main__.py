@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from bench import gates, inference, loader, row_subset, runs, steps, throughput
+from bench import gates, inference, loader, row_subset, runs, shared, steps, streams, throughput
 from bench.timing import Measurement
 from layerprune import files
 
@@ -20,6 +20,8 @@ PARTS: dict[str, Callable[[bool], Iterator[Measurement]]] = {
     "row-subset": lambda quick: row_subset.measure(rounds=3 if quick else 9),
     "throughput": lambda quick: throughput.measure(rounds=3 if quick else 9),
     "loader": lambda quick: loader.measure(rounds=3 if quick else 7, images=1_000 if quick else 10_000),
+    "streams": lambda quick: streams.measure(rounds=3 if quick else 9, images=64 if quick else 256),
+    "shared": lambda quick: shared.measure(rounds=3 if quick else 7, steps=10 if quick else 20),
     "runs": lambda quick: runs.measure(rounds=3 if quick else 9, epochs=4 if quick else 8),
     "inference": lambda quick: inference.measure(rounds=25 if quick else 201),
 }

@@ -8,18 +8,20 @@ from torch import nn
 
 from bench.timing import Measurement, compare
 from layerprune.config import GatedSettings, ModelSettings, NoSettings, TrainingSettings
-from layerprune.data.batches import TrainingBatches
+from layerprune.data.batches import Batches, training_batches
 from layerprune.data.dataset import DataSet, Split
 from layerprune.measure.counting import count_macs, section_macs, section_params
 from layerprune.methods.base import Context
 from layerprune.models import surgery
 from layerprune.models.build import build
 from layerprune.models.sections import SectionedNetwork
+from layerprune.ranks import ALONE, Ranks
 from layerprune.training.loop import Job, Progress, Trainer
 from layerprune.training.state import StateFile
 
 SHAPE, CLASSES, BATCH = (1, 28, 28), 10, 128
 CIFAR_SHAPE = (3, 32, 32)
+IMAGENET_SHAPE = (3, 64, 64)
 # A small rate: random labels teach nothing, and denormal or infinite weights would be timed.
 TRAINING = TrainingSettings(lr=1e-4, batch_size=BATCH)
 STEPS_TOTAL = 10**9
@@ -31,7 +33,9 @@ STEPS_A_ROUND = 3
 
 
 def shape_of(arch: str) -> tuple[int, int, int]:
-    """The images that an architecture is measured on: CIFAR's shape, or MNIST's."""
+    """The images that an architecture is measured on: CIFAR's shape, small ones of ImageNet, or MNIST's."""
+    if arch.startswith("imagenet"):
+        return IMAGENET_SHAPE
     return CIFAR_SHAPE if arch.startswith(("resnet", "vgg")) else SHAPE
 
 
@@ -60,10 +64,11 @@ def steps_of(
     settings: object,
     training: TrainingSettings = TRAINING,
     steps: int = STEPS_A_ROUND,
+    ranks: Ranks = ALONE,
 ) -> Callable[[], None]:
     """A call that makes so many training steps, batches included."""
-    data = made_up_data(BATCH * 32, network.input_shape)
-    batches = TrainingBatches(data.train, data.mean, data.std, training.batch_size, seed=0, augment=training.augment)
+    data = made_up_data(training.batch_size * 32, network.input_shape)
+    batches = training_batches(data, training.batch_size, 0, training.augment, "cpu", ranks)
     context = Context(
         examples=len(data.train),
         batch_size=training.batch_size,
@@ -74,9 +79,10 @@ def steps_of(
         section_macs=tuple(section_macs(network)),
         section_params=tuple(section_params(network)),
         momentum=training.momentum,
+        ranks=ranks,
     )
     trained = importlib.import_module(f"layerprune.methods.trained.{method}").Method(settings, network, context)
-    job = Job(data, batches, training, training, STEPS_TOTAL, StateFile(None, "", 0), Progress())
+    job = Job(data, batches, training, training, STEPS_TOTAL, StateFile(None, "", 0), Progress(), ranks=ranks)
     trainer = Trainer(network, trained, job)
     network.train()
     source = _endless(batches, trained.start_epoch)
@@ -88,7 +94,7 @@ def steps_of(
     return work
 
 
-def _endless(batches: TrainingBatches, start_epoch: Callable[[int], None]) -> Iterator[tuple]:
+def _endless(batches: Batches, start_epoch: Callable[[int], None]) -> Iterator[tuple]:
     for epoch in range(10**9):
         start_epoch(epoch)
         yield from batches.epoch(epoch)

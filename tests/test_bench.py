@@ -1,10 +1,12 @@
 """The benchmark's arithmetic, and that its parts run; the ratios themselves are not judged on a busy machine."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from bench import __main__ as command
-from bench import gates, inference, loader, reference, row_subset, steps, throughput, timing
+from bench import gates, inference, loader, reference, row_subset, shared, steps, streams, throughput, timing
 from layerprune.gates.estimators import ESTIMATORS
 from layerprune.measure.counting import count_macs, count_params
 
@@ -29,6 +31,22 @@ def test_a_ratio_is_the_second_over_the_first(clock: list[float]) -> None:
 @pytest.mark.parametrize(("target", "met"), [("<= 1.10", True), (">= 3", False), ("", None)])
 def test_a_target_bounds_the_median(target: str, met: bool | None) -> None:
     assert timing.Measurement("x", ratio=1.05, low=1.0, high=1.2, rounds=3, target=target).meets_target is met
+
+
+def test_a_run_that_two_processes_share_is_measured() -> None:
+    names = [each.name for each in shared.measure(rounds=1, steps=2)]
+    assert names == [
+        "dense step shared by 2 processes / each for itself, resnet-20",
+        "gated step shared by 2 processes / each for itself, resnet-20",
+        "gated step / dense step, shared by 2 processes, resnet-20",
+    ]
+
+
+def test_our_stream_and_torchvisions_deliver_as_many_images_of_one_size(tmp_path: Path) -> None:
+    streams.write_images(tmp_path, 6)
+    theirs = next(iter(streams.torchvision_loader(tmp_path, 0)))[0]
+    assert theirs.shape == (6, 3, streams.SIZE, streams.SIZE)
+    assert streams.against_torchvision(tmp_path, 0, rounds=1).ratio > 0
 
 
 def test_quartiles_of_one_to_five() -> None:
@@ -112,10 +130,11 @@ def test_every_estimator_is_timed_and_the_default_has_the_target(monkeypatch: py
     monkeypatch.setattr(gates, "compare", lambda name, first, second, rounds, target: (first, second, target))
     measured = list(gates.measure(rounds=1))
     gated = settled[1::2]
-    assert [each[:2] for each in measured] == [("dense", "gated")] * 5
+    assert [each[:2] for each in measured] == [("dense", "gated")] * 6
     assert {settings.estimator for settings in gated} == set(ESTIMATORS)
-    assert [settings.drawn_share for settings in gated] == [1.0] * 4 + [0.25]
-    assert [each[2] for each in measured] == ["<= 1.08", "", "", "", ""] and gated[0].estimator == "two_sided"
+    assert [settings.drawn_share for settings in gated] == [1.0] * 4 + [0.25, 1.0]
+    assert [each[2] for each in measured] == ["<= 1.08", "", "", "", "", "<= 1.08"]
+    assert gated[0].estimator == gated[-1].estimator == "two_sided"
 
 
 def test_a_gated_step_of_a_resnet_runs() -> None:

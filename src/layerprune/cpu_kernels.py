@@ -2,7 +2,8 @@
 
 Kernels for AVX-512 sum in another order than those for AVX2, so the same run differs in its last digits, and after some
 epochs in its first, between a machine that has AVX-512 and one that has not. Restricted to AVX2, which nearly every x86
-machine has, both make the same numbers, and the newer one is somewhat slower than it could be.
+machine has, two CPUs of one maker made the same numbers, and the newer one is somewhat slower than it could be. From
+maker to maker numbers differ all the same: the libraries for products of matrices look at that too.
 """
 
 import os
