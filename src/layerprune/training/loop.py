@@ -260,6 +260,7 @@ class Trainer:
             "method": self.method.state(),
             "loss_sum": self.loss_sum,
             "noise": noise.get_state() if noise is not None else None,
+            "left_out": self.job.data.left_out,
         }
 
     def _take_up(self) -> None:
@@ -272,6 +273,7 @@ class Trainer:
         self.network.load_state_dict(stored["network"])
         self.optimizer.load_state_dict(stored["optimizer"])
         self.method.load_state(stored["method"])
+        self.job.data.left_out.update(stored["left_out"])
         self.progress = Progress(**stored["progress"])
         self.progress.resumed += 1
         self.forward = self._joined_forward()
