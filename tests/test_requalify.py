@@ -82,6 +82,16 @@ def test_equal_results_stay_current_and_say_by_whose_witness(root: Path) -> None
     assert (entry["source_digest"], entry["witness"]) == (OLDER, str(run_key("dense")))
 
 
+def test_a_child_that_comes_later_finds_its_parent_renewed(root: Path) -> None:
+    path = paths.record(run_key("magnitude"))
+    child = path.read_bytes()
+    path.unlink()
+    requalify("study", None, 2, lambda line: None)
+    path.write_bytes(child)
+    requalify("study", None, 2, lambda line: None)
+    assert kinds() == set()
+
+
 def test_nothing_is_run_when_nothing_is_stale(root: Path) -> None:
     requalify("study", None, 2, lambda line: None)
     said: list[str] = []

@@ -181,12 +181,12 @@ def _curves(path: Path) -> list[dict[str, str]]:
 
 def renew(records: dict[RunKey, Record], witnesses: dict[RunKey, str]) -> None:
     """Write new digests where there is a witness, base runs first: a run names the digests of those it starts from."""
-    before = {str(key): made.digest() for key, made in records.items()}
+    before = {str(key): _digests_so_far(made) for key, made in records.items()}
     after: dict[str, str] = {}
     for key, made in records.items():
         source = made.provenance
         parents = {
-            name: after[name] if digest == before.get(name) else digest for name, digest in source.parents.items()
+            name: after[name] if digest in before.get(name, ()) else digest for name, digest in source.parents.items()
         }
         changes: dict = {"parents": parents}
         if key in witnesses:
@@ -201,3 +201,11 @@ def renew(records: dict[RunKey, Record], witnesses: dict[RunKey, str]) -> None:
         after[str(key)] = renewed.digest()
         if renewed != made:
             record.write(paths.record(key), renewed)
+
+
+def _digests_so_far(made: Record) -> set[str]:
+    """A record's digest now and under the codes that made it before: a child brought from elsewhere may name these."""
+    source = made.provenance
+    codes = [source.source_digest, *(entry["source_digest"] for entry in source.requalified)]
+    variants = (source.model_copy(update={"source_digest": code}) for code in codes)
+    return {made.model_copy(update={"provenance": variant}).digest() for variant in variants}
