@@ -197,7 +197,7 @@ def test_named_parts_run_alone_and_without_names_all(parts: list[str], capsys: p
     assert line.split() == ["throughput", "2.50", "2.00", "..", "3.00", ">=", "2", "met", "a", "note"]
     parts.clear()
     command.main([])
-    assert parts == ["steps", "gates", "row-subset", "throughput", "loader", "runs", "inference"]
+    assert parts == ["steps", "gates", "row-subset", "throughput", "loader", "streams", "shared", "runs", "inference"]
 
 
 def test_an_unknown_part_is_named(parts: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,8 +17,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from layerprune import config, files, paths
 from layerprune.config import Preset
 from layerprune.errors import LayerpruneError
@@ -115,16 +113,9 @@ def _of_networks(preset_name: str, networks: Iterable[tuple[str, str]]) -> dict[
 def _write_presets(code: Code, preset_name: str, small_name: str) -> None:
     """The small preset as it is, and the other with trainings of one epoch."""
     text = paths.preset_file(small_name).read_text(encoding="utf-8")
-    raw = yaml.safe_load(paths.preset_file(preset_name).read_text(encoding="utf-8"))
-    blocks = [
-        raw,
-        *raw["datasets"].values(),
-        *(arch for data in raw["datasets"].values() for arch in data["archs"].values()),
-    ]
-    for block in blocks:
-        block["training"] = (block.get("training") or {}) | {"duration": "1ep", "lr_warmup": "0ep"}
     files.write_text(code.root / "config" / f"{small_name}.yaml", text)
-    files.write_text(code.root / "config" / f"{preset_name}-epoch.yaml", yaml.safe_dump(raw, sort_keys=False))
+    short = config.with_trainings_of_one_epoch(paths.preset_file(preset_name).read_text(encoding="utf-8"))
+    files.write_text(code.root / "config" / f"{preset_name}-epoch.yaml", short)
 
 
 def _with_parents(small_name: str, witnesses: list[RunKey]) -> list[RunKey]:

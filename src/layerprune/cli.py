@@ -32,14 +32,22 @@ def run(
     variant: Annotated[str, typer.Option(help="Named variant of the method, as in the preset.")] = "default",
     seed: Annotated[int, typer.Option(help="Seed of initialisation, order, augmentation and gates; 0 or more.")] = 0,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N; absent: the preset's.")] = None,
-    threads: Annotated[int | None, typer.Option(help="CPU threads of this run; absent: the preset's.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="CPU threads of this run, shared by its processes; absent: the preset's.")
+    ] = None,
 ) -> None:
-    """Make one run of a preset: train, prune, measure, and write its record. Takes up saved state after a kill."""
+    """Make one run of a preset: train, prune, measure, and write its record. Takes up saved state after a kill.
+
+    Where the preset lets several processes share a run, torchrun starts them.
+    """
     if seed < 0:
         raise LayerpruneError(f"--seed: must be 0 or more, not {seed}")
     if threads is not None and threads < 1:
         raise LayerpruneError(f"--threads: must be 1 or more, not {threads}")
-    cpu_kernels.choose(config.load_preset(preset).resources.cpu_kernels)  # before torch is imported
+    settings = config.load_preset(preset)
+    if dataset in settings.datasets and settings.processes(dataset) > 1 and config.torchrun_place() is None:
+        _go_on_under_torchrun(settings.processes(dataset))
+    cpu_kernels.choose(settings.resources.cpu_kernels)  # before torch is imported
     from layerprune import runner
     from layerprune.progress import Progress
 
@@ -56,6 +64,13 @@ def run(
     print(
         f"{paths.record(key)}: {record.status}, {accuracy}, {kept}, {record.macs / record.macs_dense:.2f} of the MACs"
     )
+
+
+def _go_on_under_torchrun(processes: int) -> None:
+    """Become torchrun, which starts so many processes with the words that this one was given."""
+    sys.stdout.flush()
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m", "layerprune"]
+    os.execv(sys.executable, [sys.executable, *launcher, *sys.argv[1:]])
 
 
 @app.command()

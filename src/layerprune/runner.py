@@ -61,8 +61,14 @@ def run(key: RunKey, device: str | None, threads: int | None, report: Report, sa
     chosen = device or preset.resources.device
     with _fellows(preset, chosen, say) as ranks:
         told = (report, say) if ranks.first else (lambda *_: None, lambda _: None)
-        caller = Caller(chosen, threads or preset.resources.threads, *told, ranks)
+        caller = Caller(chosen, _threads_of_a_process(threads) or preset.resources.threads, *told, ranks)
         return _run(preset, key, caller)
+
+
+def _threads_of_a_process(threads: int | None) -> int | None:
+    """This process's part of a run's threads."""
+    place = config.torchrun_place()
+    return threads if threads is None or place is None else max(1, threads // place.local_size)
 
 
 @contextmanager

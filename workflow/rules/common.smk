@@ -130,12 +130,6 @@ def gpus_of_a_run(wildcards):
     return PRESET.processes(wildcards.dataset) if asked else 0
 
 
-def launcher(wildcards):
-    """What starts a run: Python, or torchrun where several processes share a run, each with a device."""
-    count = PRESET.processes(wildcards.dataset)
-    return "python" if count == 1 else f"python -m torch.distributed.run --standalone --nproc-per-node={count}"
-
-
 def starts_from(wildcards):
     """Records and weights of the runs that this one starts from."""
     parents = settings.prerequisites(PRESET, run_of(wildcards))

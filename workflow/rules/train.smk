@@ -47,9 +47,7 @@ rule train:
     params:
         preset=PRESET_NAME,
         settings=settings_of,
-        launcher=launcher,
-        threads=PRESET.resources.threads,
     shell:
-        "{params.launcher} -m layerprune run --preset {params.preset} --dataset {wildcards.dataset} --arch {wildcards.arch}"
+        "python -m layerprune run --preset {params.preset} --dataset {wildcards.dataset} --arch {wildcards.arch}"
         " --method {wildcards.method} --variant {wildcards.variant} --seed {wildcards.seed}"
-        " --threads {params.threads} > {log} 2>&1"
+        " --threads {threads} > {log} 2>&1"

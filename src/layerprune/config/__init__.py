@@ -32,6 +32,7 @@ from layerprune.config.reading import (
     load_preset,
     parse_preset,
     torchrun_place,
+    with_trainings_of_one_epoch,
 )
 from layerprune.config.runs import RunSettings, plan, prerequisites, resolve
 from layerprune.config.training import FinetuneSettings, ModelSettings, TrainingSettings
@@ -70,4 +71,5 @@ __all__ = [
     "settings_class",
     "steps_of",
     "torchrun_place",
+    "with_trainings_of_one_epoch",
 ]

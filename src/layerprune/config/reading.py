@@ -68,6 +68,15 @@ def parse_preset(raw: Any, source: str) -> Preset:
         raise LayerpruneError(f"{source}: {first_problem(error).lstrip('.: ')}") from None
 
 
+def with_trainings_of_one_epoch(text: str) -> str:
+    """A preset's YAML with every training as short as that, but for variants'."""
+    raw = yaml.safe_load(text)
+    datasets = list(raw["datasets"].values())
+    for block in [raw, *datasets, *(arch for dataset in datasets for arch in dataset["archs"].values())]:
+        block["training"] = (block.get("training") or {}) | {"duration": "1ep", "lr_warmup": "0ep"}
+    return yaml.safe_dump(raw, sort_keys=False)
+
+
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
