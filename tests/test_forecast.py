@@ -50,6 +50,20 @@ def test_a_forecast_measures_every_network_once_and_reads_no_data(monkeypatch: p
     assert 0 < rows[0].seconds_a_step < 5
 
 
+def test_of_a_batch_too_large_for_a_cpu_a_part_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = {
+        "training": {"batch_size": 64},
+        "datasets": {"imagenet": {"archs": {"imagenet-resnet-18": {"model": {"width": 2}}}, "methods": {"dense": {}}}},
+    }
+    seen = []
+    monkeypatch.setattr(forecast.Trainer, "_step", lambda trainer, images, labels: seen.append(tuple(images.shape)))
+    monkeypatch.setattr(forecast.time, "perf_counter", iter(range(100)).__next__)
+    (row,) = forecast.forecast(parse_preset(raw, "test"), "test", "imagenet", torch.device("cpu"), 1, 2)
+    assert set(seen) == {(10, 3, 224, 224)}
+    assert row.seconds_a_step == pytest.approx(64 / 10)
+    assert row.steps == 20 * -(-catalog.IMAGENET.train // 64)
+
+
 def test_the_report_adds_up() -> None:
     text = report([Row("digits", "lenet5", 3, 7200, 0.5), Row("digits", "mlp-residual-20", 2, 3600, 1.0)])
     assert "5 runs, at most 2.0 hours" in text

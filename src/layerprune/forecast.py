@@ -25,6 +25,8 @@ from layerprune.training.state import StateFile
 
 WARM_UP = 3
 """Steps before the measured ones."""
+PIXELS_ON_CPU = 2**19
+"""Of a step that is measured on a CPU: of larger batches a part is measured and the rest taken to last as long."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,8 @@ def _form(settings: RunSettings) -> DataSpec:
 
 def _seconds_a_step(settings: RunSettings, device: torch.device, count: int) -> float:
     """Median time of a training step of the dense network on random images."""
-    trainer = _trainer(settings, device, WARM_UP + count)
+    batch = _measured_batch(settings, device)
+    trainer = _trainer(settings, device, WARM_UP + count, batch)
     times = []
     for images, labels in trainer.job.batches.epoch(0):
         began = time.perf_counter()
@@ -83,19 +86,25 @@ def _seconds_a_step(settings: RunSettings, device: torch.device, count: int) -> 
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         times.append(time.perf_counter() - began)
-    return statistics.median(times[WARM_UP:])
+    return statistics.median(times[WARM_UP:]) * settings.training.batch_size / batch
 
 
-def _trainer(settings: RunSettings, device: torch.device, steps: int) -> Trainer:
+def _measured_batch(settings: RunSettings, device: torch.device) -> int:
+    """The batch, or as much of it as a CPU can do in seconds."""
+    whole = settings.training.batch_size
+    return whole if device.type == "cuda" else max(1, min(whole, PIXELS_ON_CPU // _form(settings).size ** 2))
+
+
+def _trainer(settings: RunSettings, device: torch.device, steps: int, batch: int) -> Trainer:
     spec, training = _form(settings), settings.training
     shape = (spec.channels, spec.size, spec.size)
-    data = _noise(shape, spec.classes, steps * training.batch_size, device)
+    data = _noise(shape, spec.classes, steps * batch, device)
     network = build(settings.arch, shape, spec.classes, generator("forecast", 0), settings.model)
     network = network.to(device, memory_format=torch.channels_last).train()
     augment = training.augment if spec.in_memory else "none"  # decoding is not measured
-    batches = TrainingBatches(data.train, data.mean, data.std, training.batch_size, 0, augment, device)
+    batches = TrainingBatches(data.train, data.mean, data.std, batch, 0, augment, device)
     count = len(network.sections)
-    context = Context(len(data.train), training.batch_size, steps, steps, 0, device, (1,) * count, (1,) * count)
+    context = Context(len(data.train), batch, steps, steps, 0, device, (1,) * count, (1,) * count)
     job = Job(data, batches, training, training, steps, StateFile(None, "", 1.0), Progress())
     return Trainer(network, TrainingMethod(None, network, context), job)
 
