@@ -83,14 +83,21 @@ def requalify_against(preset_name: str, commit: str, small_name: str, jobs: int,
 
 def _checked_out(commit: str) -> Path:
     """The packages of a commit, in a folder of the project."""
-    folder = paths.root() / "state" / "requalify" / "code" / commit
     top = Path(__file__).parent.parent.parent
-    done = subprocess.run(["git", "-C", str(top), "archive", commit, "src"], capture_output=True, check=False)
-    if done.returncode != 0:
-        raise LayerpruneError(f"--against: no commit '{commit}' in the history of {top}")
-    with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
+    try:
+        # A branch or HEAD moves on: the folder is named after what it means now.
+        name = _git(top, "rev-parse", "--verify", f"{commit}^{{commit}}").decode().strip()
+        packed = _git(top, "archive", name, "src")
+    except (OSError, subprocess.CalledProcessError):
+        raise LayerpruneError(f"--against: no commit '{commit}' in the history of {top}") from None
+    folder = paths.root() / "state" / "requalify" / "code" / name
+    with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
         archive.extractall(folder, filter="data")
     return folder
+
+
+def _git(top: Path, *words: str) -> bytes:
+    return subprocess.run(["git", "-C", str(top), *words], capture_output=True, check=True).stdout
 
 
 def _made_by(older: Code, preset: Preset, records: dict, stale: list[RunKey]) -> list[RunKey]:
