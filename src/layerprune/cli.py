@@ -35,6 +35,14 @@ def run(
     threads: Annotated[
         int | None, typer.Option(help="CPU threads of this run, shared by its processes; absent: the preset's.")
     ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Trained weights (torchvision's for ImageNet's ResNets, akamaster's for CIFAR's, or this package's) "
+            "that the dense network takes instead of being trained.",
+        ),
+    ] = None,
 ) -> None:
     """Make one run of a preset: train, prune, measure, and write its record. Takes up saved state after a kill.
 
@@ -53,7 +61,7 @@ def run(
 
     key = RunKey(preset, dataset, arch, method, variant, seed)
     with Progress(str(key)) as progress:
-        record = runner.run(key, device, threads, progress.report, progress.say)
+        record = runner.run(key, device, threads, progress.report, progress.say, weights)
     place = config.torchrun_place()
     if place is not None and place.rank > 0:
         return

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from layerprune import config, files, paths, provenance, record
+from layerprune import config, files, paths, pretrained, provenance, record
 from layerprune.config import Preset, RunSettings
 from layerprune.data.registry import Reading, load
 from layerprune.devices import borrowed, choose_device
@@ -37,6 +37,7 @@ from layerprune.models import saving
 from layerprune.models.sections import SectionedNetwork
 from layerprune.paths import RunKey
 from layerprune.preemption import Notice, noticed
+from layerprune.pretrained import Weights
 from layerprune.ranks import ALONE, Ranks, joined
 from layerprune.record import Provenance, Record
 from layerprune.training.evaluate import Score, evaluate
@@ -53,16 +54,35 @@ class Caller:
     report: Report
     say: Callable[[str], None]
     ranks: Ranks
+    weights: Path | None = None
+    """A file that the dense network is read from instead of being trained."""
 
 
-def run(key: RunKey, device: str | None, threads: int | None, report: Report, say: Callable[[str], None]) -> Record:
-    """Make a run's files, its parents' first where they are missing, and return its record."""
+def run(
+    key: RunKey,
+    device: str | None,
+    threads: int | None,
+    report: Report,
+    say: Callable[[str], None],
+    weights: Path | None = None,
+) -> Record:
+    """Make a run's files, its parents' first where they are missing, and return its record.
+
+    With `weights` the dense network is not trained but read from this file.
+    """
     preset = config.load_preset(key.preset)
+    if weights is not None:
+        _check_takes_weights(preset, key)
     chosen = device or preset.resources.device
     with _fellows(preset, chosen, say) as ranks:
         told = (report, say) if ranks.first else (lambda *_: None, lambda _: None)
-        caller = Caller(chosen, _threads_of_a_process(threads) or preset.resources.threads, *told, ranks)
+        caller = Caller(chosen, _threads_of_a_process(threads) or preset.resources.threads, *told, ranks, weights)
         return _run(preset, key, caller)
+
+
+def _check_takes_weights(preset: Preset, key: RunKey) -> None:
+    if "dense" not in (key.method, *(parent.method for parent in config.prerequisites(preset, key))):
+        raise LayerpruneError(f"--weights: '{key.method}' does not start from the dense network")
 
 
 def _threads_of_a_process(threads: int | None) -> int | None:
@@ -92,23 +112,31 @@ def _fellows(preset: Preset, name: str, say: Callable[[str], None]) -> Iterator[
 
 def _run(preset: Preset, key: RunKey, caller: Caller) -> Record:
     settings, ranks = config.resolve(preset, key), caller.ranks
-    existing = up_to_date(preset, key, settings)
+    given = caller.weights if key.method == "dense" else None
+    if given is not None:
+        settings = pretrained.with_weights(settings, given.name)
+    weights = pretrained.weights_of(settings, given.parent if given else config.data_root(preset))
+    parents = config.prerequisites(preset, key)
+    if caller.weights is not None:
+        for dense in (parent for parent in parents if parent.method == "dense"):
+            _run(preset, dense, caller)
+    existing = up_to_date(preset, key, settings, weights)
     if not ranks.any(existing is None):
         caller.say(f"{paths.record(key)}: up to date, status {existing.status}")
         paths.state(key).unlink(missing_ok=True)  # left where a kill came between record and clearing up
         return existing
-    for parent in config.prerequisites(preset, key):
+    for parent in parents:
         if ranks.any(not (paths.record(parent).exists() and paths.weights(parent).exists())):
             caller.say(f"{key} starts from {parent}, which is run first")
             _run(preset, parent, caller)
     torch.set_num_threads(caller.threads)
     with _alone_on(key, ranks):
         ranks.meet()
-        made_meanwhile = up_to_date(preset, key, settings)
+        made_meanwhile = up_to_date(preset, key, settings, weights)
         if not ranks.any(made_meanwhile is None):
             return made_meanwhile
         with _lent(preset, caller) as device, noticed() as notice:
-            return _run_locked(preset, key, settings, device, caller, notice)
+            return _run_locked(preset, key, settings, weights, device, caller, notice)
 
 
 def _alone_on(key: RunKey, ranks: Ranks) -> AbstractContextManager[None]:
@@ -125,15 +153,18 @@ def _lent(preset: Preset, caller: Caller) -> AbstractContextManager[torch.device
     return borrowed(choose_device(caller.device), preset.resources.runs_per_gpu, caller.say)
 
 
-def up_to_date(preset: Preset, key: RunKey, settings: RunSettings) -> Record | None:
-    """The record of a run, where all its files exist and were made by this code with these settings and parents."""
+def up_to_date(preset: Preset, key: RunKey, settings: RunSettings, weights: Weights | None = None) -> Record | None:
+    """The record of a run, where all its files exist and were made by this code with these settings and parents, and
+    where it was not trained from these weights."""
     if not all(path(key).exists() for path in (paths.record, paths.curves, paths.arch, paths.weights)):
         return None
     existing = record.read(paths.record(key))
     made_by = existing.provenance
     same_code = made_by.source_digest == provenance.source_digest(key.dataset, key.arch, key.method)
     same_settings = made_by.config_digest == settings.digest()
-    return existing if same_code and same_settings and _same_parents(preset, key, existing) else None
+    same_weights = _checksums(weights).items() <= made_by.data_checksums.items()
+    same = same_code and same_settings and same_weights and _same_parents(preset, key, existing)
+    return existing if same else None
 
 
 def _same_parents(preset: Preset, key: RunKey, existing: Record) -> bool:
@@ -157,7 +188,13 @@ def check_engine(engine: str, device: torch.device) -> None:
 
 
 def _run_locked(
-    preset: Preset, key: RunKey, settings: RunSettings, device: torch.device, caller: Caller, notice: Notice
+    preset: Preset,
+    key: RunKey,
+    settings: RunSettings,
+    weights: Weights | None,
+    device: torch.device,
+    caller: Caller,
+    notice: Notice,
 ) -> Record:
     check_engine(settings.training.engine, device)
     ranks = caller.ranks
@@ -167,13 +204,13 @@ def _run_locked(
     data = load(key.dataset, config.data_root(preset), device, reading(preset, key.dataset))
     state = StateFile(paths.state(key), _identity(key, settings, parents), preset.resources.state_seconds)
     task = Run(settings, data, device, parents, state, caller.report, notice, ranks)
-    made_by = _provenance(task, key)  # of now: preset and checkout may change while the run goes on
+    made_by = _provenance(task, key, weights)  # of now: preset and checkout may change while the run goes on
     broken = [name for name, parent in parents.items() if parent.record.status in ("diverged", "failed")]
     if broken:
         reason = f"its parent run '{broken[0]}' has status {parents[broken[0]].record.status}"
         made = _failed_record(task, key, reason, made_by)
     else:
-        made = _finish(task, key, _execute(task, key), made_by)
+        made = _finish(task, key, _execute(task, key, weights), made_by)
     ranks.meet()  # no process goes on to what needs this run before its record is there
     if ranks.first:
         state.delete()
@@ -191,9 +228,9 @@ def _clear_up(key: RunKey) -> None:
     _check_writable(paths.run_folder(key))
 
 
-def _execute(task: Run, key: RunKey) -> Finished:
+def _execute(task: Run, key: RunKey, weights: Weights | None) -> Finished:
     try:
-        return execute(task)
+        return execute(task) if weights is None else pretrained.finished(task, weights)
     except SettingError as error:
         raise LayerpruneError(f"{paths.preset_file(key.preset)}: {key}: {error}") from None
 
@@ -355,14 +392,19 @@ def _sizes(task: Run, network: SectionedNetwork) -> dict:
     }
 
 
-def _provenance(task: Run, key: RunKey) -> Provenance:
+def _checksums(weights: Weights | None) -> dict[str, str]:
+    """What a record tells of the file that its network was read from."""
+    return {f"weights/{weights.path.name}": weights.checksum} if weights is not None else {}
+
+
+def _provenance(task: Run, key: RunKey, weights: Weights | None) -> Provenance:
     return Provenance(
         commit=provenance.commit(),
         dirty_digest=provenance.dirty_digest(),
         source_digest=provenance.source_digest(key.dataset, key.arch, key.method),
         config_digest=task.settings.digest(),
         config=task.settings.model_dump(mode="json"),
-        data_checksums=task.data.checksums,
+        data_checksums=task.data.checksums | _checksums(weights),
         lock_digest=provenance.lock_digest(),
         parents={str(_key_of(parent.record)): parent.record.digest() for parent in task.parents.values()},
         python=platform.python_version(),

@@ -15,6 +15,14 @@ class NoSettings(Settings):
     """A method without knobs."""
 
 
+class DenseSettings(Settings):
+    """The baseline: trained, or read from a file."""
+
+    weights: str | None = later(
+        None, "file of trained weights in the data folder: they are taken, and nothing is trained"
+    )
+
+
 class GatedSettings(Settings):
     """Concurrent training and layer pruning (arXiv 2406.04549); see docs of layerprune.methods.trained.gated."""
 
@@ -143,6 +151,7 @@ class ScratchAtDepthSettings(Settings):
 
 
 METHOD_SETTINGS: dict[str, type[Settings]] = {
+    "dense": DenseSettings,
     "gated": GatedSettings,
     "sss": SparseStructureSettings,
     "hard-concrete": HardConcreteSettings,
