@@ -2,6 +2,7 @@
 
 import io
 import os
+import tarfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -205,3 +206,43 @@ def test_top5_is_said_where_there_are_many_classes(monkeypatch: pytest.MonkeyPat
     score = evaluate(Ranked(), data, split)
     assert (score.accuracy, score.top5) == (1 / 20, 5 / 20)
     assert evaluate(Ranked(), replace(data, classes=10), split).top5 is None
+
+
+@pytest.mark.real_data
+def test_a_run_on_real_images_of_full_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The recipe of `paper` in little: streamed from a tar, decoded by two workers, cut to 224, bf16, gates and all."""
+    with tarfile.open(Path(os.environ["LAYERPRUNE_DATA"]) / "imagenet-fullsize60.tar") as archive:
+        contents = [archive.extractfile(each).read() for each in archive if each.isfile()]
+    (tmp_path / "data" / "imagenet").mkdir(parents=True)
+    for part, chosen in (("train", contents[:48]), ("val", contents[48:])):
+        with tarfile.open(tmp_path / "data" / "imagenet" / f"{part}.tar", "w") as packed:
+            for number, content in enumerate(chosen):
+                member = tarfile.TarInfo(f"{part}/n0{number % 4}/{number}.JPEG")
+                member.size = len(content)
+                packed.addfile(member, io.BytesIO(content))
+    monkeypatch.setenv("LAYERPRUNE_ROOT", str(tmp_path))
+    monkeypatch.delenv("LAYERPRUNE_DATA")
+    form = replace(catalog.IMAGENET, classes=4, train=36, held_out_divisor=4)
+    monkeypatch.setitem(catalog._FORMS, "imagenet", (form,))
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config" / "full.yaml").write_text(FULL_SIZE)
+    made = runner.run(
+        RunKey("full", "imagenet", "imagenet-resnet-18", "gated", "default", 0),
+        "cpu",
+        1,
+        lambda *_: None,
+        lambda _: None,
+    )
+    assert (made.steps_total, made.data_source) == (3, "imagenet")
+    assert made.macs_dense == 1_814_073_344 - 996 * 512  # torchvision's at 224 x 224, with 4 classes instead of 1000
+    assert made.val_accuracy is not None and made.test_accuracy is not None and made.equivalence_gap < 0.1
+
+
+FULL_SIZE = """
+training: {duration: 1ep, batch_size: 16, lr: 0.01, precision: bf16, augment: resized-crop, schedule: thirds}
+resources: {workers: 2}
+datasets:
+  imagenet:
+    archs: {imagenet-resnet-18: {model: {removable: shape-preserving}}}
+    methods: {gated: {settings: {nu: 0.02, warmup: 1it, drawn_share: 0.5, side_floor: 1.0}}}
+"""

@@ -302,6 +302,26 @@ def test_what_a_training_step_raises_passes_unchanged(images: Images) -> None:
             raise RuntimeError("shapes differ")
 
 
+@pytest.mark.parametrize("around", ["{part}/", "./{part}/", ""], ids=["part", "dot", "bare"])
+def test_two_tar_files_are_the_tree_that_was_packed(tree: Path, tmp_path: Path, around: str) -> None:
+    (tmp_path / "packed").mkdir()
+    for part in ("train", "val"):
+        pack(tree / part, tmp_path / "packed" / f"{part}.tar", around.format(part=part))
+    ours, theirs = read_index(tmp_path / "packed"), read_index(tree)
+    for part in ("train", "val"):
+        assert ours[part].classes == theirs[part].classes
+        assert ours[part].labels.tolist() == theirs[part].labels.tolist()
+        assert [*map(ours[part].content, range(len(ours[part])))] == [*map(theirs[part].content, range(len(ours[part])))]
+
+
+def test_one_tar_file_of_two_that_is_damaged_is_named(tree: Path, tmp_path: Path) -> None:
+    (tmp_path / "packed").mkdir()
+    pack(tree / "train", tmp_path / "packed" / "train.tar")
+    (tmp_path / "packed" / "val.tar").write_bytes(b"a page of an error")
+    with pytest.raises(LayerpruneError, match=r"val\.tar: not a sound plain tar archive"):
+        read_index(tmp_path / "packed")
+
+
 # --- real images ----------------------------------------------------------------------------------------------
 
 

@@ -71,19 +71,33 @@ class Images:
 
 
 def read_index(root: Path) -> dict[str, Images]:
-    """The parts `train` and `val` of a tree in a folder or a plain tar file.
+    """The parts `train` and `val` of a tree in a folder or a plain tar file, or in a folder with train.tar and val.tar.
 
     Raises LayerpruneError for a file that is no such tar, a name that leads out of the tree, a part or class that is
     missing or empty, and parts with different classes.
     """
-    grouped = _grouped(_members(root), root)
-    parts = {part: _images(root, part, grouped.get(part, {})) for part in PARTS}
+    archives = {part: root / f"{part}.tar" for part in PARTS}
+    if all(path.is_file() for path in archives.values()):
+        parts = {part: _part_in(path, part) for part, path in archives.items()}
+    else:
+        grouped = _grouped(_members(root), root)
+        parts = {part: _images(root, part, grouped.get(part, {})) for part in PARTS}
     train, val = (set(parts[part].classes) for part in PARTS)
     if train != val:
         odd = min(train ^ val)
         lacking = "val" if odd in train else "train"
         raise LayerpruneError(f"{root}: {lacking}/ has no folder for class '{odd}'")
     return parts
+
+
+def _part_in(archive: Path, part: str) -> Images:
+    """One part from a tar file of its own, whose class folders may lie in a folder named after the part."""
+    members = list(_members(archive))
+    if not any(PurePosixPath(member.name).parts[:1] == (part,) for member in members):
+        grouped = _grouped(members, archive, within=part)
+    else:
+        grouped = _grouped(members, archive)
+    return _images(archive, part, grouped.get(part, {}))
 
 
 def unpacked(path: Path, kept: Path) -> Path:
@@ -124,13 +138,14 @@ Grouped = dict[str, dict[str, list[Member]]]
 """Part -> class -> images."""
 
 
-def _grouped(members: Iterable[Member], root: Path) -> Grouped:
+def _grouped(members: Iterable[Member], root: Path, within: str | None = None) -> Grouped:
+    """Images by part and class; `within` is the part of members whose names begin with their class."""
     grouped: Grouped = {}
     for member in members:
         path = PurePosixPath(member.name)
         if path.is_absolute() or ".." in path.parts:
             raise LayerpruneError(f"{root}: '{member.name}' leads out of the archive: refused")
-        parts = tuple(part for part in path.parts if part != ".")
+        parts = tuple(part for part in (*filter(None, [within]), *path.parts) if part != ".")
         if parts[:1] not in [(part,) for part in PARTS] or len(parts) < (2 if member.is_folder else 3):
             continue
         images = grouped.setdefault(parts[0], {}).setdefault(parts[1], [])
