@@ -18,7 +18,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from layerprune import paths, record, runner
+from layerprune import paths, preemption, record, runner
 from layerprune.data import load
 from layerprune.errors import LayerpruneError
 from layerprune.models import saving
@@ -28,7 +28,7 @@ from layerprune.training.evaluate import evaluate
 TOLERANCE = {"theta": 1e-4, "train_loss": 1e-3, "val_loss": 1e-3}
 SIZE = 2
 PRESET = """
-resources: {state_seconds: 0}
+resources: {state_seconds: 0, processes: 2}
 training: {duration: 6ep, batch_size: 64, lr: 0.02}
 finetune: {duration: 2ep}
 datasets:
@@ -175,11 +175,11 @@ def test_a_method_that_cannot_be_shared_says_so(tmp_path: Path) -> None:
 LONG = key_of("gated", "long")
 
 
-def torchrun(root: Path) -> subprocess.Popen:
-    words = ["--preset", "ranks", "--dataset", "digits", "--arch", LONG.arch, "--method", "gated", "--variant", "long"]
-    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={SIZE}"]
+def together(root: Path, key: RunKey = LONG) -> subprocess.Popen:
+    """The command of one run, which starts torchrun by itself."""
+    words = ["--preset", "ranks", "--dataset", "digits", "--arch", key.arch, "--method", key.method]
     return subprocess.Popen(
-        [*start, "-m", "layerprune", "run", *words],
+        [sys.executable, "-m", "layerprune", "run", *words, "--variant", key.variant],
         env=os.environ | {"LAYERPRUNE_ROOT": str(root), "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -202,14 +202,15 @@ def test_after_the_death_of_one_all_end_and_the_next_attempt_makes_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     disturbed, undisturbed = make_root(tmp_path / "disturbed"), make_root(tmp_path / "undisturbed")
-    first = torchrun(disturbed)
+    first = together(disturbed)
     worker_with_state(first, disturbed).send_signal(signal.SIGKILL)
     died = time.monotonic()
     _, told = first.communicate(timeout=120)
-    assert first.returncode != 0 and time.monotonic() - died < 60
+    assert first.returncode == 128 + signal.SIGKILL and time.monotonic() - died < 60
     assert "another process of this run is gone or silent" in told
+    assert "Traceback" not in told
     for root in (disturbed, undisturbed):
-        process = torchrun(root)
+        process = together(root)
         printed, told = process.communicate(timeout=240)
         assert process.returncode == 0, told
         assert printed.count("record.json") == 1, "only the first process speaks"
@@ -223,10 +224,19 @@ def test_after_the_death_of_one_all_end_and_the_next_attempt_makes_the_same(
 @pytest.mark.slow
 def test_told_to_end_all_end_with_their_state(tmp_path: Path) -> None:
     root = make_root(tmp_path / "root")
-    process = torchrun(root)
+    process = together(root)
     worker_with_state(process, root)
     process.send_signal(signal.SIGTERM)
     _, told = process.communicate(timeout=60)
-    assert process.returncode != 0
-    assert "told to end (SIGTERM), state written" in told
+    assert process.returncode == preemption.REQUEUE
+    assert "told to end (SIGTERM), state written" in told and "Traceback" not in told
     assert not (root / "results" / str(LONG) / "record.json").exists()
+
+
+@pytest.mark.slow
+def test_a_mistake_is_one_line_of_each_process_and_the_exit_status_of_one(tmp_path: Path) -> None:
+    process = together(make_root(tmp_path / "root"), key_of("gal", "default"))
+    _, told = process.communicate(timeout=120)
+    assert process.returncode == 2
+    lines = [line for line in told.splitlines() if "'gal' cannot be shared by several processes" in line]
+    assert len(lines) == SIZE and "Traceback" not in told

@@ -1,4 +1,4 @@
-"""A study on a SLURM cluster, a real one of a single node: through sbatch, with GPUs asked for, and a job cancelled."""
+"""Studies on a SLURM cluster, a real one of a single node: through sbatch, with GPUs asked for, and a job cancelled."""
 
 import os
 import shutil
@@ -8,18 +8,29 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from conftest import REPOSITORY, copy_presets, run_process
 
-from layerprune import paths, record
+from layerprune import config, paths, record
 from layerprune.paths import RunKey
 
 pytestmark = [pytest.mark.slow, pytest.mark.slurm]
 
 SCRIPT = REPOSITORY / "tests" / "slurm" / "cluster.sh"
-RUN = RunKey("cluster", "digits", "lenet-300-100", "dense", "default", 0)
+DENSE = RunKey("quick", "digits", "resnet-8", "dense", "default", 0)
+SHARED = RunKey("shared", "digits", "lenet-300-100", "gated", "default", 0)
+TOGETHER = """
+training: {duration: 2ep, batch_size: 128, lr: 0.05}
+datasets:
+  digits:
+    processes: 2
+    archs: {lenet-300-100: {}}
+    methods: {gated: {settings: {warmup: 1it}}}
+data: {download: false}
+"""
 
 
 @pytest.fixture
@@ -36,13 +47,43 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture
-def profile(tmp_path: Path) -> Path:
-    """profiles/slurm with less memory: no small machine has what a GPU's node has."""
-    text = (REPOSITORY / "profiles" / "slurm" / "config.yaml").read_text()
-    assert text.count("mem_mb=8000") == 1
-    (tmp_path / "profile").mkdir()
-    (tmp_path / "profile" / "config.yaml").write_text(text.replace("mem_mb=8000", "mem_mb=500"))
-    return tmp_path / "profile"
+def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A study's folder, beside it a profile for it."""
+    folder = tmp_path / "study"
+    copy_presets(folder)
+    monkeypatch.setenv("LAYERPRUNE_ROOT", str(folder))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    return folder
+
+
+def edit(path: Path, *changes: tuple[str, str]) -> str:
+    """A file's text with changes, each of a text that stands there once."""
+    text = path.read_text()
+    for old, new in changes:
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    return text
+
+
+@contextmanager
+def snakemake(study: Path, *words: str, gpus: int = 1) -> Iterator[subprocess.Popen]:
+    """Snakemake at work on a study with profiles/slurm, its output in study/log; cancelled where it is left early."""
+    shipped = REPOSITORY / "profiles" / "slurm" / "config.yaml"
+    # No small machine has the memory of a GPU's node.
+    text = edit(shipped, ("train:mem_mb=8000", "train:mem_mb=500"), ("train:gpu=1", f"train:gpu={gpus}"))
+    (study / "profile").mkdir()
+    (study / "profile" / "config.yaml").write_text(text)
+    options = ["--workflow-profile", study / "profile", "--latency-wait", 5]
+    options += ["--slurm-init-seconds-before-status-checks", 2, "--directory", study]
+    command = [sys.executable, "-m", "snakemake", "--snakefile", REPOSITORY / "Snakefile", *options, *words]
+    with (study / "log").open("w") as log:
+        process = subprocess.Popen(list(map(str, command)), cwd=study, stdout=log, stderr=log)
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)  # it cancels its jobs
+            process.wait(60)
 
 
 def jobs(columns: str) -> list[list[str]]:
@@ -59,30 +100,31 @@ def wait_until(true: Callable[[], bool], seconds: float) -> None:
         time.sleep(0.2)
 
 
-def test_a_study_runs_through_sbatch_and_a_cancelled_run_goes_on(
-    cluster: None, profile: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    study = tmp_path / "study"
-    copy_presets(study)
-    monkeypatch.setenv("LAYERPRUNE_ROOT", str(study))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    words = ["--workflow-profile", profile, "--slurm-init-seconds-before-status-checks", 2, "--latency-wait", 5]
-    command = [sys.executable, "-m", "snakemake", "--snakefile", REPOSITORY / "Snakefile", "--directory", study, *words]
-    log = tmp_path / "log"
-    with log.open("w") as stream:
-        snakemake = subprocess.Popen(
-            [*map(str, command), "--config", "preset=cluster"], cwd=study, stdout=stream, stderr=stream
-        )
-    try:
-        wait_until(paths.state(RUN).exists, 120)
+def test_a_networks_part_of_quick_runs_through_sbatch_and_a_cancelled_run_goes_on(cluster: None, study: Path) -> None:
+    """All of `quick` takes nine minutes on two cores; this is what it has on one network."""
+    preset = study / "config" / "quick.yaml"
+    preset.write_text(edit(preset, ("resources:\n", "resources:\n  state_seconds: 0\n")))
+    with snakemake(study, "digits_resnet8", "--config", "preset=quick") as process:
+        wait_until(paths.state(DENSE).exists, 240)
         (job,) = [number for number, comment in jobs("%i %k") if "dense" in comment]
         assert "gpu" in run_process(["scontrol", "show", "job", job]).stdout
         assert run_process(["scancel", job]).code == 0
-        assert snakemake.wait(timeout=400) == 0, log.read_text()
-    finally:
-        if snakemake.poll() is None:
-            snakemake.send_signal(signal.SIGINT)  # it cancels its jobs
-            snakemake.wait(60)
-    assert record.read(paths.record(RUN)).resumed == 1
-    assert (study / "results" / "cluster" / "tables" / "digits.md").is_file()
+        assert process.wait(timeout=500) == 0, (study / "log").read_text()
+    assert record.read(paths.record(DENSE)).resumed == 1
+    planned = [key for key in config.plan(config.load_preset("quick"), "quick") if key.arch == "resnet-8"]
+    assert len(planned) == 5 and all(paths.record(key).is_file() for key in planned)
+    assert (study / "results" / "quick" / "tables" / "digits.md").is_file()
     assert jobs("%i %T") == []
+
+
+def test_a_run_of_two_devices_is_one_task_in_which_torchrun_starts_two_processes(cluster: None, study: Path) -> None:
+    (study / "config" / "shared.yaml").write_text(TOGETHER)
+    target = paths.record(SHARED)
+    with snakemake(study, target, "--config", "preset=shared", gpus=2) as process:
+        wait_until(lambda: any("gated" in comment for _, comment in jobs("%i %k")), 120)
+        (job,) = [number for number, comment in jobs("%i %k") if "gated" in comment]
+        told = run_process(["scontrol", "show", "job", job]).stdout
+        assert "gres/gpu=2" in told or "gres:gpu:2" in told, told
+        assert "NumTasks=1 " in told and "NumCPUs=2 " in told, told
+        assert process.wait(timeout=300) == 0, (study / "log").read_text()
+    assert record.read(target).provenance.processes == 2

@@ -311,7 +311,9 @@ def test_two_tar_files_are_the_tree_that_was_packed(tree: Path, tmp_path: Path, 
     for part in ("train", "val"):
         assert ours[part].classes == theirs[part].classes
         assert ours[part].labels.tolist() == theirs[part].labels.tolist()
-        assert [*map(ours[part].content, range(len(ours[part])))] == [*map(theirs[part].content, range(len(ours[part])))]
+        assert [*map(ours[part].content, range(len(ours[part])))] == [
+            *map(theirs[part].content, range(len(ours[part])))
+        ]
 
 
 def test_one_tar_file_of_two_that_is_damaged_is_named(tree: Path, tmp_path: Path) -> None:

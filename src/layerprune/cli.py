@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from layerprune import config, cpu_kernels, paths, preemption
+from layerprune import config, cpu_kernels, launch, paths, preemption
 from layerprune.errors import LayerpruneError
 from layerprune.paths import RunKey
 
@@ -54,7 +54,7 @@ def run(
         raise LayerpruneError(f"--threads: must be 1 or more, not {threads}")
     settings = config.load_preset(preset)
     if dataset in settings.datasets and settings.processes(dataset) > 1 and config.torchrun_place() is None:
-        _go_on_under_torchrun(settings.processes(dataset))
+        raise typer.Exit(launch.share(settings.processes(dataset), sys.argv[1:]))
     cpu_kernels.choose(settings.resources.cpu_kernels)  # before torch is imported
     from layerprune import runner
     from layerprune.progress import Progress
@@ -72,13 +72,6 @@ def run(
     print(
         f"{paths.record(key)}: {record.status}, {accuracy}, {kept}, {record.macs / record.macs_dense:.2f} of the MACs"
     )
-
-
-def _go_on_under_torchrun(processes: int) -> None:
-    """Become torchrun, which starts so many processes with the words that this one was given."""
-    sys.stdout.flush()
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m", "layerprune"]
-    os.execv(sys.executable, [sys.executable, *launcher, *sys.argv[1:]])
 
 
 @app.command()
@@ -324,5 +317,7 @@ def main() -> None:
 
 
 def _complain(message: str) -> int:
-    print(f"layerprune: error: {' '.join(message.split())}", file=sys.stderr)
+    place = config.torchrun_place()
+    who = f"process {place.rank}: " if place is not None and place.rank > 0 else ""
+    print(f"layerprune: {who}error: {' '.join(message.split())}", file=sys.stderr)
     return 2

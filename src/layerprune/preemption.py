@@ -1,4 +1,4 @@
-"""A run that is told to end (SIGTERM) ends after the epoch it is in, with its state on disk. Imports no torch.
+"""A run that is told to end (SIGTERM) ends within its epoch, with its state on disk. Imports no torch.
 
 So does a scheduler take its machine back, and so ends a job whose time is up. The exit status says that the run can be
 taken up again; Snakemake's retries do so, and so does a scheduler that puts such jobs back into its queue.

@@ -27,7 +27,7 @@ free_port() {
 configure() {
     local host cores memory
     host=$(hostname -s)
-    cores=$(nproc)
+    cores=$(env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc) # which counts no further than these two
     memory=$(($(awk '/^MemTotal/ {print $2}' /proc/meminfo) / 1024 - 500))
     # A GPU needs a device file, or jobs are not told which is theirs; any device will do, as nothing opens it.
     echo "NodeName=$host Name=gpu File=/dev/tty[0-1]" >"$folder/gres.conf"
