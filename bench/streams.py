@@ -19,6 +19,7 @@ from bench.loader import drain
 from bench.timing import Measurement, compare
 from layerprune.data.imagenet import MEAN, STD
 from layerprune.data.streams.batches import TrainingStream
+from layerprune.data.streams.decode import DECODERS
 from layerprune.data.streams.index import read_index
 
 SIZE, BATCH, CLASSES = 224, 32, 2
@@ -48,11 +49,11 @@ def torchvision_loader(folder: Path, workers: int) -> DataLoader:
     return DataLoader(dataset, BATCH, shuffle=True, num_workers=workers, persistent_workers=workers > 0)
 
 
-def against_torchvision(folder: Path, workers: int, rounds: int) -> Measurement:
+def against_torchvision(folder: Path, workers: int, decoder: str, rounds: int) -> Measurement:
     """How many times as many images a second ours gives: their time over ours."""
-    ours = TrainingStream(read_index(folder)["train"], SIZE, MEAN, STD, BATCH, workers, seed=0)
+    ours = TrainingStream(read_index(folder)["train"], SIZE, MEAN, STD, BATCH, workers, seed=0, decoder=decoder)
     theirs = torchvision_loader(folder, workers)
-    name = f"our stream / ImageFolder with {workers} workers, {SIZE} pixels, images/s"
+    name = f"our stream, decoder {decoder}, / ImageFolder with {workers} workers, {SIZE} pixels, images/s"
     return compare(name, lambda: drain(ours.epoch(0)), lambda: drain(theirs), rounds, ">= 1")
 
 
@@ -61,4 +62,5 @@ def measure(rounds: int, images: int) -> Iterator[Measurement]:
     with tempfile.TemporaryDirectory() as folder:
         write_images(Path(folder), images)
         for workers in (0, 2):
-            yield against_torchvision(Path(folder), workers, rounds)
+            for decoder in DECODERS:
+                yield against_torchvision(Path(folder), workers, decoder, rounds)

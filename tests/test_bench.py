@@ -46,7 +46,7 @@ def test_our_stream_and_torchvisions_deliver_as_many_images_of_one_size(tmp_path
     streams.write_images(tmp_path, 6)
     theirs = next(iter(streams.torchvision_loader(tmp_path, 0)))[0]
     assert theirs.shape == (6, 3, streams.SIZE, streams.SIZE)
-    assert streams.against_torchvision(tmp_path, 0, rounds=1).ratio > 0
+    assert streams.against_torchvision(tmp_path, 0, "torchvision", rounds=1).ratio > 0
 
 
 def test_quartiles_of_one_to_five() -> None:

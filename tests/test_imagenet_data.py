@@ -243,6 +243,7 @@ training: {duration: 1ep, batch_size: 16, lr: 0.01, precision: bf16, augment: re
 resources: {workers: 2}
 datasets:
   imagenet:
+    decoder: torchvision
     archs: {imagenet-resnet-18: {model: {removable: shape-preserving}}}
     methods: {gated: {settings: {nu: 0.02, warmup: 1it, drawn_share: 0.5, side_floor: 1.0}}}
 """

@@ -8,6 +8,7 @@ import csv
 import multiprocessing
 import os
 import random
+import resource
 import shutil
 import signal
 import sys
@@ -135,6 +136,21 @@ def be_told_to_end_at_step(number: int) -> None:
 
 def be_told_twice_at_step(number: int) -> None:
     be_told_to_end_at_step(number)
+    be_told_to_end_at_step(number)
+
+
+def find_no_room_from_step(number: int) -> None:
+    """From then on files of over 50 kB cannot be written, as on a full disk."""
+
+    def fill(*_: Any) -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+
+    before_call(Trainer, "_step", number, fill)
+
+
+def find_no_room_and_be_told_to_end_at_step(number: int) -> None:
+    find_no_room_from_step(number)
     be_told_to_end_at_step(number)
 
 
@@ -318,6 +334,23 @@ def test_a_killed_fine_tuning_ends_the_same(root: Path, undisturbed: Path, start
     assert start(root, key).end() == 0
     assert record.read(paths.record(key)).resumed == 1
     assert files_of(key) == expected
+
+
+# --- a full disk ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("disturb", [find_no_room_from_step, find_no_room_and_be_told_to_end_at_step])
+def test_without_room_for_a_state_the_one_before_it_stays_and_goes_on(
+    root: Path, start: Callable, expected: Callable, disturb: Callable
+) -> None:
+    stopped = start(root, GATED, disturb, 70)
+    assert stopped.end() == 2
+    (line,) = stopped.stderr().splitlines()
+    assert line.startswith(f"layerprune: error: {paths.state(GATED)}: cannot write: ")
+    assert [path.name for path in paths.state(GATED).parent.iterdir() if path.name != "lock"] == ["state.pt"]
+    assert start(root, GATED).end() == 0
+    assert files_of(GATED) == expected(GATED)
+    assert record.read(paths.record(GATED)).resumed == 1
 
 
 # --- SIGTERM --------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from PIL import Image
 from torchvision import transforms
 
 from layerprune.data.streams.batches import EvaluationStream, TrainingStream
-from layerprune.data.streams.decode import EvaluationView, TrainingView, Unreadable
+from layerprune.data.streams.decode import DECODERS, EvaluationView, TrainingView, Unreadable
 from layerprune.data.streams.index import Images, read_index, unpacked
 from layerprune.errors import LayerpruneError
 from layerprune.ranks import Ranks
@@ -184,6 +184,29 @@ def test_damage_has_a_reason_of_one_line(content: bytes) -> None:
     assert isinstance(answer, Unreadable) and answer.reason and "\n" not in answer.reason and "0x" not in answer.reason
 
 
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("view", [TrainingView, EvaluationView])
+def test_both_decoders_see_the_same_but_for_rounding(view: type, mode: str) -> None:
+    content = jpeg(100, (300, 200), mode)
+    for key in range(5):
+        one, other = (view(64, decoder)(content, key).int() for decoder in DECODERS)
+        assert other.shape == (3, 64, 64) and (one - other).abs().max() <= 2
+
+
+@pytest.mark.parametrize("kind", ["png", "gif"])
+def test_what_is_no_jpeg_is_decoded_all_the_same(kind: str) -> None:
+    packed = io.BytesIO()
+    Image.open(io.BytesIO(jpeg(100))).convert("L").save(packed, kind)
+    one, other = (EvaluationView(16, decoder)(packed.getvalue()).int() for decoder in DECODERS)
+    assert one.shape == (3, 16, 16) and (one - other).abs().max() <= 2
+
+
+@pytest.mark.parametrize("content", [b"", b"text", jpeg(0)[:-200]], ids=["empty", "text", "truncated"])
+def test_both_decoders_tell_of_damage_alike(content: bytes) -> None:
+    one, other = (EvaluationView(16, decoder)(content) for decoder in DECODERS)
+    assert isinstance(one, Unreadable) and one == other
+
+
 # --- batches --------------------------------------------------------------------------------------------------
 
 
@@ -347,4 +370,7 @@ def test_real_images_of_full_size_go_through_the_pipeline_of_224(real: Path) -> 
         contents = [archive.extractfile(each).read() for each in archive if each.isfile()]
     assert len(contents) == 60
     for key, content in enumerate(contents):
-        assert TrainingView(224)(content, key).shape == EvaluationView(224)(content).shape == (3, 224, 224)
+        for view in (TrainingView, EvaluationView):
+            one, other = (view(224, decoder)(content, key).float() for decoder in DECODERS)
+            assert one.shape == other.shape == (3, 224, 224)
+            assert (one - other).abs().mean() < 0.5

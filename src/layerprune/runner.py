@@ -219,7 +219,8 @@ def _run_locked(
 
 def reading(preset: Preset, dataset: str) -> Reading:
     """How a preset's runs read a data set."""
-    return Reading(preset.datasets[dataset].source, preset.resources.workers, preset.data.bad_images)
+    block = preset.datasets[dataset]
+    return Reading(block.source, preset.resources.workers, preset.data.bad_images, block.decoder)
 
 
 def _clear_up(key: RunKey) -> None:

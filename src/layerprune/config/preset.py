@@ -44,6 +44,9 @@ class DatasetBlock(Settings):
     source: str | None = describe(
         None, "which form of the data set, by what its records call it; absent: what is there"
     )
+    decoder: Literal["pil", "torchvision"] = describe(
+        "pil", "what decodes and scales images that stay in their files: torchvision takes less time, rounds otherwise"
+    )
     processes: PositiveInt | None = describe(None, "processes that share a run; absent: resources.processes")
     training: TrainingSettings = describe(TrainingSettings(), "training settings that differ from the preset's")
     finetune: FinetuneSettings = describe(FinetuneSettings(), "fine-tuning settings that differ")

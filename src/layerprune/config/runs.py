@@ -28,6 +28,7 @@ class RunSettings(Settings):
     settings: dict[str, Any]
     model: ModelSettings = later(ModelSettings(), "what the architecture is asked for")
     source: str | None = later(None, "which form of the data set")
+    decoder: str = later("pil", "what decodes and scales images that stay in their files")
 
     def method_settings(self) -> Any:
         """The method's settings as their typed class."""
@@ -126,6 +127,7 @@ def resolve(preset: Preset, key: RunKey) -> RunSettings:
             settings=settings_class(key.method).model_validate(values).model_dump(mode="json"),
             model=arch.model,
             source=block.source,
+            decoder=block.decoder,
         )
     except ValidationError as error:
         raise LayerpruneError(f"{where}.methods.{key.method}: {first_problem(error).lstrip('.: ')}") from None

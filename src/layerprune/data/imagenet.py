@@ -7,6 +7,7 @@ is decoded once; a tenth of its training images is held out.
 
 import logging
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -29,11 +30,17 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 BadImages = Literal["stop", "skip"]
 
 
-def load(root: Path, source: str | None = None, workers: int = 0, bad_images: BadImages = "stop") -> DataSet:
+def load(
+    root: Path,
+    source: str | None = None,
+    workers: int = 0,
+    bad_images: BadImages = "stop",
+    decoder: str = "pil",
+) -> DataSet:
     """Read the index, check and split. Raises LayerpruneError naming what is missing or at fault."""
     form = catalog.chosen_form("imagenet", root, source)
     path = catalog.require(form, root)["images"]
-    return _in_memory(form, path, bad_images) if form.in_memory else _streamed(form, path, workers, bad_images)
+    return _in_memory(form, path, bad_images) if form.in_memory else _streamed(form, path, workers, bad_images, decoder)
 
 
 def _index(tree: Path, form: DataSpec) -> dict[str, Images]:
@@ -44,10 +51,10 @@ def _index(tree: Path, form: DataSpec) -> dict[str, Images]:
     return index
 
 
-def _streamed(form: DataSpec, path: Path, workers: int, bad_images: BadImages) -> DataSet:
+def _streamed(form: DataSpec, path: Path, workers: int, bad_images: BadImages, decoder: str) -> DataSet:
     index = _index(path, form)
-    whole = StreamedSplit(index["train"], form.size, workers, bad_images)
-    test = StreamedSplit(index["val"], form.size, workers, bad_images, left_out=whole.left_out)
+    whole = StreamedSplit(index["train"], form.size, workers, bad_images, decoder=decoder)
+    test = replace(whole, images=index["val"])
     held_out = splits.choose(index["train"].labels, len(whole) // form.held_out_divisor)
     kept = np.setdiff1d(np.arange(len(whole)), held_out)
     train, validation = (whole.take(torch.from_numpy(each)) for each in (kept, held_out))

@@ -21,6 +21,7 @@ class Reading(NamedTuple):
     source: str | None = None
     workers: int = 0
     bad_images: Literal["stop", "skip"] = "stop"
+    decoder: str = "pil"
 
 
 def load(

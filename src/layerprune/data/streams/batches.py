@@ -114,9 +114,16 @@ class TrainingStream(Stream):
     keeps_size = True
 
     def __init__(
-        self, images: Images, size: int, *rest: object, seed: int, ranks: Ranks = ALONE, **options: object
+        self,
+        images: Images,
+        size: int,
+        *rest: object,
+        seed: int,
+        ranks: Ranks = ALONE,
+        decoder: str = "pil",
+        **options: object,
     ) -> None:
-        super().__init__(images, TrainingView(size), *rest, **options)
+        super().__init__(images, TrainingView(size, decoder), *rest, **options)
         self.seed = seed
         self.ranks = ranks
 
@@ -139,8 +146,8 @@ class TrainingStream(Stream):
 class EvaluationStream(Stream):
     """Batches of centre views in the order of the index."""
 
-    def __init__(self, images: Images, size: int, *rest: object, **options: object) -> None:
-        super().__init__(images, EvaluationView(size), *rest, **options)
+    def __init__(self, images: Images, size: int, *rest: object, decoder: str = "pil", **options: object) -> None:
+        super().__init__(images, EvaluationView(size, decoder), *rest, **options)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         return self._run(_batches([(place, 0) for place in range(len(self.images))], self.batch_size))

@@ -20,7 +20,8 @@ AUGMENT = "resized-crop"
 class StreamedSplit:
     """Where images lie, and the size of the square pictures [3, size, size] that networks see of them.
 
-    `workers` processes decode; `left_out` is shared by the splits of a data set: damaged image -> what is wrong.
+    `workers` processes decode, by `decoder` (see streams.decode); `left_out` is shared by the splits of a data set:
+    damaged image -> what is wrong.
     """
 
     images: Images
@@ -29,6 +30,7 @@ class StreamedSplit:
     bad_images: Literal["stop", "skip"] = "stop"
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     left_out: dict[str, str] = field(default_factory=dict)
+    decoder: str = "pil"
 
     def __len__(self) -> int:
         return len(self.images)
@@ -76,6 +78,7 @@ class StreamedSplit:
             self.bad_images,
             seed=seed,
             ranks=ranks,
+            decoder=self.decoder,
         )
         stream.left_out = self.left_out
         return stream
@@ -85,7 +88,15 @@ class StreamedSplit:
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches of centre views, in order."""
         stream = EvaluationStream(
-            self.images, self.size, mean, std, batch_size, self.workers, self.device, self.bad_images
+            self.images,
+            self.size,
+            mean,
+            std,
+            batch_size,
+            self.workers,
+            self.device,
+            self.bad_images,
+            decoder=self.decoder,
         )
         stream.left_out = self.left_out
         return iter(stream)
