@@ -118,11 +118,11 @@ def _one_thread() -> None:
 # --- what this machine cannot test --------------------------------------------------------------------------
 
 
-def _lacks_real_data() -> str | None:
+def _lacks_real_data(name: str = "mnist") -> str | None:
     folder = os.environ.get("LAYERPRUNE_DATA")
-    if folder and Path(folder, "mnist").is_dir():
+    if folder and Path(folder, name).exists():
         return None
-    return "real data is absent: set LAYERPRUNE_DATA to a folder with mnist/"
+    return f"real data is absent: set LAYERPRUNE_DATA to a folder with {name}"
 
 
 def _lacks_gpu() -> str | None:
@@ -150,7 +150,7 @@ def _lacks_slurm() -> str | None:
     return None if Path("/dev/tty1").exists() else "no device files to stand for GPUs: /dev/tty0 and /dev/tty1"
 
 
-LACKING: dict[str, Callable[[], str | None]] = {
+LACKING: dict[str, Callable[..., str | None]] = {
     "real_data": _lacks_real_data,
     "gpu": _lacks_gpu,
     "browser": _lacks_browser,
@@ -161,5 +161,6 @@ LACKING: dict[str, Callable[[], str | None]] = {
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip a marked test, with the reason, where the machine lacks what it needs."""
     for marker, lacking in LACKING.items():
-        if item.get_closest_marker(marker) and (reason := lacking()):
+        found = item.get_closest_marker(marker)
+        if found and (reason := lacking(*found.args)):
             pytest.skip(reason)

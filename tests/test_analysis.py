@@ -224,6 +224,14 @@ def test_a_failed_run_is_shown_and_the_table_still_builds(runs):
     assert list(csv.query("method == 'gated'")["status"]) == ["collapsed", "diverged", "ok"]
 
 
+def test_top5_accuracy_is_shown_where_a_data_set_has_it(runs):
+    assert tables.TOP5 not in cells()
+    for seed, value in enumerate((0.82, 0.84)):
+        made_up.change(key("gated", seed), test_top5_accuracy=value)
+    assert cells_of("gated")[tables.TOP5] == "83.00 ± 1.41"
+    assert cells_of("dense")[tables.TOP5] == "–"
+
+
 def test_what_was_not_run_says_so(runs):
     for seed in range(3):
         shutil.rmtree(paths.run_folder(key("magnitude", seed)))

@@ -179,7 +179,7 @@ def test_a_source_that_a_preset_misspells_is_named() -> None:
         config.parse_preset(raw, "study.yaml")
 
 
-@pytest.mark.real_data
+@pytest.mark.real_data("imagenet-tiny40.tar.gz")
 def test_the_real_excerpt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LAYERPRUNE_ROOT", str(tmp_path))
     data = load("imagenet", Path(os.environ["LAYERPRUNE_DATA"]), reading=IN_MEMORY)
@@ -208,7 +208,7 @@ def test_top5_is_said_where_there_are_many_classes(monkeypatch: pytest.MonkeyPat
     assert evaluate(Ranked(), replace(data, classes=10), split).top5 is None
 
 
-@pytest.mark.real_data
+@pytest.mark.real_data("imagenet-fullsize60.tar")
 def test_a_run_on_real_images_of_full_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The recipe of `paper` in little: streamed from a tar, decoded by two workers, cut to 224, bf16, gates and all."""
     with tarfile.open(Path(os.environ["LAYERPRUNE_DATA"]) / "imagenet-fullsize60.tar") as archive:

@@ -355,7 +355,7 @@ def real() -> Path:
     return Path(os.environ["LAYERPRUNE_DATA"])
 
 
-@pytest.mark.real_data
+@pytest.mark.real_data("imagenet-tiny40.tar.gz")
 def test_real_images_of_forty_classes_are_read_in_place(real: Path, tmp_path: Path) -> None:
     index = read_index(unpacked(real / "imagenet-tiny40.tar.gz", tmp_path / "tiny.tar"))
     assert {part: len(images) for part, images in index.items()} == {"train": 20_000, "val": 2_000}
@@ -364,7 +364,7 @@ def test_real_images_of_forty_classes_are_read_in_place(real: Path, tmp_path: Pa
     assert x.shape == (128, 3, 64, 64) and len(set(y.tolist())) > 20
 
 
-@pytest.mark.real_data
+@pytest.mark.real_data("imagenet-fullsize60.tar")
 def test_real_images_of_full_size_go_through_the_pipeline_of_224(real: Path) -> None:
     with tarfile.open(real / "imagenet-fullsize60.tar") as archive:
         contents = [archive.extractfile(each).read() for each in archive if each.isfile()]

@@ -22,7 +22,7 @@ from layerprune.record import Record
 KEY = ["preset", "dataset", "arch", "method", "variant", "seed"]
 NUMBERS = [
     *("val_accuracy", "test_accuracy", "val_accuracy_before_finetune", "test_accuracy_before_finetune"),
-    *("depth", "depth_dense", "sections_total", "sections_left", "steps_total", "epochs"),
+    *("test_top5_accuracy", "depth", "depth_dense", "sections_total", "sections_left", "steps_total", "epochs"),
     *("macs", "macs_dense", "params", "params_dense", "train_macs", "train_macs_own"),
     *("wall_seconds", "wall_seconds_own", "equivalence_gap", "resumed", "nu", "threads", "width"),
 ]

@@ -22,7 +22,7 @@ GROUP = ["arch", "method", "variant"]
 PAIR = ["arch", "seed"]
 WITH_INTERVAL = ["test_accuracy", "difference", "depth", "sections_left", "macs_ratio", "train_macs_ratio"]
 WITHOUT_INTERVAL = [
-    *("val_accuracy", "depth_dense", "sections_total", "params", "macs", "train_macs"),
+    *("val_accuracy", "test_top5_accuracy", "depth_dense", "sections_total", "params", "macs", "train_macs"),
     *("wall_seconds", "wall_ratio", "nu", "val_accuracy_before_finetune"),
 ]
 RESAMPLES = 9999

@@ -16,10 +16,12 @@ from layerprune.analysis import published, statistics
 from layerprune.analysis.frames import LISTS, Study
 
 NOT_RUN = "not run"
+TOP5 = "top-5 (%)"
 BEFORE = "validation accuracy before fine-tuning (%)"
 NETWORK = ["architecture", "removable", "shortcut", "width"]
 LEGEND = (
-    "Accuracy: test accuracy in %, mean ± sd over seeds (number of seeds). Difference: points against dense "
+    "Accuracy: test accuracy in %, mean ± sd over seeds (number of seeds); top-5: share of test images whose class is "
+    "among the five likeliest, where there are many classes. Difference: points against dense "
     "of the same seeds, with a 95 % percentile bootstrap interval over seeds (too narrow for few seeds); none where "
     "the training was asked to be longer or shorter than dense's. "
     "Validation accuracy before fine-tuning: in %, after sections were removed from a trained network and before "
@@ -74,14 +76,16 @@ def _csv(frame: pd.DataFrame) -> str:
 
 
 def comparison(summary: pd.DataFrame) -> pd.DataFrame:
-    """The summary as text, one row a method and variant."""
-    return pd.DataFrame([_cells(row) for row in summary.to_dict("records")])
+    """The summary as text, one row a method and variant; top-5 accuracy where the data set has enough classes."""
+    cells = pd.DataFrame([_cells(row) for row in summary.to_dict("records")])
+    return cells if summary["test_top5_accuracy_mean"].notna().any() else cells.drop(columns=TOP5)
 
 
 def _cells(row: dict) -> dict[str, str]:
     names = {"architecture": row["arch"]} | _network(row) | {"method": row["method"], "variant": row["variant"]}
     quantities = {
         "accuracy (%)": _accuracy(row),
+        TOP5: "–" if math.isnan(row["test_top5_accuracy_mean"]) else _mean_and_sd(row, "test_top5_accuracy"),
         "difference (points)": _difference(row),
         BEFORE: _before_finetuning(row),
         "depth": _count(row["depth_mean"]),
@@ -95,8 +99,8 @@ def _cells(row: dict) -> dict[str, str]:
 
 
 def _network(row: dict) -> dict[str, str]:
-    """What the architecture was asked for; ResNets alone have options of shortcuts."""
-    shortcut = row["shortcut"] if "resnet" in row["arch"] else ""
+    """What the architecture was asked for; CIFAR's ResNets alone have options of shortcuts."""
+    shortcut = row["shortcut"] if row["arch"].startswith(("resnet-", "preact-resnet-")) else ""
     return {"removable": row["removable"], "shortcut": shortcut or "–", "width": row["width"] or "–"}
 
 
