@@ -7,6 +7,7 @@ from layerprune import forecast
 from layerprune.config import parse_preset, plan, resolve
 from layerprune.data import catalog, load
 from layerprune.forecast import Row, report, training_steps
+from layerprune.paths import RunKey
 
 PRESET = parse_preset(
     {
@@ -62,6 +63,31 @@ def test_of_a_batch_too_large_for_a_cpu_a_part_is_measured(monkeypatch: pytest.M
     assert set(seen) == {(10, 3, 224, 224)}
     assert row.seconds_a_step == pytest.approx(64 / 10)
     assert row.steps == 20 * -(-catalog.IMAGENET.train // 64)
+
+
+def hours(**by_method: float) -> dict[RunKey, float]:
+    """Hours of these methods' runs, absent ones 0."""
+    return {key: by_method.get(key.method.replace("-", "_"), 0.0) for key in plan(PRESET, "test")}
+
+
+def test_one_device_makes_one_run_after_the_other() -> None:
+    assert forecast.hours_on(1, PRESET, hours(dense=4, gated=3, magnitude=2, gal=1, scratch_b=5, by_index=6)) == 21
+
+
+def test_however_many_devices_a_run_waits_for_what_it_starts_from() -> None:
+    assert forecast.hours_on(99, PRESET, hours(dense=4, gated=3, magnitude=2)) == 6  # magnitude waits for both
+    assert forecast.hours_on(99, PRESET, hours(dense=4, gated=3, scratch_b=5)) == 8  # scratch for gated alone
+
+
+def test_a_free_device_takes_the_next_run_that_is_ready() -> None:
+    # dense and gated; gated's device then takes gal when dense has ended, dense's magnitude; by-index comes last.
+    assert forecast.hours_on(2, PRESET, hours(dense=4, gated=4, magnitude=2, gal=3, by_index=2)) == 8
+
+
+def test_every_run_has_the_hours_of_its_steps() -> None:
+    found = forecast.hours_of_runs(PRESET, "test", [Row("digits", "mlp-residual-2", 6, 0, 36.0)])
+    assert {key.method: value for key, value in found.items()}["gated"] == pytest.approx(70 * 36 / 3600)
+    assert list(found) == plan(PRESET, "test")
 
 
 def test_the_report_adds_up() -> None:

@@ -180,20 +180,27 @@ def forecast(
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N, or auto: a GPU where there is one.")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; absent: the preset's.")] = None,
     steps: Annotated[int, typer.Option(min=1, help="Training steps measured for each network.")] = 10,
+    devices: Annotated[
+        list[int] | None,
+        typer.Option(min=1, help="How long with so many such devices; may be given several times; absent: 8 and 64."),
+    ] = None,
 ) -> None:
     """How long a preset would take on this machine, from training steps measured here and now. Trains nothing."""
-    from layerprune import devices
     from layerprune import forecast as predicting
+    from layerprune.devices import choose_device
 
     settings = config.load_preset(preset)
     rows = [
         row
         for each in _datasets(preset, dataset)
         for row in predicting.forecast(
-            settings, preset, each, devices.choose_device(device), threads or settings.resources.threads, steps
+            settings, preset, each, choose_device(device), threads or settings.resources.threads, steps
         )
     ]
     print(predicting.report(rows))
+    hours = predicting.hours_of_runs(settings, preset, rows)
+    for count in devices or (8, 64):
+        print(f"at most {predicting.hours_on(count, settings, hours):.1f} hours on {count} such devices, a run on each")
 
 
 @app.command()

@@ -1,9 +1,11 @@
 """How long a preset would take: the runs' training steps times a dense step measured on this machine.
 
 It is an upper bound for training, since pruned networks are cheaper than the dense one, and leaves out what is small
-beside it: scoring, evaluation, and the start of each process. Runs are counted one after the other.
+beside it: scoring, evaluation, and the start of each process. Runs are counted one after the other, or as several
+devices would share them out.
 """
 
+import heapq
 import statistics
 import time
 from dataclasses import dataclass
@@ -19,6 +21,7 @@ from layerprune.data.dataset import DataSet, Split
 from layerprune.methods import families
 from layerprune.methods.base import Context, TrainingMethod
 from layerprune.models.build import build
+from layerprune.paths import RunKey
 from layerprune.seeding import generator
 from layerprune.training.loop import Job, Progress, Trainer
 from layerprune.training.state import StateFile
@@ -114,6 +117,38 @@ def _noise(shape: tuple[int, int, int], classes: int, count: int, device: torch.
     images = torch.randint(0, 256, (count, *shape), generator=source, dtype=torch.uint8)
     split = Split(images, torch.randint(0, classes, (count,), generator=source)).to(device)
     return DataSet("noise", "noise", classes, split, split, split, (0.5,) * shape[0], (0.25,) * shape[0], {})
+
+
+def hours_of_runs(preset: Preset, name: str, rows: list[Row]) -> dict[RunKey, float]:
+    """Hours of every run of these networks, in the order of the plan."""
+    measured = {(row.dataset, row.arch): row.seconds_a_step / 3600 for row in rows}
+    return {
+        key: training_steps(config.resolve(preset, key)) * measured[key.dataset, key.arch]
+        for dataset in dict.fromkeys(row.dataset for row in rows)
+        for key in config.plan(preset, name, dataset)
+    }
+
+
+def hours_on(devices: int, preset: Preset, hours: dict[RunKey, float]) -> float:
+    """Hours until the last run has ended, where so many devices each make one run at a time.
+
+    A device that is free takes the first run, in the order given, whose prerequisites have ended.
+    """
+    waiting = {key: {each for each in config.prerequisites(preset, key) if each in hours} for key in hours}
+    order = {key: place for place, key in enumerate(hours)}
+    ready = [place for key, place in order.items() if not waiting[key]]  # sorted, so a heap
+    keys, running, now = list(hours), [], 0.0
+    while ready or running:
+        while ready and len(running) < devices:
+            key = keys[heapq.heappop(ready)]
+            heapq.heappush(running, (now + hours[key], order[key]))
+        now, place = heapq.heappop(running)
+        for key, missing in waiting.items():
+            if keys[place] in missing:
+                missing.remove(keys[place])
+                if not missing:
+                    heapq.heappush(ready, order[key])
+    return now
 
 
 def report(rows: list[Row]) -> str:
