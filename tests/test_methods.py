@@ -582,17 +582,18 @@ COLUMNS = [
 COLUMNS += ["wall_seconds"]
 
 
+METHODS = [slug for slug, family in families().items() if family != "experiments"]
+
+
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A root with a preset of every method that there is; gives a function that makes a run."""
     folder = tmp_path_factory.mktemp("study")
-    blocks = [
-        f"      {slug}: {{settings: {METHOD_SETTINGS.get(slug, '{}')}}}" for slug in families() if slug != "gated"
-    ]
+    blocks = [f"      {slug}: {{settings: {METHOD_SETTINGS.get(slug, '{}')}}}" for slug in METHODS if slug != "gated"]
     blocks.append(f"      gated:\n        settings: {METHOD_SETTINGS['gated']}{VARIANTS.rstrip()}")
     (folder / "config").mkdir()
-    somewhere = [slug for slug in families() if not works_without_batch_norm(slug)]
-    anywhere = [slug for slug in families() if slug not in somewhere]
+    somewhere = [slug for slug in METHODS if not works_without_batch_norm(slug)]
+    anywhere = [slug for slug in METHODS if slug not in somewhere]
     text = PRESET.format(methods="\n".join(blocks), anywhere=", ".join(anywhere), normed=", ".join(somewhere))
     (folder / "config" / "every.yaml").write_text(text)
     with pytest.MonkeyPatch.context() as patch:
@@ -608,7 +609,7 @@ def run_and_read(method: str, variant: str = "default") -> tuple[Record, list[di
         return made, list(csv.DictReader(stream)), key
 
 
-@pytest.mark.parametrize("method", families())
+@pytest.mark.parametrize("method", METHODS)
 def test_every_method_goes_from_settings_to_a_record(study: Any, method: str) -> None:
     made, _, key = study(method)
     assert made.status in ("ok", "unpruned")
@@ -623,7 +624,7 @@ def test_every_method_goes_from_settings_to_a_record(study: Any, method: str) ->
     assert not paths.state(key).exists()
 
 
-@pytest.mark.parametrize("method", families())
+@pytest.mark.parametrize("method", METHODS)
 def test_every_method_writes_the_agreed_curves(study: Any, method: str) -> None:
     made, rows, _ = study(method)
     thetas = [f"theta_{index:02d}" for index in range(made.sections_total)]

@@ -41,7 +41,8 @@ PASSED_ON = ("scratch-e", "scratch-b", "by-index")
 def pairs() -> Iterator[tuple[str, str, str]]:
     for arch in NETWORKS:
         for method in methods.families():
-            if methods.lack(method, arch_file(arch)) is None:
+            trains = methods.families()[method] != "experiments"
+            if trains and methods.lack(method, arch_file(arch)) is None:
                 yield arch, method, "fp32"
                 # Fine-tuning is the same loop for all scores: bfloat16 once for each family and what is special.
                 if methods.families()[method] == "trained" or method in ("taylor", "cka", "scratch-e"):

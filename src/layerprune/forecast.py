@@ -65,7 +65,9 @@ def training_steps(settings: RunSettings) -> int:
     """Steps of a run itself, in steps of the dense network: Scratch-B's many cheap ones cost as much as dense's."""
     steps_per_epoch = -(-_form(settings).train // settings.training.batch_size)
     own = settings.method_settings()
-    if families()[settings.method] == "scores" or settings.method == "by-index":
+    if families()[settings.method] == "experiments":
+        durations = []
+    elif families()[settings.method] == "scores" or settings.method == "by-index":
         durations = [settings.finetune.duration]
     elif getattr(own, "starts_from_dense", False):
         durations = [own.search, settings.finetune.duration]

@@ -3,16 +3,13 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from layerprune import untrained
 from layerprune.config import RunSettings, TrainingSettings
 from layerprune.data.checksums import sha256
 from layerprune.errors import LayerpruneError
-from layerprune.execute import Finished, Run, Start
-from layerprune.measure.counting import count_macs, section_macs, section_params
-from layerprune.methods.base import Context, Outcome, TrainingMethod
+from layerprune.execute import Finished, Run
+from layerprune.measure.counting import count_macs
 from layerprune.models.layouts.pretrained import load_pretrained
-from layerprune.models.sections import SectionedNetwork
-from layerprune.training.evaluate import evaluate
-from layerprune.training.loop import Progress
 
 
 @dataclass(frozen=True)
@@ -51,32 +48,10 @@ def finished(run: Run, weights: Weights) -> Finished:
     """
     network = run.fresh_network()
     load_pretrained(network, weights.path)
-    validation = evaluate(network, run.data, run.data.validation, ranks=run.ranks)
     macs = count_macs(network, network.input_shape)
-    progress = Progress(
-        train_macs=3 * macs * _examples(run.settings.training, len(run.data.train)),
-        removed_step=[None] * len(network.sections),
-    )
-    row = {"epoch": 0, "step": 0, "lr": None, "train_loss": None, "val_loss": validation.loss}
-    row |= {"val_accuracy": validation.accuracy, "sections_alive": len(network.sections), "macs": macs}
-    progress.rows.append(row | {"train_macs": progress.train_macs, "wall_seconds": 0.0})
+    bill = 3 * macs * _examples(run.settings.training, len(run.data.train)), 0.0
     details = {"pretrained": {"file": weights.path.name, "sha256": weights.checksum, "billed": "as trained here"}}
-    start = Start(network, _method(run, network), run.settings.training, 0, progress, details=details)
-    return Finished(network, Outcome(network.keep()), progress, start, (0, 0.0), aims_to_prune=False)
-
-
-def _method(run: Run, network: SectionedNetwork) -> TrainingMethod:
-    context = Context(
-        examples=len(run.data.train),
-        batch_size=run.settings.training.batch_size,
-        steps_per_epoch=-(-len(run.data.train) // run.settings.training.batch_size),
-        steps_total=0,
-        seed=run.settings.seed,
-        device=run.device,
-        section_macs=tuple(section_macs(network)),
-        section_params=tuple(section_params(network)),
-    )
-    return TrainingMethod(run.method_settings, network, context)
+    return untrained.finished(run, network, bill, (0, 0.0), details)
 
 
 def _examples(training: TrainingSettings, in_an_epoch: int) -> int:

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from layerprune import config, files, paths, pretrained, provenance, record
+from layerprune import config, experiments, files, paths, pretrained, provenance, record
 from layerprune.config import Preset, RunSettings
 from layerprune.data.registry import Reading, load
 from layerprune.devices import borrowed, choose_device
@@ -33,6 +33,7 @@ from layerprune.execute import (
     smaller_network,
 )
 from layerprune.measure.counting import count_depth, count_macs, count_params
+from layerprune.methods import families
 from layerprune.models import saving
 from layerprune.models.sections import SectionedNetwork
 from layerprune.paths import RunKey
@@ -231,6 +232,8 @@ def _clear_up(key: RunKey) -> None:
 
 def _execute(task: Run, key: RunKey, weights: Weights | None) -> Finished:
     try:
+        if families()[key.method] == "experiments":
+            return experiments.finished(task)
         return execute(task) if weights is None else pretrained.finished(task, weights)
     except SettingError as error:
         raise LayerpruneError(f"{paths.preset_file(key.preset)}: {key}: {error}") from None

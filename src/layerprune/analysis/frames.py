@@ -41,11 +41,12 @@ WITH_RESULT = ("ok", "unpruned", "collapsed")
 
 @dataclass(frozen=True)
 class Study:
-    """One dataset of a preset: its runs, and the architectures in their order."""
+    """One dataset of a preset: its runs, and the architectures in their order; beside them its experiments."""
 
     preset: str
     dataset: str
     runs: pd.DataFrame
+    experiments: tuple[RunKey, ...] = ()
 
     @property
     def archs(self) -> list[str]:
@@ -57,13 +58,15 @@ class Study:
 
 
 def read_study(preset_name: str, dataset: str, partial: bool = False) -> Study:
-    """All planned runs. Without `partial`, raises LayerpruneError when a record is missing or malformed."""
+    """All planned runs, experiments apart. Without `partial`, raises LayerpruneError when a record is missing or
+    malformed."""
     preset = config.load_preset(preset_name)
     keys = sorted_keys(preset, config.plan(preset, preset_name, dataset))
     if not partial:
         _require_all(preset_name, dataset, keys)
-    rows = [_row(preset, key, partial) for key in keys]
-    return Study(preset_name, dataset, _typed(pd.DataFrame(rows, columns=COLUMNS)))
+    experiments = tuple(key for key in keys if methods.families()[key.method] == "experiments")
+    rows = [_row(preset, key, partial) for key in keys if key not in experiments]
+    return Study(preset_name, dataset, _typed(pd.DataFrame(rows, columns=COLUMNS)), experiments)
 
 
 def sorted_keys(preset: config.Preset, keys: list[RunKey]) -> list[RunKey]:

@@ -150,6 +150,14 @@ class ScratchAtDepthSettings(Settings):
     )
 
 
+class RandomRemovalSettings(Settings):
+    """An experiment for claim C2: random sets of sections leave a trained network."""
+
+    starts_from_dense: ClassVar[bool] = True
+
+    lists: PositiveInt = describe(50, "random keep lists")
+
+
 METHOD_SETTINGS: dict[str, type[Settings]] = {
     "dense": DenseSettings,
     "gated": GatedSettings,
@@ -165,11 +173,13 @@ METHOD_SETTINGS: dict[str, type[Settings]] = {
     "linear-probes": LinearProbeSettings,
     "epsilon-resnet": EpsilonResnetSettings,
     "gal": GalSettings,
+    "random-removal": RandomRemovalSettings,
 }
 FAMILY_SETTINGS: dict[str, type[Settings]] = {
     "trained": NoSettings,
     "scores": ScoreSettings,
     "controls": NoSettings,
+    "experiments": NoSettings,
 }
 
 

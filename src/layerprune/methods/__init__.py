@@ -3,6 +3,7 @@
 trained/   gates learned (or drawn) during one training from scratch
 scores/    a score per section on a trained network, then shared removal and fine-tuning
 controls/  what any method must beat: the pruned architecture from scratch, a replayed keep list
+experiments/  no methods: what is measured on a trained network for a claim of the paper's; in no comparison
 
 This module finds them by file name alone and imports no torch, so that configuration and analysis stay light.
 """
@@ -14,7 +15,7 @@ from types import MappingProxyType
 
 from layerprune.files import constant_in
 
-FAMILIES = ("trained", "scores", "controls")
+FAMILIES = ("trained", "scores", "controls", "experiments")
 REQUIREMENTS = {
     "batch-norm": ("BATCH_NORM", True, "batch normalisation in the branches"),
     "open-branches": ("CLOSING_NORM", False, "branches that do not end in batch normalisation, as preact-resnet's"),

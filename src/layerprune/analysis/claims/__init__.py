@@ -5,7 +5,7 @@ A quantity is a function Study -> list[Sample]; the rules bound it by the name t
 
 from collections.abc import Callable
 
-from layerprune.analysis.claims import determinism, early, rivals, robustness, savings
+from layerprune.analysis.claims import determinism, early, flow, rivals, robustness, savings
 from layerprune.analysis.claims.sample import Sample
 from layerprune.analysis.frames import Study
 
@@ -14,6 +14,8 @@ QUANTITIES: dict[str, Callable[[Study], list[Sample]]] = {
     for function in (
         early.removed_before_half,
         early.removed_before_consolidation,
+        flow.working_networks,
+        flow.largest_gap,
         savings.training_macs,
         savings.inference_macs,
         savings.accuracy_difference,

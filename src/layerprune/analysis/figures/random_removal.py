@@ -1,0 +1,61 @@
+"""Accuracy of a trained network without random sets of its sections (claim C2)."""
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from layerprune.analysis import style
+from layerprune.analysis.prepare.removals import removals as prepare
+
+__all__ = ["CAPTION", "TITLE", "draw", "prepare"]
+
+TITLE = "A trained network without random sets of its sections"
+CAPTION = (
+    "Each dot is the dense network without a random set of its removable sections, with nothing trained afterwards: "
+    "validation accuracy against the number that went; crosses are means. The dashed line is the whole network, below "
+    "the dotted one (three standard deviations above chance) a network may be guessing."
+)
+DOT, MEAN, LINE = "#56B4E9", "#D55E00", "#555555"
+
+
+def draw(data: pd.DataFrame, heading: str) -> Figure:
+    """A panel per architecture; `data` as from prepare.removals."""
+    archs = list(dict.fromkeys(data["arch"]))
+    if not archs:
+        return style.empty_figure(heading, "no random-removal in this preset")
+    figure, axes = style.grid(len(archs))
+    for place, (ax, arch) in enumerate(zip(axes, archs, strict=True)):
+        rows = data[data["arch"] == arch].dropna(subset="accuracy")
+        ax.set_title(arch)
+        if rows.empty:
+            style.say_instead(ax, "not run")
+            continue
+        _panel(ax, rows)
+        ax.set(xlabel="sections removed", ylabel="validation accuracy (%)" if place % 3 == 0 else "")
+    style.legend(figure, _handles())
+    style.title(figure, heading)
+    return figure
+
+
+def _panel(ax: Axes, rows: pd.DataFrame) -> None:
+    # Seeds side by side, so that equal dots of different seeds are told apart.
+    seeds = sorted(set(rows["seed"]))
+    beside = rows["seed"].map({seed: 0.12 * (place - (len(seeds) - 1) / 2) for place, seed in enumerate(seeds)})
+    ax.plot(rows["removed"] + beside, rows["accuracy"], ".", color=DOT, alpha=0.6, markersize=4)
+    means = rows.groupby("removed")["accuracy"].mean()
+    ax.plot(means.index, means, "x", color=MEAN, markersize=5)
+    ax.axhline(rows["whole"].mean(), color=LINE, linestyle="--", linewidth=0.9)
+    ax.axhline(rows["guessing"].mean(), color=LINE, linestyle=":", linewidth=0.9)
+    ax.set_xlim(0.5, rows["sections"].max() + 0.5)
+    ax.set_ylim(0, max(rows["whole"].max(), rows["accuracy"].max()) * 1.06)
+    ax.locator_params(axis="x", integer=True, nbins=8)
+
+
+def _handles() -> list[Line2D]:
+    return [
+        Line2D([], [], color=DOT, marker=".", linestyle="none", label="a random set removed"),
+        Line2D([], [], color=MEAN, marker="x", linestyle="none", label="mean of that many"),
+        Line2D([], [], color=LINE, linestyle="--", linewidth=0.9, label="whole network"),
+        Line2D([], [], color=LINE, linestyle=":", linewidth=0.9, label="may be guessing"),
+    ]

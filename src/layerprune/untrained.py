@@ -1,0 +1,56 @@
+"""A run's outcome where nothing was trained: the network as it is, and its books."""
+
+from typing import Any
+
+from layerprune.execute import Finished, Run, Start
+from layerprune.measure.counting import count_macs, section_macs, section_params
+from layerprune.methods.base import Context, Outcome, TrainingMethod
+from layerprune.models.sections import SectionedNetwork
+from layerprune.training.evaluate import evaluate
+from layerprune.training.loop import Progress
+
+
+def finished(
+    run: Run,
+    network: SectionedNetwork,
+    spent: tuple[int, float],
+    spent_before: tuple[int, float],
+    details: dict[str, Any],
+) -> Finished:
+    """`spent`: multiply-adds and seconds of the run in all; `spent_before`: those of its parents among them."""
+    progress = Progress(train_macs=spent[0], wall_seconds=spent[1], removed_step=[None] * len(network.sections))
+    progress.rows.append(_row(run, network, progress))
+    method = TrainingMethod(run.method_settings, network, _context(run, network))
+    start = Start(network, method, run.settings.training, 0, progress, details=details)
+    return Finished(network, Outcome(network.keep()), progress, start, spent_before, aims_to_prune=False)
+
+
+def _row(run: Run, network: SectionedNetwork, progress: Progress) -> dict[str, float | int | None]:
+    """The one line of curves.csv, with the columns of a training's."""
+    validation = evaluate(network, run.data, run.data.validation, ranks=run.ranks)
+    return {
+        "epoch": 0,
+        "step": 0,
+        "lr": None,
+        "train_loss": None,
+        "val_loss": validation.loss,
+        "val_accuracy": validation.accuracy,
+        "sections_alive": sum(network.keep()),
+        "macs": count_macs(network, network.input_shape),
+        "train_macs": progress.train_macs,
+        "wall_seconds": progress.wall_seconds,
+    }
+
+
+def _context(run: Run, network: SectionedNetwork) -> Context:
+    training = run.settings.training
+    return Context(
+        examples=len(run.data.train),
+        batch_size=training.batch_size,
+        steps_per_epoch=-(-len(run.data.train) // training.batch_size),
+        steps_total=0,
+        seed=run.settings.seed,
+        device=run.device,
+        section_macs=tuple(section_macs(network)),
+        section_params=tuple(section_params(network)),
+    )
