@@ -21,7 +21,7 @@ from layerprune.paths import RunKey
 matplotlib.use("Agg")
 NAMES = [
     *("accuracy-vs-depth", "accuracy-vs-macs", "accuracy-vs-training-macs", "depth-vs-start"),
-    *("latency-vs-macs", "removal-agreement", "sections-alive", "survivors", "theta"),
+    *("latency-vs-macs", "random-removal", "removal-agreement", "sections-alive", "survivors", "theta"),
 ]
 
 
