@@ -91,7 +91,7 @@ def test_every_figure_is_written_as_svg_png_and_csv(full):
         for suffix in ("svg", "png", "csv")
     ]
     assert sorted(written) == sorted(expected)
-    assert all(path.stat().st_size > 100 for path in expected)
+    assert all(path.stat().st_size > 40 for path in expected)  # a header at the least
 
 
 def test_the_csv_has_the_numbers_of_the_marks(full):
