@@ -10,9 +10,11 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 from conftest import REPOSITORY, Outcome, Study, copy_presets
+from PIL import Image
 
 from layerprune import config, paths
 from layerprune.paths import RunKey
@@ -170,6 +172,49 @@ def test_an_absent_dataset_is_left_out_loudly_and_its_table_says_not_run(
 
 
 # --- mistakes -----------------------------------------------------------------------------------------------
+
+
+IMAGENET = """
+training: {duration: 1ep, batch_size: 20, lr: 0.01}
+finetune: {duration: 1ep}
+datasets:
+  imagenet:
+    source: imagenet-tiny40
+    training: {augment: crop-flip}
+    archs: {imagenet-resnet-18: {model: {width: 2, removable: shape-preserving}}}
+    methods:
+      dense: {}
+      gated: {settings: {nu: 10.0, warmup: 1it, check_interval: 2, checks: 1, theta_lr: 1.0}}
+      magnitude: {}
+      random-removal: {settings: {lists: 5}}
+"""
+
+
+def test_imagenet_is_a_target_from_staging_to_the_last_figure(empty: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Made-up images in the folders of the excerpt, which its forty classes tell from the whole."""
+    monkeypatch.delenv("LAYERPRUNE_DATA", raising=False)
+    write_classes(empty.folder / "data" / "imagenet-tiny40", classes=40, train=3, val=1, side=64)
+    (empty.folder / "config" / "tiny.yaml").write_text(IMAGENET)
+    outcome = empty.snakemake("imagenet")
+    assert outcome.code == 0, outcome.stderr
+    records = sorted(path.parts[-4] for path in (empty.folder / "results").rglob("record.json"))
+    assert records == ["dense", "gated", "magnitude", "random-removal"]
+    table = (empty.folder / "results/tiny/tables/imagenet.md").read_text()
+    assert "(images: imagenet-tiny40)" in table and "| top-5 (%) |" in table
+    assert (empty.folder / "figures/tiny/imagenet/random-removal.png").is_file()
+    assert empty.snakemake("verify").code == 0
+
+
+def write_classes(folder: Path, classes: int, train: int, val: int, side: int) -> None:
+    """A class-folder tree of JPEGs of noise."""
+    random = np.random.default_rng(0)
+    for part, count in (("train", train), ("val", val)):
+        for label in range(classes):
+            home = folder / part / f"n{label:02}"
+            home.mkdir(parents=True)
+            for number in range(count):
+                pixels = random.integers(0, 256, (side, side, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(home / f"{number}.JPEG")
 
 
 def test_an_unknown_preset_is_one_line(empty: Study) -> None:
