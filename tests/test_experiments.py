@@ -1,10 +1,15 @@
 """Experiments on trained networks: what they measure, what they leave alone, and what is made of their records."""
 
+import itertools
+from math import prod
+from operator import mul
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from networks import images
 
 from layerprune import paths, record, runner
@@ -13,8 +18,9 @@ from layerprune.analysis.claims import flow
 from layerprune.analysis.claims.sample import Sample
 from layerprune.analysis.figures import FIGURES
 from layerprune.analysis.verify import verify
-from layerprune.config import ModelSettings, RandomRemovalSettings
-from layerprune.methods.experiments import random_removal
+from layerprune.config import EstimatorErrorSettings, ModelSettings, RandomRemovalSettings
+from layerprune.errors import SettingError
+from layerprune.methods.experiments import estimator_error, random_removal
 from layerprune.methods.experiments._subject import Subject
 from layerprune.models.build import build
 from layerprune.models.sections import SectionedNetwork
@@ -47,10 +53,13 @@ def made() -> record.Record:
 
 
 def subject(arch: str = "resnet-14", **changes: object) -> Subject:
-    network = build(arch, (3, 16, 16), 10, torch.Generator().manual_seed(0), ModelSettings(width=4)).eval()
+    network = build(
+        arch, (3, 16, 16), 10, torch.Generator().manual_seed(0), ModelSettings(width=4 if "resnet" in arch else None)
+    ).eval()
     x = images(8, (3, 16, 16)).float() / 255
     values = {"network": network, "seed": 0, "classes": 10, "images_seen": 8, "certified": x, "accuracy": kept}
-    return Subject(**(values | changes))
+    trained = {"sample": lambda count: (x[:count], torch.arange(8)[:count]), "train": lambda method, epochs: network}
+    return Subject(**(values | trained | changes))
 
 
 def kept(network: SectionedNetwork) -> float:
@@ -97,6 +106,62 @@ def test_a_removal_that_is_not_the_closing_of_a_gate_shows_in_the_gap(monkeypatc
     monkeypatch.setattr(Subject, "without", spoil)
     assert min(random_removal.measure(RandomRemovalSettings(lists=3), subject())["gaps"]) > 0.01
 
+
+# --- estimators' error ------------------------------------------------------------------------------------------
+
+
+def test_where_sections_add_up_delta_is_what_each_adds() -> None:
+    worth = (0.5, -1.0, 2.0)
+    losses = {keep: 3 + sum(map(mul, worth, keep)) for keep in itertools.product((0, 1), repeat=3)}
+    for theta in (0.1, 0.5, 0.9):
+        torch.testing.assert_close(estimator_error.enumerated(losses, theta), torch.tensor(worth, dtype=torch.float64))
+
+
+@given(st.lists(st.floats(-5, 5), min_size=8, max_size=8), st.floats(0.05, 0.95))
+def test_delta_is_the_slope_of_the_expected_loss(values: list[float], theta: float) -> None:
+    """Of a multilinear function: the difference of its values where one probability is 1 and 0."""
+    losses = dict(zip(itertools.product((0, 1), repeat=3), values, strict=True))
+
+    def expected(probabilities: list[float]) -> float:
+        terms = [
+            loss * prod(p if stays else 1 - p for p, stays in zip(probabilities, keep, strict=True))
+            for keep, loss in losses.items()
+        ]
+        return sum(terms)
+
+    for section, slope in enumerate(estimator_error.enumerated(losses, theta).tolist()):
+        at = [[theta] * section + [end] + [theta] * (2 - section) for end in (1.0, 0.0)]
+        assert slope == pytest.approx(expected(at[0]) - expected(at[1]), abs=1e-9)
+
+
+def errors_of(found: dict) -> dict[tuple[str, int], float]:
+    return {(row["reading"], row["batches"]): row["error"] for row in found["errors"]}
+
+
+def test_unbiased_readings_come_nearer_with_every_batch_and_one_sided_ones_stay_away() -> None:
+    settings = EstimatorErrorSettings(epochs=(1,), thetas=(0.5,), sample=8, batch_size=64, batches=256, repetitions=2)
+    found = errors_of(estimator_error.measure(settings, subject("mlp-residual-3")))
+    for name in ("finite_difference", "disarm"):
+        assert found[name, 256] < 0.5 * found[name, 4]
+    assert found["two_sided", 256] < min(found["only_open", 256], found["only_closed", 256])
+
+
+def test_too_many_sections_to_enumerate_are_refused() -> None:
+    with pytest.raises(SettingError, match="estimator-error: 11 sections, of which no more than 10"):
+        estimator_error.measure(EstimatorErrorSettings(), subject("mlp-residual-11"))
+
+
+def test_a_run_of_it_trains_under_gates_and_pays_for_it(study: Path) -> None:
+    text = PRESET.replace("random-removal: {settings: {lists: 12}}", f"estimator-error: {{settings: {FEW}}}")
+    (study / "config" / "study.yaml").write_text(text.replace("mlp-residual-6", "mlp-residual-3"))
+    key = RunKey("study", "digits", "mlp-residual-3", "estimator-error", "default", 0)
+    found = runner.run(key, "cpu", 1, lambda *_: None, lambda _: None)
+    assert found.train_macs == found.train_macs_own == 3 * 3 * 1237 * found.macs  # one epoch and two
+    assert {(row["epochs"], row["theta"]) for row in found.details["errors"]} == {(1, 0.3), (2, 0.3)}
+    assert not paths.record(DENSE).exists()
+
+
+FEW = "{epochs: [1, 2], thetas: [0.3], sample: 64, batches: 4, repetitions: 1}"
 
 # --- runs -------------------------------------------------------------------------------------------------------
 

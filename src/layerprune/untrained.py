@@ -20,7 +20,7 @@ def finished(
     """`spent`: multiply-adds and seconds of the run in all; `spent_before`: those of its parents among them."""
     progress = Progress(train_macs=spent[0], wall_seconds=spent[1], removed_step=[None] * len(network.sections))
     progress.rows.append(_row(run, network, progress))
-    method = TrainingMethod(run.method_settings, network, _context(run, network))
+    method = TrainingMethod(run.method_settings, network, context(run, network, 0))
     start = Start(network, method, run.settings.training, 0, progress, details=details)
     return Finished(network, Outcome(network.keep()), progress, start, spent_before, aims_to_prune=False)
 
@@ -42,15 +42,17 @@ def _row(run: Run, network: SectionedNetwork, progress: Progress) -> dict[str, f
     }
 
 
-def _context(run: Run, network: SectionedNetwork) -> Context:
+def context(run: Run, network: SectionedNetwork, steps: int) -> Context:
+    """What a training method may know of a training of so many steps."""
     training = run.settings.training
     return Context(
         examples=len(run.data.train),
         batch_size=training.batch_size,
         steps_per_epoch=-(-len(run.data.train) // training.batch_size),
-        steps_total=0,
+        steps_total=steps,
         seed=run.settings.seed,
         device=run.device,
         section_macs=tuple(section_macs(network)),
         section_params=tuple(section_params(network)),
+        ranks=run.ranks,
     )

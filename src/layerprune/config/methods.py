@@ -158,6 +158,17 @@ class RandomRemovalSettings(Settings):
     lists: PositiveInt = describe(50, "random keep lists")
 
 
+class EstimatorErrorSettings(Settings):
+    """An experiment on gated's estimators, against enumeration."""
+
+    epochs: tuple[PositiveInt, ...] = describe((1, 4), "lengths of training after which it is measured, in epochs")
+    thetas: tuple[Fraction, ...] = describe((0.1, 0.3, 0.5, 0.7, 0.9), "probabilities of every gate to be open")
+    sample: PositiveInt = describe(2048, "training examples, on which the truth is formed too")
+    batch_size: PositiveInt = describe(128, "examples of a batch")
+    batches: PositiveInt = describe(256, "batches that an estimator sees")
+    repetitions: PositiveInt = describe(5, "how often it is measured anew")
+
+
 METHOD_SETTINGS: dict[str, type[Settings]] = {
     "dense": DenseSettings,
     "gated": GatedSettings,
@@ -174,6 +185,7 @@ METHOD_SETTINGS: dict[str, type[Settings]] = {
     "epsilon-resnet": EpsilonResnetSettings,
     "gal": GalSettings,
     "random-removal": RandomRemovalSettings,
+    "estimator-error": EstimatorErrorSettings,
 }
 FAMILY_SETTINGS: dict[str, type[Settings]] = {
     "trained": NoSettings,

@@ -1,4 +1,4 @@
-"""What an experiment looks at: a trained network, and any part of it."""
+"""What an experiment looks at: a network, any part of it, and its training under gates."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -7,16 +7,18 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from layerprune.measure.equivalence import equivalence_gap
+from layerprune.methods.base import TrainingMethod
 from layerprune.models import surgery
 from layerprune.models.sections import SectionedNetwork, mask_gates
 
 
 @dataclass(frozen=True)
 class Subject:
-    """The trained dense network; nothing may change it.
+    """A network, the trained dense one where the experiment starts from it, else a fresh one; nothing may change it.
 
     `accuracy` is a network's on the validation split of `images_seen` images in `classes` classes, `certified` the
-    images [B, C, H, W] on which two networks are compared.
+    images [B, C, H, W] on which two networks are compared, `sample` gives so many training images [B, C, H, W] with
+    their labels [B], and `train` a fresh network after so many epochs of training by a method.
     """
 
     network: SectionedNetwork
@@ -25,6 +27,8 @@ class Subject:
     images_seen: int
     certified: Tensor
     accuracy: Callable[[SectionedNetwork], float]
+    sample: Callable[[int], tuple[Tensor, Tensor]]
+    train: Callable[[type[TrainingMethod], int], SectionedNetwork]
 
     def without(self, keep: Sequence[int]) -> SectionedNetwork:
         """A copy from which the sections with entry 0 are gone, folded as a finished run's network."""
