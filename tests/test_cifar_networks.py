@@ -115,6 +115,7 @@ NORMALISED = {
     "preact-resnet": (True, False),
     "vgg16": (False, True),
     "imagenet-resnet": (True, True),
+    "imagenet-preact-resnet": (True, False),
 }
 
 

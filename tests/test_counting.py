@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 from networks import every_keep_list, make, random_keep_lists
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from layerprune.measure.counting import count_depth, count_macs, count_params, section_macs, section_params
@@ -110,3 +111,12 @@ def test_counting_leaves_no_hook_and_no_changed_mode() -> None:
     count_macs(network, (1, 28, 28))
     assert network.training and all(not module._forward_hooks for module in network.modules())
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+
+
+def test_counting_leaves_every_part_in_its_own_mode() -> None:
+    """A frozen batch norm in a network that trains, and one inside a new container: both stay frozen."""
+    norm = nn.BatchNorm2d(3).eval()
+    chain = nn.Sequential(norm, nn.Conv2d(3, 4, 3))
+    before = [module.training for module in chain.modules()]
+    count_macs(chain, (3, 8, 8))
+    assert [module.training for module in chain.modules()] == before == [True, False, True]

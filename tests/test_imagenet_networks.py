@@ -1,4 +1,4 @@
-"""ImageNet ResNets: torchvision's to the last parameter, name, MAC and logit; removal, saving and weights files."""
+"""ImageNet ResNets: torchvision's to the last parameter, name, MAC and logit; pre-activation; removal and saving."""
 
 import copy
 
@@ -17,14 +17,19 @@ from layerprune.models.sections import SectionedNetwork, mask_gates
 
 PICTURE, SMALL = (3, 224, 224), (3, 64, 64)
 DEPTHS = (18, 34, 50, 101)
+FAMILIES = ("imagenet-resnet", "imagenet-preact-resnet")
 PUBLISHED = {18: 1.814e9, 34: 3.664e9, 50: 4.089e9, 101: 7.801e9}
 """Multiply-adds that torchvision states (`_ops` of its weights), to three digits."""
 
 
 def whole(
-    depth: int, shape: tuple[int, int, int] = PICTURE, classes: int = 1000, **options: object
+    depth: int,
+    shape: tuple[int, int, int] = PICTURE,
+    classes: int = 1000,
+    family: str = FAMILIES[0],
+    **options: object,
 ) -> SectionedNetwork:
-    return build(f"imagenet-resnet-{depth}", shape, classes, source(0), ModelSettings(**options)).eval()
+    return build(f"{family}-{depth}", shape, classes, source(0), ModelSettings(**options)).eval()
 
 
 def torchvisions(depth: int, classes: int = 1000) -> torch.nn.Module:
@@ -87,7 +92,9 @@ def test_networks_that_torchvision_does_not_have_are_refused(arch: str) -> None:
         to_torchvision(network)
 
 
-@pytest.mark.parametrize("arch", ["imagenet-resnet-20", "imagenet-resnet-x", "imagenet-resnet"])
+@pytest.mark.parametrize(
+    "arch", ["imagenet-resnet-20", "imagenet-resnet-x", "imagenet-resnet", "imagenet-preact-resnet-8"]
+)
 def test_a_depth_that_was_not_published_is_refused(arch: str) -> None:
     with pytest.raises(LayerpruneError, match=r"published are the depths 18, 34, 50, 101|unknown architecture"):
         build(arch, PICTURE, 10, source(0))
@@ -99,10 +106,27 @@ def test_only_sections_with_an_identity_may_go_where_shapes_are_preserved(depth:
     assert len(whole(depth, removable="shape-preserving").sections) == removable
 
 
-@pytest.mark.parametrize("depth", [18, 50])
+@pytest.mark.parametrize("depth", DEPTHS)
+def test_pre_activation_costs_as_much_and_no_branch_ends_in_a_norm(depth: int) -> None:
+    network, plain = whole(depth, family="imagenet-preact-resnet"), whole(depth)
+    assert section_macs(network) == section_macs(plain) and count_macs(network, PICTURE) == count_macs(plain, PICTURE)
+    assert count_depth(network) == depth
+    assert all(isinstance(section.branch[-1], torch.nn.Conv2d) for section in network.chain)
+
+
+def test_a_branch_of_pre_activation_fades_with_its_weights() -> None:
+    """What epsilon-ResNet relies on: responses shrink in proportion, down to none."""
+    section, x = whole(50, SMALL, 7, family="imagenet-preact-resnet", width=4).train().chain[2], images(4, (16, 16, 16))
+    before = section.branch(x)
+    with torch.no_grad():
+        section.branch[-1].weight.mul_(1e-3)
+    torch.testing.assert_close(section.branch(x), 1e-3 * before)
+
+
+@pytest.mark.parametrize(("family", "depth"), [(each, depth) for each in FAMILIES for depth in (18, 50)])
 @pytest.mark.parametrize("gone", [[1], [0, 2, 3], "all"])
-def test_a_removed_section_computes_what_a_closed_gate_does(depth: int, gone: list[int] | str) -> None:
-    network, x = enliven(whole(depth, SMALL, 7, width=8)), images(2, SMALL)
+def test_a_removed_section_computes_what_a_closed_gate_does(family: str, depth: int, gone: list[int] | str) -> None:
+    network, x = enliven(whole(depth, SMALL, 7, family, width=8)), images(2, SMALL)
     places = list(range(len(network.sections))) if gone == "all" else gone
     keep = [int(place not in places) for place in range(len(network.sections))]
     closed = network(x, mask_gates(keep))

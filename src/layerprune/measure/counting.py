@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from layerprune.measure.modes import evaluating
 from layerprune.models.sections import Section, SectionedNetwork
 
 _WEIGHT_LAYERS = (nn.Linear, nn.Conv2d)
@@ -44,13 +45,8 @@ def output_shape(module: nn.Module, shape: Sequence[int]) -> tuple[int, ...]:
 
 def _run(module: nn.Module, shape: Sequence[int]) -> torch.Tensor:
     reference = next(module.parameters(), None)
-    training = module.training
-    module.eval()
-    try:
-        with torch.no_grad():
-            return module(torch.zeros(1, *shape, device=reference.device if reference is not None else None))
-    finally:
-        module.train(training)
+    with evaluating(module), torch.no_grad():
+        return module(torch.zeros(1, *shape, device=reference.device if reference is not None else None))
 
 
 def count_params(module: nn.Module) -> int:

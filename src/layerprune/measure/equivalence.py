@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from layerprune.measure.modes import evaluating
 from layerprune.models.sections import Gates, SectionedNetwork
 
 
@@ -12,9 +13,6 @@ def equivalence_gap(gated: SectionedNetwork, gates: Gates, smaller: SectionedNet
 
     Relative to the largest logit where that exceeds 1, so that it speaks of float32's resolution.
     """
-    was_training = gated.training, smaller.training
-    gated.eval(), smaller.eval()
-    reference = gated(images, gates)
-    gap = (reference - smaller(images)).abs().max() / reference.abs().max().clamp(min=1)
-    gated.train(was_training[0]), smaller.train(was_training[1])
-    return float(gap)
+    with evaluating(gated, smaller):
+        reference = gated(images, gates)
+        return float((reference - smaller(images)).abs().max() / reference.abs().max().clamp(min=1))

@@ -7,6 +7,7 @@ from torch.nn import functional
 
 from layerprune.data.batches import evaluation_batches
 from layerprune.data.dataset import AnySplit, DataSet
+from layerprune.measure.modes import evaluating
 from layerprune.models.sections import Gates, SectionedNetwork
 from layerprune.ranks import ALONE, Ranks
 from layerprune.training.precision import autocast
@@ -37,19 +38,17 @@ def evaluate(
     ranks: Ranks = ALONE,
 ) -> Score:
     """Score of a network in evaluation mode; its mode is put back afterwards. Several processes share the examples."""
-    was_training = network.training
-    network.eval()
     # Of each example the loss and whether it was right, right among five, and there: all sums.
     sums = torch.zeros(4, dtype=torch.float64, device=split.device)
-    for images, labels in evaluation_batches(_share(split, ranks), data.mean, data.std, batch_size(data)):
-        with autocast(precision, images.device):
-            logits = network(images, gates).float()
-        sums[0] += functional.cross_entropy(logits, labels, reduction="sum")
-        sums[1] += (logits.argmax(1) == labels).sum()
-        if data.classes >= TOP5_FROM:
-            sums[2] += (logits.topk(5).indices == labels[:, None]).sum()
-        sums[3] += len(labels)
-    network.train(was_training)
+    with evaluating(network):
+        for images, labels in evaluation_batches(_share(split, ranks), data.mean, data.std, batch_size(data)):
+            with autocast(precision, images.device):
+                logits = network(images, gates).float()
+            sums[0] += functional.cross_entropy(logits, labels, reduction="sum")
+            sums[1] += (logits.argmax(1) == labels).sum()
+            if data.classes >= TOP5_FROM:
+                sums[2] += (logits.topk(5).indices == labels[:, None]).sum()
+            sums[3] += len(labels)
     ranks.add_up(sums)
     loss, right, among_five, count = sums.tolist()
     return Score(loss / count, right / count, among_five / count if data.classes >= TOP5_FROM else None)

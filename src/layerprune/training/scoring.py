@@ -7,6 +7,7 @@ from torch import Tensor
 
 from layerprune.data.batches import evaluation_batches
 from layerprune.data.dataset import AnySplit, DataSet
+from layerprune.measure.modes import evaluating
 from layerprune.models.sections import SectionedNetwork
 from layerprune.seeding import generator, stream_seed
 from layerprune.training.meter import MacMeter
@@ -42,19 +43,18 @@ def metered_score(score: Score, model: SectionedNetwork, sample: Sample, seed: i
 
 
 def _metered(score: Score, model: SectionedNetwork, sample: Sample) -> tuple[list[float], int]:
-    meter, was_training = MacMeter(model), model.training
+    meter = MacMeter(model)
 
     def count(module: SectionedNetwork, inputs: tuple, output: Tensor) -> None:
         add = meter.add_step if torch.is_grad_enabled() else meter.add_forward
         add(len(output), inputs[1] if len(inputs) > 1 else None)
 
     handle = model.register_forward_hook(count)
-    model.eval()
     try:
-        scores = score(model, sample)
+        with evaluating(model):
+            scores = score(model, sample)
     finally:
         handle.remove()
-        model.train(was_training)
     return [float(value) for value in scores], meter.total
 
 

@@ -22,8 +22,6 @@ CLOSING_NORM = False
 """Whether branches end in batch normalisation."""
 STAGES = True
 """Whether sections stand in stages that can be shortened alike."""
-STAGES = True
-"""Whether sections stand in stages that can be shortened alike."""
 WIDTH = 16
 """Channels of the stem and the first stage."""
 
