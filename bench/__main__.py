@@ -1,15 +1,17 @@
 """Measure and print a table of ratios; see `python -m bench --help`."""
 
 import argparse
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
-from bench import gates, inference, loader, row_subset, runs, shared, steps, streams, throughput
+from bench import feeding, gates, inference, loader, row_subset, runs, shared, steps, streams, throughput
 from bench.timing import Measurement
 from layerprune import files
+from layerprune.runner import cpu_name
 
 VERDICT = {None: "", True: "met", False: "missed"}
 
@@ -21,6 +23,7 @@ PARTS: dict[str, Callable[[bool], Iterator[Measurement]]] = {
     "throughput": lambda quick: throughput.measure(rounds=3 if quick else 9),
     "loader": lambda quick: loader.measure(rounds=3 if quick else 7, images=1_000 if quick else 10_000),
     "streams": lambda quick: streams.measure(rounds=3 if quick else 9, images=64 if quick else 256),
+    "feeding": lambda quick: feeding.measure(rounds=3 if quick else 9, steps=10 if quick else 20),
     "shared": lambda quick: shared.measure(rounds=3 if quick else 7, steps=10 if quick else 20),
     "runs": lambda quick: runs.measure(rounds=3 if quick else 9, epochs=4 if quick else 8),
     "inference": lambda quick: inference.measure(rounds=25 if quick else 201),
@@ -52,7 +55,9 @@ def report(measurements: Iterable[Measurement]) -> list[Measurement]:
 def as_json(measurements: list[Measurement], threads: int) -> dict:
     """What was measured and with what."""
     rows = [asdict(each) | {"meets_target": each.meets_target} for each in measurements]
-    return {"torch": torch.__version__, "threads": threads, "measurements": rows}
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    hardware = {"cpu": cpu_name(), "cores": os.cpu_count(), "gpu": gpu}
+    return {"torch": torch.__version__, "threads": threads, **hardware, "measurements": rows}
 
 
 def main(words: Sequence[str] | None = None) -> None:

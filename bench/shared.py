@@ -1,4 +1,4 @@
-"""What it costs that two processes share a run: gradients' exchange, and theta's.
+"""What it costs that two processes share a run: gradients' exchange, and theta's, whose message is timed by itself too.
 
 Two processes on this machine, one thread each, make the same steps side by side, first each for itself, then together;
 the ratio of medians over both. Exchange is by gloo, within one machine.
@@ -11,19 +11,23 @@ import socket
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from bench.steps import BATCH, GATED, TRAINING, network_of, steps_of
 from bench.timing import Measurement
-from layerprune.config import NoSettings, TorchrunPlace
-from layerprune.ranks import ALONE, joined
+from layerprune.config import NoSettings, TorchrunPlace, TrainingSettings
+from layerprune.gates.estimators import TwoSided
+from layerprune.ranks import ALONE, Ranks, joined
 
 SIZE, ARCH = 2, "resnet-20"
 CPU = torch.device("cpu")
 SETTINGS = {"dense": NoSettings(), "gated": GATED}
+THETA = "theta"
+"""In place of a method: the message alone that gated training sends beside the gradients, a step."""
 WARM_UP = 2
 
 
@@ -33,8 +37,7 @@ def in_process(rank: int, port: int, folder: str, method: str, together: bool, s
     torch.set_num_threads(1)
     training = TRAINING.model_copy(update={"batch_size": BATCH if together else BATCH // SIZE})
     with joined(TorchrunPlace(rank, SIZE, rank, SIZE), CPU) as ranks:
-        share = ranks if together else ALONE
-        step = steps_of(network_of(ARCH), method, SETTINGS[method], training, steps=1, ranks=share)
+        step = _step_of(method, training, ranks if together else ALONE)
         times = []
         for _ in range(WARM_UP + steps):
             ranks.meet()
@@ -42,6 +45,13 @@ def in_process(rank: int, port: int, folder: str, method: str, together: bool, s
             step()
             times.append(time.perf_counter() - began)
     Path(folder, str(rank)).write_text(json.dumps(times[WARM_UP:]))
+
+
+def _step_of(method: str, training: TrainingSettings, ranks: Ranks) -> Callable[[], object]:
+    network = network_of(ARCH)
+    if method == THETA:
+        return partial(ranks.add_up, *(torch.zeros(TwoSided.rows, len(network.sections)) for _ in ("sums", "counts")))
+    return steps_of(network, method, SETTINGS[method], training, steps=1, ranks=ranks)
 
 
 def seconds_a_step(method: str, together: bool, steps: int) -> float:
@@ -63,7 +73,8 @@ def seconds_a_step(method: str, together: bool, steps: int) -> float:
 
 def measure(rounds: int, steps: int) -> Iterator[Measurement]:
     """Dense and gated steps, shared against each for itself, and gated shared against dense shared."""
-    seconds: dict[tuple[str, bool], list[float]] = {(name, way): [] for name in SETTINGS for way in (False, True)}
+    cases = [*((name, way) for name in SETTINGS for way in (False, True)), (THETA, True)]
+    seconds: dict[tuple[str, bool], list[float]] = {case: [] for case in cases}
     for _ in range(rounds):
         for case, found in seconds.items():
             found.append(seconds_a_step(*case, steps))
@@ -71,6 +82,8 @@ def measure(rounds: int, steps: int) -> Iterator[Measurement]:
         name = f"{method} step shared by {SIZE} processes / each for itself, {ARCH}"
         yield _ratio(name, seconds[method, False], seconds[method, True])
     yield _ratio(f"gated step / dense step, shared by {SIZE} processes, {ARCH}", *(seconds[m, True] for m in SETTINGS))
+    name = f"theta's message / dense step, shared by {SIZE} processes, {ARCH}"
+    yield _ratio(name, seconds["dense", True], seconds[THETA, True])
 
 
 def _ratio(name: str, first: list[float], second: list[float]) -> Measurement:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from bench import __main__ as command
-from bench import gates, inference, loader, reference, row_subset, shared, steps, streams, throughput, timing
+from bench import feeding, gates, inference, loader, reference, row_subset, shared, steps, streams, throughput, timing
 from layerprune.gates.estimators import ESTIMATORS
 from layerprune.measure.counting import count_macs, count_params
 
@@ -39,7 +39,40 @@ def test_a_run_that_two_processes_share_is_measured() -> None:
         "dense step shared by 2 processes / each for itself, resnet-20",
         "gated step shared by 2 processes / each for itself, resnet-20",
         "gated step / dense step, shared by 2 processes, resnet-20",
+        "theta's message / dense step, shared by 2 processes, resnet-20",
     ]
+
+
+def test_feeding_counts_images_and_the_time_that_training_waits_for_them(clock: list[float]) -> None:
+    case = feeding.Case(torch.device("cpu"), "fp32", batch=4, pixels=32, workers=0)
+
+    class Slow:
+        def _step(self, images: object, labels: object) -> None:
+            clock[0] += 3.0
+
+    def source():
+        while True:
+            clock[0] += 1.0
+            yield None, None
+
+    assert feeding.turn(Slow(), source(), case, steps=5) == feeding.Turn(rate=4 * 5 / 20, waiting=0.25)
+
+
+def test_a_network_is_fed_from_memory_and_from_files_with_gates_and_without() -> None:
+    case = feeding.Case(torch.device("cpu"), "fp32", batch=2, pixels=32, workers=0)
+    measured = list(feeding.measure(rounds=1, steps=3, case=case))
+    assert [each.name.partition(", ")[0] for each in measured] == [
+        "dense training from files / dense training from memory",
+        "gated training from files / dense training from files",
+        *(f"{method} training from {place}" for method, place in feeding.WAYS),
+    ]
+    assert 0 < measured[2].ratio < measured[3].ratio < 1  # decoding takes longer than a gather
+
+
+@pytest.mark.gpu
+def test_a_gpu_is_fed() -> None:
+    assert feeding.case_here().precision == "bf16"
+    assert all(each.ratio > 0 for each in feeding.measure(rounds=1, steps=2))
 
 
 def test_our_stream_and_torchvisions_deliver_as_many_images_of_one_size(tmp_path: Path) -> None:
@@ -197,7 +230,7 @@ def test_named_parts_run_alone_and_without_names_all(parts: list[str], capsys: p
     assert line.split() == ["throughput", "2.50", "2.00", "..", "3.00", ">=", "2", "met", "a", "note"]
     parts.clear()
     command.main([])
-    assert parts == ["steps", "gates", "row-subset", "throughput", "loader", "streams", "shared", "runs", "inference"]
+    assert parts == list(command.PARTS)
 
 
 def test_an_unknown_part_is_named(parts: list[str], capsys: pytest.CaptureFixture[str]) -> None:
