@@ -1,12 +1,17 @@
 """ImageNet's two forms: images in their files, decoded while needed, and an excerpt decoded once into memory."""
 
+import errno
 import io
 import os
+import shutil
+import signal
 import tarfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -17,6 +22,8 @@ from layerprune.data.batches import training_batches
 from layerprune.data.registry import Reading, load
 from layerprune.errors import LayerpruneError, SettingError
 from layerprune.paths import RunKey
+from layerprune.preemption import Preempted
+from layerprune.training.loop import Trainer
 
 CLASSES = ("n01", "n02", "n03")
 SIDE = 32
@@ -163,6 +170,69 @@ def test_a_run_from_files_end_to_end(root: Path) -> None:
         assert list(each.details["images_left_out"]) == [str(name)]
         assert each.test_top5_accuracy is None  # three classes
     assert made[0].steps_total == 8 and made[0].epochs == 2
+
+
+DISTURBED = RunKey("study", "imagenet", "imagenet-resnet-18", "gated", "default", 0)
+
+
+@pytest.fixture
+def undisturbed(root: Path) -> dict[str, str]:
+    """The digests of DISTURBED's weights and curves had nothing come between; none of its files."""
+    paths.preset_file("study").parent.mkdir()
+    paths.preset_file("study").write_text(PRESET.replace("nu: 10.0", "nu: 0.1").replace("2ep", "3ep"))
+    runner.run(DISTURBED, "cpu", 1, lambda *_: None, lambda _: None)
+    try:
+        return outcome()
+    finally:
+        shutil.rmtree(paths.run_folder(DISTURBED))
+
+
+def outcome() -> dict[str, object]:
+    """What a run leaves, but for the times."""
+    curves = pd.read_csv(paths.curves(DISTURBED)).drop(columns="wall_seconds")
+    weights = torch.load(paths.weights(DISTURBED), weights_only=True)
+    return {"curves": curves.to_csv(), "weights": {name: value.tolist() for name, value in weights.items()}}
+
+
+@pytest.fixture
+def at_step_six(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], None]], None]:
+    """Lets something happen once, in the second of three epochs of four steps."""
+
+    def plan(happening: Callable[[], None]) -> None:
+        step, left = Trainer._step, [happening]
+
+        def disturbed(trainer: Trainer, *batch: torch.Tensor) -> torch.Tensor:
+            if trainer.progress.step == 5 and left:
+                left.pop()()
+            return step(trainer, *batch)
+
+        monkeypatch.setattr(Trainer, "_step", disturbed)
+
+    return plan
+
+
+def test_told_to_end_within_an_epoch_of_files_it_goes_on_from_that_step(
+    root: Path, undisturbed: dict, at_step_six: Callable
+) -> None:
+    at_step_six(lambda: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(Preempted, match=r"state\.pt: told to end \(SIGTERM\), state written"):
+        runner.run(DISTURBED, "cpu", 1, lambda *_: None, lambda _: None)
+    made = runner.run(DISTURBED, "cpu", 1, lambda *_: None, lambda _: None)
+    assert made.resumed == 1 and outcome() == undisturbed
+
+
+def test_a_disk_that_fills_up_under_a_run_from_files_is_said_and_the_run_made_again_with_room(
+    root: Path, undisturbed: dict, at_step_six: Callable
+) -> None:
+    def no_room(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.MonkeyPatch.context() as full:
+        at_step_six(lambda: (full.setattr(os, "fsync", no_room), os.kill(os.getpid(), signal.SIGTERM)))
+        with pytest.raises(LayerpruneError, match=r"state\.pt: cannot write: "):
+            runner.run(DISTURBED, "cpu", 1, lambda *_: None, lambda _: None)
+    runner.run(DISTURBED, "cpu", 1, lambda *_: None, lambda _: None)
+    assert outcome() == undisturbed
 
 
 def test_the_manifest_says_what_is_there(root: Path) -> None:
