@@ -150,11 +150,16 @@ def _lacks_slurm() -> str | None:
     return None if Path("/dev/tty1").exists() else "no device files to stand for GPUs: /dev/tty0 and /dev/tty1"
 
 
+def _lacks_patience() -> str | None:
+    return None if os.environ.get("LAYERPRUNE_LONG_TESTS") else "takes many minutes: set LAYERPRUNE_LONG_TESTS=1"
+
+
 LACKING: dict[str, Callable[..., str | None]] = {
     "real_data": _lacks_real_data,
     "gpu": _lacks_gpu,
     "browser": _lacks_browser,
     "slurm": _lacks_slurm,
+    "long": _lacks_patience,
 }
 
 
