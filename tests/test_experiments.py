@@ -161,6 +161,29 @@ def test_a_run_of_it_trains_under_gates_and_pays_for_it(study: Path) -> None:
     assert not paths.record(DENSE).exists()
 
 
+def test_its_figure_has_means_over_seeds_and_says_what_was_not_run(study: Path) -> None:
+    text = PRESET.replace("random-removal: {settings: {lists: 12}}", f"estimator-error: {{settings: {FEW}}}")
+    (study / "config" / "study.yaml").write_text(text.replace("mlp-residual-6", "mlp-residual-3"))
+    module = FIGURES["estimator-error"]
+    before = module.prepare(frames.read_study("study", "digits", partial=True))
+    assert before["arch"].tolist() == ["mlp-residual-3"] and before["error"].isna().all()
+    keys = [RunKey("study", "digits", "mlp-residual-3", "estimator-error", "default", seed) for seed in (0, 1)]
+    (study / "config" / "study.yaml").write_text((study / "config" / "study.yaml").read_text() + "seeds: [0, 1]\n")
+    runs = [runner.run(key, "cpu", 1, lambda *_: None, lambda _: None) for key in keys]
+    data = module.prepare(frames.read_study("study", "digits"))
+    (point,) = data[(data["reading"] == "disarm") & (data["batches"] == 4) & (data["epochs"] == 2)].to_dict("records")
+    errors = [
+        100 * row["error"]
+        for run in runs
+        for row in run.details["errors"]
+        if (row["reading"], row["batches"], row["epochs"]) == ("disarm", 4, 2)
+    ]
+    assert point["n"] == 2 and point["error"] == pytest.approx(sum(errors) / 2)
+    assert point["error_low"] <= min(errors) + 1e-6 and point["error_high"] >= max(errors) - 1e-6
+    for frame in (before, data, pd.DataFrame(columns=data.columns)):
+        assert module.draw(frame, "heading").axes
+
+
 FEW = "{epochs: [1, 2], thetas: [0.3], sample: 64, batches: 4, repetitions: 1}"
 
 # --- runs -------------------------------------------------------------------------------------------------------

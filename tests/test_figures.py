@@ -21,7 +21,15 @@ from layerprune.paths import RunKey
 matplotlib.use("Agg")
 NAMES = [
     *("accuracy-vs-depth", "accuracy-vs-macs", "accuracy-vs-training-macs", "depth-vs-start"),
-    *("latency-vs-macs", "random-removal", "removal-agreement", "sections-alive", "survivors", "theta"),
+    *(
+        "estimator-error",
+        "latency-vs-macs",
+        "random-removal",
+        "removal-agreement",
+        "sections-alive",
+        "survivors",
+        "theta",
+    ),
 ]
 
 

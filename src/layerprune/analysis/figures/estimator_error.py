@@ -1,0 +1,105 @@
+"""How far each estimator of Delta is from the truth, on networks small enough to enumerate."""
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from layerprune.analysis import style
+from layerprune.analysis.prepare.estimator_errors import estimator_errors as prepare
+
+__all__ = ["CAPTION", "TITLE", "draw", "prepare"]
+
+TITLE = "What a section is worth: estimators against enumeration"
+CAPTION = (
+    "Relative error of the vector Delta (how much the loss changes when a section opens) as each estimator reads it; the "
+    "truth comes from the losses of all subnetworks. In the panels on the right the reading has seen more and more "
+    "batches: what is unbiased keeps coming nearer, what is biased stays where it is. Dashed: the two halves of the "
+    "two-sided reading by themselves. Means over seeds with 95 % bootstrap intervals; n above each panel."
+)
+LOOKS = {
+    "two_sided": ("#D55E00", "o", "two-sided (default)"),
+    "straight_through": ("#0072B2", "^", "straight-through"),
+    "finite_difference": ("#009E73", "s", "finite difference (a second forward)"),
+    "disarm": ("#CC79A7", "D", "DisARM (a second forward)"),
+    "only_open": ("#E69F00", "2", "open side alone"),
+    "only_closed": ("#56B4E9", "1", "closed side alone"),
+}
+"""Reading -> colour, marker, and its name in the legend."""
+HALVES = ("only_open", "only_closed")
+LATE = 0.9
+"""Theta of the panel of batches."""
+
+
+TICKS = tuple(digit * power for power in (0.1, 1, 10, 100, 1000) for digit in (1, 2, 5))
+
+
+def draw(data: pd.DataFrame, heading: str) -> Figure:
+    """Three panels per architecture; `data` as from prepare.estimator_errors."""
+    archs = list(dict.fromkeys(data["arch"]))
+    if not archs:
+        return style.empty_figure(heading, "no estimator-error in this preset")
+    figure, axes = style.grid(3 * len(archs))
+    for place, arch in enumerate(archs):
+        rows = data[data["arch"] == arch].dropna(subset="error")
+        _row_of_panels(axes[3 * place : 3 * place + 3], arch, rows)
+    style.legend(figure, _handles())
+    style.title(figure, heading)
+    return figure
+
+
+def _row_of_panels(axes: list[Axes], arch: str, rows: pd.DataFrame) -> None:
+    """Error over theta after the shortest and the longest training, and after the latter over batches."""
+    if rows.empty:
+        axes[0].set_title(arch)
+        style.say_instead(axes[0], "not run")
+        for ax in axes[1:]:
+            style.say_instead(ax, "")
+        return
+    lengths, n = sorted(set(rows["epochs"])), int(rows["n"].min())
+    limits = 0.7 * rows["error"].min(), 1.5 * rows["error"].max()
+    most = rows[rows["batches"] == rows["batches"].max()]
+    for ax, length in zip(axes, (lengths[0], lengths[-1]), strict=False):
+        _panel(ax, most[most["epochs"] == length], "theta", f"{arch}, {_epochs(length)} (n = {n})", limits)
+        ax.set_xlim(0, 1)
+    theta = min(set(rows["theta"]), key=lambda value: abs(value - LATE))
+    late = rows[(rows["epochs"] == lengths[-1]) & (rows["theta"] == theta)]
+    _panel(axes[2], late, "batches", f"{arch}, {_epochs(lengths[-1])}, theta {theta:g} (n = {n})", limits)
+    seen = sorted(set(late["batches"]))
+    axes[2].set_xscale("log")
+    axes[2].set_xticks(seen, labels=[f"{count:g}" for count in seen])
+    axes[2].minorticks_off()
+    axes[0].set_ylabel("relative error of Delta (%)")
+
+
+def _epochs(length: float) -> str:
+    return f"{length:g} epoch" + ("s" if length != 1 else "")
+
+
+def _panel(ax: Axes, rows: pd.DataFrame, x: str, heading: str, limits: tuple[float, float]) -> None:
+    for reading, (color, marker, _) in LOOKS.items():
+        line = rows[rows["reading"] == reading].sort_values(x)
+        spread = [(line["error"] - line["error_low"]).fillna(0), (line["error_high"] - line["error"]).fillna(0)]
+        ax.errorbar(
+            line[x],
+            line["error"],
+            yerr=spread,
+            color=color,
+            marker=marker,
+            markersize=4,
+            linestyle="--" if reading in HALVES else "-",
+            linewidth=1.0,
+            elinewidth=0.8,
+        )
+    ax.set_title(heading, fontsize=8)
+    ax.set(xlabel="batches seen" if x == "batches" else "theta of every gate", yscale="log", ylim=limits)
+    ticks = [tick for tick in TICKS if limits[0] <= tick <= limits[1]]
+    ax.set_yticks(ticks, labels=[f"{tick:g}" for tick in ticks])
+    ax.minorticks_off()
+
+
+def _handles() -> list[Line2D]:
+    return [
+        Line2D([], [], color=color, marker=marker, linestyle="--" if reading in HALVES else "-", label=name)
+        for reading, (color, marker, name) in LOOKS.items()
+    ]
