@@ -12,8 +12,8 @@ __all__ = ["CAPTION", "TITLE", "draw", "prepare"]
 
 TITLE = "What a section is worth: estimators against enumeration"
 CAPTION = (
-    "Relative error of the vector Delta (how much the loss changes when a section opens) as each estimator reads it; the "
-    "truth comes from the losses of all subnetworks. In the panels on the right the reading has seen more and more "
+    "Relative error of the vector Delta (how much the loss changes when a section opens) as each estimator reads it; "
+    "the truth comes from the losses of all subnetworks. In the panels on the right the reading has seen more and more "
     "batches: what is unbiased keeps coming nearer, what is biased stays where it is. Dashed: the two halves of the "
     "two-sided reading by themselves. Means over seeds with 95 % bootstrap intervals; n above each panel."
 )

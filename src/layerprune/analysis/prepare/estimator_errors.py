@@ -14,15 +14,13 @@ POINT = ["arch", "epochs", "theta", "reading", "batches"]
 def estimator_errors(study: Study) -> pd.DataFrame:
     """A row a point: mean relative error in per cent over seeds, its 95 % bootstrap interval (NaN for one seed) and n.
 
-    `reading` is an estimator or a half of the two-sided one, `batches` what it has seen, `epochs` the network's training.
-    An architecture without a record has one row without numbers.
+    `reading` is an estimator or a half of the two-sided one, `batches` what it has seen, `epochs` how long the network
+    was trained. An architecture without a record has one row without numbers.
     """
     found = pd.DataFrame(_rows(study), columns=[*POINT, "seed", "error"])
-    frames = [pd.DataFrame(_points(found), columns=[*POINT, "error", "error_low", "error_high", "n"])]
     absent = [arch for arch in experiments.planned(study, EXPERIMENT) if arch not in set(found["arch"])]
-    return (
-        pd.concat([*frames, pd.DataFrame({"arch": absent}, dtype=object)], ignore_index=True) if absent else frames[0]
-    )
+    rows = [*_points(found), *({"arch": arch} for arch in absent)]
+    return pd.DataFrame(rows, columns=[*POINT, "error", "error_low", "error_high", "n"])
 
 
 def _rows(study: Study) -> Iterator[dict]:
