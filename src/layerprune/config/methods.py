@@ -48,10 +48,26 @@ class GatedSettings(Settings):
         1.0, "share of a batch whose gates are drawn; the others' are theta rounded, so the network meets less noise"
     )
 
+    target_macs: Annotated[float, Field(gt=0, lt=1)] | None = later(
+        None, "share of the whole network's MACs to end with: nu follows this budget, and starts where it is given"
+    )
+    target_sections: PositiveInt | None = later(None, "removable sections to end with, in place of target_macs")
+    theta_lr_decay: NonNegative = later(
+        0.0, "theta_lr / (1 + this x epochs since the warm-up): above 0 the step sizes are Robbins and Monro's"
+    )
+    prior: Literal["flattening", "fixed", "beta", "l0", "none"] = later(
+        "flattening", "what shapes the price: see layerprune.methods.parts.priors; for comparison"
+    )
+    prior_mean: Annotated[float, Field(gt=0, lt=0.5)] = later(0.1, "mean of the fixed and of the Beta prior")
+    remove: bool = later(True, "false: sections stay until consolidation; for comparison")
+    watch: bool = later(False, "note theta, weights, gradients and worth of every section at every check")
+
     @model_validator(mode="after")
     def one_price(self) -> "GatedSettings":
         if self.nu is not None and self.log_gamma is not None:
             raise ValueError("give nu or log_gamma, not both")
+        if self.target_macs is not None and self.target_sections is not None:
+            raise ValueError("give target_macs or target_sections, not both")
         return self
 
 

@@ -5,7 +5,9 @@
 A section whose theta stays at or below theta_tol while its averaged drift Delta + nu c is positive leaves for good,
 with its parameters and their momentum. At `consolidate_at` theta is rounded; the rest trains deterministically.
 Two settings make the noise milder: gates open while theta is frozen, and gates drawn for a share of each batch only,
-the rest meeting the network that theta, rounded, stands for. Both are ours.
+the rest meeting the network that theta, rounded, stands for. Both are ours, as is a price nu that follows a budget
+(methods.parts.budget). Other priors (methods.parts.priors), sections that stay where the condition holds, and what is
+noted of them (methods.parts.watch) are there to be compared with.
 Read: the abstract. Derived: the linear price (gates.hyper_prior), the estimators, the pruning condition.
 """
 
@@ -20,7 +22,10 @@ from layerprune.config import GatedSettings, steps_of
 from layerprune.errors import SettingError
 from layerprune.gates import hyper_prior
 from layerprune.gates.estimators import ESTIMATORS
+from layerprune.measure.counting import count_macs
 from layerprune.methods.base import Context, Outcome, TrainingMethod
+from layerprune.methods.parts import budget, priors
+from layerprune.methods.parts.watch import Watch
 from layerprune.models.sections import Gates, SectionedNetwork
 from layerprune.seeding import generator
 
@@ -36,7 +41,13 @@ class Method(TrainingMethod):
         super().__init__(settings, network, context)
         sections, device = context.sections, context.device
         self.theta = torch.full((sections,), settings.theta0, device=device)
-        self.prices = self._nu() * context.costs(settings.cost)
+        self.nu = self._nu()
+        self.prices = self.nu * context.costs(settings.cost)
+        self.slope = priors.slope_of(settings.prior, settings.prior_mean, settings.theta0)
+        self.budget = self._budget()
+        self.watch = Watch(network) if settings.watch else None
+        if self.watch is not None and context.ranks.size > 1:
+            raise SettingError("settings.watch: a run that is watched cannot be shared by several processes")
         self.estimator = ESTIMATORS[settings.estimator](
             sections,
             settings.drawn_share * context.batch_size,
@@ -62,6 +73,15 @@ class Method(TrainingMethod):
         if self.settings.log_gamma is not None:
             return hyper_prior.price(self.settings.log_gamma, self.context.examples)
         return self.settings.nu if self.settings.nu is not None else DEFAULT_NU
+
+    def _budget(self) -> budget.Budget | None:
+        settings, network = self.settings, self.network
+        if settings.target_macs is not None:
+            whole = count_macs(network, network.input_shape)
+            return budget.of_macs(settings.target_macs, whole, self.context.section_macs)
+        if settings.target_sections is not None:
+            return budget.of_depth(settings.target_sections, self.context.sections)
+        return None
 
     def _consolidation_step(self) -> int:
         """The check nearest to the asked fraction of training, the last step at the latest."""
@@ -100,25 +120,57 @@ class Method(TrainingMethod):
 
         self.estimator.update(self.theta, self.drawn.detach(), slopes, losses[:count], drawn_losses_of)
         if step >= self.warmup:
-            self.theta.sub_(self._drift(), alpha=self.settings.theta_lr).clamp_(0, 1)
+            self._move(step)
+        if self.watch is not None:
+            self.watch.add(losses)
+            if (step + 1) % self.check_interval == 0:
+                self.watch.look(self.theta, losses_of)
+
+    def _move(self, step: int) -> None:
+        rate = self.settings.theta_lr
+        if self.settings.theta_lr_decay:
+            rate /= 1 + self.settings.theta_lr_decay * (step - self.warmup) / self.context.steps_per_epoch
+        if self.settings.prior == "l0":
+            priors.move_logit(self.theta, self._drift(), rate, self.settings.theta0)
+        else:
+            self.theta.sub_(self._drift(), alpha=rate).clamp_(0, 1)
 
     def _drift(self) -> Tensor:
         """dJ/dtheta [L]; where it is positive theta falls."""
-        return self.estimator.delta() + self.prices
+        prices = self.prices if self.slope is None else self.prices * self.slope(self.theta)
+        return self.estimator.delta() + prices
+
+    def after_step(self, step: int, lr: float) -> None:
+        self.lr = lr
 
     def removals(self, step: int) -> list[int]:
+        if step <= self.consolidation and self.watch is not None and self.watch.benefits is not None:
+            self.watch.note(step, self.lr, self.theta, self.estimator.delta())
         if step == self.consolidation:
             return self._round()
         if step < self.warmup or step > self.consolidation:
             return []
+        if self.budget is not None:
+            self._follow_budget()
         ready = ((self.theta <= self.settings.theta_tol) & (self._drift() > 0)).tolist()
         self.agreeing_checks = [count + 1 if yes else 0 for count, yes in zip(self.agreeing_checks, ready, strict=True)]
-        return self._leave([index for index, count in enumerate(self.agreeing_checks) if count >= self.settings.checks])
+        agreed = [index for index, count in enumerate(self.agreeing_checks) if count >= self.settings.checks]
+        if not self.settings.remove:
+            return []
+        return self._leave(agreed if self.budget is None else self.budget.may_go(agreed, self.network.keep()))
+
+    def _follow_budget(self) -> None:
+        factor = self.budget.factor(self.theta)
+        self.nu *= factor
+        self.prices.mul_(factor)
 
     def _round(self) -> list[int]:
         """Theta to 0 or 1; returns the sections that go."""
         self.theta_before_rounding = self.theta.tolist()
-        self.theta.copy_((self.theta >= 0.5).float())
+        if self.budget is None:
+            self.theta.copy_((self.theta >= 0.5).float())
+        else:
+            self.theta.copy_(self.budget.rounded(self.theta, -self.estimator.delta(), self.network.keep()))
         return self._leave([index for index, value in enumerate(self.theta.tolist()) if value == 0])
 
     def _leave(self, candidates: list[int]) -> list[int]:
@@ -136,7 +188,9 @@ class Method(TrainingMethod):
         return self.theta.tolist()
 
     def outcome(self) -> Outcome:
-        details = {"nu": self._nu(), "theta_before_consolidation": self.theta_before_rounding}
+        details = {"nu": self.nu, "theta_before_consolidation": self.theta_before_rounding}
+        if self.watch is not None:
+            details["watch"] = self.watch.notes
         return Outcome(self.network.keep(), details=details)
 
     def state(self) -> dict[str, Any]:
@@ -146,6 +200,9 @@ class Method(TrainingMethod):
             "counts": self.estimator.counts,
             "agreeing_checks": self.agreeing_checks,
             "theta_before_rounding": self.theta_before_rounding,
+            "nu": self.nu,
+            "prices": self.prices,
+            "watch": self.watch.state() if self.watch is not None else None,
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -154,3 +211,7 @@ class Method(TrainingMethod):
         self.estimator.counts.copy_(state["counts"])
         self.agreeing_checks = list(state["agreeing_checks"])
         self.theta_before_rounding = state["theta_before_rounding"]
+        self.nu = state["nu"]
+        self.prices.copy_(state["prices"])
+        if self.watch is not None:
+            self.watch.load_state(state["watch"])

@@ -1,0 +1,51 @@
+"""What an open section costs under other priors than the flattening one, and how theta then moves (claim C5).
+
+Where the prior is not flattened, the price's slope depends on theta. With KL(Bernoulli(theta) || Bernoulli(pi)):
+
+    fixed pi                            logit(theta) - logit(pi)
+    pi ~ Beta(1, b), pi chosen best     log((b - theta) / (1 - theta)),      best pi = theta / b
+    flattening hyper-prior              log(1 / gamma)                       (gates.hyper_prior)
+
+Each is scaled so that its slope at theta0 is that of the flattening prior: they differ in shape alone. A plain L0
+penalty, nu times the expected number of open sections, has the very price of the flattening prior; what is compared as
+`l0` is the usual way of learning with it, gradient descent on the logit of theta (Louizos et al., ICLR 2018). Derived.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+Slope = Callable[[Tensor], Tensor]
+"""The price's slope at theta [L], as a multiple of nu c."""
+NEAREST = 1e-4
+"""How near to 0 and 1 logarithms are taken."""
+
+
+def slope_of(prior: str, mean: float, theta0: float) -> Slope | None:
+    """The slope of a prior of this mean, 1 at theta0; None where it is 1 everywhere."""
+    if prior in ("flattening", "l0"):
+        return None
+    if prior == "none":
+        return torch.zeros_like
+    raw = _fixed(mean) if prior == "fixed" else _beta(mean)
+    at_start = float(raw(torch.tensor([theta0])))
+    return lambda theta: raw(theta) / at_start
+
+
+def _fixed(pi: float) -> Slope:
+    offset = torch.logit(torch.tensor(pi))
+    return lambda theta: torch.logit(theta, NEAREST) - offset.to(theta)
+
+
+def _beta(mean: float) -> Slope:
+    """Of Beta(1, b), whose mean is 1 / (1 + b)."""
+    b = 1 / mean - 1
+    return lambda theta: torch.log((b - theta) / (1 - theta).clamp(min=NEAREST))
+
+
+def move_logit(theta: Tensor, drift: Tensor, rate: float, theta0: float) -> None:
+    """A step of gradient descent on theta's logit, in place; at theta0 it moves theta as a step on theta would."""
+    scale = rate / (theta0 * (1 - theta0)) ** 2
+    logit = torch.logit(theta, NEAREST) - scale * theta * (1 - theta) * drift
+    theta.copy_(torch.sigmoid(logit))

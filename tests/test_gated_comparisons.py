@@ -1,0 +1,214 @@
+"""What gated training is compared with: other priors, budgets, sections that stay; and what is noted of it."""
+
+import math
+from itertools import product
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from networks import a_run, a_trainer, digits, make
+from scipy.optimize import minimize_scalar
+from scipy.stats import beta as beta_density
+from torch import Tensor
+
+from layerprune.config import GatedSettings
+from layerprune.errors import SettingError
+from layerprune.execute import Finished, execute
+from layerprune.measure.counting import count_macs, section_macs
+from layerprune.methods.parts import priors, watch
+from layerprune.methods.parts.budget import Budget
+
+INSIDE = st.floats(0.05, 0.95)
+MEAN = 0.1
+
+# --- priors -----------------------------------------------------------------------------------------------------
+
+
+def divergence(theta: float, pi: float) -> float:
+    return theta * math.log(theta / pi) + (1 - theta) * math.log((1 - theta) / (1 - pi))
+
+
+def cost(prior: str, theta: float) -> float:
+    """Of an open section, in nats: of the Beta prior the least over pi, which is searched for."""
+    if prior == "fixed":
+        return divergence(theta, MEAN)
+    density = beta_density(1, 1 / MEAN - 1)
+    return minimize_scalar(
+        lambda pi: divergence(theta, pi) - density.logpdf(pi), bounds=(1e-9, 1 - 1e-9), options={"xatol": 1e-12}
+    ).fun
+
+
+def slope(prior: str, theta: float) -> float:
+    return (cost(prior, theta + 1e-4) - cost(prior, theta - 1e-4)) / 2e-4
+
+
+@pytest.mark.parametrize("prior", ["fixed", "beta"])
+@given(theta=INSIDE)
+def test_slopes_are_those_of_the_cost_and_1_where_theta_starts(prior: str, theta: float) -> None:
+    of_theta = priors.slope_of(prior, MEAN, 0.5)
+    assert float(of_theta(torch.tensor([theta]))) == pytest.approx(slope(prior, theta) / slope(prior, 0.5), abs=1e-3)
+    assert float(of_theta(torch.tensor([0.5]))) == pytest.approx(1)
+
+
+def test_a_fixed_prior_holds_a_section_that_is_nearly_closed_and_both_press_on_one_that_is_open() -> None:
+    closed, opened = torch.tensor([0.01]), torch.tensor([0.99])
+    fixed, beta = (priors.slope_of(prior, MEAN, 0.5) for prior in ("fixed", "beta"))
+    assert float(fixed(closed)) < 0 < float(beta(closed)) < 1
+    assert float(fixed(opened)) > 2 and float(beta(opened)) > 2
+    for at in (torch.zeros(1), torch.ones(1)):
+        assert torch.isfinite(fixed(at)) and torch.isfinite(beta(at))
+
+
+def test_without_a_prior_nothing_is_paid_and_the_flat_ones_have_one_slope() -> None:
+    assert priors.slope_of("none", MEAN, 0.5)(torch.rand(4)).tolist() == [0, 0, 0, 0]
+    assert priors.slope_of("flattening", MEAN, 0.5) is None is priors.slope_of("l0", MEAN, 0.5)
+
+
+@pytest.mark.parametrize("theta0", [0.3, 0.5, 0.8])
+def test_a_step_on_the_logit_is_a_step_on_theta_at_the_start_and_stays_inside(theta0: float) -> None:
+    theta = torch.full((2,), theta0)
+    priors.move_logit(theta, torch.tensor([0.01, -0.02]), 0.1, theta0)
+    torch.testing.assert_close(theta, theta0 - 0.1 * torch.tensor([0.01, -0.02]), atol=2e-5, rtol=0)
+    for _ in range(500):
+        priors.move_logit(theta, torch.tensor([1.0, -1.0]), 1.0, theta0)
+    assert 0 < float(theta[0]) < 0.05 and 0.95 < float(theta[1]) < 1
+
+
+def trained(**settings: Any) -> Finished:
+    """Four sections on digits, long enough that a price of 1 closes all of them."""
+    values = {"warmup": "20it", "check_interval": 10, "theta_lr": 0.05, "consolidate_at": 0.8} | settings
+    return execute(a_run("gated", digits(), settings=values, duration="4ep", batch_size=64))
+
+
+@pytest.mark.parametrize(("prior", "any_stay"), [("flattening", False), ("beta", False), ("l0", False), ("none", True)])
+def test_dear_sections_go_whatever_the_priors_shape_but_not_where_they_cost_nothing(prior: str, any_stay: bool) -> None:
+    assert any(trained(nu=3.0, prior=prior).outcome.keep) == any_stay
+
+
+def test_a_fixed_prior_leaves_the_decision_to_the_rounding() -> None:
+    before = trained(nu=3.0, prior="fixed", consolidate_at=0.7).outcome.details["theta_before_consolidation"]
+    assert all(0.05 < theta < 0.2 for theta in before)  # its own mean
+
+
+# --- budgets ----------------------------------------------------------------------------------------------------
+
+COSTS = (1.0, 2.0, 3.0, 4.0)
+
+
+@given(st.lists(st.floats(0, 1), min_size=4, max_size=4), st.floats(0.5, 9.5))
+def test_nu_rises_where_the_budget_is_exceeded_and_falls_where_it_is_not(theta: list[float], allowed: float) -> None:
+    theta = torch.tensor(theta)
+    spent = float(theta @ torch.tensor(COSTS))
+    factor = Budget(allowed, COSTS).factor(theta)
+    assert (factor > 1) == (spent - allowed > 1e-6) or abs(spent - allowed) < 1e-5
+    assert math.exp(-1) <= factor <= math.exp(1)
+
+
+@given(st.permutations(range(4)), st.floats(0, 10), st.tuples(*[st.integers(0, 1)] * 4))
+def test_no_removal_undercuts_the_budget_by_more_than_half_a_section(
+    candidates: list[int], allowed: float, alive: tuple[int, ...]
+) -> None:
+    gone = Budget(allowed, COSTS).may_go(candidates, alive)
+    left = sum(cost for cost, stays in zip(COSTS, alive, strict=True) if stays) - sum(COSTS[index] for index in gone)
+    assert all(alive[index] for index in gone)
+    assert not gone or left >= allowed - max(COSTS[index] for index in gone) / 2
+
+
+def test_rounding_keeps_the_highest_theta_and_of_equals_what_is_worth_most() -> None:
+    theta, worth = torch.tensor([0.0, 1.0, 1.0, 0.3]), torch.tensor([9.0, 0.1, 0.2, 0.0])
+    alike = Budget(2.0, (1.0,) * 4)
+    assert alike.rounded(theta, worth, [1, 1, 1, 1]).tolist() == [0, 1, 1, 0]
+    assert Budget(1.0, (1.0,) * 4).rounded(theta, worth, [1, 1, 1, 1]).tolist() == [0, 0, 1, 0]
+    assert alike.rounded(theta, worth, [1, 0, 1, 1]).tolist() == [0, 0, 1, 1]
+
+
+@pytest.mark.parametrize(("count", "nu"), list(product((1, 3), (0.001, 0.5))))
+def test_as_many_sections_are_left_as_asked_whatever_the_price_at_the_start(count: int, nu: float) -> None:
+    finished = trained(target_sections=count, nu=nu)
+    assert sum(finished.outcome.keep) == count and finished.outcome.details["nu"] != nu
+
+
+@pytest.mark.parametrize("share", [0.75, 0.9])
+def test_as_many_macs_are_left_as_asked_to_within_half_a_section(share: float) -> None:
+    network = trained(target_macs=share, nu=0.01).network
+    whole = make("mlp-residual-4", shape=network.input_shape)
+    most = max(section_macs(whole)) / count_macs(whole, whole.input_shape)
+    left = count_macs(network, network.input_shape) / count_macs(whole, whole.input_shape)
+    assert left == pytest.approx(share, abs=most / 2 + 1e-6)
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ({"target_macs": 0.01}, r"settings.target_macs: 0.01 of the multiply-adds is less than what always stays"),
+        ({"target_sections": 5}, r"settings.target_sections: 5 sections asked for, the network has 4"),
+    ],
+)
+def test_a_budget_that_cannot_be_met_is_said(settings: dict, complaint: str) -> None:
+    with pytest.raises(SettingError, match=complaint):
+        trained(**settings)
+
+
+def test_two_budgets_are_refused() -> None:
+    with pytest.raises(ValueError, match="target_macs or target_sections, not both"):
+        GatedSettings(target_macs=0.5, target_sections=3)
+
+
+# --- what is noted ----------------------------------------------------------------------------------------------
+
+
+def test_a_sections_worth_is_what_its_opening_lowers_the_loss_by() -> None:
+    """Losses that add up: each open section l lowers the loss by l + 1."""
+
+    def losses_of(gates: Tensor) -> Tensor:
+        return (10 - (gates.flatten() * torch.tensor([1.0, 2.0, 3.0, 4.0])).sum()).repeat(3)
+
+    found = watch.benefits(torch.tensor([0.9, 0.1, 0.5, 0.0]), [1, 1, 1, 0], losses_of)
+    assert found.tolist() == pytest.approx([1, 2, 3, 0])
+
+
+def test_every_check_is_noted_until_consolidation_and_sections_that_are_gone_have_nothing() -> None:
+    finished = trained(nu=3.0, watch=True, checks=1)
+    notes = finished.outcome.details["watch"]
+    assert notes["step"] == list(range(20, 20 + 10 * len(notes["step"]), 10)) or notes["step"][0] == 10
+    assert all(len(values) == len(notes["step"]) for values in notes.values())
+    gone = [step for step in finished.progress.removed_step if step is not None]
+    for place, step in enumerate(finished.progress.removed_step):
+        seen = [note for note, theta in zip(notes["step"], notes["theta"], strict=True) if theta[place] is not None]
+        assert max(seen) == step  # it leaves behind the check that notes it last
+    assert len(gone) == 4
+    for name in ("norm", "gradient"):
+        assert all(value > 0 for values in notes[name] for value in values if value is not None)
+
+
+def test_watching_changes_no_weight() -> None:
+    plain, watched = (trained(nu=0.01, watch=each) for each in (False, True))
+    states = [finished.network.state_dict() for finished in (plain, watched)]
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+
+
+def test_sections_that_are_to_stay_stay_until_consolidation() -> None:
+    finished = trained(nu=3.0, remove=False, watch=True)
+    assert set(finished.progress.removed_step) == {60}  # of 80 steps, the check nearest to 0.8 of them
+    assert all(None not in theta for theta in finished.outcome.details["watch"]["theta"])
+
+
+def test_steps_on_theta_become_smaller_where_asked() -> None:
+    moved = []
+    for decay in (0.0, 1.0):
+        finished = trained(nu=0.05, theta_lr_decay=decay, theta_lr=0.5, remove=False)
+        before = torch.tensor(finished.outcome.details["theta_before_consolidation"])
+        moved.append(float((before - 0.5).abs().sum()))
+    assert moved[1] < moved[0]
+
+
+def test_notes_budget_and_price_come_back_from_a_state() -> None:
+    settings = {"watch": True, "target_sections": 2, "nu": 0.05, "check_interval": 5, "consolidate_at": 1.0}
+    first, second, after = (a_trainer(a_run("gated", digits(), settings=settings, batch_size=64)) for _ in range(3))
+    after.run()
+    second.method.load_state(after.method.state())
+    assert second.method.state()["watch"]["notes"]["step"][:3] == [5, 10, 15]
+    assert second.method.nu == after.method.nu != first.method.nu
+    assert torch.equal(second.method.prices, after.method.prices)
