@@ -5,7 +5,7 @@ A quantity is a function Study -> list[Sample]; the rules bound it by the name t
 
 from collections.abc import Callable
 
-from layerprune.analysis.claims import determinism, early, flow, rivals, robustness, savings
+from layerprune.analysis.claims import determinism, early, flow, priors, rivals, robustness, savings, theory
 from layerprune.analysis.claims.sample import Sample
 from layerprune.analysis.frames import Study
 
@@ -20,9 +20,16 @@ QUANTITIES: dict[str, Callable[[Study], list[Sample]]] = {
         savings.inference_macs,
         savings.accuracy_difference,
         determinism.undecided_theta,
+        priors.premature_removals,
+        priors.premature_against_other_priors,
+        priors.spread_against_other_priors,
         robustness.spread_of_depth,
         robustness.spread_of_accuracy,
         robustness.depth_over_starts,
+        theory.came_back,
+        theory.came_back_though_predicted_to_go,
+        theory.weights_of_sections_that_may_go,
+        theory.drift_left,
         rivals.against_matched_depth,
         rivals.against_no_dearer,
     )

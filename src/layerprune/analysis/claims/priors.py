@@ -1,0 +1,54 @@
+"""C5: the flattening hyper-prior against other priors of the same slope at the start."""
+
+from collections.abc import Callable, Iterator
+
+from layerprune.analysis.claims.sample import Sample
+from layerprune.analysis.frames import Study
+from layerprune.analysis.prepare.priors import PRIORS, premature_share, variant_of
+from layerprune.analysis.watched import Watched, planned, watched
+
+FLATTENING = PRIORS[0]
+OTHERS = tuple(prior for prior in PRIORS[1:] if prior != "none")  # which removes nothing but by chance
+
+
+def premature_removals(study: Study) -> list[Sample]:
+    """Share of a run's removals of sections that were then worth more than the median section."""
+    found = _by_seed(study, FLATTENING, premature_share)
+    return [Sample(arch, tuple(found.get(arch, {}).values())) for arch in planned(study, variant_of(FLATTENING))]
+
+
+def premature_against_other_priors(study: Study) -> list[Sample]:
+    """The same share under flattening minus that under another prior, by seed."""
+    return list(_against(study, premature_share))
+
+
+def spread_against_other_priors(study: Study) -> list[Sample]:
+    """Distance of a seed's share of sections left from the mean over seeds: under flattening minus under another."""
+    return list(_against(study, lambda run: sum(run.record.keep) / len(run.record.keep), centred=True))
+
+
+def _against(study: Study, number: Callable[[Watched], float | None], centred: bool = False) -> Iterator[Sample]:
+    own = _by_seed(study, FLATTENING, number)
+    for arch in planned(study, variant_of(FLATTENING)):
+        mine = _distances(own.get(arch, {})) if centred else own.get(arch, {})
+        for other in OTHERS:
+            if arch in planned(study, variant_of(other)):
+                theirs = _by_seed(study, other, number).get(arch, {})
+                theirs = _distances(theirs) if centred else theirs
+                pairs = [mine[seed] - theirs[seed] for seed in mine if seed in theirs]
+                yield Sample(arch, tuple(pairs), against=other)
+
+
+def _distances(values: dict[int, float]) -> dict[int, float]:
+    mean = sum(values.values()) / len(values) if values else 0.0
+    return {seed: abs(value - mean) for seed, value in values.items()}
+
+
+def _by_seed(study: Study, prior: str, number: Callable[[Watched], float | None]) -> dict[str, dict[int, float]]:
+    """Architecture -> seed -> number, where there is one."""
+    found: dict[str, dict[int, float]] = {}
+    for run in watched(study, variant_of(prior)):
+        value = number(run)
+        if value is not None:
+            found.setdefault(run.record.arch, {})[run.record.seed] = value
+    return found

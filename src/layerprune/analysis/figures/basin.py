@@ -1,0 +1,71 @@
+"""Sections on their way into, or out of, the basin in which the theory says that they go (claim C7)."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from layerprune.analysis import style
+from layerprune.analysis.prepare.basin import basin as prepare
+
+__all__ = ["CAPTION", "TITLE", "draw", "prepare"]
+
+TITLE = "Do sections that may go come back?"
+CAPTION = (
+    "Trainings in which nothing is removed until theta is rounded. Each line is a section: the norm of its weights and "
+    "its theta, scaled so that the theory's boundary is the black line, below and left of which a section must go. A "
+    "cross marks where the pruning condition was met; what is open at the end all the same is red."
+)
+KEPT, GONE, BACK, BOUNDARY = "#8C8C8C", "#0072B2", "#D55E00", "#000000"
+
+
+TICKS = tuple(digit * power for power in (0.01, 0.1, 1, 10, 100, 1000) for digit in (1, 2, 5))
+
+
+def draw(data: pd.DataFrame, heading: str) -> Figure:
+    """A panel per architecture and seed; `data` as from prepare.basin."""
+    panels = list(dict.fromkeys(zip(data["arch"], data["seed"].fillna(-1), strict=True)))
+    if not panels:
+        return style.empty_figure(heading, "no variant stay of gated in this preset")
+    figure, axes = style.grid(len(panels))
+    for place, (ax, (arch, seed)) in enumerate(zip(axes, panels, strict=True)):
+        rows = data[(data["arch"] == arch) & (data["seed"].fillna(-1) == seed)]
+        if rows["step"].isna().all():
+            ax.set_title(arch)
+            style.say_instead(ax, "not run")
+            continue
+        _panel(ax, rows)
+        ax.set_title(f"{arch}, seed {seed:.0f}")
+        ax.set(xlabel="weights, w / w*", ylabel="theta, scaled" if place % 3 == 0 else "")
+    style.legend(figure, _handles())
+    style.title(figure, heading)
+    return figure
+
+
+def _panel(ax: Axes, rows: pd.DataFrame) -> None:
+    for _, line in rows.sort_values("step").groupby("section"):
+        met = line[line["may_go"]]
+        color = BACK if line["came_back"].any() else GONE if len(met) else KEPT
+        ax.plot(line["x"], line["y"], color=color, linewidth=0.9, alpha=0.8)
+        if len(met):
+            ax.plot(met["x"].iloc[0], met["y"].iloc[0], "x", color=color, markersize=5)
+    low, high = min(0.5, rows["x"].min()), max(2.0, rows["x"].max())
+    xs = np.geomspace(0.9 * low, 1.3 * high, 200)
+    ax.plot(xs, 1 - xs, color=BOUNDARY, linewidth=1.2)
+    ax.set_xscale("log")
+    ax.set_xlim(xs[0], xs[-1])
+    ticks = [tick for tick in TICKS if xs[0] <= tick <= xs[-1]]
+    ax.set_xticks(ticks, labels=[f"{tick:g}" for tick in ticks])
+    ax.minorticks_off()
+    bottom, top = min(rows["y"].min(), 0.0), rows["y"].max()
+    ax.set_ylim(bottom - 0.06 * (top - bottom), top + 0.06 * (top - bottom))
+
+
+def _handles() -> list[Line2D]:
+    return [
+        Line2D([], [], color=BOUNDARY, label="theory's boundary"),
+        Line2D([], [], color=GONE, marker="x", label="met, closed at the end"),
+        Line2D([], [], color=BACK, marker="x", label="met, open at the end"),
+        Line2D([], [], color=KEPT, label="condition never met"),
+    ]

@@ -1,0 +1,118 @@
+"""Do sections that may go come back? Trainings in which none is removed, against docs/method.md, section 5 (claim C7).
+
+With step sizes a for theta and b for the weights (learning rate / (1 - momentum)), weight decay lambda and bounds
+|Delta| <= k w and |grad_W| <= m theta, the comparison system is
+    theta' = a (k w - nu),   w' = b (m theta - lambda w)
+with the saddle w* = nu / k, theta* = lambda nu / (k m), and
+    mu = (-b lambda + sqrt(b^2 lambda^2 + 4 a b k m)) / 2
+A section below its stable manifold is predicted to go:
+    x + y < 1,    x = w / w*,    y = (b m / mu) (theta - theta*) / w*
+k and m are not known; at each check they are taken as the largest ratios over the last RECENT checks, which needs no
+knowledge of what is to come.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from layerprune.analysis.frames import Study
+from layerprune.analysis.watched import Watched, planned, watched
+
+VARIANT = "stay"
+RECENT = 5
+COLUMNS = ["arch", "seed", "section", "step", "theta", "norm", "x", "y", "may_go", "predicted", "came_back"]
+
+
+@dataclass(frozen=True)
+class Fates:
+    """Of one training: arrays [checks, sections] from the warm-up on, and what became of each section [sections]."""
+
+    run: Watched
+    step: np.ndarray
+    x: np.ndarray
+    y: np.ndarray
+    may_go: np.ndarray
+    """Where the pruning condition has held, at this check or before."""
+    closed: np.ndarray
+    """Which sections were closed when theta was rounded."""
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """Where a section has been below the manifold, at this check or before."""
+        return np.logical_or.accumulate(self.x + self.y < 1, axis=0)
+
+    @property
+    def weights_since(self) -> np.ndarray:
+        """Norm of a section's weights at the end over that when it might go first; NaN where it never might."""
+        norm = self.run.norm[-len(self.step) :]
+        first = self.may_go.argmax(0)
+        ratio = norm[-1] / norm[first, np.arange(norm.shape[1])]
+        return np.where(self.may_go[-1], ratio, np.nan)
+
+
+def fates(run: Watched) -> Fates | None:
+    """None for a training whose theta never moved."""
+    start = run.warmup
+    if start >= len(run.step):
+        return None
+    later = slice(start, None)
+    x, y = (part[later] for part in coordinates(run))
+    may_go = np.logical_or.accumulate(condition(run), axis=0)[later]
+    return Fates(run, run.step[later], x, y, may_go, np.array(run.record.keep) == 0)
+
+
+def condition(run: Watched) -> np.ndarray:
+    """Where theta was at most theta_tol and the drift positive for as many checks in a row as the settings ask."""
+    ready = (run.theta <= run.settings.theta_tol) & (run.delta + run.price > 0)
+    met = np.zeros_like(ready)
+    for check in range(len(ready)):
+        row = ready[max(0, check - run.settings.checks + 1) : check + 1]
+        met[check] = (len(row) == run.settings.checks) & row.all(0)
+    return met
+
+
+def coordinates(run: Watched) -> tuple[np.ndarray, np.ndarray]:
+    """x and y of every section at every check: below x + y = 1 it is predicted to go."""
+    training = run.record.provenance.config["training"]
+    k, m = _recent_most(np.abs(run.delta) / run.norm), _recent_most(run.gradient / run.sampling)
+    decay, price = training["weight_decay"], run.price
+    fast, slow = run.settings.theta_lr, run.lr[:, None] / (1 - training["momentum"])
+    mu = (-slow * decay + np.sqrt((slow * decay) ** 2 + 4 * fast * slow * k * m)) / 2
+    rest, theta_rest = price / k, decay * price / (k * m)
+    return run.norm / rest, slow * m / mu * (run.theta - theta_rest) / rest
+
+
+def _recent_most(values: np.ndarray) -> np.ndarray:
+    """The largest value of each section over the last RECENT checks."""
+    return np.stack([values[max(0, check - RECENT + 1) : check + 1].max(0) for check in range(len(values))])
+
+
+def basin(study: Study) -> pd.DataFrame:
+    """A row a section and check; `may_go` and `predicted`: at this check or before, `came_back`: is open at the end
+    although it might have gone. An architecture without a record has one row without numbers."""
+    rows = [row for run in watched(study, VARIANT) if (found := fates(run)) is not None for row in _rows(found)]
+    there = {row["arch"] for row in rows}
+    rows += [{"arch": arch} for arch in planned(study, VARIANT) if arch not in there]
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _rows(found: Fates) -> Iterator[dict]:
+    run, predicted = found.run, found.predicted
+    theta, norm = run.theta[-len(found.step) :], run.norm[-len(found.step) :]
+    for section in range(theta.shape[1]):
+        for check, step in enumerate(found.step):
+            yield {
+                "arch": run.record.arch,
+                "seed": run.record.seed,
+                "section": section,
+                "step": int(step),
+                "theta": theta[check, section],
+                "norm": norm[check, section],
+                "x": found.x[check, section],
+                "y": found.y[check, section],
+                "may_go": bool(found.may_go[check, section]),
+                "predicted": bool(predicted[check, section]),
+                "came_back": bool(found.may_go[-1, section] and not found.closed[section]),
+            }
