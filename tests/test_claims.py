@@ -129,6 +129,110 @@ def test_without_records_no_claim_is_run(root: Path) -> None:
     assert {entry.verdict for entry in ledger.entries(made_up.PRESET)} == {"not run"}
 
 
+# --- claims about watched trainings -----------------------------------------------------------------------------
+
+WATCHED = {
+    **{f"prior-{name}": {"settings": {"prior": name, "watch": True}} for name in ("flattening", "fixed", "beta", "l0")},
+    "stay": {"settings": {"remove": False, "watch": True}},
+    "robbins-monro": {"settings": {"theta_lr_decay": 1.0, "watch": True}},
+}
+CHECKS = 12
+
+
+@pytest.fixture
+def watched(root: Path) -> list[RunKey]:
+    """Gated alone, under every prior; in each run sections 0 to 9 left at step 200, the eighth check."""
+    raw = made_up.preset(ARCHS, ["dense", "gated"], SEEDS)
+    raw["datasets"][made_up.DATASET]["methods"]["gated"]["variants"] = WATCHED
+    keys = made_up.write_study(raw)
+    for key in of(keys, "gated"):
+        made_up.change(key, keep=[0] * 10 + [1] * 10, removed_step=[200] * 10 + [None] * 10, status="ok")
+        set_notes(key)
+    return keys
+
+
+def set_notes(
+    key: RunKey, worth: float = 0.0, norm_at_the_end: float = 0.1, drift: float = 1e-5, back: int = 0
+) -> None:
+    """Notes in which sections 0 to 9 close at once; the others are worth 0.5 and stay open.
+
+    `worth` of the sections that leave, `norm_at_the_end` of their weights, the last `drift` of the others' theta, and
+    how many of those that closed are open again at the end.
+    """
+    nu = 0.002
+    theta = [[0.5] * 20] + [[0.0] * 10 + [0.99] * 10] * (CHECKS - 1)
+    delta = [[-0.5] * 20] + [[0.0] * 10 + [-nu - 0.1] * 10] * (CHECKS - 2) + [[0.0] * 10 + [-nu - drift] * 10]
+    norm = [[1.0] * 20] * (CHECKS - 1) + [[norm_at_the_end] * 10 + [1.0] * 10]
+    notes = {"theta": theta, "delta": delta, "norm": norm, "gradient": [[1e-3] * 20] * CHECKS}
+    notes |= {"benefit": [[worth] * 10 + [0.5] * 10] * CHECKS}
+    notes |= {"step": [25 * (check + 1) for check in range(CHECKS)], "lr": [0.01] * CHECKS, "loss": [1.0] * CHECKS}
+    details = {"nu": nu, "theta_before_consolidation": theta[-1], "watch": notes}
+    made_up.change(key, details=details)
+    if back:
+        made_up.change(key, keep=[1] * back + [0] * (10 - back) + [1] * 10)
+
+
+def of_variant(keys: list[RunKey], variant: str) -> list[RunKey]:
+    return [key for key in keys if key.variant == variant]
+
+
+def test_c5_is_supported_where_flattening_alone_removes_nothing_too_early(watched: list[RunKey]) -> None:
+    for name in ("fixed", "beta", "l0"):
+        for key in of_variant(watched, f"prior-{name}"):
+            set_notes(key, worth=0.6)
+            kept = (2, 18, 2, 18, 4)[key.seed]
+            made_up.change(key, keep=[1] * kept + [0] * (20 - kept))
+    assert {row["mean"] for row in rows_of("C5", "premature-removals")} == {0.0}
+    assert {row["mean"] for row in rows_of("C5", "premature-against-other-priors")} == {-1.0}
+    assert verdict_of("C5") == "supported"
+
+
+def test_c5_is_not_supported_where_flattening_removes_what_is_worth_most(watched: list[RunKey]) -> None:
+    for key in of_variant(watched, "prior-flattening"):
+        set_notes(key, worth=0.6)
+    assert verdict_of("C5") == "not supported"
+
+
+def test_c5_compares_how_far_seeds_are_from_their_mean(watched: list[RunKey]) -> None:
+    for key in of_variant(watched, "prior-fixed"):
+        kept = 2 * key.seed  # 0 to 8 of twenty, where flattening keeps ten each time
+        made_up.change(key, keep=[1] * kept + [0] * (20 - kept))
+    rows = {row["against"]: row["mean"] for row in rows_of("C5", "spread-against-other-priors")}
+    assert rows == {"fixed": pytest.approx(-(4 + 2 + 0 + 2 + 4) / 5 / 20), "beta": 0, "l0": 0}
+
+
+def test_c7_is_supported_where_theta_comes_to_rest_and_nothing_comes_back(watched: list[RunKey]) -> None:
+    assert [row["mean"] for row in rows_of("C7", "came-back")] == [0.0]
+    assert [row["mean"] for row in rows_of("C7", "weights-of-sections-that-may-go")] == [pytest.approx(0.1)]
+    assert verdict_of("C7") == "supported"
+
+
+@pytest.mark.parametrize(
+    ("variant", "notes"),
+    [("stay", {"back": 3}), ("stay", {"norm_at_the_end": 0.9}), ("robbins-monro", {"drift": 0.3})],
+    ids=["sections come back", "weights stay", "theta still moves"],
+)
+def test_c7_is_not_supported_where(watched: list[RunKey], variant: str, notes: dict) -> None:
+    for key in of_variant(watched, variant):
+        set_notes(key, **notes)
+    assert verdict_of("C7") == "not supported"
+
+
+def test_watched_claims_are_not_run_without_watched_trainings(study: list[RunKey]) -> None:
+    assert {verdict_of(claim) for claim in ("C5", "C7")} == {"not run"}
+
+
+@pytest.mark.parametrize(("left", "mean"), [((8, 8), 0.0), ((4, 8), 0.5)])
+def test_c6_asks_how_much_the_start_of_theta_matters(root: Path, left: tuple[int, int], mean: float) -> None:
+    raw = made_up.preset(ARCHS, ["dense", "gated"], SEEDS)
+    raw["datasets"][made_up.DATASET]["methods"]["gated"]["variants"] = {"theta0-0.3": {"settings": {"theta0": 0.3}}}
+    for key in of(made_up.write_study(raw), "gated"):
+        kept = left[key.variant == "default"]
+        made_up.change(key, keep=[1] * kept + [0] * (20 - kept), status="ok")
+    (row,) = rows_of("C6", "depth-over-theta0")
+    assert (row["n"], row["mean"]) == (5, mean)
+
+
 # --- rules ----------------------------------------------------------------------------------------------------
 
 

@@ -26,6 +26,7 @@ QUANTITIES: dict[str, Callable[[Study], list[Sample]]] = {
         robustness.spread_of_depth,
         robustness.spread_of_accuracy,
         robustness.depth_over_starts,
+        robustness.depth_over_theta0,
         theory.came_back,
         theory.came_back_though_predicted_to_go,
         theory.weights_of_sections_that_may_go,

@@ -1,10 +1,12 @@
 """C6: how far results depend on the seed and on the depth at the start."""
 
+from layerprune.analysis import statistics
 from layerprune.analysis.claims.sample import Sample, gated_runs
 from layerprune.analysis.frames import Study
 from layerprune.analysis.prepare.starts import start_of
 
 FAMILY = "mlp-residual"
+STARTS = "theta0-"
 
 
 def spread_of_depth(study: Study) -> list[Sample]:
@@ -34,6 +36,22 @@ def depth_over_starts(study: Study) -> list[Sample]:
         return [Sample(FAMILY, ())]
     seeds = min(len(each) for each in runs.values())
     return [_summed_up(FAMILY, seeds, (max(pruned) - min(pruned)) / max(pruned))]
+
+
+def depth_over_theta0(study: Study) -> list[Sample]:
+    """Largest minus smallest mean of sections left, over the largest, among start values of theta."""
+    gated = study.runs[study.runs["method"] == "gated"]
+    starts = gated["variant"].str.startswith(STARTS)
+    used = gated[(starts | (gated["variant"] == "default")) & statistics.counted(gated)]
+    samples = []
+    for arch in dict.fromkeys(gated[starts]["arch"]):
+        left = used[used["arch"] == arch].groupby("variant")["sections_left"]
+        means, seeds = left.mean(), left.size()
+        if len(means) < 2 or means.max() == 0:
+            samples.append(Sample(arch, ()))
+        else:
+            samples.append(_summed_up(arch, int(seeds.min()), (means.max() - means.min()) / means.max()))
+    return samples
 
 
 def _summed_up(arch: str, seeds: int, number: float) -> Sample:

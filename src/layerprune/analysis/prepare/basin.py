@@ -22,6 +22,8 @@ from layerprune.analysis.watched import Watched, planned, watched
 
 VARIANT = "stay"
 RECENT = 5
+LEAST = 1e-20
+"""Of k m: of a section that no gradient reaches."""
 COLUMNS = ["arch", "seed", "section", "step", "theta", "norm", "x", "y", "may_go", "predicted", "came_back"]
 
 
@@ -79,9 +81,10 @@ def coordinates(run: Watched) -> tuple[np.ndarray, np.ndarray]:
     k, m = _recent_most(np.abs(run.delta) / run.norm), _recent_most(run.gradient / run.sampling)
     decay, price = training["weight_decay"], run.price
     fast, slow = run.settings.theta_lr, run.lr[:, None] / (1 - training["momentum"])
-    mu = (-slow * decay + np.sqrt((slow * decay) ** 2 + 4 * fast * slow * k * m)) / 2
-    rest, theta_rest = price / k, decay * price / (k * m)
-    return run.norm / rest, slow * m / mu * (run.theta - theta_rest) / rest
+    km = np.maximum(k * m, LEAST)
+    # b m / (mu w*) without the differences and quotients of next to nothing.
+    factor = (slow * decay + np.sqrt((slow * decay) ** 2 + 4 * fast * slow * km)) / (2 * fast * price)
+    return run.norm * k / price, factor * (run.theta - decay * price / km)
 
 
 def _recent_most(values: np.ndarray) -> np.ndarray:
