@@ -89,6 +89,16 @@ def test_what_both_codes_make_alike_is_current_again_and_nothing_else(root: Path
     assert said[-1] == "2 records of study are current again"
 
 
+@pytest.mark.slow
+def test_both_codes_are_given_the_presets_of_the_older_ones_time(root: Path, older: Path) -> None:
+    """Else a setting that is new since then would stop the older code."""
+    (older / "config").mkdir()
+    (older / "config" / "small.yaml").write_text(FEWER.replace("      random: {settings: {keep: 1}}\n", ""))
+    against.requalify_against("study", "abc", "small", 2, lambda line: None)
+    stale = {finding.where for finding in verify.verify("study") if finding.kind == "stale-code"}
+    assert str(key_of("random")) in stale and str(key_of("dense")) not in stale
+
+
 def test_a_commit_that_is_not_there_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LAYERPRUNE_ROOT", str(tmp_path))
     paths.preset_file("study").parent.mkdir(parents=True)

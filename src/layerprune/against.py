@@ -1,8 +1,9 @@
 """Show on any machine that changed code makes what older code made: run both, here and now, and compare bit by bit.
 
 Records come out bit-equal only on a machine like the one that made them (see layerprune.requalify); two codes can be
-compared on every machine. The older one is taken out of the repository's history. The witnesses are short: of every
-method one run of a small preset, of every architecture of a data set one epoch of its dense network. Records whose
+compared on every machine. The older one is taken out of the repository's history, with the presets of its time, which
+both understand. The witnesses are short: of every method one run of a small preset, of every architecture of a data set
+one epoch of its dense network. Records whose
 method and whose network both have a witness that came out equal, and which that older code made, take the new digest.
 Imports no torch.
 """
@@ -54,17 +55,19 @@ def requalify_against(preset_name: str, commit: str, small_name: str, jobs: int,
     preset = config.load_preset(preset_name)
     records = records_of(preset, preset_name, None)
     stale = [key for key in records if stale_by_code_alone(preset, key, records[key])]
-    older = Code(_checked_out(commit) / "src", paths.requalification(preset_name) / "older")
+    then = _checked_out(commit)
+    older = Code(then / "src", paths.requalification(preset_name) / "older")
     newer = Code(Path(__file__).parent.parent, paths.requalification(preset_name) / "newer")
     made = _made_by(older, preset, records, stale)
     say(f"{len(stale)} records of {preset_name} are stale by their code, {len(made)} of them made by {commit}")
-    methods = _of_methods(config.load_preset(small_name), small_name, {key.method for key in made})
-    networks = _of_networks(preset_name, {(key.dataset, key.arch) for key in made})
     for code in (older, newer):
-        _write_presets(code, preset_name, small_name)
+        _write_presets(code, then, preset_name, small_name)
+    small = config.read_preset(_preset_file(newer, small_name))
+    methods = _of_methods(small, small_name, {key.method for key in made})
+    networks = _of_networks(preset_name, {(key.dataset, key.arch) for key in made})
     witnesses = [*methods.values(), *networks.values()]
     for parents in (True, False):  # two processes must not make the same parent
-        wave = [key for key in _with_parents(small_name, witnesses) if _is_parent(key) == parents]
+        wave = [key for key in _with_parents(small, small_name, witnesses) if _is_parent(key) == parents]
         _run_all(wave, (older, newer), preset, jobs, say)
     differing = [key for key in witnesses if outcomes_of(older.root, key) != outcomes_of(newer.root, key)]
     for key in differing:
@@ -82,12 +85,12 @@ def requalify_against(preset_name: str, commit: str, small_name: str, jobs: int,
 
 
 def _checked_out(commit: str) -> Path:
-    """The packages of a commit, in a folder of the project."""
+    """The packages and presets of a commit, in a folder of the project."""
     top = Path(__file__).parent.parent.parent
     try:
         # A branch or HEAD moves on: the folder is named after what it means now.
         name = _git(top, "rev-parse", "--verify", f"{commit}^{{commit}}").decode().strip()
-        packed = _git(top, "archive", name, "src")
+        packed = _git(top, "archive", name, "src", "config")
     except (OSError, subprocess.CalledProcessError):
         raise LayerpruneError(f"--against: no commit '{commit}' in the history of {top}") from None
     folder = paths.root() / "state" / "requalify" / "code" / name
@@ -117,16 +120,24 @@ def _of_networks(preset_name: str, networks: Iterable[tuple[str, str]]) -> dict[
     return {each: RunKey(f"{preset_name}-epoch", *each, "dense", "default", 0) for each in networks}
 
 
-def _write_presets(code: Code, preset_name: str, small_name: str) -> None:
-    """The small preset as it is, and the other with trainings of one epoch."""
-    text = paths.preset_file(small_name).read_text(encoding="utf-8")
-    files.write_text(code.root / "config" / f"{small_name}.yaml", text)
-    short = config.with_trainings_of_one_epoch(paths.preset_file(preset_name).read_text(encoding="utf-8"))
-    files.write_text(code.root / "config" / f"{preset_name}-epoch.yaml", short)
+def _write_presets(code: Code, then: Path, preset_name: str, small_name: str) -> None:
+    """The small preset, and the other with trainings of one epoch, as they were then, or today's where none was."""
+    texts = {name: _preset_text(then, name) for name in (preset_name, small_name)}
+    files.write_text(_preset_file(code, small_name), texts[small_name])
+    short = config.with_trainings_of_one_epoch(texts[preset_name])
+    files.write_text(_preset_file(code, f"{preset_name}-epoch"), short)
 
 
-def _with_parents(small_name: str, witnesses: list[RunKey]) -> list[RunKey]:
-    small = config.load_preset(small_name)
+def _preset_text(then: Path, name: str) -> str:
+    old = then / "config" / f"{name}.yaml"
+    return (old if old.is_file() else paths.preset_file(name)).read_text(encoding="utf-8")
+
+
+def _preset_file(code: Code, name: str) -> Path:
+    return code.root / "config" / f"{name}.yaml"
+
+
+def _with_parents(small: Preset, small_name: str, witnesses: list[RunKey]) -> list[RunKey]:
     parents = [base for key in witnesses if key.preset == small_name for base in config.prerequisites(small, key)]
     return list(dict.fromkeys([*parents, *witnesses]))
 

@@ -33,6 +33,7 @@ from layerprune.config.reading import (
     load_claims,
     load_preset,
     parse_preset,
+    read_preset,
     torchrun_place,
     with_trainings_of_one_epoch,
 )
@@ -71,6 +72,7 @@ __all__ = [
     "parse_preset",
     "plan",
     "prerequisites",
+    "read_preset",
     "resolve",
     "settings_class",
     "steps_of",

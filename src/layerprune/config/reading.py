@@ -37,6 +37,11 @@ def load_preset(name: str) -> Preset:
     if not path.is_file():
         known = ", ".join(sorted(file.stem for file in path.parent.glob("*.yaml"))) or "none"
         raise LayerpruneError(f"{path}: no such preset (known: {known})")
+    return read_preset(path)
+
+
+def read_preset(path: Path) -> Preset:
+    """Read a preset from a file that is there. Raises LayerpruneError with one line naming file and key."""
     return parse_preset(_read_yaml(path), str(path))
 
 
