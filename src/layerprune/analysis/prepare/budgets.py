@@ -1,0 +1,81 @@
+"""What gated training leaves where it is asked for a budget, and how a search for the price by hand would have fared."""
+
+from collections.abc import Iterator, Sequence
+
+import pandas as pd
+
+from layerprune import paths, record
+from layerprune.analysis import statistics
+from layerprune.analysis.frames import KEY, Study
+from layerprune.paths import RunKey
+
+KINDS = {"target_sections": "sections", "target_macs": "macs"}
+"""Setting -> what is asked for: removable sections to keep, or the share of the network's multiply-adds in per cent."""
+COLUMNS = ["arch", "seed", "kind", "asked", "left", "tolerance", "runs_by_hand", "left_by_hand"]
+
+
+def budgets(study: Study) -> pd.DataFrame:
+    """A row a run with a budget: asked and left, the tolerance (a section, or 2 % of the multiply-adds if that is more),
+    and the same of a search by hand: how many trainings of the sweep of nu a bisection needs to come so near, and what
+    the last of them left. NaN where there is no sweep of that seed; `left` is NaN where the run is missing.
+    """
+    gated = study.runs[study.runs["method"] == "gated"]
+    counted = gated[statistics.counted(gated)]
+    sweep = counted[(counted["variant"] == "default") | counted["variant"].str.startswith("nu-")]
+    asked = gated[gated["variant"].str.startswith("target-")]
+    rows = [_row(run, sweep[sweep["arch"] == run["arch"]]) for run in asked.to_dict("records")]
+    return pd.DataFrame([row for row in rows if row is not None], columns=COLUMNS)
+
+
+def _row(run: dict, sweep: pd.DataFrame) -> dict | None:
+    row = {"arch": run["arch"], "seed": run["seed"]}
+    key = RunKey(**{name: run[name] for name in KEY})
+    if run["status"] not in ("ok", "collapsed", "unpruned"):
+        return row
+    settings = record.read(paths.record(key)).provenance.config["settings"]
+    ((setting, kind),) = ((name, kind) for name, kind in KINDS.items() if settings.get(name) is not None)
+    factor = 100 if kind == "macs" else 1
+    section = 100 * (run["macs_dense"] - _macs_of_none(sweep, run)) / run["macs_dense"] / run["sections_total"]
+    row |= {"kind": kind, "asked": factor * settings[setting], "left": _left(run, kind)}
+    row["tolerance"] = 1.0 if kind == "sections" else max(2.0, section)
+    tried = sorted((run["nu"], _left(run, kind)) for run in _of_seed(sweep, run["seed"]))
+    if len(tried) > 1:
+        row["runs_by_hand"], row["left_by_hand"] = bisection(
+            [left for _, left in tried], row["asked"], row["tolerance"]
+        )
+    return row
+
+
+def _left(run: dict, kind: str) -> float:
+    return run["sections_left"] if kind == "sections" else 100 * run["macs"] / run["macs_dense"]
+
+
+def _macs_of_none(sweep: pd.DataFrame, run: dict) -> float:
+    """Multiply-adds without any removable section, by the runs that kept fewest."""
+    runs = [*_of_seed(sweep, run["seed"]), run]
+    fewest = min(runs, key=lambda each: each["sections_left"])
+    if fewest["sections_left"] == run["sections_total"]:
+        return run["macs_dense"]
+    each = (run["macs_dense"] - fewest["macs"]) / (run["sections_total"] - fewest["sections_left"])
+    return run["macs_dense"] - each * run["sections_total"]
+
+
+def _of_seed(sweep: pd.DataFrame, seed: int) -> Iterator[dict]:
+    yield from sweep[sweep["seed"] == seed].to_dict("records")
+
+
+def bisection(left: Sequence[float], asked: float, tolerance: float) -> tuple[int, float]:
+    """Trainings that a bisection over rising prices makes until one leaves what is asked, and what the last one leaves.
+
+    `left` in the order of the prices; more is left at lower prices.
+    """
+    low, high, runs = 0, len(left) - 1, 0
+    while True:
+        middle = (low + high) // 2
+        runs += 1
+        if abs(left[middle] - asked) <= tolerance or low >= high:
+            return runs, left[middle]
+        if left[middle] > asked:
+            low = middle + 1
+        else:
+            high = max(low, middle - 1)
