@@ -13,7 +13,7 @@ from layerprune.analysis.prepare.budgets import bisection
 
 @pytest.mark.parametrize(
     ("asked", "found"),
-    [(8, (1, 8)), (12, (3, 13)), (19, (2, 18)), (2, (2, 2)), (5, (3, 0))],
+    [(8, (1, 8)), (12, (3, 13)), (19, (2, 18)), (2, (2, 2)), (5, (3, 8))],
     ids=["at once", "one off after two others", "two tries", "below", "never near enough"],
 )
 def test_a_bisection_tries_the_middle_price_first(asked: int, found: tuple[int, int]) -> None:

@@ -14,9 +14,9 @@ __all__ = ["CAPTION", "TITLE", "draw", "prepare"]
 
 TITLE = "A budget in place of a price"
 CAPTION = (
-    "Gated training whose price follows a budget (one training each), and a search by hand: a bisection over the trainings "
-    "of the sweep of nu, until one comes as near as the grey band (a section, or 2 % of the multiply-adds). The number "
-    "beside a square says how many trainings that took; a hollow one never came so near. Dots are seeds."
+    "Gated training whose price follows a budget, one training each, and a search by hand: a bisection over the "
+    "trainings of the sweep of nu, until one comes as near as the grey band (a section, or 2 % of the multiply-adds). "
+    "The number beside a square says how many trainings that took; a hollow one never came so near. Dots are seeds."
 )
 LABELS = {"sections": "removable sections", "macs": "multiply-adds (% of the whole)"}
 BUDGET, HAND = "#D55E00", "#0072B2"
@@ -24,7 +24,8 @@ BUDGET, HAND = "#D55E00", "#0072B2"
 
 def draw(data: pd.DataFrame, heading: str) -> Figure:
     """A panel per architecture and kind of budget; `data` as from prepare.budgets."""
-    panels = list(dict.fromkeys(zip(data["arch"], data["kind"].fillna(""), strict=True)))
+    kinds = [kind if isinstance(kind, str) else "" for kind in data["kind"]]
+    panels = list(dict.fromkeys(zip(data["arch"], kinds, strict=True)))
     panels = [panel for panel in panels if panel[1] or all(other[0] != panel[0] for other in panels if other[1])]
     if not panels:
         return style.empty_figure(heading, "no variants target-... of gated in this preset")

@@ -1,4 +1,4 @@
-"""What gated training leaves where it is asked for a budget, and how a search for the price by hand would have fared."""
+"""What gated training leaves where it is asked for a budget, and how a search for its price by hand would have gone."""
 
 from collections.abc import Iterator, Sequence
 
@@ -15,9 +15,10 @@ COLUMNS = ["arch", "seed", "kind", "asked", "left", "tolerance", "runs_by_hand",
 
 
 def budgets(study: Study) -> pd.DataFrame:
-    """A row a run with a budget: asked and left, the tolerance (a section, or 2 % of the multiply-adds if that is more),
-    and the same of a search by hand: how many trainings of the sweep of nu a bisection needs to come so near, and what
-    the last of them left. NaN where there is no sweep of that seed; `left` is NaN where the run is missing.
+    """A row a run with a budget: asked and left, and the tolerance (a section, or 2 % of the multiply-adds if more).
+
+    Beside them a search by hand: how many trainings of the sweep of nu a bisection needs to come so near, and what the
+    last of them left; NaN where there is no sweep of that seed. `left` is NaN where the run is missing.
     """
     gated = study.runs[study.runs["method"] == "gated"]
     counted = gated[statistics.counted(gated)]
