@@ -10,7 +10,7 @@ import pytest
 from conftest import Study
 from scipy import stats
 
-from layerprune import config, paths
+from layerprune import config, paths, record
 from layerprune.analysis import verify
 from layerprune.analysis.claims import QUANTITIES, ledger, verdicts
 from layerprune.analysis.claims.sample import Sample
@@ -166,6 +166,7 @@ def set_notes(
     notes = {"theta": theta, "delta": delta, "norm": norm, "gradient": [[1e-3] * 20] * CHECKS}
     notes |= {"benefit": [[worth] * 10 + [0.5] * 10] * CHECKS}
     notes |= {"step": [25 * (check + 1) for check in range(CHECKS)], "lr": [0.01] * CHECKS, "loss": [1.0] * CHECKS}
+    notes |= {"drawn": [1.0] * CHECKS, "rounded": [0.99] * CHECKS}
     details = {"nu": nu, "theta_before_consolidation": theta[-1], "watch": notes}
     made_up.change(key, details=details)
     if back:
@@ -216,6 +217,17 @@ def test_c7_is_not_supported_where(watched: list[RunKey], variant: str, notes: d
     for key in of_variant(watched, variant):
         set_notes(key, **notes)
     assert verdict_of("C7") == "not supported"
+
+
+@pytest.mark.parametrize(("rounded", "cost"), [(0.99, -0.0098), (1.5, 0.49)])
+def test_c4_asks_what_rounding_costs(watched: list[RunKey], rounded: float, cost: float) -> None:
+    for key in of_variant(watched, "prior-flattening"):
+        notes = record.read(paths.record(key)).details
+        notes["watch"]["rounded"] = [rounded] * CHECKS
+        made_up.change(key, details=notes)
+    (row,) = rows_of("C4", "cost-of-rounding")
+    assert row["mean"] == pytest.approx(cost, abs=1e-3)
+    assert row["verdict"] == ("supported" if cost < 0 else "not supported")
 
 
 def test_watched_claims_are_not_run_without_watched_trainings(study: list[RunKey]) -> None:

@@ -165,8 +165,8 @@ def test_a_sections_worth_is_what_its_opening_lowers_the_loss_by() -> None:
     def losses_of(gates: Tensor) -> Tensor:
         return (10 - (gates.flatten() * torch.tensor([1.0, 2.0, 3.0, 4.0])).sum()).repeat(3)
 
-    found = watch.benefits(torch.tensor([0.9, 0.1, 0.5, 0.0]), [1, 1, 1, 0], losses_of)
-    assert found.tolist() == pytest.approx([1, 2, 3, 0])
+    loss, found = watch.benefits(torch.tensor([0.9, 0.1, 0.5, 0.0]), [1, 1, 1, 0], losses_of)
+    assert found.tolist() == pytest.approx([1, 2, 3, 0]) and float(loss) == pytest.approx(10 - 1 - 3)
 
 
 def test_every_check_is_noted_until_consolidation_and_sections_that_are_gone_have_nothing() -> None:

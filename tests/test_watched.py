@@ -14,6 +14,7 @@ from scipy.integrate import solve_ivp
 from layerprune.analysis.claims import theory
 from layerprune.analysis.figures import FIGURES
 from layerprune.analysis.prepare.basin import condition, coordinates, fates
+from layerprune.analysis.prepare.objective import objective
 from layerprune.analysis.prepare.priors import premature_share, undecided_share
 from layerprune.analysis.watched import Watched
 from layerprune.config import GatedSettings
@@ -22,11 +23,9 @@ NU, DECAY, MOMENTUM, LR, THETA_LR, BATCH = 0.02, 0.3, 0.5, 0.05, 0.4, 128
 NOTES = ("theta", "norm", "delta", "gradient", "benefit")
 
 
-def watched(
-    keep: list[int] | None = None, removed: list[int | None] | None = None, **notes: list[list[float]]
-) -> Watched:
+def watched(keep: list[int] | None = None, removed: list[int | None] | None = None, **notes: list) -> Watched:
     """Checks every 25 steps; what is not given is plausible and constant."""
-    shape = np.array(next(iter(notes.values()))).shape
+    shape = np.array(next(values for name, values in notes.items() if name in NOTES)).shape
     arrays = {name: np.array(notes.get(name, np.full(shape, 0.5)), float) for name in NOTES}
     sections = shape[1]
     made = SimpleNamespace(
@@ -43,7 +42,9 @@ def watched(
     )
     values = GatedSettings(nu=NU, theta_lr=THETA_LR, side_floor=1e-6, checks=2, theta_tol=0.01)
     step = np.arange(1, shape[0] + 1) * 25
-    return Watched(made, values, step, np.full(shape[0], LR), np.ones(shape[0]), **arrays)
+    ones = np.ones(shape[0])
+    losses = {name: np.array(notes.get(name, ones), float) for name in ("loss", "drawn", "rounded")}
+    return Watched(made, values, step, LR * ones, **losses, **arrays)
 
 
 # --- the basin --------------------------------------------------------------------------------------------------
@@ -98,6 +99,13 @@ def test_the_drift_that_is_left_counts_only_what_theta_can_follow() -> None:
     assert theory._drift_left(watched(theta=theta, delta=delta)) == pytest.approx(0.1 / math.sqrt(3))
 
 
+def test_the_objective_has_a_price_for_what_is_open_and_the_losses_of_the_last_checks() -> None:
+    theta = [[0.5, 0.5]] * 2 + [[0.0, 0.9]] * 2
+    run = watched(theta=theta, drawn=[9.0, 1.0, 2.0, 3.0], rounded=[9.0, 4.0, 4.0, 4.0])
+    drawn, rounded = objective(run)
+    assert drawn[-1] == pytest.approx(2 + NU * 0.9) and rounded[-1] == pytest.approx(4 + NU)
+
+
 # --- priors -----------------------------------------------------------------------------------------------------
 
 
@@ -120,7 +128,8 @@ def test_undecided_sections_are_neither_open_nor_closed() -> None:
 # --- figures ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["basin", "priors"])
+@pytest.mark.parametrize("name", ["basin", "objective", "priors"])
 def test_a_figure_without_a_run_says_so(name: str) -> None:
     columns: dict[str, Any] = {"basin": ["arch", "seed", "step"], "priors": ["arch", "prior", "kind"]}
+    columns |= {"objective": ["arch", "seed", "step"]}
     assert FIGURES[name].draw(pd.DataFrame(columns=columns[name]), "heading").axes

@@ -15,13 +15,15 @@ from layerprune.record import Record
 
 @dataclass(frozen=True)
 class Watched:
-    """One training. Arrays [checks, sections], NaN for sections that are gone; `step`, `lr`, `loss` [checks]."""
+    """One training. Arrays [checks, sections], NaN for sections that are gone; but `step`, `lr` and losses [checks]."""
 
     record: Record
     settings: GatedSettings
     step: np.ndarray
     lr: np.ndarray
     loss: np.ndarray
+    drawn: np.ndarray
+    rounded: np.ndarray
     theta: np.ndarray
     norm: np.ndarray
     delta: np.ndarray

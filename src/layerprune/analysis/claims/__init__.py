@@ -20,6 +20,7 @@ QUANTITIES: dict[str, Callable[[Study], list[Sample]]] = {
         savings.inference_macs,
         savings.accuracy_difference,
         determinism.undecided_theta,
+        determinism.cost_of_rounding,
         priors.premature_removals,
         priors.premature_against_other_priors,
         priors.spread_against_other_priors,

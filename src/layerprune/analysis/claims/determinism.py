@@ -1,10 +1,14 @@
-"""C4: how many gates are still undecided when theta is about to be rounded."""
+"""C4: how many gates are still undecided when theta is about to be rounded, and what the rounding costs."""
 
 from layerprune import paths, record
 from layerprune.analysis.claims.sample import Sample, gated_runs
 from layerprune.analysis.frames import KEY, Study
+from layerprune.analysis.prepare.objective import objective
+from layerprune.analysis.prepare.priors import PRIORS, variant_of
+from layerprune.analysis.watched import planned, watched
 from layerprune.paths import RunKey
 
+WATCHED = variant_of(PRIORS[0])
 DECIDED = 0.01
 """Theta this near to 0 or 1 counts as decided."""
 
@@ -17,6 +21,15 @@ def undecided_theta(study: Study) -> list[Sample]:
         shares = [sum(DECIDED < theta < 1 - DECIDED for theta in each) / len(each) for each in thetas if each]
         samples.append(Sample(arch, tuple(shares)))
     return samples
+
+
+def cost_of_rounding(study: Study) -> list[Sample]:
+    """J at theta rounded over J at theta, minus 1, when theta is rounded (J without the weights' prior)."""
+    values: dict[str, list[float]] = {arch: [] for arch in planned(study, WATCHED)}
+    for run in watched(study, WATCHED):
+        drawn, rounded = objective(run)
+        values[run.record.arch].append(float(rounded[-1] / drawn[-1] - 1))
+    return [Sample(arch, tuple(each)) for arch, each in values.items()]
 
 
 def _before_rounding(run: dict) -> list[float]:

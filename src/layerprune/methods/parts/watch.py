@@ -2,7 +2,8 @@
 
 Of each section theta, the norm of its branch's weights, the running estimate of Delta, the norm of its mean gradient
 since the last check, and what its presence lowers the loss of the present batch by, the others being theta rounded.
-Of the whole the mean loss since the last check. All of it is plain data; what it means is the analysis' business.
+Of the whole the mean loss since the last check, and that of the present batch twice: under the gates that were drawn,
+and of the network which theta, rounded, stands for. All of it is plain data; what it means is the analysis' business.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,7 +24,8 @@ class Watch:
     def __init__(self, network: SectionedNetwork) -> None:
         self.network = network
         self.notes: dict[str, list] = {
-            name: [] for name in ("step", "lr", "loss", "theta", "norm", "delta", "gradient", "benefit")
+            name: []
+            for name in ("step", "lr", "loss", "drawn", "rounded", "theta", "norm", "delta", "gradient", "benefit")
         }
         self.gradients = [[torch.zeros_like(each) for each in parameters] for parameters in self._parameters()]
         self.loss_sum = torch.zeros((), device=next(network.parameters()).device)
@@ -42,9 +44,10 @@ class Watch:
                 if parameter.grad is not None:
                     total.add_(parameter.grad)
 
-    def look(self, theta: Tensor, losses_of: Callable[[Gates], Tensor]) -> None:
-        """What each section is worth to the present batch; for the next `note`."""
-        self.benefits = benefits(theta, self.network.keep(), losses_of)
+    def look(self, theta: Tensor, losses: Tensor, losses_of: Callable[[Gates], Tensor]) -> None:
+        """What theta, rounded, and each section are worth to the present batch; for the next `note`."""
+        self.drawn = losses.mean()
+        self.rounded, self.benefits = benefits(theta, self.network.keep(), losses_of)
 
     def note(self, step: int, lr: float, theta: Tensor, delta: Tensor) -> None:
         """Write down a check, before sections leave, and start the next interval. Copies to the host."""
@@ -53,6 +56,8 @@ class Watch:
             "step": step,
             "lr": _short(lr),
             "loss": _short(float(self.loss_sum) / self.steps),
+            "drawn": _short(float(self.drawn)),
+            "rounded": _short(float(self.rounded)),
             "theta": _where(alive, theta.tolist()),
             "norm": _where(alive, [_norm(each) for each in self._parameters()]),
             "delta": _where(alive, delta.tolist()),
@@ -81,8 +86,9 @@ class Watch:
 
 
 @torch.no_grad()
-def benefits(theta: Tensor, alive: Sequence[int], losses_of: Callable[[Gates], Tensor]) -> Tensor:
-    """By how much each section lowers the mean loss when it opens [L], the others open where theta is 1/2 or more."""
+def benefits(theta: Tensor, alive: Sequence[int], losses_of: Callable[[Gates], Tensor]) -> tuple[Tensor, Tensor]:
+    """Mean loss of the network that is open where theta is 1/2 or more, and by how much each section lowers it when it
+    opens [L]."""
     base = (theta >= 0.5).to(theta.dtype).view(-1, 1, 1)
     loss = losses_of(base).mean()
     found = torch.zeros_like(theta)
@@ -91,7 +97,7 @@ def benefits(theta: Tensor, alive: Sequence[int], losses_of: Callable[[Gates], T
             flipped = base.clone()
             flipped[index] = 1 - flipped[index]
             found[index] = (losses_of(flipped).mean() - loss) * (2 * base[index, 0, 0] - 1)
-    return found
+    return loss, found
 
 
 def _norm(tensors: Sequence[Tensor]) -> float:

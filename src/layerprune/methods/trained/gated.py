@@ -124,7 +124,7 @@ class Method(TrainingMethod):
         if self.watch is not None:
             self.watch.add(losses)
             if (step + 1) % self.check_interval == 0:
-                self.watch.look(self.theta, losses_of)
+                self.watch.look(self.theta, losses[:count], losses_of)
 
     def _move(self, step: int) -> None:
         rate = self.settings.theta_lr

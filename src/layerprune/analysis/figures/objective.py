@@ -1,0 +1,54 @@
+"""Does the objective come to rest? (claims C4 and C7)"""
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from layerprune.analysis import style
+from layerprune.analysis.prepare.objective import objectives as prepare
+
+__all__ = ["CAPTION", "TITLE", "draw", "prepare"]
+
+TITLE = "The objective while theta moves"
+CAPTION = (
+    "Left: J = loss + nu times the expected number of open sections, from check to check until theta is rounded, with "
+    "constant step sizes on theta and with falling ones (Robbins and Monro); dotted: J of theta rounded, on the last "
+    "batches. Right: the expected number of open sections. A line is a seed."
+)
+COLORS = {"constant": "#D55E00", "falling": "#0072B2"}
+
+
+def draw(data: pd.DataFrame, heading: str) -> Figure:
+    """A row of two panels per architecture; `data` as from prepare.objectives."""
+    archs = list(dict.fromkeys(data["arch"]))
+    if not archs:
+        return style.empty_figure(heading, "no watched variants of gated in this preset")
+    figure, axes = style.grid(2 * len(archs), columns=2, size=(3.9, 2.7))
+    for place, arch in enumerate(archs):
+        rows = data[data["arch"] == arch].dropna(subset="step")
+        upper, lower = axes[2 * place], axes[2 * place + 1]
+        upper.set_title(arch)
+        if rows.empty:
+            style.say_instead(upper, "not run")
+            style.say_instead(lower, "")
+            continue
+        _panel(upper, rows, "objective")
+        _panel(lower, rows, "open")
+        upper.set(ylabel="J", xlabel="step", yscale="log")
+        lower.set(ylabel="expected open sections", xlabel="step")
+    style.legend(figure, _handles())
+    style.title(figure, heading)
+    return figure
+
+
+def _panel(ax: Axes, rows: pd.DataFrame, name: str) -> None:
+    for (steps, _), line in rows.groupby(["steps_on_theta", "seed"], sort=False):
+        ax.plot(line["step"], line[name], color=COLORS[steps], linewidth=0.9, alpha=0.8)
+        if name == "objective":
+            ax.plot(line["step"], line["rounded"], color=COLORS[steps], linewidth=0.8, linestyle=":", alpha=0.8)
+
+
+def _handles() -> list[Line2D]:
+    handles = [Line2D([], [], color=color, label=f"{steps} step sizes") for steps, color in COLORS.items()]
+    return [*handles, Line2D([], [], color="#555555", linestyle=":", label="theta rounded")]
