@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+import layerprune
 from layerprune.methods import families
 from layerprune.models.build import build, initialise
 from layerprune.training.scoring import keep_highest
@@ -42,6 +43,14 @@ def test_the_network_of_the_readme_has_sections() -> None:
 def test_the_dataset_of_the_readme_loads(tmp_path: Path) -> None:
     data = example("Add a dataset")["load"](tmp_path)
     assert set(data.train.labels.tolist()) == set(data.test.labels.tolist()) == {0, 1, 2, 3, 4}
+
+
+def test_the_network_of_somebody_else_in_the_readme_is_pruned_to_what_it_asks_for() -> None:
+    torch.manual_seed(0)
+    names = example("Prune your own network")
+    left = layerprune.find_sections(names["smaller"], torch.zeros(1, 3, 64, 64)).macs
+    largest = max(section.macs for section in names["sections"])
+    assert left == pytest.approx(0.6 * names["sections"].macs, abs=largest / 2)
 
 
 def test_every_method_is_in_the_table_of_methods() -> None:
