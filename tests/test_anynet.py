@@ -1,12 +1,15 @@
 """The library face: sections of networks that nobody registered, gates on them, their removal, export and resume."""
 
+import ast
 import copy
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 import torchvision
 from networks import digits, source
+from together import run_together
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -17,6 +20,7 @@ from layerprune.anynet.sections import FoundSections, find_sections
 from layerprune.anynet.tracing import register_block
 from layerprune.errors import LayerpruneError
 from layerprune.measure.counting import count_macs
+from layerprune.ranks import ALONE, Ranks
 
 # --- networks of somebody's own ---------------------------------------------------------------------------------
 
@@ -24,20 +28,21 @@ from layerprune.measure.counting import count_macs
 class Residual(nn.Module):
     """A block as people write them: the activation behind the addition, dropout as a function."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, rate: float = 0.1) -> None:
         super().__init__()
         self.first, self.second = nn.Linear(width, width), nn.Linear(width, width)
+        self.rate = rate
 
     def forward(self, x: Tensor) -> Tensor:
-        out = functional.dropout(torch.relu(self.first(x)), 0.1, self.training)
+        out = functional.dropout(torch.relu(self.first(x)), self.rate, self.training)
         return torch.relu(x + self.second(out))
 
 
 class Own(nn.Module):
-    def __init__(self, blocks: int = 4, width: int = 32, classes: int = 10) -> None:
+    def __init__(self, blocks: int = 4, width: int = 32, classes: int = 10, rate: float = 0.1) -> None:
         super().__init__()
         self.stem = nn.Linear(28 * 28, width)
-        self.blocks = nn.Sequential(*(Residual(width) for _ in range(blocks)))
+        self.blocks = nn.Sequential(*(Residual(width, rate) for _ in range(blocks)))
         self.head = nn.Linear(width, classes)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -56,7 +61,7 @@ class Branching(nn.Module):
         return self.act(x + out) if out.abs().max() >= 0 else x
 
 
-def own(**options: int) -> Own:
+def own(**options: float) -> Own:
     torch.manual_seed(0)
     return Own(**options)
 
@@ -364,6 +369,46 @@ def test_a_training_goes_on_exactly_from_its_states(stop: int) -> None:
     train(again, range(stop, STEPS))
     assert again.removed == whole.removed and len(whole.removed) > 0
     assert all(torch.equal(value, again.model.state_dict()[name]) for name, value in whole.model.state_dict().items())
+
+
+def shared(ranks: Ranks) -> list:
+    """Half of every batch for each process; the sections that left, theta, and a weight."""
+    model = own(rate=0.0)
+    trained = nn.parallel.DistributedDataParallel(model, find_unused_parameters=True) if ranks.size > 1 else model
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+    found = find_sections(model, EXAMPLE)
+    options = {"total_steps": 60, "target_sections": 2, "theta_lr": 1.0, "check_interval": 10, "warmup_steps": 5}
+    pruner = ConcurrentPruner(trained, found, optimizer, **options)
+    data, thetas = batches(), []
+    trained.train()
+    for step in range(60):
+        x, y = (each[ranks.mine(len(each))] for each in data[step % len(data)])
+        functional.cross_entropy(trained(x), y).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        pruner.step()
+        thetas.append(list(pruner.theta.values()))
+    return [pruner.removed, thetas[::10], model.head.weight.sum().item()]
+
+
+def test_processes_that_train_together_decide_what_one_decides(tmp_path: Path) -> None:
+    first, second = map(ast.literal_eval, run_together(shared, tmp_path).texts)
+    alone = shared(ALONE)
+    assert first == second and first[0] == alone[0] and len(alone[0]) == 2
+    assert first[1] == [pytest.approx(theta, abs=1e-3) for theta in alone[1]]
+    assert first[2] == pytest.approx(alone[2], abs=1e-3)
+
+
+def without_a_word(ranks: Ranks) -> list:
+    model = own()
+    found = find_sections(model, EXAMPLE)
+    wrapped = nn.parallel.DistributedDataParallel(model)
+    return [ConcurrentPruner(wrapped, found, torch.optim.SGD(model.parameters()), total_steps=9, nu=0.1)]
+
+
+def test_a_wrapper_that_would_wait_for_what_has_gone_is_refused(tmp_path: Path) -> None:
+    for text in run_together(without_a_word, tmp_path).texts:
+        assert text.startswith("error: ConcurrentPruner: ") and "find_unused_parameters=True" in text
 
 
 # --- mistakes ---------------------------------------------------------------------------------------------------

@@ -1,25 +1,19 @@
 """Processes that share a run: what they sum, what they compare, and what they say when one of them dies."""
 
-import multiprocessing
 import os
 import signal
-import socket
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+from together import Answers, run_together
 
 from layerprune import config
 from layerprune.config import TorchrunPlace
 from layerprune.errors import LayerpruneError
-from layerprune.ranks import ALONE, Ranks, joined, lost
-
-CPU = torch.device("cpu")
-SIZE = 2
-
+from layerprune.ranks import ALONE, Ranks, lost
 
 # --- in the processes -----------------------------------------------------------------------------------------
 
@@ -51,48 +45,13 @@ def death(ranks: Ranks) -> list:
     return ["nothing noticed"]
 
 
-def child(rank: int, port: int, folder: str, task: Callable[[Ranks], list]) -> None:
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    torch.set_num_threads(1)
-    try:
-        with joined(TorchrunPlace(rank, SIZE, rank, SIZE), CPU) as ranks:
-            answer = str(task(ranks))
-    except LayerpruneError as error:
-        answer = f"error: {error}"
-    Path(folder, str(rank)).write_text(answer)
-
-
 # --- here -----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Answers:
-    texts: list[str | None]
-    seconds: float
 
 
 @pytest.fixture
 def together(tmp_path: Path) -> Callable[[Callable], Answers]:
     """Run a task in two processes; what each answered, None for one that died."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["layerprune.ranks", "torch.distributed"])
-
-    def run(task: Callable[[Ranks], list]) -> Answers:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        began = time.monotonic()
-        started = [context.Process(target=child, args=(rank, port, str(tmp_path), task)) for rank in range(SIZE)]
-        for each in started:
-            each.start()
-        for each in started:
-            each.join(90)
-            assert each.exitcode is not None, "it hangs"
-        files = [tmp_path / str(rank) for rank in range(SIZE)]
-        texts = [file.read_text() if file.exists() else None for file in files]
-        return Answers(texts, time.monotonic() - began)
-
-    return run
+    return partial(run_together, folder=tmp_path)
 
 
 def test_sums_are_over_all_processes(together: Callable) -> None:

@@ -1,0 +1,56 @@
+"""A task in two processes that talk to each other (gloo), and what each of them answers."""
+
+import multiprocessing
+import os
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from layerprune.config import TorchrunPlace
+from layerprune.errors import LayerpruneError
+from layerprune.ranks import Ranks, joined
+
+CPU = torch.device("cpu")
+SIZE = 2
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Of each process its answer as text, None for one that died; and how long it took."""
+
+    texts: list[str | None]
+    seconds: float
+
+
+def run_together(task: Callable[[Ranks], list], folder: Path) -> Answers:
+    """Run a task, a function of a module, in two processes; their answers pass through files in the folder."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["layerprune.ranks", "torch.distributed"])
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    began = time.monotonic()
+    started = [context.Process(target=_child, args=(rank, port, str(folder), task)) for rank in range(SIZE)]
+    for each in started:
+        each.start()
+    for each in started:
+        each.join(90)
+        assert each.exitcode is not None, "it hangs"
+    files = [folder / str(rank) for rank in range(SIZE)]
+    texts = [file.read_text() if file.exists() else None for file in files]
+    return Answers(texts, time.monotonic() - began)
+
+
+def _child(rank: int, port: int, folder: str, task: Callable[[Ranks], list]) -> None:
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    torch.set_num_threads(1)
+    try:
+        with joined(TorchrunPlace(rank, SIZE, rank, SIZE), CPU) as ranks:
+            answer = str(task(ranks))
+    except LayerpruneError as error:
+        answer = f"error: {error}"
+    Path(folder, str(rank)).write_text(answer)
