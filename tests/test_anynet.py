@@ -13,6 +13,7 @@ from together import run_together
 from torch import Tensor, nn
 from torch.nn import functional
 
+import layerprune
 from layerprune.anynet import pruner as pruning
 from layerprune.anynet.pruner import ConcurrentPruner
 from layerprune.anynet.rewriting import Forward
@@ -409,6 +410,21 @@ def without_a_word(ranks: Ranks) -> list:
 def test_a_wrapper_that_would_wait_for_what_has_gone_is_refused(tmp_path: Path) -> None:
     for text in run_together(without_a_word, tmp_path).texts:
         assert text.startswith("error: ConcurrentPruner: ") and "find_unused_parameters=True" in text
+
+
+def test_a_pruned_network_comes_back_from_its_file_without_its_class(tmp_path: Path) -> None:
+    pruner = a_pruner(own(), target_sections=2)
+    train(pruner, range(STEPS))
+    plain, x = pruner.export().eval(), batches()[0][0]
+    layerprune.save(plain, tmp_path / "smaller.pt2", x[:1])
+    again = layerprune.load(tmp_path / "smaller.pt2")
+    for count in (1, 5, 64):
+        torch.testing.assert_close(again(x[:count]), plain(x[:count]))
+    (tmp_path / "smaller.pt2").write_bytes(b"no program")
+    with pytest.raises(LayerpruneError, match=r"smaller.pt2: not a program of torch.export"):
+        layerprune.load(tmp_path / "smaller.pt2")
+    with pytest.raises(LayerpruneError, match=r"elsewhere.pt2: no such file"):
+        layerprune.load(tmp_path / "elsewhere.pt2")
 
 
 # --- mistakes ---------------------------------------------------------------------------------------------------

@@ -45,7 +45,10 @@ def test_the_dataset_of_the_readme_loads(tmp_path: Path) -> None:
     assert set(data.train.labels.tolist()) == set(data.test.labels.tolist()) == {0, 1, 2, 3, 4}
 
 
-def test_the_network_of_somebody_else_in_the_readme_is_pruned_to_what_it_asks_for() -> None:
+def test_the_network_of_somebody_else_in_the_readme_is_pruned_to_what_it_asks_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
     names = example("Prune your own network")
     left = layerprune.find_sections(names["smaller"], torch.zeros(1, 3, 64, 64)).macs
