@@ -210,6 +210,35 @@ def test_a_removed_section_computes_what_a_closed_gate_does(name: str, seed: int
     assert plain.state_dict().keys() == model.state_dict().keys()
 
 
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", "convnext_tiny"])
+def test_what_is_left_still_learns_although_activations_work_in_place(name: str) -> None:
+    model, x = torchvisions(name)
+    forward = Forward(find_sections(model, x))
+    forward.remove(range(0, len(forward.alive), 2))
+    model.train()(x).sum().backward()
+    assert all(each.grad is not None for each in model.parameters())
+
+
+class InPlace(nn.Module):
+    """An activation that works in place on what a section adds to, and somebody who needs the original."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.act = nn.Linear(8, 8), nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x - 0.5
+        return self.act(x + self.body(x)) + 10 * x
+
+
+def test_what_is_passed_on_is_not_overwritten_where_it_is_needed_again() -> None:
+    model, x = InPlace().eval(), torch.randn(4, 8, generator=source(4))
+    found = find_sections(model, x)
+    forward = Forward(found)
+    forward.remove([place for place, section in enumerate(found.removable) if section.name == "body"])
+    torch.testing.assert_close(model(x), torch.relu(x - 0.5) + 10 * (x - 0.5))
+
+
 def test_a_gate_belongs_to_one_example() -> None:
     model, x = own().eval(), torch.randn(3, 1, 28, 28, generator=source(2))
     forward = Forward(find_sections(model, x))

@@ -20,16 +20,9 @@ from layerprune.paths import RunKey
 
 matplotlib.use("Agg")
 NAMES = [
-    *("accuracy-vs-depth", "accuracy-vs-macs", "accuracy-vs-training-macs", "depth-vs-start"),
-    *(
-        "estimator-error",
-        "latency-vs-macs",
-        "random-removal",
-        "removal-agreement",
-        "sections-alive",
-        "survivors",
-        "theta",
-    ),
+    *("accuracy-vs-depth", "accuracy-vs-macs", "accuracy-vs-training-macs", "basin", "budgets", "depth-vs-start"),
+    *("estimator-error", "latency-vs-macs", "objective", "priors", "random-removal", "removal-agreement"),
+    *("sections-alive", "survivors", "theta"),
 ]
 
 

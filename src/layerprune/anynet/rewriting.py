@@ -11,9 +11,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.nn import functional
 
 from layerprune.anynet.sections import FoundSection, FoundSections
 
+_IN_PLACE = ("iadd", "isub", "imul", "itruediv")
 GateValue = Tensor | None
 """Of one section in one forward pass: [B, 1] or [1, 1], None: open."""
 
@@ -44,7 +46,7 @@ class Forward:
         for place in places:
             section = self.sections[place]
             for graph in self.graphs:
-                _take_out(graph, section)
+                _take_out(self.model, graph, section)
             self.alive[place] = False
             self._delete(section)
         self.install()
@@ -95,11 +97,17 @@ def _insert_gate(graph: fx.Graph, section: FoundSection, gate: Callable[[Tensor]
         addition.replace_input_with(added, graph.call_function(gate, (added,)))
 
 
-def _take_out(graph: fx.Graph, section: FoundSection) -> None:
+def _take_out(model: nn.Module, graph: fx.Graph, section: FoundSection) -> None:
     addition, added = _node(graph, section.addition), _node(graph, section.added)
     (passed,) = (each for each in addition.args[:2] if each is not added)  # another addition may have taken its place
-    if any(user.name not in section.nodes and user is not addition for user in passed.users):
-        with graph.inserting_before(addition):  # what follows may work in place, and somebody else needs the original
+    users = list(addition.users)
+    if _is_relu(model, passed):
+        for user in [user for user in users if _is_relu(model, user)]:  # a second one does nothing
+            user.replace_all_uses_with(passed)
+            graph.erase_node(user)
+            users.remove(user)
+    if any(_is_in_place(model, user) for user in users):  # others, and the backward pass, need what is passed as it is
+        with graph.inserting_before(addition):
             passed = graph.call_function(torch.clone, (passed,))
     addition.replace_all_uses_with(passed)
     graph.erase_node(addition)
@@ -108,6 +116,19 @@ def _take_out(graph: fx.Graph, section: FoundSection) -> None:
         for user in list(node.users):
             _erase_with_users(graph, user)
         graph.erase_node(node)
+
+
+def _is_relu(model: nn.Module, node: fx.Node) -> bool:
+    if node.op == "call_module":
+        return isinstance(model.get_submodule(node.target), nn.ReLU)
+    return node.target in (torch.relu, torch.relu_, functional.relu, functional.relu_, "relu", "relu_")
+
+
+def _is_in_place(model: nn.Module, node: fx.Node) -> bool:
+    if node.op == "call_module":
+        return getattr(model.get_submodule(node.target), "inplace", False)
+    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+    return bool(node.kwargs.get("inplace")) or (name.endswith("_") and not name.endswith("__")) or name in _IN_PLACE
 
 
 def _erase_with_users(graph: fx.Graph, node: fx.Node) -> None:
