@@ -41,6 +41,15 @@ def test_steps_are_those_of_thirteen_an_epoch(method: str, steps: int) -> None:
     assert training_steps(resolve(PRESET, key)) == steps
 
 
+@pytest.mark.parametrize(("experiment", "steps"), [("random-removal", 0), ("estimator-error", 13 * (1 + 4))])
+def test_an_experiment_has_the_steps_of_the_trainings_in_it(experiment: str, steps: int) -> None:
+    methods = {"dense": {}, experiment: {}}
+    block = {"archs": {"mlp-residual-2": {}}, "methods": methods}
+    preset = parse_preset({"training": {"batch_size": 100}, "datasets": {"digits": block}}, "test")
+    (key,) = [key for key in plan(preset, "test") if key.method == experiment]
+    assert training_steps(resolve(preset, key)) == steps
+
+
 def test_the_catalog_knows_how_many_images_train(tmp_path) -> None:
     assert catalog.find("digits").train == len(load("digits", tmp_path, torch.device("cpu")).train)
 

@@ -66,7 +66,7 @@ def training_steps(settings: RunSettings) -> int:
     steps_per_epoch = -(-_form(settings).train // settings.training.batch_size)
     own = settings.method_settings()
     if families()[settings.method] == "experiments":
-        durations = []
+        durations = [f"{epochs}ep" for epochs in getattr(own, "epochs", ())]
     elif families()[settings.method] == "scores" or settings.method == "by-index":
         durations = [settings.finetune.duration]
     elif getattr(own, "starts_from_dense", False):
