@@ -168,6 +168,23 @@ def test_show_prints_every_part_with_its_macs(command: Command) -> None:
     assert f"{made.macs:,} MACs, {made.params:,} parameters, 1 of 2 sections left" in out
 
 
+def test_a_runs_network_is_exported_for_elsewhere(command: Command, tmp_path: Path) -> None:
+    import torch
+
+    import layerprune
+    from layerprune.models import saving
+
+    command(*run_words("magnitude"))
+    folder = paths.run_folder(run_key("magnitude"))
+    network = saving.load(folder / "arch.json", folder / "weights.pt").eval()
+    x = torch.rand(3, *network.input_shape)
+    out, _ = command("export", str(folder))
+    torch.testing.assert_close(layerprune.load(Path(out.strip()))(x), network(x))
+    out, _ = command("export", str(folder), "--format", "state-dict", "--output", str(tmp_path / "weights.pt"))
+    state = torch.load(out.strip(), weights_only=True)
+    assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
+
+
 def test_plan_lists_the_runs_parents_first(command: Command) -> None:
     out, _ = command("plan", "--preset", "tiny")
     assert out.splitlines() == [str(run_key(method)) for method in ("dense", "gated", "magnitude", "random")]

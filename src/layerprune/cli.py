@@ -4,7 +4,7 @@ import os
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -113,6 +113,25 @@ def show(run: Annotated[Path, typer.Argument(help="Folder of a run, results/<pre
     from layerprune.describe import print_run
 
     print_run(run)
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="Folder of a run, with its weights.pt.")],
+    form: Annotated[
+        Literal["pt2", "state-dict"],
+        typer.Option(
+            "--format", help="pt2: a program of torch.export, which needs no class; state-dict: weights alone."
+        ),
+    ] = "pt2",
+    output: Annotated[
+        Path | None, typer.Option(help="File to write; absent: network.pt2 or .pt in the folder.")
+    ] = None,
+) -> None:
+    """Write the network that is left of a run as a file for elsewhere."""
+    from layerprune import exporting
+
+    print(exporting.export(run, form, output))
 
 
 @app.command()

@@ -69,8 +69,18 @@ def arch_in(folder: Path) -> Path:
     return folder / "arch.json"
 
 
+def exported_in(folder: Path, suffix: str) -> Path:
+    """A run's network as a file for elsewhere."""
+    return folder / f"network.{suffix}"
+
+
 def weights(key: RunKey) -> Path:
-    return run_folder(key) / "weights.pt"
+    return weights_in(run_folder(key))
+
+
+def weights_in(folder: Path) -> Path:
+    """The weights in a run's folder, wherever that is."""
+    return folder / "weights.pt"
 
 
 def state(key: RunKey) -> Path:
