@@ -36,6 +36,7 @@ class Claim(Settings):
     conditions: tuple[Condition, ...] = describe((), "what must hold on a network; none: there is no experiment yet")
     least_seeds: PositiveInt = describe(3, "seeds without which a quantity decides nothing")
     quorum: Fraction = describe(0.75, "share of the networks that must support the claim")
+    reported: tuple[Slug, ...] = describe((), "quantities that are told beside, and decide nothing")
     figure: Slug | None = describe(None, "the figure that shows it")
 
 

@@ -12,6 +12,7 @@ from layerprune.analysis.frames import Study
 QUANTITIES: dict[str, Callable[[Study], list[Sample]]] = {
     function.__name__.replace("_", "-"): function
     for function in (
+        early.removed_before_quarter,
         early.removed_before_half,
         early.removed_before_consolidation,
         flow.working_networks,
@@ -19,12 +20,15 @@ QUANTITIES: dict[str, Callable[[Study], list[Sample]]] = {
         savings.training_macs,
         savings.inference_macs,
         savings.accuracy_difference,
+        savings.wall_seconds,
+        savings.training_macs_against_cheapest_rival,
         determinism.undecided_theta,
         determinism.cost_of_rounding,
         priors.premature_removals,
         priors.premature_against_other_priors,
         priors.spread_against_other_priors,
         robustness.spread_of_depth,
+        robustness.spread_of_depth_of_rivals,
         robustness.spread_of_accuracy,
         robustness.depth_over_starts,
         robustness.depth_over_theta0,

@@ -8,6 +8,11 @@ from layerprune.analysis.frames import KEY, Study
 from layerprune.paths import RunKey
 
 
+def removed_before_quarter(study: Study) -> list[Sample]:
+    """Share of a run's removals that came in the first quarter of its steps."""
+    return _shares(study, lambda run: run["steps_total"] / 4)
+
+
 def removed_before_half(study: Study) -> list[Sample]:
     """Share of a run's removals that came in the first half of its steps."""
     return _shares(study, lambda run: run["steps_total"] / 2)

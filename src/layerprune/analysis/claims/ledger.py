@@ -13,7 +13,7 @@ import pandas as pd
 
 from layerprune import config, files, paths
 from layerprune.analysis.claims import QUANTITIES
-from layerprune.analysis.claims.verdicts import COLUMNS, Verdict, judge, of_claim, of_networks
+from layerprune.analysis.claims.verdicts import COLUMNS, Verdict, judge, of_claim, of_networks, report
 from layerprune.analysis.frames import Study, read_study
 from layerprune.config import Claim
 from layerprune.errors import LayerpruneError
@@ -21,11 +21,12 @@ from layerprune.errors import LayerpruneError
 
 @dataclass(frozen=True)
 class Entry:
-    """A claim with the rows that decide on it, what each network says, and the verdict."""
+    """A claim with the rows that decide on it, those told beside, what each network says, and the verdict."""
 
     id: str
     claim: Claim
     rows: pd.DataFrame
+    reported: pd.DataFrame
     networks: dict[tuple[str, str], Verdict]
     verdict: Verdict
 
@@ -43,7 +44,8 @@ def entries(preset_name: str) -> list[Entry]:
 
 def _check_quantities(rules: Mapping[str, Claim]) -> None:
     for name, claim in rules.items():
-        unknown = [each.quantity for each in claim.conditions if each.quantity not in QUANTITIES]
+        named = [*(each.quantity for each in claim.conditions), *claim.reported]
+        unknown = [quantity for quantity in named if quantity not in QUANTITIES]
         if unknown:
             raise LayerpruneError(
                 f"{paths.claim_rules()}: {name}.conditions: unknown quantity '{unknown[0]}' "
@@ -57,10 +59,17 @@ def _entry(name: str, claim: Claim, studies: list[Study]) -> Entry:
         for condition in claim.conditions
         for study in studies
     ]
-    filled = [rows for rows in judged if len(rows)]
-    rows = pd.concat(filled, ignore_index=True) if filled else pd.DataFrame(columns=COLUMNS)
+    beside = [
+        report(quantity, study.dataset, QUANTITIES[quantity](study)) for quantity in claim.reported for study in studies
+    ]
+    rows = _together(judged)
     networks = of_networks(rows)
-    return Entry(name, claim, rows, networks, of_claim(claim, networks))
+    return Entry(name, claim, rows, _together(beside), networks, of_claim(claim, networks))
+
+
+def _together(frames: list[pd.DataFrame]) -> pd.DataFrame:
+    filled = [rows for rows in frames if len(rows)]
+    return pd.concat(filled, ignore_index=True) if filled else pd.DataFrame(columns=COLUMNS)
 
 
 # --- as files -------------------------------------------------------------------------------------------------
@@ -87,7 +96,8 @@ def as_frame(judged: list[Entry]) -> pd.DataFrame:
     """Every row of every claim, the claim's id and verdict first; a claim without an experiment has one empty row."""
     frames = []
     for entry in judged:
-        rows = entry.rows if len(entry.rows) else pd.DataFrame([{"verdict": str(Verdict.NOT_RUN)}], columns=COLUMNS)
+        rows = _together([entry.rows, entry.reported])
+        rows = rows if len(rows) else pd.DataFrame([{"verdict": str(Verdict.NOT_RUN)}], columns=COLUMNS)
         frames.append(rows.assign(claim=entry.id, claim_verdict=str(entry.verdict)))
     return pd.concat([frame.astype(object) for frame in frames])[["claim", "claim_verdict", *COLUMNS]]
 
@@ -97,7 +107,10 @@ def as_page(preset_name: str, judged: list[Entry]) -> str:
     parts = [f"# Claims of the paper, preset {preset_name}", summary(judged), LEGEND]
     for entry in judged:
         parts += [f"## {entry.id}: {entry.verdict}", entry.claim.sentence, f"Experiment: {entry.claim.experiment}"]
-        parts += [_rule(entry.claim), *_numbers(entry), *_links(preset_name, entry)]
+        parts += [_rule(entry.claim), *_numbers(entry.rows)]
+        if len(entry.reported):
+            parts += ["Told beside, deciding nothing:", *_numbers(entry.reported)]
+        parts += _links(preset_name, entry)
     return "\n\n".join(parts) + "\n"
 
 
@@ -125,14 +138,14 @@ def _rule(claim: Claim) -> str:
     return f"Rule: {conditions} on {claim.quorum:.0%} of the networks, with at least {claim.least_seeds} seeds."
 
 
-def _numbers(entry: Entry) -> list[str]:
-    if entry.rows.empty:
+def _numbers(rows: pd.DataFrame) -> list[str]:
+    if rows.empty:
         return []
     lines = [
         "| quantity | network | against | n | mean [95 %] | p | |",
         "| :--- | :--- | :--- | ---: | ---: | ---: | :--- |",
     ]
-    for row in entry.rows.to_dict("records"):
+    for row in rows.to_dict("records"):
         p = "" if math.isnan(row["p"]) else f"{row['p']:.2g}"
         network = f"{row['dataset']} {row['arch']}"
         cells = [f"`{row['bound']}`", network, row["against"], str(row["n"]), _mean(row), p, row["verdict"]]

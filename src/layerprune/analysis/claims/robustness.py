@@ -7,6 +7,7 @@ from layerprune.analysis.prepare.starts import start_of
 
 FAMILY = "mlp-residual"
 STARTS = "theta0-"
+RIVALS = ("sss", "hard-concrete", "gal", "epsilon-resnet")
 
 
 def spread_of_depth(study: Study) -> list[Sample]:
@@ -14,6 +15,16 @@ def spread_of_depth(study: Study) -> list[Sample]:
     return [
         _summed_up(arch, len(runs), (runs["sections_left"] / runs["sections_total"]).std())
         for arch, runs in gated_runs(study)
+    ]
+
+
+def spread_of_depth_of_rivals(study: Study) -> list[Sample]:
+    """The same of other methods that choose their depth themselves."""
+    used = study.runs[(study.runs["variant"] == "default") & statistics.counted(study.runs)]
+    return [
+        Sample(str(arch), (float((runs["sections_left"] / runs["sections_total"]).std()),), str(method), len(runs))
+        for (arch, method), runs in used[used["method"].isin(RIVALS)].groupby(["arch", "method"], sort=False)
+        if len(runs) > 1
     ]
 
 

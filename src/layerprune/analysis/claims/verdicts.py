@@ -32,16 +32,25 @@ def judge(condition: Condition, dataset: str, samples: Sequence[Sample], least_s
     Comparisons (samples with `against`) are decided by a paired t test against the bound, two-sided, with the p values
     of one network corrected by Holm's method; NaN where nothing was tested.
     """
+    rows = report(condition.quantity, dataset, samples).assign(bound=str(condition))
+    rows["p"] = _holm_within_networks(samples, condition)
+    rows["verdict"] = [
+        _verdict(condition, sample, least_seeds, *numbers)
+        for sample, *numbers in zip(samples, rows["mean"], rows["low"], rows["high"], rows["p"], strict=True)
+    ]
+    return rows
+
+
+def report(quantity: str, dataset: str, samples: Sequence[Sample]) -> pd.DataFrame:
+    """One row a sample, with COLUMNS: mean and interval alone, no bound, no p value and no verdict."""
     bounds = statistics.intervals([np.array(sample.values) for sample in samples])
-    p_values = _holm_within_networks(samples, condition)
     rows = []
-    for sample, (low, high), p in zip(samples, bounds, p_values, strict=True):
+    for sample, (low, high) in zip(samples, bounds, strict=True):
         mean = float(np.mean(sample.values)) if sample.values else float("nan")
         if sample.seeds is not None:
             low = high = mean
-        verdict = _verdict(condition, sample, least_seeds, mean, low, high, p)
-        numbers = {"n": sample.n, "mean": mean, "low": low, "high": high, "p": p, "verdict": verdict}
-        names = {"quantity": condition.quantity, "bound": str(condition), "dataset": dataset}
+        names = {"quantity": quantity, "bound": quantity, "dataset": dataset}
+        numbers = {"n": sample.n, "mean": mean, "low": low, "high": high, "p": float("nan"), "verdict": ""}
         rows.append(names | {"arch": sample.arch, "against": sample.against} | numbers)
     return pd.DataFrame(rows, columns=COLUMNS)
 
