@@ -89,14 +89,21 @@ def test_what_both_codes_make_alike_is_current_again_and_nothing_else(root: Path
     assert said[-1] == "2 records of study are current again"
 
 
-@pytest.mark.slow
-def test_both_codes_are_given_the_presets_of_the_older_ones_time(root: Path, older: Path) -> None:
+def test_both_codes_are_given_the_presets_of_the_older_ones_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Else a setting that is new since then would stop the older code."""
-    (older / "config").mkdir()
-    (older / "config" / "small.yaml").write_text(FEWER.replace("      random: {settings: {keep: 1}}\n", ""))
-    against.requalify_against("study", "abc", "small", 2, lambda line: None)
-    stale = {finding.where for finding in verify.verify("study") if finding.kind == "stale-code"}
-    assert str(key_of("random")) in stale and str(key_of("dense")) not in stale
+    monkeypatch.setenv("LAYERPRUNE_ROOT", str(tmp_path))
+    for name, text in (("study", PRESET), ("small", FEWER)):
+        paths.preset_file(name).parent.mkdir(exist_ok=True)
+        paths.preset_file(name).write_text(text)
+    then, code = tmp_path / "then", against.Code(tmp_path / "src", tmp_path / "newer")
+    (then / "config").mkdir(parents=True)
+    (then / "config" / "small.yaml").write_text(FEWER.replace("keep: 1", "keep: 2"))
+    against._write_presets(code, then, "study", "small")
+    assert "keep: 2" in (code.root / "config" / "small.yaml").read_text()
+    epoch = against.config.read_preset(code.root / "config" / "study-epoch.yaml")  # which there was not then
+    assert epoch.training.duration == "1ep" and "last-k" in epoch.datasets["digits"].methods
 
 
 def test_a_commit_that_is_not_there_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -138,7 +138,8 @@ def test_parts_count_for_the_methods_that_import_them() -> None:
     assert parts("dbp") == parts("linear-probes") == {"features", "probes"}
     assert parts("energy") == {"clusters", "features"}
     assert parts("imprinting") == parts("modularity") == {"features"}
-    assert parts("cka") == parts("magnitude") == parts("gated") == set()
+    assert parts("gated") == {"budget", "priors", "watch"}
+    assert parts("cka") == parts("magnitude") == parts("sss") == set()
 
 
 # --- outputs of a network -----------------------------------------------------------------------------------
