@@ -352,13 +352,22 @@ class Linear(nn.Module):
 
 @pytest.mark.parametrize("parts", [1, 4], ids=["whole batches", "accumulated"])
 @pytest.mark.parametrize("scaled", [False, True])
-def test_delta_is_in_units_of_the_mean_loss_however_the_batch_is_fed(parts: int, scaled: bool) -> None:
+@pytest.mark.parametrize("share", [1.0, 0.3])  # of 64 gates 0.3 are 20, rounded up, of 16 they are 5
+def test_delta_is_in_units_of_the_mean_loss_however_the_batch_is_fed(parts: int, scaled: bool, share: float) -> None:
     model = Linear()
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-9)
     scaler = torch.amp.GradScaler("cpu", init_scale=256.0, enabled=scaled)
     sections = find_sections(model, torch.zeros(2, 1))
     pruner = ConcurrentPruner(
-        model, sections, optimizer, total_steps=100, warmup_steps=90, consolidate_at=1.0, nu=0.1, scaler=scaler
+        model,
+        sections,
+        optimizer,
+        total_steps=100,
+        warmup_steps=90,
+        consolidate_at=1.0,
+        nu=0.1,
+        scaler=scaler,
+        drawn_share=share,
     )
     for _ in range(20):
         for _ in range(parts):

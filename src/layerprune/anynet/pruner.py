@@ -88,6 +88,7 @@ class ConcurrentPruner:
         self._ranks = _ranks_here(model)
         self._method: gated.Method | None = None
         self._draws: list[Tensor] = []
+        self._examples = 0  # of the forward passes behind these draws, in all processes
         self._scale = 1.0
         self._steps = 0
         self._forward = Forward(sections)
@@ -184,6 +185,7 @@ class ConcurrentPruner:
             gates = self._method.gates(self._steps, batch * self._ranks.size)
             if self._method.drawn is not None:
                 self._draws.append(self._method.drawn)
+                self._examples += batch * self._ranks.size
                 self._scale = float(self._scaler.get_scale()) if self._scaler is not None else 1.0
         else:
             gates = self._method.evaluation_gates() if self._method is not None else None
@@ -213,6 +215,7 @@ class ConcurrentPruner:
     def _take_in(self) -> None:
         """Tell the method what the gates' gradients were, of all forward passes since the last step."""
         draws, self._draws = self._draws, []
+        examples, self._examples = self._examples, 0
         if not draws and not self._is_silent():
             raise LayerpruneError(
                 "step: no forward pass in training mode since the last step; call step() once after each optimizer step"
@@ -228,7 +231,7 @@ class ConcurrentPruner:
         method.drawn = torch.cat([each.detach() for each in draws], 1)
         method.drawn.grad = slopes
         # The loss is the mean over all examples of the step, those whose gates were not drawn included.
-        method.batch = round(method.drawn.shape[1] / self._settings.drawn_share) * self._ranks.size
+        method.batch = examples
         method.after_backward(self._steps, slopes.new_zeros(method.drawn.shape[1]), _no_losses)
 
     def _is_silent(self) -> bool:
