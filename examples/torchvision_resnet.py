@@ -14,7 +14,7 @@ sections = layerprune.find_sections(model, x[:2])
 print(sections)
 report("untrained", model, len(sections), sections.macs, *test)
 pruner = layerprune.ConcurrentPruner(
-    model, sections, optimizer, total_steps=epochs * STEPS_PER_EPOCH, target_sections=5, check_interval=10
+    model, sections, optimizer, total_steps=epochs * STEPS_PER_EPOCH, target_depth=5, check_interval=10
 )
 train(pruner, x, y, epochs)
 smaller = pruner.export()

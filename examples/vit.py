@@ -17,7 +17,7 @@ sections = layerprune.find_sections(model, x[:2])
 print(sections)
 report("untrained", model, len(sections), sections.macs, *test)
 pruner = layerprune.ConcurrentPruner(
-    model, sections, optimizer, total_steps=epochs * STEPS_PER_EPOCH, target_sections=6, drawn_share=0.5
+    model, sections, optimizer, total_steps=epochs * STEPS_PER_EPOCH, target_depth=6, drawn_share=0.5
 )
 train(pruner, x, y, epochs)
 smaller = pruner.export()

@@ -310,7 +310,7 @@ def test_sections_leave_model_and_optimizer_and_what_is_exported_is_plain(make: 
 
 
 def test_cheap_sections_stay_and_the_network_learns() -> None:
-    pruner = a_pruner(own(), nu=0.0, target_sections=None)
+    pruner = a_pruner(own(), nu=0.0, target_depth=None)
     train(pruner, range(STEPS))
     model, (x, y) = pruner.export().eval(), batches()[0]
     assert len(pruner.removed) < 4 and float((model(x).argmax(1) == y).float().mean()) > 0.8
@@ -318,7 +318,7 @@ def test_cheap_sections_stay_and_the_network_learns() -> None:
 
 @pytest.mark.parametrize("count", [1, 3])
 def test_as_many_sections_are_left_as_asked(count: int) -> None:
-    pruner = a_pruner(own(), target_sections=count)
+    pruner = a_pruner(own(), target_depth=count)
     train(pruner, range(STEPS))
     assert len(pruner.removed) == 4 - count
 
@@ -416,7 +416,7 @@ def shared(ranks: Ranks) -> list:
     trained = nn.parallel.DistributedDataParallel(model, find_unused_parameters=True) if ranks.size > 1 else model
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
     found = find_sections(model, EXAMPLE)
-    options = {"total_steps": 60, "target_sections": 2, "theta_lr": 1.0, "check_interval": 10, "warmup_steps": 5}
+    options = {"total_steps": 60, "target_depth": 2, "theta_lr": 1.0, "check_interval": 10, "warmup_steps": 5}
     pruner = ConcurrentPruner(trained, found, optimizer, **options)
     data, thetas = batches(), []
     trained.train()
@@ -451,7 +451,7 @@ def test_a_wrapper_that_would_wait_for_what_has_gone_is_refused(tmp_path: Path) 
 
 
 def test_a_pruned_network_comes_back_from_its_file_without_its_class(tmp_path: Path) -> None:
-    pruner = a_pruner(own(), target_sections=2)
+    pruner = a_pruner(own(), target_depth=2)
     train(pruner, range(STEPS))
     plain, x = pruner.export().eval(), batches()[0][0]
     layerprune.save(plain, tmp_path / "smaller.pt2", x[:1])
@@ -475,11 +475,11 @@ def freeze(model: Own) -> None:
 @pytest.mark.parametrize(
     ("options", "spoil", "complaint"),
     [
-        ({}, None, "give one of nu, target_macs and target_sections"),
-        ({"nu": 0.1, "target_macs": 0.5}, None, "give one of nu, target_macs and target_sections"),
+        ({}, None, "give one of nu, target_macs and target_depth"),
+        ({"nu": 0.1, "target_macs": 0.5}, None, "give one of nu, target_macs and target_depth"),
         ({"nu": -1.0}, None, "ConcurrentPruner: nu: "),
         ({"target_macs": 0.001}, None, "target_macs: 0.001 of the multiply-adds is less than what always stays"),
-        ({"target_sections": 5}, None, "target_sections: 5 sections asked for, the network has 4"),
+        ({"target_depth": 5}, None, "target_depth: 5 sections asked for, the network has 4"),
         ({"nu": 0.1, "warmup_steps": 110}, None, "warmup: 110it leaves theta no step"),
         ({"nu": 0.1}, freeze, "section 'blocks.2' is frozen: nothing in it takes gradients"),
     ],

@@ -33,7 +33,7 @@ def test_each_budget_has_what_is_left_and_the_same_seeds_search(root) -> None:
     raw = made_up.preset({"mlp-residual-20": {}}, ["dense", "gated"], (0, 1), sweep=True)
     variants = raw["datasets"][made_up.DATASET]["archs"]["mlp-residual-20"]["methods"]["gated"]["variants"]
     variants |= {
-        "target-8": {"settings": {"target_sections": 8}},
+        "target-8": {"settings": {"target_depth": 8}},
         "target-macs-0.5": {"settings": {"target_macs": 0.5}},
     }
     keys = made_up.write_study(raw)

@@ -126,7 +126,7 @@ def test_rounding_keeps_the_highest_theta_and_of_equals_what_is_worth_most() -> 
 
 @pytest.mark.parametrize(("count", "nu"), list(product((1, 3), (0.001, 0.5))))
 def test_as_many_sections_are_left_as_asked_whatever_the_price_at_the_start(count: int, nu: float) -> None:
-    finished = trained(target_sections=count, nu=nu)
+    finished = trained(target_depth=count, nu=nu)
     assert sum(finished.outcome.keep) == count and finished.outcome.details["nu"] != nu
 
 
@@ -143,7 +143,7 @@ def test_as_many_macs_are_left_as_asked_to_within_half_a_section(share: float) -
     ("settings", "complaint"),
     [
         ({"target_macs": 0.01}, r"settings.target_macs: 0.01 of the multiply-adds is less than what always stays"),
-        ({"target_sections": 5}, r"settings.target_sections: 5 sections asked for, the network has 4"),
+        ({"target_depth": 5}, r"settings.target_depth: 5 sections asked for, the network has 4"),
     ],
 )
 def test_a_budget_that_cannot_be_met_is_said(settings: dict, complaint: str) -> None:
@@ -152,8 +152,8 @@ def test_a_budget_that_cannot_be_met_is_said(settings: dict, complaint: str) -> 
 
 
 def test_two_budgets_are_refused() -> None:
-    with pytest.raises(ValueError, match="target_macs or target_sections, not both"):
-        GatedSettings(target_macs=0.5, target_sections=3)
+    with pytest.raises(ValueError, match="target_macs or target_depth, not both"):
+        GatedSettings(target_macs=0.5, target_depth=3)
 
 
 # --- what is noted ----------------------------------------------------------------------------------------------
@@ -205,7 +205,7 @@ def test_steps_on_theta_become_smaller_where_asked() -> None:
 
 
 def test_notes_budget_and_price_come_back_from_a_state() -> None:
-    settings = {"watch": True, "target_sections": 2, "nu": 0.05, "check_interval": 5, "consolidate_at": 1.0}
+    settings = {"watch": True, "target_depth": 2, "nu": 0.05, "check_interval": 5, "consolidate_at": 1.0}
     first, second, after = (a_trainer(a_run("gated", digits(), settings=settings, batch_size=64)) for _ in range(3))
     after.run()
     second.method.load_state(after.method.state())

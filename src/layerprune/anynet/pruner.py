@@ -37,7 +37,7 @@ class ConcurrentPruner:
     """Gates on the sections of a model that is being trained.
 
     Give one of `nu` (the price of an open section in units of the mean loss: larger removes more), `target_macs` (share
-    of the model's multiply-adds to end with) and `target_sections` (removable sections to end with). `total_steps` are
+    of the model's multiply-adds to end with) and `target_depth` (removable sections to end with). `total_steps` are
     the calls of `step` that there will be, `warmup_steps` (a tenth) those for which theta waits, `consolidate_at` the
     fraction after which theta is rounded and the rest trains as a plain network. `theta_lr` moves theta; a useless
     section takes 0.5 / (nu theta_lr) steps to close. With automatic mixed precision, pass its GradScaler as `scaler`.
@@ -57,7 +57,7 @@ class ConcurrentPruner:
         total_steps: int,
         nu: float | None = None,
         target_macs: float | None = None,
-        target_sections: int | None = None,
+        target_depth: int | None = None,
         theta_lr: float = 0.05,
         warmup_steps: int | None = None,
         consolidate_at: float = 0.5,
@@ -70,7 +70,7 @@ class ConcurrentPruner:
         on_removal: Callable[[list[str]], None] = lambda names: None,
     ) -> None:
         wrapped, model = model, _unwrapped(model)
-        _check(wrapped, model, sections, optimizer, (nu, target_macs, target_sections))
+        _check(wrapped, model, sections, optimizer, (nu, target_macs, target_depth))
         self.model, self.sections, self.optimizer = model, sections, optimizer
         self._scaler, self._on_removal, self._total, self._seed = scaler, on_removal, total_steps, seed
         warmup = total_steps // 10 if warmup_steps is None else warmup_steps
@@ -84,7 +84,7 @@ class ConcurrentPruner:
             drawn_share=drawn_share,
             side_floor=side_floor,
         )
-        self._budget = self._budget_of(target_macs, target_sections)
+        self._budget = self._budget_of(target_macs, target_depth)
         self._ranks = _ranks_here(model)
         self._method: gated.Method | None = None
         self._draws: list[Tensor] = []
@@ -249,11 +249,11 @@ class ConcurrentPruner:
     def _theta(self) -> list[float]:
         return self._method.theta.tolist()
 
-    def _budget_of(self, target_macs: float | None, target_sections: int | None) -> budget.Budget | None:
+    def _budget_of(self, target_macs: float | None, target_depth: int | None) -> budget.Budget | None:
         removable = self.sections.removable
         if target_macs is not None:
             return budget.of_macs(target_macs, self.sections.macs, [section.macs for section in removable])
-        return budget.of_depth(target_sections, len(removable)) if target_sections is not None else None
+        return budget.of_depth(target_depth, len(removable)) if target_depth is not None else None
 
 
 class _Network:
@@ -307,7 +307,7 @@ def _check(
         reasons = sorted({section.reason for section in sections})
         raise LayerpruneError(f"ConcurrentPruner: no section may go: {reasons[0]}")
     if sum(aim is not None for aim in aims) != 1:
-        raise LayerpruneError("ConcurrentPruner: give one of nu, target_macs and target_sections")
+        raise LayerpruneError("ConcurrentPruner: give one of nu, target_macs and target_depth")
     held = {id(each) for group in optimizer.param_groups for each in group["params"]}
     for section in sections.removable:
         trained = [each for each in section.parameters(model) if each.requires_grad]

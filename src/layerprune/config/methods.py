@@ -51,7 +51,7 @@ class GatedSettings(Settings):
     target_macs: Annotated[float, Field(gt=0, lt=1)] | None = later(
         None, "share of the whole network's MACs to end with: nu follows this budget, and starts where it is given"
     )
-    target_sections: PositiveInt | None = later(None, "removable sections to end with, in place of target_macs")
+    target_depth: PositiveInt | None = later(None, "removable sections to end with, in place of target_macs")
     theta_lr_decay: NonNegative = later(
         0.0, "theta_lr / (1 + this x epochs since the warm-up): above 0 the step sizes are Robbins and Monro's"
     )
@@ -66,8 +66,8 @@ class GatedSettings(Settings):
     def one_price(self) -> "GatedSettings":
         if self.nu is not None and self.log_gamma is not None:
             raise ValueError("give nu or log_gamma, not both")
-        if self.target_macs is not None and self.target_sections is not None:
-            raise ValueError("give target_macs or target_sections, not both")
+        if self.target_macs is not None and self.target_depth is not None:
+            raise ValueError("give target_macs or target_depth, not both")
         return self
 
 

@@ -9,7 +9,7 @@ from layerprune.analysis import statistics
 from layerprune.analysis.frames import KEY, Study
 from layerprune.paths import RunKey
 
-KINDS = {"target_sections": "sections", "target_macs": "macs"}
+KINDS = {"target_depth": "sections", "target_macs": "macs"}
 """Setting -> what is asked for: removable sections to keep, or the share of the network's multiply-adds in per cent."""
 COLUMNS = ["arch", "seed", "kind", "asked", "left", "tolerance", "runs_by_hand", "left_by_hand"]
 

@@ -71,5 +71,5 @@ def of_macs(share: float, whole: int, section_macs: Sequence[int]) -> Budget:
 def of_depth(sections: int, there: int) -> Budget:
     """So many sections. Raises SettingError where there are fewer."""
     if sections > there:
-        raise SettingError(f"settings.target_sections: {sections} sections asked for, the network has {there}")
+        raise SettingError(f"settings.target_depth: {sections} sections asked for, the network has {there}")
     return Budget(float(sections), (1.0,) * there)

@@ -79,8 +79,8 @@ class Method(TrainingMethod):
         if settings.target_macs is not None:
             whole = count_macs(network, network.input_shape)
             return budget.of_macs(settings.target_macs, whole, self.context.section_macs)
-        if settings.target_sections is not None:
-            return budget.of_depth(settings.target_sections, self.context.sections)
+        if settings.target_depth is not None:
+            return budget.of_depth(settings.target_depth, self.context.sections)
         return None
 
     def _consolidation_step(self) -> int:
