@@ -54,12 +54,12 @@ def _times(
     """Milliseconds of the network without each of these sets of sections."""
     images = torch.zeros(batch, *network.input_shape, device=device)  # not random: the run's numbers must not move on
 
-    def seconds(sections: Sequence[Section]) -> float:
+    def timed(sections: Sequence[Section]) -> float:
         with without_branches(sections):
-            return _seconds(lambda: network(images), device)
+            return seconds(lambda: network(images), device)
 
     with evaluating(network), torch.inference_mode():
-        return shortest([lambda sections=each: seconds(sections) for each in absent])
+        return shortest([lambda sections=each: timed(sections) for each in absent])
 
 
 @contextmanager
@@ -97,7 +97,8 @@ def shortest(measurements: Sequence[Callable[[], float]], repeats: int = REPEATS
     return [1000 * each for each in times]
 
 
-def _seconds(run: Callable[[], Any], device: torch.device) -> float:
+def seconds(run: Callable[[], Any], device: torch.device) -> float:
+    """That a call takes until the device has done it."""
     began = time.perf_counter()
     run()
     if device.type == "cuda":
