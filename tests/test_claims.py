@@ -38,11 +38,12 @@ def of(keys: list[RunKey], method: str) -> list[RunKey]:
 
 
 def verdict_of(claim: str) -> Verdict:
-    return next(entry.verdict for entry in ledger.entries(made_up.PRESET) if entry.id == claim)
+    (entry,) = ledger.entries(made_up.PRESET, only=[claim])
+    return entry.verdict
 
 
 def rows_of(claim: str, quantity: str) -> list[dict]:
-    (entry,) = (entry for entry in ledger.entries(made_up.PRESET) if entry.id == claim)
+    (entry,) = ledger.entries(made_up.PRESET, only=[claim])
     rows = pd.concat([entry.rows, entry.reported])
     return rows[rows["quantity"] == quantity].to_dict("records")
 
