@@ -63,7 +63,8 @@ bench: $(INSTALLED) ## speed, measured side by side
 	@OMP_NUM_THREADS=1 $(BIN)/python -m bench $(ARGS)
 
 docs: $(INSTALLED) ## the documentation as a site that needs no network (DOCS=linkcheck: check its outside links)
-	@$(BIN)/python -m sphinx --builder $(DOCS) --fail-on-warning --keep-going --quiet docs site/$(DOCS)
+	@$(BIN)/python -m sphinx --builder $(DOCS) --fresh-env --write-all --fail-on-warning --keep-going --quiet \
+		docs site/$(DOCS)
 	@echo "Documentation: site/$(DOCS)/"
 
 lint: $(INSTALLED) ## style of the code and of the workflow

@@ -10,7 +10,6 @@ import layerprune  # noqa: E402 -- the code beside this folder, installed or not
 
 project = "layerprune"
 author = "the authors of layerprune"
-copyright = "MIT licence"
 release = layerprune.__version__
 
 extensions = ["sphinx.ext.autodoc", "myst_nb", "mathml", "plain_docstrings", "from_source", "pictures", "outside_links"]
@@ -52,6 +51,6 @@ html_title = f"layerprune {release}"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_copy_source = False
+html_show_copyright = False
 html_show_sphinx = False
 linkcheck_timeout = 15
-

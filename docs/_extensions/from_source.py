@@ -65,7 +65,9 @@ def relinked(text: str, folder: Path) -> str:
 
 def make_targets() -> str:
     rows = re.findall(r"^([a-z-]+):.*## (.*)$", _read("Makefile"), flags=re.MULTILINE)
-    return "\n".join(["| command | what it does |", "| :--- | :--- |", *(f"| `make {a}` | {b} |" for a, b in rows)])
+    return "\n".join(
+        ["| command | what it does |", "| :--- | :--- |", *(f"| `make {a}` | {b} |" for a, b in rows)]
+    ).replace("<", r"\<")
 
 
 def public_names() -> str:

@@ -52,7 +52,7 @@ def _key(name: str, schema: Mapping[str, Any]) -> str:
     told = values(schema)
     if told != MAPPING:
         told += f"; default: {_default(schema.get('default'))}"
-    return f"`{name}`\n: {_plain(schema['description'])}\n\n  *{told}*"
+    return f"`{name}`\n: {_plain(schema['description'])} *({told})*"
 
 
 def _default(value: Any) -> str:
