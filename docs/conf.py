@@ -13,7 +13,7 @@ author = "the authors of layerprune"
 release = layerprune.__version__
 
 extensions = ["sphinx.ext.autodoc", "myst_nb", "mathml", "plain_docstrings", "from_source", "pictures", "outside_links"]
-exclude_patterns = ["_extensions", "README.md"]
+exclude_patterns = ["_extensions"]
 nitpicky = True
 
 # Types of other projects: their documentation lies elsewhere, and a build asks no network for it.
