@@ -90,7 +90,7 @@ def find_sections(model: nn.Module, example_input: Tensor) -> FoundSections:
     `example_input` [B, ...] is run once, in evaluation mode. Raises LayerpruneError where the model cannot be traced,
     does not take the example, or has no residual section.
     """
-    traced = trace(model)
+    traced = trace(model, example_input)
     measured = measure(model, traced.evaluation, example_input)
     uses = _uses_of_modules(traced.evaluation)
     found = [_described(model, part, measured, uses) for part in _parts(model, traced.evaluation, measured)]
@@ -157,10 +157,15 @@ def _is_linear(model: nn.Module, node: fx.Node) -> bool:
     if len(node.all_input_nodes) != 1:
         return False
     if node.op == "call_module":
-        return isinstance(model.get_submodule(node.target), _LINEAR_MODULES)
+        return _is_linear_module(model.get_submodule(node.target))
     return (node.op == "call_function" and node.target in _LINEAR_FUNCTIONS) or (
         node.op == "call_method" and node.target in _LINEAR_METHODS
     )
+
+
+def _is_linear_module(module: nn.Module) -> bool:
+    """Other libraries' batch norms have an activation in them, which may be the identity."""
+    return isinstance(module, _LINEAR_MODULES) and all(isinstance(each, nn.Identity) for each in module.children())
 
 
 def _between(fork: fx.Node, end: fx.Node) -> tuple[fx.Node, ...] | None:
@@ -172,7 +177,8 @@ def _between(fork: fx.Node, end: fx.Node) -> tuple[fx.Node, ...] | None:
         if node is fork:
             reached = True
         elif node.op == "placeholder":
-            return None
+            if not node.args:
+                return None  # those with a default, as masks have, are no input that the branch needs
         elif node not in found:
             found.add(node)
             waiting.extend(node.all_input_nodes)
@@ -242,11 +248,11 @@ def _why_not(model: nn.Module, part: _Part, modules: Sequence[str], uses: dict[s
 
 
 def _leads_nowhere(node: fx.Node) -> bool:
-    """Whether a node only checks something, or picks a part that nobody uses."""
+    """Whether a node only checks something, or asks for something that nobody uses."""
     if node.op == "call_function" and node.target is torch._assert:
         return True
     if not node.users:
-        return node.op == "call_function" and node.target is operator.getitem
+        return node.op == "call_function" and node.target in (operator.getitem, getattr)
     return all(map(_leads_nowhere, node.users))
 
 
