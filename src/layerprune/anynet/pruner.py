@@ -12,6 +12,7 @@ subset of sections, theta follows what they are worth to the loss against their 
 leaves model and optimizer. The loss has to be the mean over the examples of a step.
 """
 
+import operator
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, Literal
@@ -42,7 +43,7 @@ class ConcurrentPruner:
     fraction after which theta is rounded and the rest trains as a plain network. `theta_lr` moves theta; a useless
     section takes 0.5 / (nu theta_lr) steps to close. With automatic mixed precision, pass its GradScaler as `scaler`.
     `cost` says whether every section has the same price or one by its share of "macs" or "params". `on_removal` is told
-    the names of sections that have left.
+    the names of sections that have left. `forward` is that of the sections where some have left the model before.
 
     Raises LayerpruneError, and leaves the model as it was, for a model without removable sections, one whose branches
     are frozen, an optimizer that does not hold their parameters, and a target that cannot be met.
@@ -68,9 +69,11 @@ class ConcurrentPruner:
         seed: int = 0,
         scaler: Any = None,
         on_removal: Callable[[list[str]], None] = lambda names: None,
+        forward: Forward | None = None,
     ) -> None:
         wrapped, model = model, _unwrapped(model)
-        _check(wrapped, model, sections, optimizer, (nu, target_macs, target_depth))
+        self._forward = forward if forward is not None else Forward(sections)
+        _check(wrapped, model, sections, self._forward, optimizer, (nu, target_macs, target_depth))
         self.model, self.sections, self.optimizer = model, sections, optimizer
         self._scaler, self._on_removal, self._total, self._seed = scaler, on_removal, total_steps, seed
         warmup = total_steps // 10 if warmup_steps is None else warmup_steps
@@ -91,7 +94,6 @@ class ConcurrentPruner:
         self._examples = 0  # of the forward passes behind these draws, in all processes
         self._scale = 1.0
         self._steps = 0
-        self._forward = Forward(sections)
         self._begin(batch=1)  # a setting that does not fit is said before anything has changed
         self._method = None
         self._forward.install()
@@ -162,14 +164,15 @@ class ConcurrentPruner:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up a state, into a pruner on the whole model; then load the model's and the optimizer's states."""
-        if len(state["alive"]) != len(self._forward.alive) or not all(self._forward.alive):
+        alive = self._forward.alive
+        if len(state["alive"]) != len(alive) or any(map(operator.gt, state["alive"], alive)):
             raise LayerpruneError("load_state_dict: the state is of other sections, or some have left already")
         self._steps = state["steps"]
         if state["method"] is not None:
             self._begin(state["batch"])
             self._method.load_state(state["method"])
             self._method.noise.set_state(state["noise"])
-        gone = [place for place, stays in enumerate(state["alive"]) if not stays]
+        gone = [place for place, stays in enumerate(state["alive"]) if alive[place] and not stays]
         if gone:
             drop_parameters(self.optimizer, self._forward.remove(gone))
 
@@ -296,12 +299,13 @@ def _check(
     wrapped: nn.Module,
     model: nn.Module,
     sections: FoundSections,
+    forward: Forward,
     optimizer: torch.optim.Optimizer,
     aims: tuple[float | None, ...],
 ) -> None:
     if sections.model is not model:
         raise LayerpruneError("ConcurrentPruner: the sections were found in another model")
-    if "forward" in model.__dict__:
+    if "forward" in model.__dict__ and all(forward.alive):
         raise LayerpruneError("ConcurrentPruner: the model's forward method was replaced already; one pruner a model")
     if not sections.removable:
         reasons = sorted({section.reason for section in sections})
@@ -309,7 +313,8 @@ def _check(
     if sum(aim is not None for aim in aims) != 1:
         raise LayerpruneError("ConcurrentPruner: give one of nu, target_macs and target_depth")
     held = {id(each) for group in optimizer.param_groups for each in group["params"]}
-    for section in sections.removable:
+    there = [section for section, stays in zip(sections.removable, forward.alive, strict=True) if stays]
+    for section in there:
         trained = [each for each in section.parameters(model) if each.requires_grad]
         if not trained:
             raise LayerpruneError(

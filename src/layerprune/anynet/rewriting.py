@@ -98,10 +98,12 @@ def _without_defaults(model: nn.Module, only_input: str, named: dict[str, Any]) 
     settings = getattr(model, "config", None)
     for name, value in named.items():
         usual = value is None or (not isinstance(value, Tensor) and value == getattr(settings, name, None))
-        if name != only_input and not usual:
+        if name not in (only_input, "num_items_in_batch") and not usual:  # the latter is for losses
+            inner = getattr(model, "base_model", model)
+            hint = "" if inner is model else ": look for sections in model.base_model, which needs no labels"
             raise LayerpruneError(
                 f"{type(model).__name__}: its sections were found for the input '{only_input}' alone; "
-                f"'{name}' cannot be given"
+                f"'{name}' cannot be given{hint}"
             )
     return {name: value for name, value in named.items() if name == only_input}
 

@@ -91,6 +91,16 @@ def trace(model: nn.Module, example: Tensor | None = None) -> Trace:
             raise error from None
 
 
+def trace_for(model: nn.Module, example: Tensor) -> fx.Graph:
+    """What a model computes in evaluation of one input like the example; its other inputs keep their defaults.
+
+    Raises LayerpruneError where torch.fx cannot follow the forward method.
+    """
+    graph, constants = _graph(model, _knowing(example, frozenset()), training=False)
+    vars(model).update(constants)
+    return graph
+
+
 def _knowing(example: Tensor, closed: frozenset[str]) -> _KnownShapesTracer:
     tracer = _KnownShapesTracer(closed)
     tracer.start(example)

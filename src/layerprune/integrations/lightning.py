@@ -13,9 +13,8 @@ from typing import Any
 from torch import Tensor, fx, nn
 
 from layerprune.anynet.pruner import ConcurrentPruner
-from layerprune.anynet.sections import FoundSections, find_sections
 from layerprune.errors import LayerpruneError
-from layerprune.integrations.resuming import Absentees
+from layerprune.integrations.attaching import Attached, network_of
 
 try:
     from lightning.pytorch import Callback, LightningModule, Trainer
@@ -27,7 +26,7 @@ class PruneLayers(Callback):
     """Gates the sections of the network in a LightningModule while the Trainer trains it, and takes useless ones out.
 
     `example_input` is a batch for `network`: the name of the LightningModule's attribute that holds the network; the
-    only one with parameters where none is named, and the LightningModule itself where there are several. `options` are
+    only one with weights where none is named, and the LightningModule itself where there are several. `options` are
     those of ConcurrentPruner: one of nu, target_macs and target_depth; total_steps are the Trainer's where not given.
     `trainer.fit(ckpt_path=...)` goes on exactly, into a LightningModule that is whole.
 
@@ -36,11 +35,14 @@ class PruneLayers(Callback):
 
     def __init__(self, example_input: Tensor, *, network: str | None = None, **options: Any) -> None:
         self.example_input, self.network, self.options = example_input, network, options
-        self.sections: FoundSections | None = None
-        self.pruner: ConcurrentPruner | None = None
-        self._absentees: Absentees | None = None
+        self._attached: Attached | None = None
         self._state: dict[str, Any] | None = None
         self._steps = 0
+
+    @property
+    def pruner(self) -> ConcurrentPruner | None:
+        """It is there from the start of training on."""
+        return self._attached.pruner if self._attached is not None else None
 
     def export(self) -> fx.GraphModule:
         """The smaller network as a plain module. Raises LayerpruneError before every section has been decided on."""
@@ -48,31 +50,25 @@ class PruneLayers(Callback):
             raise LayerpruneError("export: nothing has been trained yet: call trainer.fit first")
         return self.pruner.export()
 
-    # --- Lightning's hooks, in the order in which it calls them ---------------------------------------------------
+    # --- Lightning's hooks, in the order in which it calls them -----------------------------------------------------
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if stage != "fit":
             return
         if self.pruner is not None:
             raise LayerpruneError("PruneLayers: one callback serves one training; make another for another fit")
-        network = _network(pl_module, self.network)
-        device = next(network.parameters()).device
-        self.sections = find_sections(network, self.example_input.to(device))
-        self._absentees = Absentees(self.sections)
+        self._attached = Attached(network_of(pl_module, self.network), self.example_input)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._state = state_dict
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """There are optimizers now, whose states are yet to be loaded."""
-        self._absentees.close(self._state)
+        """There are optimizers now, whose states are yet to be read."""
         _check(trainer)
         options = {"scaler": getattr(trainer.precision_plugin, "scaler", None), **self.options}
         if "total_steps" not in options:
             options["total_steps"] = _steps_of(trainer)
-        self.pruner = ConcurrentPruner(self.sections.model, self.sections, trainer.optimizers[0], **options)
-        if self._state is not None:
-            self.pruner.load_state_dict(self._state)
+        self._attached.start(trainer.optimizers[0], self._state, options)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._steps = trainer.global_step
@@ -83,34 +79,10 @@ class PruneLayers(Callback):
         self._steps = trainer.global_step
         self.pruner.step()
         if trainer.loggers:
-            pl_module.log_dict({f"layerprune/{name}": value for name, value in self.left().items()})
+            pl_module.log_dict({f"layerprune/{name}": value for name, value in self._attached.left().items()})
 
     def state_dict(self) -> dict[str, Any]:
         return self.pruner.state_dict() if self.pruner is not None else {}
-
-    # --- what is left --------------------------------------------------------------------------------------------
-
-    def left(self) -> dict[str, float]:
-        """Sections and multiply-adds of one input that are left, and how many sections theta holds open."""
-        removed = set(self.pruner.removed)
-        gone = sum(section.macs for section in self.sections.removable if section.name in removed)
-        theta = self.pruner.theta.values()
-        return {
-            "sections": float(len(self.sections) - len(removed)),
-            "macs": float(self.sections.macs - gone),
-            "theta": sum(theta) / len(theta),
-        }
-
-
-def _network(module: LightningModule, name: str | None) -> nn.Module:
-    if name is not None:
-        found = dict(module.named_modules()).get(name)
-        if found is None:
-            names = ", ".join(name for name, _ in module.named_children())
-            raise LayerpruneError(f"PruneLayers: {type(module).__name__} has no module '{name}'; it has {names}")
-        return found
-    children = [child for child in module.children() if any(True for _ in child.parameters())]
-    return children[0] if len(children) == 1 and not any(True for _ in module.parameters(recurse=False)) else module
 
 
 def _check(trainer: Trainer) -> None:
