@@ -23,7 +23,7 @@ from pydantic import ValidationError
 from torch import Tensor, fx, nn
 
 from layerprune.anynet.rewriting import Forward
-from layerprune.anynet.sections import FoundSections
+from layerprune.anynet.sections import FoundSections, lost_hooks
 from layerprune.config import GatedSettings
 from layerprune.config.basics import first_problem
 from layerprune.errors import LayerpruneError
@@ -76,6 +76,10 @@ class ConcurrentPruner:
         _check(wrapped, model, sections, self._forward, optimizer, (nu, target_macs, target_depth))
         self.model, self.sections, self.optimizer = model, sections, optimizer
         self._scaler, self._on_removal, self._total, self._seed = scaler, on_removal, total_steps, seed
+        if total_steps < 1:
+            raise LayerpruneError(
+                f"ConcurrentPruner: total_steps: how often step() will be called, at least 1, not {total_steps}"
+            )
         warmup = total_steps // 10 if warmup_steps is None else warmup_steps
         self._settings = _settings(
             nu=nu,
@@ -307,18 +311,32 @@ def _check(
         raise LayerpruneError("ConcurrentPruner: the sections were found in another model")
     if "forward" in model.__dict__ and all(forward.alive):
         raise LayerpruneError("ConcurrentPruner: the model's forward method was replaced already; one pruner a model")
+    lost = lost_hooks(model, sections.trace)
+    if lost:
+        raise LayerpruneError(
+            f"ConcurrentPruner: the hooks of '{lost[0]}' would not be called any more, as only its parts are: "
+            "take them off, or put them on a layer"
+        )
     if not sections.removable:
         reasons = sorted({section.reason for section in sections})
-        raise LayerpruneError(f"ConcurrentPruner: no section may go: {reasons[0]}")
+        raise LayerpruneError(f"ConcurrentPruner: no section may go: {reasons[0]}; print(sections) lists them")
     if sum(aim is not None for aim in aims) != 1:
         raise LayerpruneError("ConcurrentPruner: give one of nu, target_macs and target_depth")
+    _, share, depth = aims
+    if share is not None and not 0 < share <= 1:
+        raise LayerpruneError(
+            f"ConcurrentPruner: target_macs is a share of the model's, above 0 and up to 1, not {share}"
+        )
+    if depth is not None and (depth < 0 or depth != int(depth)):
+        raise LayerpruneError(f"ConcurrentPruner: target_depth is a number of sections to keep, from 0 on, not {depth}")
     held = {id(each) for group in optimizer.param_groups for each in group["params"]}
     there = [section for section, stays in zip(sections.removable, forward.alive, strict=True) if stays]
     for section in there:
         trained = [each for each in section.parameters(model) if each.requires_grad]
         if not trained:
             raise LayerpruneError(
-                f"ConcurrentPruner: section '{section.name}' is frozen: nothing in it takes gradients"
+                f"ConcurrentPruner: section '{section.name}' is frozen: nothing in it takes gradients; "
+                "call requires_grad_() on it, and make the optimizer after that"
             )
         if not all(id(each) in held for each in trained):
             raise LayerpruneError(

@@ -269,8 +269,24 @@ def _is_in(parameter: str, part: _Part) -> bool:
 
 
 def _has_hooks(module: nn.Module) -> bool:
+    return any(map(_hooks_of, module.modules()))
+
+
+def _hooks_of(module: nn.Module) -> list[Any]:
     kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-    return any(getattr(each, kind) for each in module.modules() for kind in kinds)
+    return [hook for kind in kinds for hook in getattr(module, kind).values()]
+
+
+def lost_hooks(model: nn.Module, traced: Trace) -> list[str]:
+    """Modules whose hooks a generated forward method would not call, because it calls what is in them."""
+    called = {node.target for node in traced.evaluation.nodes if node.op == "call_module"}
+    names = [name for name, module in model.named_modules() if name and any(map(_is_of_somebody, _hooks_of(module)))]
+    return [name for name in names if not any(name == each or name.startswith(f"{each}.") for each in called)]
+
+
+def _is_of_somebody(hook: Any) -> bool:
+    """Transformers' own hooks only wait to be asked for hidden states, which nobody can here."""
+    return getattr(hook, "__name__", "") != "output_capturing_hook"
 
 
 def _common_path(modules: Sequence[str]) -> str:
