@@ -6,6 +6,8 @@ PYTHON ?= $(shell for each in python3 python3.14 python3.13 python3.12 python3.1
 	$$each -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$each && break; done)
 # Extra words for snakemake or pytest: make reproduce ARGS=--dry-run, make test ARGS="-k gates".
 ARGS ?=
+# What `make docs` makes: html, or linkcheck, which asks the network whether links that leave the site work.
+DOCS ?= html
 
 # Every run is a process of its own: without stored bytecode each would compile its imports again, for seconds.
 unexport PYTHONDONTWRITEBYTECODE
@@ -20,7 +22,7 @@ REPORT := report/$(PRESET).html
 PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce report verify test bench lint lock unlock
+.PHONY: help install reproduce report verify test bench docs lint lock unlock
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -59,6 +61,11 @@ test: $(INSTALLED) ## all tests that need no downloaded data (real data: LAYERPR
 
 bench: $(INSTALLED) ## speed, measured side by side
 	@OMP_NUM_THREADS=1 $(BIN)/python -m bench $(ARGS)
+
+docs: $(INSTALLED) ## the documentation as a site that needs no network (DOCS=linkcheck: check its outside links)
+	@$(BIN)/python -m sphinx --builder $(DOCS) --fresh-env --write-all --fail-on-warning --keep-going --quiet \
+		docs site/$(DOCS)
+	@echo "Documentation: site/$(DOCS)/"
 
 lint: $(INSTALLED) ## style of the code and of the workflow
 	@$(BIN)/ruff check .

@@ -356,6 +356,23 @@ def test_as_many_sections_are_left_as_asked(count: int) -> None:
     assert len(pruner.removed) == 4 - count
 
 
+def test_a_budget_in_latency_goes_by_what_each_section_takes_and_survives_a_resume() -> None:
+    model = own(width=64)
+    wide = model.blocks[1]  # takes longer than the other three together
+    wide.first, wide.second = nn.Linear(64, 8000), nn.Linear(8000, 64)
+    pruner = a_pruner(model, target_latency=0.5, cost="latency")
+    latencies = pruner._latencies
+    assert latencies.sections[1] > sum(latencies.sections) - latencies.sections[1]
+    assert model.training and "Linear" in str(model.blocks[1])
+    train(pruner, range(30))
+    state = pruner.state_dict()
+    train(pruner, range(30, STEPS))
+    assert pruner.removed == ["blocks.1"]
+    again = a_pruner(own(width=64), target_latency=0.5, cost="latency")
+    again.load_state_dict(state)
+    assert again._method.latencies == latencies and again._method.budget.costs == latencies.sections
+
+
 def test_evaluation_shows_the_network_that_would_be_left() -> None:
     pruner = a_pruner(own(), nu=3.0, consolidate_at=1.0, theta_lr=0.1, warmup_steps=5)
     train(pruner, range(8))
@@ -508,10 +525,11 @@ def freeze(model: Own) -> None:
 @pytest.mark.parametrize(
     ("options", "spoil", "complaint"),
     [
-        ({}, None, "give one of nu, target_macs and target_depth"),
-        ({"nu": 0.1, "target_macs": 0.5}, None, "give one of nu, target_macs and target_depth"),
+        ({}, None, "give one of nu, target_macs, target_depth and target_latency"),
+        ({"nu": 0.1, "target_macs": 0.5}, None, "give one of nu, target_macs, target_depth and target_latency"),
         ({"nu": -1.0}, None, "ConcurrentPruner: nu: "),
         ({"target_macs": 0.001}, None, "target_macs: 0.001 of the multiply-adds is less than what always stays"),
+        ({"target_latency": 0.001}, None, "target_latency: 0.001 of the latency is less than what always stays"),
         ({"target_depth": 5}, None, "target_depth: 5 sections asked for, the network has 4"),
         ({"nu": 0.1, "warmup_steps": 110}, None, "warmup: 110it leaves theta no step"),
         ({"nu": 0.1}, freeze, "section 'blocks.2' is frozen: nothing in it takes gradients"),
@@ -550,7 +568,7 @@ def test_sections_of_another_model_and_a_second_pruner_are_refused() -> None:
 
 def vars_of(model: nn.Module) -> tuple:
     found = find_sections(own(), EXAMPLE)
-    return found.trace, found.macs, list(found)
+    return found.trace, found.macs, list(found), EXAMPLE
 
 
 def test_a_section_less_model_is_refused() -> None:

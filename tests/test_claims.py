@@ -6,6 +6,7 @@ from pathlib import Path
 
 import made_up_runs as made_up
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import Study
 from scipy import stats
@@ -37,12 +38,14 @@ def of(keys: list[RunKey], method: str) -> list[RunKey]:
 
 
 def verdict_of(claim: str) -> Verdict:
-    return next(entry.verdict for entry in ledger.entries(made_up.PRESET) if entry.id == claim)
+    (entry,) = ledger.entries(made_up.PRESET, only=[claim])
+    return entry.verdict
 
 
 def rows_of(claim: str, quantity: str) -> list[dict]:
-    (entry,) = (entry for entry in ledger.entries(made_up.PRESET) if entry.id == claim)
-    return entry.rows[entry.rows["quantity"] == quantity].to_dict("records")
+    (entry,) = ledger.entries(made_up.PRESET, only=[claim])
+    rows = pd.concat([entry.rows, entry.reported])
+    return rows[rows["quantity"] == quantity].to_dict("records")
 
 
 # --- verdicts of whole claims ---------------------------------------------------------------------------------
@@ -269,14 +272,87 @@ def test_watched_claims_are_not_run_without_watched_trainings(study: list[RunKey
 
 
 @pytest.mark.parametrize(("left", "mean"), [((8, 8), 0.0), ((4, 8), 0.5)])
-def test_c6_asks_how_much_the_start_of_theta_matters(root: Path, left: tuple[int, int], mean: float) -> None:
-    raw = made_up.preset(ARCHS, ["dense", "gated"], SEEDS)
-    raw["datasets"][made_up.DATASET]["methods"]["gated"]["variants"] = {"theta0-0.3": {"settings": {"theta0": 0.3}}}
-    for key in of(made_up.write_study(raw), "gated"):
-        kept = left[key.variant == "default"]
-        made_up.change(key, keep=[1] * kept + [0] * (20 - kept), status="ok")
-    (row,) = rows_of("C6", "depth-over-theta0")
+@pytest.mark.parametrize(
+    ("method", "variant", "quantity"),
+    [
+        ("gated", "theta0-0.3", "depth-over-theta0"),
+        ("gated", "initial-scale-2", "depth-over-initial-scale"),
+        ("sss", "initial-scale-2", "depth-over-initial-scale-of-rivals"),
+        ("hard-concrete", "log-a0-1", "depth-over-gates-at-the-start-of-rivals"),
+    ],
+)
+def test_c6_asks_how_much_the_start_matters(
+    root: Path, method: str, variant: str, quantity: str, left: tuple[int, int], mean: float
+) -> None:
+    raw = made_up.preset(ARCHS, ["dense", "gated", "sss", "hard-concrete"], SEEDS)
+    raw["datasets"][made_up.DATASET]["methods"][method] |= {"variants": {variant: {}}}
+    for key in of(made_up.write_study(raw), method):
+        set_depth(key, left[key.variant == "default"])
+    (row,) = [row for row in rows_of("C6", quantity) if row["against"] == ("" if method == "gated" else method)]
     assert (row["n"], row["mean"]) == (5, mean)
+
+
+def set_depth(key: RunKey, sections: int, total: int = 20) -> None:
+    made_up.change(key, keep=[1] * sections + [0] * (total - sections), status="ok")
+
+
+STARTS = {"resnet-8": 3, "resnet-20": 9, "resnet-32": 15}
+
+
+@pytest.mark.parametrize(("left", "mean"), [((3, 6, 8), 0.25), ((3, 7, 7), 0.0), ((3, 9, 15), None)])
+def test_c6_compares_starts_of_one_family_that_lost_sections(root: Path, left: tuple, mean: float | None) -> None:
+    keys = of(made_up.write_study(made_up.preset({name: {} for name in STARTS}, ["dense", "gated"], SEEDS)), "gated")
+    for key in keys:
+        set_depth(key, left[list(STARTS).index(key.arch)], STARTS[key.arch])
+    (row,) = rows_of("C6", "depth-over-starts")
+    assert row["arch"] == "resnet"
+    assert row["mean"] == pytest.approx(mean, nan_ok=True) if mean is not None else math.isnan(row["mean"])
+
+
+def test_starts_under_different_prices_are_no_family(root: Path) -> None:
+    archs = {"resnet-20": {}, "resnet-32": {"methods": {"gated": {"settings": {"nu": 0.5}}}}}
+    made_up.write_study(made_up.preset(archs, ["dense", "gated"], SEEDS))
+    assert rows_of("C6", "depth-over-starts") == []
+
+
+def test_how_finely_a_price_has_to_be_chosen_is_told(root: Path) -> None:
+    """The share of sections falls by 0.4 from nu to 4 nu, which is two doublings, and by 0.1 over the next one."""
+    raw = made_up.preset(ARCHS, ["dense", "gated"], SEEDS)
+    gated = raw["datasets"][made_up.DATASET]["methods"]["gated"]
+    gated["settings"] = {"nu": 0.001}
+    gated["variants"] = {"nu-0.004": {"settings": {"nu": 0.004}}, "nu-0.008": {"settings": {"nu": 0.008}}}
+    for key in of(made_up.write_study(raw), "gated"):
+        set_depth(key, {"default": 18, "nu-0.004": 10, "nu-0.008": 8}[key.variant])
+    (row,) = rows_of("C6", "depth-where-the-price-doubles")
+    assert (row["n"], row["mean"]) == (5, pytest.approx(0.2))
+
+
+def test_c3_tells_measured_latencies_beside(study: list[RunKey]) -> None:
+    for quantity in ("latency-of-one", "latency-of-a-batch"):
+        assert [row["n"] for row in rows_of("C3", quantity)] == [0]
+    lines = ["arch,method,variant,seed,batch,threads,device,hardware,macs,median_ms,low_ms,high_ms,repeats"]
+    for key in study:
+        if key.method in ("dense", "gated"):
+            macs = record.read(paths.record(key)).macs
+            for batch, time in ((1, 4.0), (128, 100.0)):
+                took = time * (1 if key.method == "dense" else {1: 0.5, 128: 0.25}[batch])
+                head = f"{key.arch},{key.method},default,{key.seed},{batch},1,cpu,some"
+                lines.append(f"{head},{macs},{took},{took},{took},30")
+    made_up.files.write_text(paths.latency_table(made_up.PRESET, made_up.DATASET), "\n".join(lines) + "\n")
+    for quantity, mean in {"latency-of-one": 0.5, "latency-of-a-batch": 0.25}.items():
+        (row,) = rows_of("C3", quantity)
+        assert (row["n"], row["mean"]) == (5, mean)
+
+
+def test_c5_tells_other_starts_beside(root: Path) -> None:
+    raw = made_up.preset(ARCHS, ["gated"], SEEDS)
+    watched = {"settings": {"watch": True, "theta0": 0.3}}
+    fixed = {"settings": {"watch": True, "theta0": 0.3, "prior": "fixed"}}
+    variants = {"prior-flattening-theta0-0.3": watched, "prior-fixed-theta0-0.3": fixed}
+    raw["datasets"][made_up.DATASET]["methods"]["gated"]["variants"] = variants
+    made_up.write_study(raw)
+    (row,) = rows_of("C5", "premature-from-other-starts")
+    assert (row["against"], row["n"]) == ("fixed, theta0 0.3", 0)
 
 
 # --- rules ----------------------------------------------------------------------------------------------------

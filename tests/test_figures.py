@@ -21,8 +21,8 @@ from layerprune.paths import RunKey
 matplotlib.use("Agg")
 NAMES = [
     *("accuracy-vs-depth", "accuracy-vs-macs", "accuracy-vs-training-macs", "basin", "budgets", "depth-vs-start"),
-    *("estimator-error", "latency-vs-macs", "objective", "priors", "random-removal", "removal-agreement"),
-    *("sections-alive", "survivors", "theta"),
+    *("estimator-error", "estimators", "latency-vs-macs", "objective", "pareto", "priors", "random-removal"),
+    *("removal-agreement", "sections-alive", "survivors", "theta"),
 ]
 
 

@@ -143,6 +143,7 @@ def test_as_many_macs_are_left_as_asked_to_within_half_a_section(share: float) -
     ("settings", "complaint"),
     [
         ({"target_macs": 0.01}, r"settings.target_macs: 0.01 of the multiply-adds is less than what always stays"),
+        ({"target_latency": 0.0001}, r"settings.target_latency: 0.0001 of the latency is less than what always stays"),
         ({"target_depth": 5}, r"settings.target_depth: 5 sections asked for, the network has 4"),
     ],
 )
@@ -152,8 +153,9 @@ def test_a_budget_that_cannot_be_met_is_said(settings: dict, complaint: str) -> 
 
 
 def test_two_budgets_are_refused() -> None:
-    with pytest.raises(ValueError, match="target_macs or target_depth, not both"):
-        GatedSettings(target_macs=0.5, target_depth=3)
+    for pair in ({"target_macs": 0.5, "target_depth": 3}, {"target_depth": 3, "target_latency": 0.5}):
+        with pytest.raises(ValueError, match="give one of target_macs, target_depth and target_latency"):
+            GatedSettings(**pair)
 
 
 # --- what is noted ----------------------------------------------------------------------------------------------

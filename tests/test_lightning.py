@@ -125,6 +125,17 @@ def test_a_checkpoint_goes_on_exactly_as_if_nothing_had_happened(epochs: int, tm
     assert all(torch.equal(value, state[name]) for name, value in whole.state_dict().items())
 
 
+def test_a_budget_of_measured_latency_is_that_of_the_start_in_a_checkpoint_too(tmp_path: Path) -> None:
+    options = {"target_latency": 0.6, "theta_lr": 2.0, "warmup_steps": 5, "check_interval": 5}
+    whole, first = Digits(), PruneLayers(EXAMPLE, **options)
+    fit(whole, first, tmp_path, **saving(tmp_path))
+    assert not all(torch.load(tmp_path / "epoch=3.ckpt", weights_only=True)["callbacks"]["PruneLayers"]["alive"])
+    again, second = Digits(), PruneLayers(EXAMPLE, **options)
+    fit(again, second, tmp_path, resume=tmp_path / "epoch=3.ckpt")
+    assert second.pruner.removed == first.pruner.removed
+    assert all(torch.equal(value, again.state_dict()[name]) for name, value in whole.state_dict().items())
+
+
 def test_a_checkpoint_that_lacks_weights_for_another_reason_is_refused(tmp_path: Path) -> None:
     fit(Digits(), PruneLayers(EXAMPLE, **OPTIONS), tmp_path, **saving(tmp_path))
     saved = torch.load(tmp_path / "epoch=3.ckpt", weights_only=True)
@@ -183,7 +194,7 @@ class Two(Digits):
 @pytest.mark.parametrize(
     ("module", "options", "trainer", "complaint"),
     [
-        (Digits, {}, {}, "give one of nu, target_macs and target_depth"),
+        (Digits, {}, {}, "give one of nu, target_macs, target_depth and target_latency"),
         (Digits, {"nu": 0.1, "network": "body"}, {}, "PruneLayers: Digits has no module 'body'; it has net"),
         (Two, {"nu": 0.1}, {}, "PruneLayers: one optimizer is needed, the module has 2"),
         (Digits, {"nu": 0.1}, {"max_epochs": -1}, "PruneLayers: the Trainer does not know how long it trains"),

@@ -56,12 +56,27 @@ FAMILIES: dict[str, tuple[int, dict]] = {
 """Transformers' models of images -> their residual sections, and their configuration."""
 
 
+def let_signals_through(model: nn.Module, x: Tensor) -> None:
+    """Batch norms take up the statistics of what they get."""
+    norms = [each for each in model.modules() if isinstance(each, nn.BatchNorm2d)]
+    usual = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 1.0
+    with torch.no_grad():
+        model.train()(x)
+    for norm, momentum in zip(norms, usual, strict=True):
+        norm.momentum = momentum
+        norm.running_var.clamp_(min=1e-3)
+    model.eval()
+
+
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_section_of_transformers_models_of_images_is_found_and_may_go(name: str) -> None:
     torch.manual_seed(0)
     count, settings = FAMILIES[name]
     model = getattr(transformers, f"{name}Model")(getattr(transformers, f"{name}Config")(**settings)).eval()
     before, x = set(vars(model)), torch.randn(3, 3, 32, 32, generator=source(1))
+    let_signals_through(model, x)
     found = find_sections(model, x[:1])
     assert len(found) == len(found.removable) == count and set(vars(model)) == before
     reference, forward = model(x), Forward(found)
@@ -72,10 +87,11 @@ def test_every_section_of_transformers_models_of_images_is_found_and_may_go(name
     for place in gone:
         forward.values[place] = torch.zeros(1, 1)
     closed = model(x)[0]
-    assert not torch.allclose(closed, reference[0], atol=1e-3)
+    size = float(reference[0].detach().abs().max())
+    assert float((closed - reference[0]).detach().abs().max()) > 0.01 * size
     forward.values[:] = [None] * count
     forward.remove(gone)
-    torch.testing.assert_close(model(x)[0], closed, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(model(x)[0] / size, closed / size, atol=1e-5, rtol=1e-4)
     with pytest.raises(
         LayerpruneError, match=r"found for the input 'pixel_values' alone; 'output_\w+' cannot be given"
     ):
@@ -214,7 +230,7 @@ def test_gates_learn_the_same_however_the_gradients_come(way: dict, tmp_path: Pa
 @pytest.mark.parametrize(
     ("prune", "options", "complaint"),
     [
-        ({}, {}, "give one of nu, target_macs and target_depth"),
+        ({}, {}, "give one of nu, target_macs, target_depth and target_latency"),
         ({"nu": 0.1, "network": "body"}, {}, "PruneLayers: Own has no module 'body'; it has net"),
         ({"nu": 0.1}, {"restore_callback_states_from_checkpoint": True}, "it reads its state from checkpoints itself"),
     ],

@@ -22,6 +22,7 @@ import torch.distributed as processes
 from pydantic import ValidationError
 from torch import Tensor, fx, nn
 
+from layerprune.anynet import section_latency
 from layerprune.anynet.rewriting import Forward
 from layerprune.anynet.sections import FoundSections, lost_hooks
 from layerprune.config import GatedSettings
@@ -29,6 +30,7 @@ from layerprune.config.basics import first_problem
 from layerprune.errors import LayerpruneError
 from layerprune.methods.base import Context
 from layerprune.methods.parts import budget
+from layerprune.methods.parts.section_latency import SectionLatencies
 from layerprune.methods.trained import gated
 from layerprune.models.surgery import drop_parameters
 from layerprune.ranks import ALONE, Ranks
@@ -38,12 +40,14 @@ class ConcurrentPruner:
     """Gates on the sections of a model that is being trained.
 
     Give one of `nu` (the price of an open section in units of the mean loss: larger removes more), `target_macs` (share
-    of the model's multiply-adds to end with) and `target_depth` (removable sections to end with). `total_steps` are
-    the calls of `step` that there will be, `warmup_steps` (a tenth) those for which theta waits, `consolidate_at` the
-    fraction after which theta is rounded and the rest trains as a plain network. `theta_lr` moves theta; a useless
-    section takes 0.5 / (nu theta_lr) steps to close. With automatic mixed precision, pass its GradScaler as `scaler`.
-    `cost` says whether every section has the same price or one by its share of "macs" or "params". `on_removal` is told
-    the names of sections that have left. `forward` is that of the sections where some have left the model before.
+    of the model's multiply-adds to end with), `target_depth` (removable sections to end with) and `target_latency`
+    (share of the time of a forward pass to end with, measured now, on batches like find_sections' example: let the
+    model be where it will run and the machine idle). `total_steps` are the calls of `step` that there will be,
+    `warmup_steps` (a tenth) those for which theta waits, `consolidate_at` the fraction after which theta is rounded and
+    the rest trains as a plain network. `theta_lr` moves theta; a useless section takes 0.5 / (nu theta_lr) steps to
+    close. With automatic mixed precision, pass its GradScaler as `scaler`. `cost` says whether every section has the
+    same price or one by its share of "macs", "params" or measured "latency". `on_removal` is told the names of sections
+    that have left. `forward` is that of the sections where some have left the model before.
 
     Raises LayerpruneError, and leaves the model as it was, for a model without removable sections, one whose branches
     are frozen, an optimizer that does not hold their parameters, and a target that cannot be met.
@@ -59,11 +63,12 @@ class ConcurrentPruner:
         nu: float | None = None,
         target_macs: float | None = None,
         target_depth: int | None = None,
+        target_latency: float | None = None,
         theta_lr: float = 0.05,
         warmup_steps: int | None = None,
         consolidate_at: float = 0.5,
         check_interval: int = 25,
-        cost: Literal["uniform", "macs", "params"] = "uniform",
+        cost: Literal["uniform", "macs", "params", "latency"] = "uniform",
         drawn_share: float = 1.0,
         side_floor: float = 4.0,
         seed: int = 0,
@@ -73,7 +78,7 @@ class ConcurrentPruner:
     ) -> None:
         wrapped, model = model, _unwrapped(model)
         self._forward = forward if forward is not None else Forward(sections)
-        _check(wrapped, model, sections, self._forward, optimizer, (nu, target_macs, target_depth))
+        _check(wrapped, model, sections, self._forward, optimizer, (nu, target_macs, target_depth, target_latency))
         self.model, self.sections, self.optimizer = model, sections, optimizer
         self._scaler, self._on_removal, self._total, self._seed = scaler, on_removal, total_steps, seed
         if total_steps < 1:
@@ -83,6 +88,7 @@ class ConcurrentPruner:
         warmup = total_steps // 10 if warmup_steps is None else warmup_steps
         self._settings = _settings(
             nu=nu,
+            target_latency=target_latency,
             theta_lr=theta_lr,
             warmup=f"{warmup}it",
             consolidate_at=consolidate_at,
@@ -98,6 +104,9 @@ class ConcurrentPruner:
         self._examples = 0  # of the forward passes behind these draws, in all processes
         self._scale = 1.0
         self._steps = 0
+        self._latencies: SectionLatencies | None = None
+        if target_latency is not None or cost == "latency":
+            self._latencies = self._measured_latencies()
         self._begin(batch=1)  # a setting that does not fit is said before anything has changed
         self._method = None
         self._forward.install()
@@ -215,8 +224,9 @@ class ConcurrentPruner:
             section_params=tuple(section.params for section in removable),
             ranks=self._ranks,
         )
-        self._method = gated.Method(self._settings, network, context)
-        self._method.budget = self._budget
+        self._method = _Method(self._settings, network, context, self._latencies)
+        if self._budget is not None:
+            self._method.budget = self._budget
         self._method.start_epoch(0)
 
     def _take_in(self) -> None:
@@ -256,11 +266,31 @@ class ConcurrentPruner:
     def _theta(self) -> list[float]:
         return self._method.theta.tolist()
 
+    def _measured_latencies(self) -> SectionLatencies:
+        """Those of the whole model; where sections have left it, any, since the state that follows holds them."""
+        count = len(self._forward.alive)
+        if not all(self._forward.alive):
+            return SectionLatencies(1.0, (1 / count,) * count)
+        return section_latency.of_model(self._forward, self.sections.example)
+
     def _budget_of(self, target_macs: float | None, target_depth: int | None) -> budget.Budget | None:
         removable = self.sections.removable
         if target_macs is not None:
             return budget.of_macs(target_macs, self.sections.macs, [section.macs for section in removable])
         return budget.of_depth(target_depth, len(removable)) if target_depth is not None else None
+
+
+class _Method(gated.Method):
+    """Latencies are the model's, of the first process."""
+
+    def __init__(
+        self, settings: GatedSettings, network: "_Network", context: Context, latencies: SectionLatencies | None
+    ) -> None:
+        self._measured = latencies
+        super().__init__(settings, network, context)
+
+    def _latencies(self) -> SectionLatencies | None:
+        return self.context.ranks.everyones(self._measured)[0]
 
 
 class _Network:
@@ -321,12 +351,13 @@ def _check(
         reasons = sorted({section.reason for section in sections})
         raise LayerpruneError(f"ConcurrentPruner: no section may go: {reasons[0]}; print(sections) lists them")
     if sum(aim is not None for aim in aims) != 1:
-        raise LayerpruneError("ConcurrentPruner: give one of nu, target_macs and target_depth")
-    _, share, depth = aims
-    if share is not None and not 0 < share <= 1:
-        raise LayerpruneError(
-            f"ConcurrentPruner: target_macs is a share of the model's, above 0 and up to 1, not {share}"
-        )
+        raise LayerpruneError("ConcurrentPruner: give one of nu, target_macs, target_depth and target_latency")
+    _, macs, depth, latency = aims
+    for name, share in (("target_macs", macs), ("target_latency", latency)):
+        if share is not None and not 0 < share <= 1:
+            raise LayerpruneError(
+                f"ConcurrentPruner: {name} is a share of the model's, above 0 and up to 1, not {share}"
+            )
     if depth is not None and (depth < 0 or depth != int(depth)):
         raise LayerpruneError(f"ConcurrentPruner: target_depth is a number of sections to keep, from 0 on, not {depth}")
     held = {id(each) for group in optimizer.param_groups for each in group["params"]}

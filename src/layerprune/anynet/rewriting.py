@@ -64,6 +64,14 @@ class Forward:
         shared = fx.GraphModule(self.model, copy.deepcopy(self.graphs[1]), type(self.model).__name__)
         return copy.deepcopy(shared).train(self.model.training)
 
+    def without(self, places: Sequence[int]) -> fx.GraphModule:
+        """What the model computes in evaluation without these sections; its weights, shared."""
+        graph = copy.deepcopy(self.graphs[1])
+        for place in places:
+            if self.alive[place]:
+                _take_out(self.model, graph, self.sections[place])
+        return fx.GraphModule(self.model, graph, type(self.model).__name__)
+
     def _gate(self, place: int) -> Callable[[Tensor], Tensor]:
         def gate(out: Tensor) -> Tensor:
             value = self.values[place]

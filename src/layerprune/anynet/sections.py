@@ -56,9 +56,12 @@ class FoundSection:
 class FoundSections(Sequence[FoundSection]):
     """The sections of a model in the order of its computation, with the graphs that they were found in."""
 
-    def __init__(self, model: nn.Module, traced: Trace, macs: int, found: Sequence[FoundSection]) -> None:
+    def __init__(
+        self, model: nn.Module, traced: Trace, macs: int, found: Sequence[FoundSection], example: Tensor
+    ) -> None:
         self.model = model
         self.trace = traced
+        self.example = example
         self.macs = macs
         """Multiply-adds of the whole model, for one input."""
         self._found = tuple(found)
@@ -99,7 +102,7 @@ def find_sections(model: nn.Module, example_input: Tensor) -> FoundSections:
             f"{type(model).__name__}: no residual section found; looked for additions whose one input reaches the "
             "other by identity or a linear map (convolution, linear layer, batch norm, mean-pool, padding, slicing)"
         )
-    return FoundSections(model, traced, measured.total, _named(found))
+    return FoundSections(model, traced, measured.total, _named(found), example_input)
 
 
 # --- in the graph -----------------------------------------------------------------------------------------------

@@ -8,7 +8,9 @@ from layerprune import methods
 from layerprune.config.basics import Duration, Fraction, NonNegative, Positive, PositiveInt, Settings, describe, later
 
 Cost = Literal["uniform", "macs", "params"]
+GatedCost = Literal["uniform", "macs", "params", "latency"]
 KeepRule = Literal["matched", "all"] | PositiveInt | Literal[0]
+INITIAL_SCALE = later(1.0, "factor on the branches' weights at the start; for comparison")
 
 
 class NoSettings(Settings):
@@ -30,7 +32,10 @@ class GatedSettings(Settings):
     log_gamma: NonNegative | None = describe(
         None, "log(1/gamma) of the flattening hyper-prior; nu = log_gamma / N. Give nu or log_gamma, not both"
     )
-    cost: Cost = describe("uniform", "weights c_l of the price: 1, or the section's share of MACs / parameters")
+    cost: GatedCost = describe(
+        "uniform",
+        "weights c_l of the price: 1, or the section's share of MACs / parameters / latency measured at the start",
+    )
     theta0: Fraction = describe(0.5, "start value of every gate probability")
     theta_lr: Positive = describe(0.05, "step size of projected SGD on theta, per step")
     warmup: Duration = describe("2ep", "theta stays frozen at theta0 while gates are drawn")
@@ -52,6 +57,10 @@ class GatedSettings(Settings):
         None, "share of the whole network's MACs to end with: nu follows this budget, and starts where it is given"
     )
     target_depth: PositiveInt | None = later(None, "removable sections to end with, in place of target_macs")
+    target_latency: Annotated[float, Field(gt=0, lt=1)] | None = later(
+        None, "share of the whole network's latency, measured at the start, to end with, in place of target_macs"
+    )
+    latency_batch: PositiveInt = later(1, "images of a batch whose latency counts")
     theta_lr_decay: NonNegative = later(
         0.0, "theta_lr / (1 + this x epochs since the warm-up): above 0 the step sizes are Robbins and Monro's"
     )
@@ -61,13 +70,15 @@ class GatedSettings(Settings):
     prior_mean: Annotated[float, Field(gt=0, lt=0.5)] = later(0.1, "mean of the fixed and of the Beta prior")
     remove: bool = later(True, "false: sections stay until consolidation; for comparison")
     watch: bool = later(False, "note theta, weights, gradients and worth of every section at every check")
+    initial_scale: Positive = INITIAL_SCALE
 
     @model_validator(mode="after")
     def one_price(self) -> "GatedSettings":
         if self.nu is not None and self.log_gamma is not None:
             raise ValueError("give nu or log_gamma, not both")
-        if self.target_macs is not None and self.target_depth is not None:
-            raise ValueError("give target_macs or target_depth, not both")
+        targets = (self.target_macs, self.target_depth, self.target_latency)
+        if sum(each is not None for each in targets) > 1:
+            raise ValueError("give one of target_macs, target_depth and target_latency")
         return self
 
 
@@ -75,6 +86,7 @@ class SparseStructureSettings(Settings):
     """SSS (Huang & Wang, ECCV 2018): scale factors under an L1 proximal step."""
 
     gamma: NonNegative = describe(0.01, "L1 strength; the proximal threshold is lr * gamma")
+    initial_scale: Positive = INITIAL_SCALE
 
 
 class HardConcreteSettings(Settings):
@@ -85,6 +97,7 @@ class HardConcreteSettings(Settings):
     log_a0: float = describe(2.2, "start value of log alpha (2.2: P(z != 0) is about 0.98)")
     gate_lr: Positive = describe(1.0, "learning rate of log alpha as a multiple of the weights'")
     ramp: Fraction = describe(0.2, "fraction of training over which the penalty rises linearly from 0")
+    initial_scale: Positive = INITIAL_SCALE
 
 
 class StochasticDepthSettings(Settings):

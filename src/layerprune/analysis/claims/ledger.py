@@ -5,7 +5,7 @@ for each claim. Where runs are missing the ledger says so; it needs none.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,15 +31,15 @@ class Entry:
     verdict: Verdict
 
 
-def entries(preset_name: str) -> list[Entry]:
-    """Every claim of the rules, judged by the records of a preset.
+def entries(preset_name: str, only: Collection[str] | None = None) -> list[Entry]:
+    """Every claim of the rules, or those of these names, judged by the records of a preset.
 
     Raises LayerpruneError for a rule that bounds an unknown quantity.
     """
     rules = config.load_claims()
     _check_quantities(rules)
     studies = [read_study(preset_name, dataset, partial=True) for dataset in config.load_preset(preset_name).datasets]
-    return [_entry(name, claim, studies) for name, claim in rules.items()]
+    return [_entry(name, claim, studies) for name, claim in rules.items() if only is None or name in only]
 
 
 def _check_quantities(rules: Mapping[str, Claim]) -> None:

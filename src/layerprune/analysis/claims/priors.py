@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 from layerprune.analysis.claims.sample import Sample
 from layerprune.analysis.frames import Study
-from layerprune.analysis.prepare.priors import PRIORS, premature_share, variant_of
+from layerprune.analysis.prepare.priors import PRIORS, premature_share, starts, variant_of
 from layerprune.analysis.watched import Watched, planned, watched
 
 FLATTENING = PRIORS[0]
@@ -13,7 +13,7 @@ OTHERS = tuple(prior for prior in PRIORS[1:] if prior != "none")  # which remove
 
 def premature_removals(study: Study) -> list[Sample]:
     """Share of a run's removals of sections that were then worth more than the median section."""
-    found = _by_seed(study, FLATTENING, premature_share)
+    found = _by_seed(study, variant_of(FLATTENING), premature_share)
     return [Sample(arch, tuple(found.get(arch, {}).values())) for arch in planned(study, variant_of(FLATTENING))]
 
 
@@ -22,21 +22,28 @@ def premature_against_other_priors(study: Study) -> list[Sample]:
     return list(_against(study, premature_share))
 
 
+def premature_from_other_starts(study: Study) -> list[Sample]:
+    """The same difference where theta starts elsewhere."""
+    return [sample for start in starts(study) if start for sample in _against(study, premature_share, start=start)]
+
+
 def spread_against_other_priors(study: Study) -> list[Sample]:
     """Distance of a seed's share of sections left from the mean over seeds: under flattening minus under another."""
     return list(_against(study, lambda run: sum(run.record.keep) / len(run.record.keep), centred=True))
 
 
-def _against(study: Study, number: Callable[[Watched], float | None], centred: bool = False) -> Iterator[Sample]:
-    own = _by_seed(study, FLATTENING, number)
-    for arch in planned(study, variant_of(FLATTENING)):
+def _against(
+    study: Study, number: Callable[[Watched], float | None], centred: bool = False, start: str = ""
+) -> Iterator[Sample]:
+    own = _by_seed(study, variant_of(FLATTENING, start), number)
+    for arch in planned(study, variant_of(FLATTENING, start)):
         mine = _distances(own.get(arch, {})) if centred else own.get(arch, {})
         for other in OTHERS:
-            if arch in planned(study, variant_of(other)):
-                theirs = _by_seed(study, other, number).get(arch, {})
+            if arch in planned(study, variant_of(other, start)):
+                theirs = _by_seed(study, variant_of(other, start), number).get(arch, {})
                 theirs = _distances(theirs) if centred else theirs
                 pairs = [mine[seed] - theirs[seed] for seed in mine if seed in theirs]
-                yield Sample(arch, tuple(pairs), against=other)
+                yield Sample(arch, tuple(pairs), against=other + start.replace("-theta0-", ", theta0 "))
 
 
 def _distances(values: dict[int, float]) -> dict[int, float]:
@@ -44,10 +51,10 @@ def _distances(values: dict[int, float]) -> dict[int, float]:
     return {seed: abs(value - mean) for seed, value in values.items()}
 
 
-def _by_seed(study: Study, prior: str, number: Callable[[Watched], float | None]) -> dict[str, dict[int, float]]:
+def _by_seed(study: Study, variant: str, number: Callable[[Watched], float | None]) -> dict[str, dict[int, float]]:
     """Architecture -> seed -> number, where there is one."""
     found: dict[str, dict[int, float]] = {}
-    for run in watched(study, variant_of(prior)):
+    for run in watched(study, variant):
         value = number(run)
         if value is not None:
             found.setdefault(run.record.arch, {})[run.record.seed] = value

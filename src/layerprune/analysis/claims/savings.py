@@ -1,9 +1,12 @@
 """C3: what a run costs beside dense's run of the same seed."""
 
+import pandas as pd
+
 from layerprune import methods
 from layerprune.analysis import statistics
 from layerprune.analysis.claims.sample import Sample, gated_runs
 from layerprune.analysis.frames import Study
+from layerprune.analysis.latencies import read_latencies
 
 FAMILIES = methods.families()
 
@@ -48,6 +51,37 @@ def training_macs_against_cheapest_rival(study: Study) -> list[Sample]:
         ratio = float(own["train_macs"] / able["train_macs"].min())
         samples.append(Sample(arch, (ratio,), against=str(cheapest), seeds=len(runs)))
     return samples
+
+
+def latency_of_one(study: Study) -> list[Sample]:
+    """Measured time of a forward pass of one input, as a multiple of dense's."""
+    return _latency(study, largest=False)
+
+
+def latency_of_a_batch(study: Study) -> list[Sample]:
+    """The same of the largest batch that was measured."""
+    return _latency(study, largest=True)
+
+
+def _latency(study: Study, largest: bool) -> list[Sample]:
+    """By seed, in plain eager mode in full precision; n = 0 where nothing was measured."""
+    times = eager_times(study)
+    batch = times["batch"].max() if largest else 1
+    times = times[times["batch"] == batch].set_index(["arch", "method", "seed"])["median_ms"]
+    samples = []
+    for arch, runs in gated_runs(study):
+        pairs = [((arch, "gated", seed), (arch, "dense", seed)) for seed in runs["seed"]]
+        there = [pair for pair in pairs if all(key in times.index for key in pair)]
+        samples.append(Sample(arch, tuple(float(times[own] / times[whole]) for own, whole in there)))
+    return samples
+
+
+def eager_times(study: Study) -> pd.DataFrame:
+    """Measured latencies of default runs, of networks that the runs still have."""
+    counted = study.runs[(study.runs["variant"] == "default") & statistics.counted(study.runs)]
+    times = read_latencies(study.preset, study.dataset)
+    times = times[times["variant"] == "default"].astype({"macs": "float64", "seed": counted["seed"].dtype})
+    return times.merge(counted[["arch", "method", "seed", "macs"]], on=["arch", "method", "seed", "macs"])
 
 
 def _column(study: Study, name: str) -> list[Sample]:

@@ -15,10 +15,14 @@ __all__ = ["CAPTION", "TITLE", "draw", "prepare"]
 TITLE = "A budget in place of a price"
 CAPTION = (
     "Gated training whose price follows a budget, one training each, and a search by hand: a bisection over the "
-    "trainings of the sweep of nu, until one comes as near as the grey band (a section, or 2 % of the multiply-adds). "
+    "trainings of the sweep of nu, until one comes as near as the grey band (a section, or 2 % of the whole if more). "
     "The number beside a square says how many trainings that took; a hollow one never came so near. Dots are seeds."
 )
-LABELS = {"sections": "removable sections", "macs": "multiply-adds (% of the whole)"}
+LABELS = {
+    "sections": "removable sections",
+    "macs": "multiply-adds (% of the whole)",
+    "latency": "latency (% of the whole)",
+}
 BUDGET, HAND = "#D55E00", "#0072B2"
 
 

@@ -13,9 +13,9 @@ __all__ = ["CAPTION", "TITLE", "draw", "prepare"]
 
 TITLE = "Final depth against starting depth"
 CAPTION = (
-    "Left: sections that gated leaves against sections at the start, on residual MLPs; the dashed line is "
-    "where nothing would be removed. Right: test accuracy of gated and dense. Dots are seeds, larger marks "
-    "means with 95 % bootstrap intervals, the number is n."
+    "Left: sections that gated leaves against removable sections at the start, of networks of one family under one "
+    "price; the dashed line is where nothing would be removed. Right: test accuracy of gated, and of dense where it "
+    "was trained. Dots are seeds, larger marks means with 95 % bootstrap intervals, the number is n."
 )
 PANELS = {"sections_left": ("gated",), "test_accuracy": ("dense", "gated")}
 LABELS = {"sections_left": "sections left", "test_accuracy": "test accuracy (%)"}
@@ -24,13 +24,17 @@ SHIFT = {"dense": -3.0, "gated": 3.0}
 
 
 def draw(data: pd.DataFrame, heading: str) -> Figure:
-    """Two panels; `data` as from prepare.starts."""
-    if data["start"].nunique() < 2:
-        return style.empty_figure(heading, "needs mlp-residual-<n> with at least two values of n")
-    figure, axes = style.grid(2, size=(3.9, 3.4))
-    for ax, (quantity, methods) in zip(axes, PANELS.items(), strict=True):
-        _panel(ax, data[data["method"].isin(methods)], quantity)
-        ax.set(xlabel="sections at the start", ylabel=LABELS[quantity])
+    """Two panels a family; `data` as from prepare.starts."""
+    groups = list(data.groupby("family", sort=False))
+    if not groups:
+        return style.empty_figure(heading, "needs two networks of one family, as mlp-residual-<n>, under one price")
+    figure, axes = style.grid(2 * len(groups), columns=2, size=(3.9, 3.4))
+    for place, (family, rows) in enumerate(groups):
+        for column, (quantity, methods) in enumerate(PANELS.items()):
+            ax = axes[2 * place + column]
+            _panel(ax, rows[rows["method"].isin(methods)], quantity)
+            ax.set(xlabel="removable sections at the start", ylabel=LABELS[quantity])
+            ax.set_title(family if column == 0 else "")
     style.legend(figure, _handles(data))
     style.title(figure, heading)
     return figure

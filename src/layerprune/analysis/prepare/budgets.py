@@ -8,14 +8,16 @@ from layerprune import paths, record
 from layerprune.analysis import statistics
 from layerprune.analysis.frames import KEY, Study
 from layerprune.paths import RunKey
+from layerprune.record import Record
 
-KINDS = {"target_depth": "sections", "target_macs": "macs"}
-"""Setting -> what is asked for: removable sections to keep, or the share of the network's multiply-adds in per cent."""
+KINDS = {"target_depth": "sections", "target_macs": "macs", "target_latency": "latency"}
+"""Setting -> what is asked for: removable sections to keep, or the share of the network's multiply-adds or latency in
+per cent; of latency the one that the training measured at its start and at its end."""
 COLUMNS = ["arch", "seed", "kind", "asked", "left", "tolerance", "runs_by_hand", "left_by_hand"]
 
 
 def budgets(study: Study) -> pd.DataFrame:
-    """A row a run with a budget: asked and left, and the tolerance (a section, or 2 % of the multiply-adds if more).
+    """A row a run with a budget: asked and left, and the tolerance (a section, or 2 % of the whole if more).
 
     Beside them a search by hand: how many trainings of the sweep of nu a bisection needs to come so near, and what the
     last of them left; NaN where there is no sweep of that seed. `left` is NaN where the run is missing.
@@ -33,8 +35,14 @@ def _row(run: dict, sweep: pd.DataFrame) -> dict | None:
     key = RunKey(**{name: run[name] for name in KEY})
     if run["status"] not in ("ok", "collapsed", "unpruned"):
         return row
-    settings = record.read(paths.record(key)).provenance.config["settings"]
-    ((setting, kind),) = ((name, kind) for name, kind in KINDS.items() if settings.get(name) is not None)
+    found = record.read(paths.record(key))
+    settings = found.provenance.config["settings"]
+    asked = [(name, kind) for name, kind in KINDS.items() if settings.get(name) is not None]
+    if not asked:  # a variant of that name which asks for no budget
+        return None
+    setting, kind = asked[0]
+    if kind == "latency":
+        return row | _of_latency(found, 100 * settings[setting])
     factor = 100 if kind == "macs" else 1
     section = 100 * (run["macs_dense"] - _macs_of_none(sweep, run)) / run["macs_dense"] / run["sections_total"]
     row |= {"kind": kind, "asked": factor * settings[setting], "left": _left(run, kind)}
@@ -45,6 +53,14 @@ def _row(run: dict, sweep: pd.DataFrame) -> dict | None:
             [left for _, left in tried], row["asked"], row["tolerance"]
         )
     return row
+
+
+def _of_latency(found: Record, asked: float) -> dict:
+    """By hand there is no such search: the sweep's networks were not measured in their trainings."""
+    told = found.details["latency"]
+    section = 100 * sum(told["section_ms"]) / len(told["section_ms"]) / told["whole_ms"]
+    left = 100 * told["left_ms"] / told["whole_ms"]
+    return {"kind": "latency", "asked": asked, "left": left, "tolerance": max(2.0, section)}
 
 
 def _left(run: dict, kind: str) -> float:

@@ -1,6 +1,7 @@
-"""Where networks that start with different numbers of sections end up (claim C6)."""
+"""Where networks of one family that start with different numbers of sections end up (claim C6)."""
 
 import re
+from collections.abc import Iterator
 
 import pandas as pd
 
@@ -8,26 +9,52 @@ from layerprune.analysis import statistics
 from layerprune.analysis.frames import Study
 
 METHODS = ("gated", "dense")
+COLUMNS = ["kind", "family", "arch", "method", "start", "seed", "status", "n"]
+
+
+def families(runs: pd.DataFrame, method: str = "gated") -> Iterator[tuple[str, dict[str, float]]]:
+    """Families such as mlp-residual: architectures whose slugs differ in a number alone and which a method prunes
+    with one setting of its price; of each the architectures and the removable sections that they start with.
+
+    An architecture of which no run says how many those are is left out.
+    """
+    sizes = {arch: size for arch, size in _sizes(runs).items() if pd.notna(size)}
+    main = runs[(runs["method"] == method) & (runs["variant"] == "default") & runs["arch"].isin(sizes)]
+    found: dict[tuple[str, str], dict[str, float]] = {}
+    for arch, price in dict(zip(main["arch"], main["nu"], strict=True)).items():
+        if named := re.fullmatch(r"(.+)-(\d+)", arch):
+            found.setdefault((named[1], str(price)), {})[arch] = sizes[arch]
+    for (family, _), members in found.items():
+        if len(members) > 1:
+            yield family, members
+
+
+def _sizes(runs: pd.DataFrame) -> dict[str, float]:
+    told = runs.groupby("arch", sort=False)["sections_total"].max().to_dict()
+    return {arch: _number_in_the_name(arch) if pd.isna(size) else size for arch, size in told.items()}
+
+
+def _number_in_the_name(arch: str) -> float:
+    """Where no run has told: an mlp-residual's name does."""
+    named = re.fullmatch(r"mlp-residual-(\d+)", arch)
+    return float(named[1]) if named else float("nan")
 
 
 def depth_vs_start(study: Study) -> pd.DataFrame:
-    """gated and dense on the mlp-residual family: a row a run (kind `run`) and a row a mean (kind `mean`).
+    """gated and dense on every family: a row a run (kind `run`) and a row a mean (kind `mean`).
 
-    `start` is the number of sections at the start; accuracies in per cent; a run without a result has none.
+    `start` is the number of removable sections at the start; accuracies in per cent; a run without a result has none.
     """
-    starts = study.runs["arch"].map(start_of)
-    chosen = starts.notna() & study.runs["method"].isin(METHODS) & (study.runs["variant"] == "default")
-    runs = study.runs[chosen].assign(start=starts[chosen])
-    if runs.empty:
-        return pd.DataFrame(columns=["kind", "arch", "method", "start", "seed", "status", "n"])
-    return pd.concat([_single(runs), _means(runs)], ignore_index=True).sort_values(
-        ["kind", "start", "method", "seed"], ignore_index=True
-    )
+    chosen = study.runs[study.runs["method"].isin(METHODS) & (study.runs["variant"] == "default")]
+    parts = [_of_family(chosen, family, members) for family, members in families(study.runs)]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=COLUMNS)
 
 
-def start_of(arch: str) -> float | None:
-    found = re.fullmatch(r"mlp-residual-(\d+)", arch)
-    return float(found[1]) if found else None
+def _of_family(runs: pd.DataFrame, family: str, members: dict[str, float]) -> pd.DataFrame:
+    runs = runs[runs["arch"].isin(members)]
+    runs = runs.assign(start=runs["arch"].map(members))
+    both = pd.concat([_single(runs), _means(runs, members)], ignore_index=True)
+    return both.assign(family=family).sort_values(["kind", "start", "method", "seed"], ignore_index=True)
 
 
 def _single(runs: pd.DataFrame) -> pd.DataFrame:
@@ -38,10 +65,10 @@ def _single(runs: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
-def _means(runs: pd.DataFrame) -> pd.DataFrame:
+def _means(runs: pd.DataFrame, members: dict[str, float]) -> pd.DataFrame:
     summary = statistics.summarise(runs)
     frame = summary[["arch", "method", "n", "n_failed", "n_missing"]].assign(kind="mean")
-    frame["start"] = summary["arch"].map(start_of)
+    frame["start"] = summary["arch"].map(members)
     for name, factor in {"sections_left": 1, "test_accuracy": 100}.items():
         frame[name] = factor * summary[f"{name}_mean"]
         frame[f"{name}_low"] = factor * summary[f"{name}_low"]

@@ -60,12 +60,21 @@ class Budget:
 
 def of_macs(share: float, whole: int, section_macs: Sequence[int]) -> Budget:
     """So much of the whole network's multiply-adds. Raises SettingError where what always stays costs more."""
-    fixed = whole - sum(section_macs)
+    return _of_share("target_macs", "the multiply-adds", share, whole, section_macs)
+
+
+def of_latency(share: float, whole: float, section_latencies: Sequence[float]) -> Budget:
+    """So much of the whole network's latency. Raises SettingError where what always stays takes longer."""
+    return _of_share("target_latency", "the latency", share, whole, section_latencies)
+
+
+def _of_share(setting: str, of_what: str, share: float, whole: float, parts: Sequence[float]) -> Budget:
+    fixed = whole - sum(parts)
     if share * whole < fixed:
         raise SettingError(
-            f"settings.target_macs: {share} of the multiply-adds is less than what always stays ({fixed / whole:.3f})"
+            f"settings.{setting}: {share} of {of_what} is less than what always stays ({fixed / whole:.3f})"
         )
-    return Budget(share * whole - fixed, tuple(map(float, section_macs)))
+    return Budget(share * whole - fixed, tuple(map(float, parts)))
 
 
 def of_depth(sections: int, there: int) -> Budget:

@@ -24,7 +24,7 @@ from layerprune.gates import hyper_prior
 from layerprune.gates.estimators import ESTIMATORS
 from layerprune.measure.counting import count_macs
 from layerprune.methods.base import Context, Outcome, TrainingMethod
-from layerprune.methods.parts import budget, priors
+from layerprune.methods.parts import budget, initial_scale, priors, section_latency
 from layerprune.methods.parts.watch import Watch
 from layerprune.models.sections import Gates, SectionedNetwork
 from layerprune.seeding import generator
@@ -39,10 +39,12 @@ class Method(TrainingMethod):
 
     def __init__(self, settings: GatedSettings, network: SectionedNetwork, context: Context) -> None:
         super().__init__(settings, network, context)
+        initial_scale.scale_branches(network, settings.initial_scale)
         sections, device = context.sections, context.device
+        self.latencies = self._latencies()
         self.theta = torch.full((sections,), settings.theta0, device=device)
         self.nu = self._nu()
-        self.prices = self.nu * context.costs(settings.cost)
+        self.prices = self.nu * self._costs()
         self.slope = priors.slope_of(settings.prior, settings.prior_mean, settings.theta0)
         self.budget = self._budget()
         self.watch = Watch(network) if settings.watch else None
@@ -74,8 +76,24 @@ class Method(TrainingMethod):
             return hyper_prior.price(self.settings.log_gamma, self.context.examples)
         return self.settings.nu if self.settings.nu is not None else DEFAULT_NU
 
+    def _latencies(self) -> section_latency.SectionLatencies | None:
+        """The first process's, measured here, where settings ask for them."""
+        settings, context = self.settings, self.context
+        if settings.cost != "latency" and settings.target_latency is None:
+            return None
+        own = section_latency.of_network(self.network, context.device, settings.latency_batch)
+        return context.ranks.everyones(own)[0]
+
+    def _costs(self) -> Tensor:
+        if self.settings.cost == "latency":
+            raw = torch.tensor(self.latencies.sections, device=self.context.device)
+            return raw * (len(raw) / raw.sum())
+        return self.context.costs(self.settings.cost)
+
     def _budget(self) -> budget.Budget | None:
         settings, network = self.settings, self.network
+        if settings.target_latency is not None:
+            return budget.of_latency(settings.target_latency, self.latencies.whole, self.latencies.sections)
         if settings.target_macs is not None:
             whole = count_macs(network, network.input_shape)
             return budget.of_macs(settings.target_macs, whole, self.context.section_macs)
@@ -191,6 +209,9 @@ class Method(TrainingMethod):
         details = {"nu": self.nu, "theta_before_consolidation": self.theta_before_rounding}
         if self.watch is not None:
             details["watch"] = self.watch.notes
+        if self.latencies is not None:
+            left = section_latency.of_whole(self.network, self.context.device, self.settings.latency_batch)
+            details["latency"] = self.latencies.plain | {"left_ms": left}
         return Outcome(self.network.keep(), details=details)
 
     def state(self) -> dict[str, Any]:
@@ -203,6 +224,7 @@ class Method(TrainingMethod):
             "nu": self.nu,
             "prices": self.prices,
             "watch": self.watch.state() if self.watch is not None else None,
+            "latencies": (self.latencies.whole, self.latencies.sections) if self.latencies is not None else None,
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -215,3 +237,6 @@ class Method(TrainingMethod):
         self.prices.copy_(state["prices"])
         if self.watch is not None:
             self.watch.load_state(state["watch"])
+        if self.latencies is not None:  # the budget is that of the latencies which it started with
+            self.latencies = section_latency.SectionLatencies(*state["latencies"])
+            self.budget = self._budget()

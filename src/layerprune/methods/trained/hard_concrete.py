@@ -14,6 +14,7 @@ from torch import Tensor
 from layerprune.config import HardConcreteSettings
 from layerprune.gates import hard_concrete
 from layerprune.methods.base import Context, Outcome, TrainingMethod
+from layerprune.methods.parts.initial_scale import scale_branches
 from layerprune.models.sections import Gates, SectionedNetwork
 from layerprune.seeding import generator
 
@@ -25,6 +26,7 @@ class Method(TrainingMethod):
 
     def __init__(self, settings: HardConcreteSettings, network: SectionedNetwork, context: Context) -> None:
         super().__init__(settings, network, context)
+        scale_branches(network, settings.initial_scale)
         shape = (context.sections, 1, 1)
         self.log_a = torch.full(shape, settings.log_a0, device=context.device, requires_grad=True)
         self.velocity = torch.zeros(shape, device=context.device)

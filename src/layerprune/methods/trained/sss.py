@@ -15,6 +15,7 @@ from torch import Tensor
 
 from layerprune.config import SparseStructureSettings
 from layerprune.methods.base import Context, Outcome, TrainingMethod
+from layerprune.methods.parts.initial_scale import scale_branches
 from layerprune.models.sections import Gates, SectionedNetwork
 
 
@@ -35,6 +36,7 @@ class Method(TrainingMethod):
 
     def __init__(self, settings: SparseStructureSettings, network: SectionedNetwork, context: Context) -> None:
         super().__init__(settings, network, context)
+        scale_branches(network, settings.initial_scale)
         self.scale = torch.ones(context.sections, 1, 1, device=context.device, requires_grad=True)
         self.velocity = torch.zeros_like(self.scale, requires_grad=False)
 
