@@ -51,6 +51,9 @@ class Digits(lightning.LightningModule):
     def training_step(self, batch: tuple[Tensor, Tensor]) -> Tensor:
         return functional.cross_entropy(self.net(batch[0]), batch[1])
 
+    def test_step(self, batch: tuple[Tensor, Tensor]) -> None:
+        self.log("loss", functional.cross_entropy(self.net(batch[0]), batch[1]))
+
     def configure_optimizers(self) -> dict[str, Any]:
         optimizer = torch.optim.AdamW(self.net.parameters(), lr=3e-3)
         return {"optimizer": optimizer, "lr_scheduler": torch.optim.lr_scheduler.StepLR(optimizer, 2, 0.5)}
@@ -123,6 +126,24 @@ def test_a_checkpoint_goes_on_exactly_as_if_nothing_had_happened(epochs: int, tm
     state = again.state_dict()
     assert state.keys() == whole.state_dict().keys()
     assert all(torch.equal(value, state[name]) for name, value in whole.state_dict().items())
+
+
+def test_a_checkpoint_is_tested_in_a_module_that_is_whole(tmp_path: Path) -> None:
+    whole, prune = Digits(), PruneLayers(EXAMPLE, **OPTIONS)
+    trained = fit(whole, prune, tmp_path, **saving(tmp_path))
+    (expected,) = trained.test(whole, batches(), verbose=False)
+    again = Digits()
+    quiet = {
+        "logger": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "enable_checkpointing": False,
+    }
+    trainer = lightning.Trainer(
+        callbacks=[PruneLayers(EXAMPLE, **OPTIONS)], accelerator="cpu", default_root_dir=tmp_path, **quiet
+    )
+    (found,) = trainer.test(again, batches(), ckpt_path=tmp_path / "epoch=5.ckpt", verbose=False)
+    assert found == expected and again.state_dict().keys() == whole.state_dict().keys()
 
 
 def test_a_budget_of_measured_latency_is_that_of_the_start_in_a_checkpoint_too(tmp_path: Path) -> None:

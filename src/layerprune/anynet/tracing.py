@@ -119,7 +119,7 @@ def _trace(model: nn.Module, tracer_of: Callable[[frozenset[str]], _Tracer]) -> 
             for graph in graphs:
                 _expand_blocks(graph, model)
             return Trace(*graphs, only_input=getattr(tracers[0], "input_name", None))
-        differing = _differing(model, *graphs)
+        differing = _differing(model, *graphs) - closed
         if not differing:
             raise LayerpruneError(
                 f"{type(model).__name__}: computes other operations in training than in evaluation; "

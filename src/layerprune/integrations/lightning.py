@@ -54,11 +54,12 @@ class PruneLayers(Callback):
     # --- Lightning's hooks, in the order in which it calls them -----------------------------------------------------
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        if stage != "fit":
-            return
-        if self.pruner is not None:
+        """A checkpoint may be read next, to train on or to be tested."""
+        if stage == "fit" and self.pruner is not None:
             raise LayerpruneError("PruneLayers: one callback serves one training; make another for another fit")
-        self._attached = Attached(network_of(pl_module, self.network), self.example_input)
+        network = network_of(pl_module, self.network)
+        if self._attached is None or self._attached.sections.model is not network:
+            self._attached = Attached(network, self.example_input)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._state = state_dict
