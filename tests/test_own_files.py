@@ -1,8 +1,6 @@
 """layerprune.save and layerprune.load: one file, no pickled classes, the same network."""
 
 import copy
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
@@ -59,9 +57,7 @@ def test_the_file_names_no_class_of_this_package(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "network.pt") as archive:
         (pickled,) = (archive.read(name) for name in archive.namelist() if name.endswith("data.pkl"))
     assert b"layerprune" not in pickled and b"torch.nn" not in pickled
-    code = f"import torch; print(sorted(torch.load({str(tmp_path / 'network.pt')!r}, weights_only=True)))"
-    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True)
-    assert done.stdout.strip() == "['network', 'weights']"
+    assert set(torch.load(tmp_path / "network.pt", weights_only=True)) == {"network", "weights"}
 
 
 def test_with_an_example_it_becomes_a_program_for_those_without_this_package(tmp_path: Path) -> None:

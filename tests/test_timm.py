@@ -17,7 +17,6 @@ DROPPING = {"drop_path_rate": 0.2}
 FAMILIES: dict[str, tuple[int, dict]] = {
     "resnet18": (8, DROPPING),
     "resnet50": (16, {}),
-    "wide_resnet50_2": (16, {}),
     "resnext50_32x4d": (16, {}),
     "regnety_002": (13, DROPPING),
     "mobilenetv2_035": (10, {}),
