@@ -175,6 +175,39 @@ def test_a_section_that_may_not_go_says_why() -> None:
     assert reasons[:2] == ["", ""] and all(reason.startswith("shares weights with 'blocks.") for reason in reasons[2:])
 
 
+class Making(nn.Module):
+    """Asks its input for its shape, makes a tensor of nothing, uses a buffer, and returns a dictionary."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.norm = nn.Linear(8, 8), nn.LayerNorm(8)
+        self.register_buffer("scale", torch.full((8,), 2.0))
+
+    def forward(self, x: Tensor, mask: Tensor | None = None, **rest: object) -> dict[str, Tensor]:
+        count, width = x.shape
+        if width != self.body.in_features or x.dtype != self.body.weight.dtype:
+            raise ValueError("an unfitting input")
+        places = torch.arange(width) / width
+        return {"out": x + self.body(self.norm(x + places) * self.scale.view(-1)).view(count, width)}
+
+
+def test_a_forward_method_that_asks_for_shapes_is_followed_for_batches_of_every_size() -> None:
+    torch.manual_seed(0)
+    model, x = Making().eval(), torch.randn(4, 8, generator=source(0))
+    found = find_sections(model, x[:1])
+    assert [section.params for section in found.removable] == [88]
+    reference = model(x)["out"]
+    forward = Forward(found)
+    forward.install()
+    torch.testing.assert_close(model(x)["out"], reference)
+    torch.testing.assert_close(model(x, mask=None)["out"], reference)
+    torch.testing.assert_close(model(x=x[:3])["out"], reference[:3])
+    with pytest.raises(LayerpruneError, match=r"its sections were found for the input 'x' alone; 'mask' cannot be giv"):
+        model(x, mask=x)
+    forward.remove([0])
+    assert torch.equal(model(x)["out"], x) and list(model.state_dict()) == []
+
+
 def test_nothing_to_find_is_one_line() -> None:
     with pytest.raises(LayerpruneError, match=r"Sequential: no residual section found; looked for additions"):
         find_sections(nn.Sequential(nn.Linear(8, 8), nn.ReLU()), torch.zeros(2, 8))
@@ -535,7 +568,7 @@ def test_sections_of_another_model_and_a_second_pruner_are_refused() -> None:
 
 def vars_of(model: nn.Module) -> tuple:
     found = find_sections(own(), EXAMPLE)
-    return found.trace, found.macs, list(found)
+    return found.trace, found.macs, list(found), EXAMPLE
 
 
 def test_a_section_less_model_is_refused() -> None:

@@ -12,6 +12,7 @@ subset of sections, theta follows what they are worth to the loss against their 
 leaves model and optimizer. The loss has to be the mean over the examples of a step.
 """
 
+import operator
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, Literal
@@ -23,7 +24,7 @@ from torch import Tensor, fx, nn
 
 from layerprune.anynet import section_latency
 from layerprune.anynet.rewriting import Forward
-from layerprune.anynet.sections import FoundSections
+from layerprune.anynet.sections import FoundSections, lost_hooks
 from layerprune.config import GatedSettings
 from layerprune.config.basics import first_problem
 from layerprune.errors import LayerpruneError
@@ -46,7 +47,7 @@ class ConcurrentPruner:
     the rest trains as a plain network. `theta_lr` moves theta; a useless section takes 0.5 / (nu theta_lr) steps to
     close. With automatic mixed precision, pass its GradScaler as `scaler`. `cost` says whether every section has the
     same price or one by its share of "macs", "params" or measured "latency". `on_removal` is told the names of sections
-    that have left.
+    that have left. `forward` is that of the sections where some have left the model before.
 
     Raises LayerpruneError, and leaves the model as it was, for a model without removable sections, one whose branches
     are frozen, an optimizer that does not hold their parameters, and a target that cannot be met.
@@ -73,11 +74,17 @@ class ConcurrentPruner:
         seed: int = 0,
         scaler: Any = None,
         on_removal: Callable[[list[str]], None] = lambda names: None,
+        forward: Forward | None = None,
     ) -> None:
         wrapped, model = model, _unwrapped(model)
-        _check(wrapped, model, sections, optimizer, (nu, target_macs, target_depth, target_latency))
+        self._forward = forward if forward is not None else Forward(sections)
+        _check(wrapped, model, sections, self._forward, optimizer, (nu, target_macs, target_depth, target_latency))
         self.model, self.sections, self.optimizer = model, sections, optimizer
         self._scaler, self._on_removal, self._total, self._seed = scaler, on_removal, total_steps, seed
+        if total_steps < 1:
+            raise LayerpruneError(
+                f"ConcurrentPruner: total_steps: how often step() will be called, at least 1, not {total_steps}"
+            )
         warmup = total_steps // 10 if warmup_steps is None else warmup_steps
         self._settings = _settings(
             nu=nu,
@@ -97,10 +104,9 @@ class ConcurrentPruner:
         self._examples = 0  # of the forward passes behind these draws, in all processes
         self._scale = 1.0
         self._steps = 0
-        self._forward = Forward(sections)
         self._latencies: SectionLatencies | None = None
         if target_latency is not None or cost == "latency":
-            self._latencies = section_latency.of_model(self._forward, sections.example)
+            self._latencies = self._measured_latencies()
         self._begin(batch=1)  # a setting that does not fit is said before anything has changed
         self._method = None
         self._forward.install()
@@ -171,14 +177,15 @@ class ConcurrentPruner:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up a state, into a pruner on the whole model; then load the model's and the optimizer's states."""
-        if len(state["alive"]) != len(self._forward.alive) or not all(self._forward.alive):
+        alive = self._forward.alive
+        if len(state["alive"]) != len(alive) or any(map(operator.gt, state["alive"], alive)):
             raise LayerpruneError("load_state_dict: the state is of other sections, or some have left already")
         self._steps = state["steps"]
         if state["method"] is not None:
             self._begin(state["batch"])
             self._method.load_state(state["method"])
             self._method.noise.set_state(state["noise"])
-        gone = [place for place, stays in enumerate(state["alive"]) if not stays]
+        gone = [place for place, stays in enumerate(state["alive"]) if alive[place] and not stays]
         if gone:
             drop_parameters(self.optimizer, self._forward.remove(gone))
 
@@ -259,6 +266,13 @@ class ConcurrentPruner:
     def _theta(self) -> list[float]:
         return self._method.theta.tolist()
 
+    def _measured_latencies(self) -> SectionLatencies:
+        """Those of the whole model; where sections have left it, any, since the state that follows holds them."""
+        count = len(self._forward.alive)
+        if not all(self._forward.alive):
+            return SectionLatencies(1.0, (1 / count,) * count)
+        return section_latency.of_model(self._forward, self.sections.example)
+
     def _budget_of(self, target_macs: float | None, target_depth: int | None) -> budget.Budget | None:
         removable = self.sections.removable
         if target_macs is not None:
@@ -319,24 +333,41 @@ def _check(
     wrapped: nn.Module,
     model: nn.Module,
     sections: FoundSections,
+    forward: Forward,
     optimizer: torch.optim.Optimizer,
     aims: tuple[float | None, ...],
 ) -> None:
     if sections.model is not model:
         raise LayerpruneError("ConcurrentPruner: the sections were found in another model")
-    if "forward" in model.__dict__:
+    if "forward" in model.__dict__ and all(forward.alive):
         raise LayerpruneError("ConcurrentPruner: the model's forward method was replaced already; one pruner a model")
+    lost = lost_hooks(model, sections.trace)
+    if lost:
+        raise LayerpruneError(
+            f"ConcurrentPruner: the hooks of '{lost[0]}' would not be called any more, as only its parts are: "
+            "take them off, or put them on a layer"
+        )
     if not sections.removable:
         reasons = sorted({section.reason for section in sections})
-        raise LayerpruneError(f"ConcurrentPruner: no section may go: {reasons[0]}")
+        raise LayerpruneError(f"ConcurrentPruner: no section may go: {reasons[0]}; print(sections) lists them")
     if sum(aim is not None for aim in aims) != 1:
         raise LayerpruneError("ConcurrentPruner: give one of nu, target_macs, target_depth and target_latency")
+    _, macs, depth, latency = aims
+    for name, share in (("target_macs", macs), ("target_latency", latency)):
+        if share is not None and not 0 < share <= 1:
+            raise LayerpruneError(
+                f"ConcurrentPruner: {name} is a share of the model's, above 0 and up to 1, not {share}"
+            )
+    if depth is not None and (depth < 0 or depth != int(depth)):
+        raise LayerpruneError(f"ConcurrentPruner: target_depth is a number of sections to keep, from 0 on, not {depth}")
     held = {id(each) for group in optimizer.param_groups for each in group["params"]}
-    for section in sections.removable:
+    there = [section for section, stays in zip(sections.removable, forward.alive, strict=True) if stays]
+    for section in there:
         trained = [each for each in section.parameters(model) if each.requires_grad]
         if not trained:
             raise LayerpruneError(
-                f"ConcurrentPruner: section '{section.name}' is frozen: nothing in it takes gradients"
+                f"ConcurrentPruner: section '{section.name}' is frozen: nothing in it takes gradients; "
+                "call requires_grad_() on it, and make the optimizer after that"
             )
         if not all(id(each) in held for each in trained):
             raise LayerpruneError(

@@ -14,6 +14,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from layerprune.anynet.sections import FoundSection, FoundSections
+from layerprune.errors import LayerpruneError
 
 _IN_PLACE = ("iadd", "isub", "imul", "itruediv")
 GateValue = Tensor | None
@@ -27,6 +28,7 @@ class Forward:
         self.model = sections.model
         self.sections = sections.removable
         self.graphs = tuple(copy.deepcopy(graph) for graph in sections.trace.graphs)
+        self._only_input = sections.trace.only_input
         self.alive = [True] * len(self.sections)
         self.values: list[GateValue] = [None] * len(self.sections)
         self._gates = [self._gate(place) for place in range(len(self.sections))]
@@ -35,7 +37,11 @@ class Forward:
         """Generate the methods and give them to the model."""
         training, evaluation = (self._method(graph) for graph in self.graphs)
 
+        only_input = self._only_input
+
         def forward(model: nn.Module, *inputs: Any, **named: Any) -> Any:
+            if only_input is not None and len(named) > (not inputs):
+                named = _without_defaults(model, only_input, named)
             return (training if model.training else evaluation)(model, *inputs, **named)
 
         self.model.forward = MethodType(forward, self.model)
@@ -93,6 +99,21 @@ class Forward:
                 delattr(self.model.get_submodule(owner), leaf)
         for graph in self.graphs:
             graph.lint()
+
+
+def _without_defaults(model: nn.Module, only_input: str, named: dict[str, Any]) -> dict[str, Any]:
+    """The one input that the graphs take; others have to be what they were when the model was traced."""
+    settings = getattr(model, "config", None)
+    for name, value in named.items():
+        usual = value is None or (not isinstance(value, Tensor) and value == getattr(settings, name, None))
+        if name not in (only_input, "num_items_in_batch") and not usual:  # the latter is for losses
+            inner = getattr(model, "base_model", model)
+            hint = "" if inner is model else ": look for sections in model.base_model, which needs no labels"
+            raise LayerpruneError(
+                f"{type(model).__name__}: its sections were found for the input '{only_input}' alone; "
+                f"'{name}' cannot be given{hint}"
+            )
+    return {name: value for name, value in named.items() if name == only_input}
 
 
 def _node(graph: fx.Graph, name: str) -> fx.Node:

@@ -93,7 +93,7 @@ def find_sections(model: nn.Module, example_input: Tensor) -> FoundSections:
     `example_input` [B, ...] is run once, in evaluation mode. Raises LayerpruneError where the model cannot be traced,
     does not take the example, or has no residual section.
     """
-    traced = trace(model)
+    traced = trace(model, example_input)
     measured = measure(model, traced.evaluation, example_input)
     uses = _uses_of_modules(traced.evaluation)
     found = [_described(model, part, measured, uses) for part in _parts(model, traced.evaluation, measured)]
@@ -160,10 +160,15 @@ def _is_linear(model: nn.Module, node: fx.Node) -> bool:
     if len(node.all_input_nodes) != 1:
         return False
     if node.op == "call_module":
-        return isinstance(model.get_submodule(node.target), _LINEAR_MODULES)
+        return _is_linear_module(model.get_submodule(node.target))
     return (node.op == "call_function" and node.target in _LINEAR_FUNCTIONS) or (
         node.op == "call_method" and node.target in _LINEAR_METHODS
     )
+
+
+def _is_linear_module(module: nn.Module) -> bool:
+    """Other libraries' batch norms have an activation in them, which may be the identity."""
+    return isinstance(module, _LINEAR_MODULES) and all(isinstance(each, nn.Identity) for each in module.children())
 
 
 def _between(fork: fx.Node, end: fx.Node) -> tuple[fx.Node, ...] | None:
@@ -175,7 +180,8 @@ def _between(fork: fx.Node, end: fx.Node) -> tuple[fx.Node, ...] | None:
         if node is fork:
             reached = True
         elif node.op == "placeholder":
-            return None
+            if not node.args:
+                return None  # those with a default, as masks have, are no input that the branch needs
         elif node not in found:
             found.add(node)
             waiting.extend(node.all_input_nodes)
@@ -245,11 +251,11 @@ def _why_not(model: nn.Module, part: _Part, modules: Sequence[str], uses: dict[s
 
 
 def _leads_nowhere(node: fx.Node) -> bool:
-    """Whether a node only checks something, or picks a part that nobody uses."""
+    """Whether a node only checks something, or asks for something that nobody uses."""
     if node.op == "call_function" and node.target is torch._assert:
         return True
     if not node.users:
-        return node.op == "call_function" and node.target is operator.getitem
+        return node.op == "call_function" and node.target in (operator.getitem, getattr)
     return all(map(_leads_nowhere, node.users))
 
 
@@ -266,8 +272,24 @@ def _is_in(parameter: str, part: _Part) -> bool:
 
 
 def _has_hooks(module: nn.Module) -> bool:
+    return any(map(_hooks_of, module.modules()))
+
+
+def _hooks_of(module: nn.Module) -> list[Any]:
     kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-    return any(getattr(each, kind) for each in module.modules() for kind in kinds)
+    return [hook for kind in kinds for hook in getattr(module, kind).values()]
+
+
+def lost_hooks(model: nn.Module, traced: Trace) -> list[str]:
+    """Modules whose hooks a generated forward method would not call, because it calls what is in them."""
+    called = {node.target for node in traced.evaluation.nodes if node.op == "call_module"}
+    names = [name for name, module in model.named_modules() if name and any(map(_is_of_somebody, _hooks_of(module)))]
+    return [name for name in names if not any(name == each or name.startswith(f"{each}.") for each in called)]
+
+
+def _is_of_somebody(hook: Any) -> bool:
+    """Transformers' own hooks only wait to be asked for hidden states, which nobody can here."""
+    return getattr(hook, "__name__", "") != "output_capturing_hook"
 
 
 def _common_path(modules: Sequence[str]) -> str:

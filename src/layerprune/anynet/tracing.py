@@ -5,7 +5,7 @@ Blocks that cannot be traced, because their forward method branches on values, s
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from layerprune.anynet.known_shapes import KnownShapes
 from layerprune.errors import LayerpruneError
 from layerprune.measure.modes import evaluating
 
@@ -42,10 +43,22 @@ def register_block(
 
 
 class _Tracer(fx.Tracer):
-    """Registered blocks are not entered."""
+    """Does not enter registered blocks, modules that `closed` names, and batch norms of other libraries: these count
+    their batches, which a trace would do once and for all."""
+
+    proxy_buffer_attributes = True  # or what is computed from a buffer would be a constant of the trace
+
+    def __init__(self, closed: frozenset[str] = frozenset()) -> None:
+        super().__init__()
+        self.closed = closed
 
     def is_leaf_module(self, module: nn.Module, name: str) -> bool:
-        return type(module) in _BLOCKS or super().is_leaf_module(module, name)
+        closed = type(module) in _BLOCKS or name in self.closed or isinstance(module, nn.modules.batchnorm._BatchNorm)
+        return closed or super().is_leaf_module(module, name)
+
+
+class _KnownShapesTracer(KnownShapes, _Tracer):
+    pass
 
 
 @dataclass(frozen=True)
@@ -54,34 +67,109 @@ class Trace:
 
     training: fx.Graph
     evaluation: fx.Graph
+    only_input: str | None = None
+    """Name of the one input that the graphs take, where the model has others that keep their defaults."""
 
     @property
     def graphs(self) -> tuple[fx.Graph, fx.Graph]:
         return self.training, self.evaluation
 
 
-def trace(model: nn.Module) -> Trace:
-    """Raises LayerpruneError where torch.fx cannot follow the forward method, or where it differs between the modes."""
-    graphs = []
-    for training in (True, False):
-        with _in_mode(model, training):
-            try:
-                graph = _Tracer().trace(model)
-            except Exception as error:  # fx raises what the model raises for stand-ins of tensors
-                reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
-                raise LayerpruneError(
-                    f"{type(model).__name__}: cannot be traced by torch.fx: {reason}; "
-                    "name the blocks that it cannot follow with layerprune.register_block"
-                ) from None
-        _expand_blocks(graph, model)
-        graphs.append(graph)
+def trace(model: nn.Module, example: Tensor | None = None) -> Trace:
+    """The graphs of a model; with an example batch also of one that asks its tensors for their shapes.
+
+    Raises LayerpruneError where torch.fx cannot follow the forward method, or where it differs between the modes.
+    """
+    try:
+        return _trace(model, lambda closed: _Tracer(closed))
+    except LayerpruneError as error:
+        if example is None:
+            raise
+        try:
+            return _trace(model, lambda closed: _knowing(example, closed))
+        except LayerpruneError:
+            raise error from None
+
+
+def trace_for(model: nn.Module, example: Tensor) -> fx.Graph:
+    """What a model computes in evaluation of one input like the example; its other inputs keep their defaults.
+
+    Raises LayerpruneError where torch.fx cannot follow the forward method.
+    """
+    graph, constants = _graph(model, _knowing(example, frozenset()), training=False)
+    vars(model).update(constants)
+    return graph
+
+
+def _knowing(example: Tensor, closed: frozenset[str]) -> _KnownShapesTracer:
+    tracer = _KnownShapesTracer(closed)
+    tracer.start(example)
+    return tracer
+
+
+def _trace(model: nn.Module, tracer_of: Callable[[frozenset[str]], _Tracer]) -> Trace:
+    """What has no weights and computes something else in each mode, as stochastic depth, is not entered."""
+    closed: frozenset[str] = frozenset()
+    while True:
+        tracers = tracer_of(closed), tracer_of(closed)
+        made = [_graph(model, *each) for each in zip(tracers, (True, False), strict=True)]
+        graphs, constants = zip(*made, strict=True)
+        if _are_alike(graphs, constants):
+            vars(model).update(constants[0])
+            for graph in graphs:
+                _expand_blocks(graph, model)
+            return Trace(*graphs, only_input=getattr(tracers[0], "input_name", None))
+        differing = _differing(model, *graphs) - closed
+        if not differing:
+            raise LayerpruneError(
+                f"{type(model).__name__}: computes other operations in training than in evaluation; "
+                "name the blocks that differ with layerprune.register_block"
+            )
+        closed |= differing
+
+
+def _graph(model: nn.Module, tracer: _Tracer, training: bool) -> tuple[fx.Graph, dict[str, Tensor]]:
+    """The graph, and the tensors that the forward method makes of nothing, which torch.fx gives to the model."""
+    before = set(vars(model))
+    constants: dict[str, Tensor] = {}
+    with _in_mode(model, training):
+        try:
+            graph = tracer.trace(model)
+        except Exception as error:  # fx raises what the model raises for stand-ins of tensors
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+            raise LayerpruneError(
+                f"{type(model).__name__}: cannot be traced by torch.fx: {reason}; "
+                "name the blocks that it cannot follow with layerprune.register_block"
+            ) from None
+        finally:
+            added = [name for name in vars(model) if name not in before and name.startswith("_tensor_constant")]
+            constants.update({name: vars(model).pop(name) for name in added})
+    for node in [node for node in graph.nodes if node.op == "get_attr" and not node.users]:
+        graph.erase_node(node)  # a weight that was asked for its type only
+    return graph, constants
+
+
+def _are_alike(graphs: Sequence[fx.Graph], constants: Sequence[dict[str, Tensor]]) -> bool:
+    """Whether the graphs of both modes have the same nodes by name, and the same constants."""
     names = [[node.name for node in graph.nodes] for graph in graphs]
-    if names[0] != names[1]:
-        raise LayerpruneError(
-            f"{type(model).__name__}: computes other operations in training than in evaluation; "
-            "name the blocks that differ with layerprune.register_block"
-        )
-    return Trace(*graphs)
+    return names[0] == names[1] and all(torch.equal(value, constants[1][name]) for name, value in constants[0].items())
+
+
+def _differing(model: nn.Module, *graphs: fx.Graph) -> frozenset[str]:
+    """Modules without weights whose own operations differ between graphs."""
+    training, evaluation = (_operations(graph) for graph in graphs)
+    names = {name for name in training.keys() | evaluation.keys() if training.get(name) != evaluation.get(name)}
+    return frozenset(name for name in names if name and not any(True for _ in model.get_submodule(name).parameters()))
+
+
+def _operations(graph: fx.Graph) -> dict[str, list[tuple[str, Any]]]:
+    found: dict[str, list[tuple[str, Any]]] = {}
+    for node in graph.nodes:
+        stack = node.meta.get("nn_module_stack") or {"": ("",)}
+        name = list(stack.values())[-1][0]
+        if node.target != name:
+            found.setdefault(name, []).append((node.op, node.target))
+    return found
 
 
 @contextmanager

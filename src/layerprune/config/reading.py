@@ -35,6 +35,11 @@ def load_preset(name: str) -> Preset:
     """Read config/<name>.yaml. Raises LayerpruneError with one line naming file and key."""
     path = paths.preset_file(name)
     if not path.is_file():
+        if not path.parent.is_dir():
+            raise LayerpruneError(
+                f"{path}: no such preset, nor any other: there is no folder {path.parent} here; "
+                "go to a checkout of layerprune, or name one with LAYERPRUNE_ROOT"
+            )
         known = ", ".join(sorted(file.stem for file in path.parent.glob("*.yaml"))) or "none"
         raise LayerpruneError(f"{path}: no such preset (known: {known})")
     return read_preset(path)

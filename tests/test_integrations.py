@@ -1,0 +1,22 @@
+"""What the modules for other libraries say where those are absent."""
+
+import sys
+
+import pytest
+from conftest import run_process
+
+WITHOUT = """
+import sys
+sys.modules["{library}"] = None  # Python's own way to say that there is no such module
+import layerprune.integrations
+import layerprune.integrations.{library}
+"""
+
+
+@pytest.mark.parametrize(("library", "name"), [("lightning", "Lightning"), ("transformers", "Transformers")])
+def test_an_absent_library_is_one_line_with_the_command_that_installs_it(library: str, name: str) -> None:
+    done = run_process([sys.executable, "-c", WITHOUT.format(library=library)])
+    assert done.code == 1
+    assert done.stderr.strip().splitlines()[-1] == (
+        f"ImportError: {name} is not installed: pip install 'layerprune[{library}]'"
+    )

@@ -1,0 +1,130 @@
+"""Mistakes in the use of the library: each is one line that names the way out, and the model stays as it was."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from layerprune.anynet.pruner import ConcurrentPruner
+from layerprune.anynet.sections import find_sections
+from layerprune.errors import LayerpruneError
+
+EXAMPLE = torch.zeros(2, 8)
+
+
+class Block(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(8, 8), nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.second(torch.relu(self.first(x)))
+
+
+def network() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8), *(Block() for _ in range(3)), nn.Linear(8, 2))
+
+
+def seen(model: nn.Module) -> list[Any]:
+    """All of a model that a user could find changed."""
+    modules = dict(model.named_modules())
+    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_state_dict_pre_hooks")
+    return [
+        {
+            name: (list(vars(each)), each.training, [dict(getattr(each, kind)) for kind in kinds])
+            for name, each in modules.items()
+        },
+        {name: (each.tolist(), each.requires_grad) for name, each in model.state_dict(keep_vars=True).items()},
+        [id(each) for each in model.parameters()],
+    ]
+
+
+def plain(model: nn.Module) -> None:
+    del model[2:5]
+
+
+def tied(model: nn.Module) -> None:
+    for block in model[2:5]:
+        block.first.weight = model[0].weight
+
+
+def hooked(model: nn.Module) -> None:
+    for block in model[2:5]:
+        block.second.register_forward_hook(lambda *_: None)
+
+
+def hooked_outside(model: nn.Module) -> None:
+    model[3].register_forward_hook(lambda *_: None)
+
+
+def frozen(model: nn.Module) -> None:
+    model.requires_grad_(False)
+
+
+def frozen_but_the_head(model: nn.Module) -> None:
+    model.requires_grad_(False)
+    model[-1].requires_grad_()
+
+
+def of_the_head(model: nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.SGD(model[-1].parameters(), lr=0.1)
+
+
+MISTAKES: dict[str, tuple[Callable[[nn.Module], None] | None, Callable | None, dict[str, Any], str]] = {
+    "no sections": (plain, None, {}, r"Sequential: no residual section found; looked for additions"),
+    "shared weights": (tied, None, {}, r"no section may go: shares weights with '\d.first.weight'; print"),
+    "hooks on branches": (hooked, None, {}, r"no section may go: '2.second' has hooks"),
+    "hooks on a block": (hooked_outside, None, {}, r"the hooks of '3' would not be called any more.*take them off"),
+    "frozen": (frozen, None, {}, r"section '2' is frozen: nothing in it takes gradients; call requires_grad_\(\)"),
+    "frozen but the head": (frozen_but_the_head, of_the_head, {}, r"section '2' is frozen: .* call requires_grad_\(\)"),
+    "optimizer of the head": (
+        None,
+        of_the_head,
+        {},
+        r"does not hold .* section '2': make it from model.parameters\(\)",
+    ),
+    "no aim": (None, None, {"nu": None}, r"give one of nu, target_macs, target_depth and target_latency"),
+    "two aims": (None, None, {"target_depth": 1}, r"give one of nu, target_macs, target_depth and target_latency"),
+    "too few MACs": (None, None, {"nu": None, "target_macs": 0.01}, r"less than what always stays \(0\.172\)"),
+    "more than all MACs": (None, None, {"nu": None, "target_macs": 60}, r"a share of the model's, .* up to 1, not 60"),
+    "too many sections": (None, None, {"nu": None, "target_depth": 4}, r"4 sections asked for, the network has 3"),
+    "fewer than no sections": (None, None, {"nu": None, "target_depth": -1}, r"sections to keep, from 0 on, not -1"),
+    "no steps": (None, None, {"total_steps": 0}, r"total_steps: how often step\(\) will be called, at least 1, not 0"),
+    "warm-up to the end": (None, None, {"warmup_steps": 10}, r"warmup: 10it leaves theta no step"),
+    "no gates": (None, None, {"drawn_share": 0.0}, r"ConcurrentPruner: drawn_share: "),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_names_the_way_out_and_leaves_the_model_alone(mistake: str) -> None:
+    spoil, make, options, complaint = MISTAKES[mistake]
+    model = network()
+    if spoil is not None:
+        spoil(model)
+    before = seen(model)
+    optimizer = (make or (lambda model: torch.optim.SGD(model.parameters(), lr=0.1)))(model)
+    with pytest.raises(LayerpruneError, match=complaint) as error:
+        ConcurrentPruner(model, find_sections(model, EXAMPLE), optimizer, **{"total_steps": 10, "nu": 0.1} | options)
+    assert "\n" not in str(error.value)
+    assert seen(model) == before
+
+
+def test_an_early_export_and_a_second_step_are_refused_and_change_nothing() -> None:
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    pruner = ConcurrentPruner(model, find_sections(model, EXAMPLE), optimizer, total_steps=10, nu=0.1)
+    model(torch.randn(4, 8)).square().mean().backward()
+    optimizer.step()
+    pruner.step()
+    before, state = seen(model), pruner.state_dict()
+    with pytest.raises(
+        LayerpruneError, match=r"step: no forward pass .* since the last step; call step\(\) once after"
+    ):
+        pruner.step()
+    with pytest.raises(LayerpruneError, match=r"still undecided after 1 steps: go on training .* or call finish\(\)"):
+        pruner.export()
+    assert seen(model) == before and pruner.state_dict()["steps"] == state["steps"] == 1
+    assert torch.equal(pruner.state_dict()["method"]["sums"], state["method"]["sums"])
