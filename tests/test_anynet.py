@@ -518,41 +518,6 @@ def test_a_pruned_network_comes_back_from_its_file_without_its_class(tmp_path: P
 # --- mistakes ---------------------------------------------------------------------------------------------------
 
 
-def freeze(model: Own) -> None:
-    model.blocks[2].requires_grad_(False)
-
-
-@pytest.mark.parametrize(
-    ("options", "spoil", "complaint"),
-    [
-        ({}, None, "give one of nu, target_macs, target_depth and target_latency"),
-        ({"nu": 0.1, "target_macs": 0.5}, None, "give one of nu, target_macs, target_depth and target_latency"),
-        ({"nu": -1.0}, None, "ConcurrentPruner: nu: "),
-        ({"target_macs": 0.001}, None, "target_macs: 0.001 of the multiply-adds is less than what always stays"),
-        ({"target_latency": 0.001}, None, "target_latency: 0.001 of the latency is less than what always stays"),
-        ({"target_depth": 5}, None, "target_depth: 5 sections asked for, the network has 4"),
-        ({"nu": 0.1, "warmup_steps": 110}, None, "warmup: 110it leaves theta no step"),
-        ({"nu": 0.1}, freeze, "section 'blocks.2' is frozen: nothing in it takes gradients"),
-    ],
-)
-def test_a_mistake_is_one_line_and_the_model_stays_as_it_was(
-    options: dict, spoil: Callable | None, complaint: str
-) -> None:
-    model = own()
-    if spoil is not None:
-        spoil(model)
-    with pytest.raises(LayerpruneError, match=complaint) as error:
-        a_pruner(model, **options)
-    assert "\n" not in str(error.value)
-    assert "forward" not in model.__dict__ and not model._forward_pre_hooks
-
-
-def test_an_optimizer_that_does_not_hold_a_sections_parameters_is_refused() -> None:
-    model = own()
-    with pytest.raises(LayerpruneError, match=r"the optimizer does not hold the parameters of section 'blocks.0'"):
-        a_pruner(model, torch.optim.SGD(model.head.parameters(), lr=0.1), nu=0.1)
-
-
 def test_sections_of_another_model_and_a_second_pruner_are_refused() -> None:
     model = own()
     with pytest.raises(LayerpruneError, match="the sections were found in another model"):
@@ -569,13 +534,6 @@ def test_sections_of_another_model_and_a_second_pruner_are_refused() -> None:
 def vars_of(model: nn.Module) -> tuple:
     found = find_sections(own(), EXAMPLE)
     return found.trace, found.macs, list(found), EXAMPLE
-
-
-def test_a_section_less_model_is_refused() -> None:
-    model = Twice()
-    found = find_sections(model, torch.zeros(2, 8))
-    with pytest.raises(LayerpruneError, match=r"no section may go: 'block.first' is used more than once"):
-        ConcurrentPruner(model, found, torch.optim.SGD(model.parameters()), total_steps=9, nu=0.1)
 
 
 def test_step_wants_a_forward_and_a_backward_pass_each_time() -> None:

@@ -88,6 +88,8 @@ MISTAKES: dict[str, tuple[Callable[[nn.Module], None] | None, Callable | None, d
     ),
     "no aim": (None, None, {"nu": None}, r"give one of nu, target_macs, target_depth and target_latency"),
     "two aims": (None, None, {"target_depth": 1}, r"give one of nu, target_macs, target_depth and target_latency"),
+    "a price below 0": (None, None, {"nu": -1.0}, r"ConcurrentPruner: nu: "),
+    "too little time": (None, None, {"nu": None, "target_latency": 1e-4}, r"0.0001 of the latency is less than what"),
     "too few MACs": (None, None, {"nu": None, "target_macs": 0.01}, r"less than what always stays \(0\.172\)"),
     "more than all MACs": (None, None, {"nu": None, "target_macs": 60}, r"a share of the model's, .* up to 1, not 60"),
     "too many sections": (None, None, {"nu": None, "target_depth": 4}, r"4 sections asked for, the network has 3"),
