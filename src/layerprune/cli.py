@@ -119,13 +119,15 @@ def show(run: Annotated[Path, typer.Argument(help="Folder of a run, results/<pre
 def export(
     run: Annotated[Path, typer.Argument(help="Folder of a run, with its weights.pt.")],
     form: Annotated[
-        Literal["pt2", "state-dict"],
+        Literal["pt2", "onnx", "state-dict"],
         typer.Option(
-            "--format", help="pt2: a program of torch.export, which needs no class; state-dict: weights alone."
+            "--format",
+            help="pt2: a program of torch.export, which needs no class; onnx: for onnxruntime and others, needs "
+            "layerprune[onnx]; state-dict: weights alone.",
         ),
     ] = "pt2",
     output: Annotated[
-        Path | None, typer.Option(help="File to write; absent: network.pt2 or .pt in the folder.")
+        Path | None, typer.Option(help="File to write; absent: network.pt2, .onnx or .pt in the folder.")
     ] = None,
 ) -> None:
     """Write the network that is left of a run as a file for elsewhere."""
