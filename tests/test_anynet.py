@@ -552,4 +552,4 @@ def test_an_export_of_what_is_undecided_is_refused() -> None:
 
 def test_wrapped_models_are_unwrapped() -> None:
     model = own()
-    assert pruning._unwrapped(torch.compile(model, backend="eager")) is model
+    assert pruning.unwrapped(torch.compile(model, backend="eager")) is model

@@ -69,7 +69,7 @@ class ConcurrentPruner:
         scaler: Any = None,
         on_removal: Callable[[list[str]], None] = lambda names: None,
     ) -> None:
-        wrapped, model = model, _unwrapped(model)
+        wrapped, model = model, unwrapped(model)
         _check(wrapped, model, sections, optimizer, (nu, target_macs, target_depth))
         self.model, self.sections, self.optimizer = model, sections, optimizer
         self._scaler, self._on_removal, self._total, self._seed = scaler, on_removal, total_steps, seed
@@ -281,7 +281,7 @@ def _no_losses(gates: Tensor) -> Tensor:
     raise LookupError("no estimator here asks for a second forward pass")
 
 
-def _unwrapped(model: nn.Module) -> nn.Module:
+def unwrapped(model: nn.Module) -> nn.Module:
     """The model within torch.compile's and DDP's wrappers."""
     while True:
         inner = getattr(model, "_orig_mod", None)
