@@ -76,9 +76,19 @@ def alone(threads: int, say: Say, *locks: Path) -> Iterator[None]:
         for lock in (*locks, machines_own):
             held.enter_context(files.exclusive(lock, BUSY))
         _warn_when_busy(say)
-        held.callback(torch.set_num_threads, torch.get_num_threads())
-        torch.set_num_threads(threads)
+        held.enter_context(computing_with(threads))
         yield
+
+
+@contextmanager
+def computing_with(threads: int) -> Iterator[None]:
+    """Compute with so many threads for a while."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _warn_when_busy(say: Say) -> None:
