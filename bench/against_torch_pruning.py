@@ -1,10 +1,11 @@
 """Layers against channels: latency of networks that lost whole sections and of ones that lost channels, at equal MACs.
 
 Channels go by Torch-Pruning (Fang et al., CVPR 2023, arXiv 2301.12900) as its README shows it: group magnitude, ranked
-over the whole network, the classifier left alone, the ratio searched for that gives the MACs asked for. Sections go by
+over the whole network, the classifier left alone, the ratio searched for that gives the MACs asked for; as they fall,
+and in multiples of eight, which CPUs like better, where such a network comes near enough to the MACs. Sections go by
 layerprune.prune_by_scores, spread evenly over the stages (uniform-thinning). Both start from the same network, with
 random weights: which channels and sections go would be others after a training, how many multiply-adds would not. All
-three are traced by torch.fx and called eagerly, channels last, in turns.
+are traced by torch.fx and called eagerly, channels last, in turns.
 
 ResNet-56 has projections where the shape changes (option B), as Torch-Pruning's own benchmark: it cannot follow option
 A, which pads by a fixed number of channels.
@@ -12,6 +13,7 @@ A, which pads by a fixed number of channels.
 
 import copy
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 
 import torch
@@ -34,6 +36,7 @@ SHARES = (0.7, 0.5)
 TOLERANCE = 0.02
 BATCHES = (1, 32)
 SEARCHES = 16
+ROUNDED = {"channels": None, "channels in eights": 8}
 FEWER = 25
 """Measurements of one image for each of a batch, which takes so much longer."""
 
@@ -84,12 +87,15 @@ def without_sections(network: nn.Module, shape: Shape, share: float) -> nn.Modul
     return layerprune.prune_by_scores(network, sections, "uniform-thinning", keep=len(going) - count)
 
 
-def without_channels(network: nn.Module, shape: Shape, macs: int) -> nn.Module:
-    """The network without channels, with so many MACs or nearly. Raises LayerpruneError where none comes near."""
+def without_channels(network: nn.Module, shape: Shape, macs: int, round_to: int | None = None) -> nn.Module:
+    """The network without channels, with so many MACs or nearly; the channels left are multiples of `round_to`.
+
+    Raises LayerpruneError where none comes near.
+    """
     low, high, nearest = 0.0, 1.0, None
     for _ in range(SEARCHES):
         ratio = (low + high) / 2
-        pruned = _torch_pruning(network, shape, ratio)
+        pruned = _torch_pruning(network, shape, ratio, round_to)
         found = count_macs(pruned, shape)
         if nearest is None or abs(found - macs) < abs(nearest[0] - macs):
             nearest = found, pruned
@@ -99,13 +105,13 @@ def without_channels(network: nn.Module, shape: Shape, macs: int) -> nn.Module:
     return nearest[1]
 
 
-def _torch_pruning(network: nn.Module, shape: Shape, ratio: float) -> nn.Module:
+def _torch_pruning(network: nn.Module, shape: Shape, ratio: float, round_to: int | None) -> nn.Module:
     import torch_pruning
 
     pruned = copy.deepcopy(network)
     classifier = [layer for layer in pruned.modules() if isinstance(layer, nn.Linear)][-1]
     importance = torch_pruning.importance.GroupMagnitudeImportance(p=2)
-    options = {"importance": importance, "global_pruning": True, "pruning_ratio": ratio}
+    options = {"importance": importance, "global_pruning": True, "pruning_ratio": ratio, "round_to": round_to}
     torch_pruning.pruner.BasePruner(pruned, torch.zeros(1, *shape), ignored_layers=[classifier], **options).step()
     return pruned
 
@@ -146,32 +152,39 @@ _OTHER_COSTS: dict[type[nn.Module], Callable[[nn.Module, Tensor, Tensor], int]] 
 
 
 def pruned_both_ways(case: Case, share: float) -> dict[str, nn.Module]:
-    """dense, channels, layers: the three networks. Raises LayerpruneError where the two counters disagree."""
+    """dense, layers, and channels as in ROUNDED where they come near.
+
+    Raises LayerpruneError where the counters disagree.
+    """
     torch.manual_seed(0)
     dense = case.build().eval()
     counts = count_macs(dense, case.shape), their_macs(dense, case.shape)
     if counts[0] != counts[1]:
         raise LayerpruneError(f"{case.name}: {counts[0]:,} MACs counted here, {counts[1]:,} by torch-pruning")
     layers = without_sections(dense, case.shape, share)
-    channels = without_channels(dense, case.shape, count_macs(layers, case.shape))
-    found = {"dense": dense, "channels": channels, "layers": layers}
+    found = {"dense": dense, "layers": layers}
+    for name, round_to in ROUNDED.items():
+        with suppress(LayerpruneError) if round_to else nullcontext():
+            found[name] = without_channels(dense, case.shape, count_macs(layers, case.shape), round_to)
     return {name: fx.symbolic_trace(network) for name, network in found.items()}
 
 
-def side_by_side(case: Case, networks: dict[str, nn.Module], batch: int, rounds: int, threads: int = 1) -> Measurement:
-    """Latency without sections over latency without channels, in the rounds of one run."""
-    device = torch.device("cpu")
+def side_by_side(
+    case: Case, networks: dict[str, nn.Module], batch: int, rounds: int, threads: int = 1
+) -> Iterator[Measurement]:
+    """Latency without sections over latency without channels, of each kind, all in the rounds of one run."""
     works = [
-        engines.prepare(Subject(name, network, case.shape), "eager", "fp32", batch, device, threads)
+        engines.prepare(Subject(name, network, case.shape), "eager", "fp32", batch, torch.device("cpu"), threads)
         for name, network in networks.items()
     ]
     times = dict(zip(networks, timing.milliseconds(works, rounds), strict=True))
     macs = {name: count_macs(network, case.shape) for name, network in networks.items()}
-    pairs = zip(times["layers"], times["channels"], strict=True)
-    low, middle, high = quartiles([layers / channels for layers, channels in pairs])
-    name = f"layers / channels, {case.name}, {macs['layers'] / macs['dense']:.2f} of the MACs, batch {batch}"
-    note = "; ".join(_told(each, times[each], macs[each] / macs["dense"]) for each in networks)
-    return Measurement(name, middle, low, high, rounds, note=note)
+    share = f"{macs['layers'] / macs['dense']:.2f} of the MACs"
+    for name in (each for each in ROUNDED if each in networks):
+        pairs = zip(times["layers"], times[name], strict=True)
+        low, middle, high = quartiles([layers / channels for layers, channels in pairs])
+        note = "; ".join(_told(each, times[each], macs[each] / macs["dense"]) for each in ("dense", name, "layers"))
+        yield Measurement(f"layers / {name}, {case.name}, {share}, batch {batch}", middle, low, high, rounds, note=note)
 
 
 def _told(name: str, taken: list[float], share: float) -> str:
@@ -186,4 +199,6 @@ def measure(rounds: int) -> Iterator[Measurement]:
         for share in SHARES:
             networks = pruned_both_ways(case, share)
             for batch in BATCHES:
-                yield side_by_side(case, networks, batch, rounds if batch == 1 else max(3, rounds // FEWER), threads)
+                yield from side_by_side(
+                    case, networks, batch, rounds if batch == 1 else max(3, rounds // FEWER), threads
+                )
