@@ -35,7 +35,8 @@ SHARES = (0.7, 0.5)
 """Of the dense network's MACs, to be left."""
 TOLERANCE = 0.02
 BATCHES = (1, 32)
-SEARCHES = 16
+STEP, HALVINGS = 0.1, 10
+"""How the ratio is searched: in steps, then halving the last one."""
 ROUNDED = {"channels": None, "channels in eights": 8}
 FEWER = 25
 """Measurements of one image for each of a batch, which takes so much longer."""
@@ -92,17 +93,23 @@ def without_channels(network: nn.Module, shape: Shape, macs: int, round_to: int 
 
     Raises LayerpruneError where none comes near.
     """
-    low, high, nearest = 0.0, 1.0, None
-    for _ in range(SEARCHES):
-        ratio = (low + high) / 2
-        pruned = _torch_pruning(network, shape, ratio, round_to)
-        found = count_macs(pruned, shape)
-        if nearest is None or abs(found - macs) < abs(nearest[0] - macs):
-            nearest = found, pruned
-        low, high = (ratio, high) if found > macs else (low, ratio)
-    if abs(nearest[0] - macs) > TOLERANCE * macs:
-        raise LayerpruneError(f"torch-pruning: no ratio leaves {macs:,} MACs; the nearest are {nearest[0]:,}")
-    return nearest[1]
+    tried: dict[float, nn.Module] = {}
+
+    def macs_at(ratio: float) -> int:
+        tried[ratio] = _torch_pruning(network, shape, ratio, round_to)
+        return count_macs(tried[ratio], shape)
+
+    low, high = 0.0, STEP
+    while macs_at(high) > macs and high + STEP < 1:  # step by step: MACs can rise again where nothing is left to take
+        low, high = high, high + STEP
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if macs_at(middle) > macs else (low, middle)
+    nearest = min(tried.values(), key=lambda pruned: abs(count_macs(pruned, shape) - macs))
+    found = count_macs(nearest, shape)
+    if abs(found - macs) > TOLERANCE * macs:
+        raise LayerpruneError(f"torch-pruning: no ratio leaves {macs:,} MACs; the nearest are {found:,}")
+    return nearest
 
 
 def _torch_pruning(network: nn.Module, shape: Shape, ratio: float, round_to: int | None) -> nn.Module:
