@@ -175,6 +175,27 @@ def test_a_section_that_may_not_go_says_why() -> None:
     assert reasons[:2] == ["", ""] and all(reason.startswith("shares weights with 'blocks.") for reason in reasons[2:])
 
 
+class Checking(nn.Module):
+    """A layer that checks its input, and tells in vain what it was, as timm's batch norms do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(8, 8), nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.first(x)
+        torch._assert(hidden.ndim == 2, f"expected 2 dimensions, not {hidden.ndim}")
+        return x + self.second(torch.relu(hidden))
+
+
+def test_a_check_within_a_section_goes_with_it() -> None:
+    model, x = Checking(), torch.randn(4, 8, generator=source(0))
+    found = find_sections(model, x)
+    assert [section.removable for section in found] == [True]
+    Forward(found).remove([0])
+    torch.testing.assert_close(model(x), x)
+
+
 def test_nothing_to_find_is_one_line() -> None:
     with pytest.raises(LayerpruneError, match=r"Sequential: no residual section found; looked for additions"):
         find_sections(nn.Sequential(nn.Linear(8, 8), nn.ReLU()), torch.zeros(2, 8))

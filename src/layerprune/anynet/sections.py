@@ -258,11 +258,11 @@ def _why_not(model: nn.Module, part: _Part, modules: Sequence[str], uses: dict[s
 
 
 def _leads_nowhere(node: fx.Node) -> bool:
-    """Whether a node only checks something, or picks a part that nobody uses."""
+    """Whether a node only checks something, or looks up a part or a property that nobody uses."""
     if node.op == "call_function" and node.target is torch._assert:
         return True
     if not node.users:
-        return node.op == "call_function" and node.target is operator.getitem
+        return node.op == "call_function" and node.target in (operator.getitem, getattr)
     return all(map(_leads_nowhere, node.users))
 
 

@@ -6,6 +6,7 @@ package, a precision, memory.
 """
 
 import copy
+import warnings
 from collections.abc import Callable
 from types import FunctionType
 
@@ -31,7 +32,8 @@ def prepare(
     Raises LayerpruneError where the engine cannot run it so.
     """
     try:
-        with torch.inference_mode():
+        with torch.inference_mode(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the engines', of their own insides
             work = _PREPARING[engine](subject, precision, batch, device, threads)
             work(1)
     except LayerpruneError:
@@ -84,8 +86,6 @@ _PREPARING = {"eager": _eager, "compiled": _compiled, "onnxruntime": _onnxruntim
 
 
 def _ready(subject: Subject, precision: Precision, device: torch.device) -> nn.Module:
-    if subject.module is None:
-        raise LayerpruneError("an ONNX file can be run by onnxruntime only")
     copied = copy.deepcopy(subject.module)
     if "eval" not in vars(copied):  # a program of torch.export is in evaluation mode for good
         copied.eval()

@@ -31,8 +31,18 @@ def measure(subjects: Sequence[Subject], conditions: Conditions, say: Say, title
             except LayerpruneError as error:
                 say(f"{told}: left out: {error}")
                 continue
+            fitting = _fitting(subjects, engine, say, told)
             for batch in conditions.batches:
-                yield from _side_by_side(subjects, engine, precision, batch, conditions, say, f"{told}, batch {batch}")
+                yield from _side_by_side(fitting, engine, precision, batch, conditions, say, f"{told}, batch {batch}")
+
+
+def _fitting(subjects: Sequence[Subject], engine: Engine, say: Say, told: str) -> list[Subject]:
+    """Those that an engine can run at all."""
+    fitting = [subject for subject in subjects if subject.module is not None or engine == "onnxruntime"]
+    others = [subject.name for subject in subjects if subject not in fitting]
+    if others:
+        say(f"{told}: left out: {', '.join(others)}: an ONNX file can be run by onnxruntime only")
+    return fitting
 
 
 def _side_by_side(
