@@ -20,6 +20,7 @@ from layerprune.errors import LayerpruneError
 from layerprune.measure.counting import count_params
 from layerprune.methods.parts import probes
 from layerprune.models import surgery
+from layerprune.models.layouts.torchvision import to_torchvision
 from layerprune.models.sections import CLOSED, SectionedNetwork
 from layerprune.training.scoring import metered_score
 
@@ -74,6 +75,25 @@ def test_scores_are_those_of_the_same_network_built_here(arch: str, method: str)
     scores = layerprune.section_scores(model, found, method, sample, seed=3)
     assert list(scores) == [section.name for section in found.removable] and len(scores) == len(network.sections)
     torch.testing.assert_close(list(scores.values()), expected, rtol=1e-4, atol=1e-6)
+
+
+@cache
+def torchvisions_own() -> tuple[SectionedNetwork, nn.Module, FoundSections]:
+    """A ResNet-18 built here, and torchvision's with the same weights, whose activations work in place."""
+    network = enliven(make("imagenet-resnet-18", shape=(3, 32, 32)))
+    model = torchvision.models.resnet18(num_classes=10).eval()
+    model.load_state_dict(to_torchvision(network))
+    return network, model.requires_grad_(False), layerprune.find_sections(model, torch.zeros(2, 3, 32, 32))
+
+
+@pytest.mark.parametrize("method", SCORES)
+def test_scores_of_torchvisions_network_are_those_of_ours_although_it_is_frozen(method: str) -> None:
+    network, model, found = torchvisions_own()
+    sample = batches_of((3, 32, 32))
+    expected, _ = metered_score(importlib.import_module(methods.module_name(method)).score, network, sample, seed=0)
+    scores = layerprune.section_scores(model, found, method, sample)
+    torch.testing.assert_close(list(scores.values()), expected, rtol=1e-3, atol=1e-5)
+    assert not any(each.requires_grad for each in model.parameters())
 
 
 @pytest.mark.parametrize("arch", SHAPES)
