@@ -8,7 +8,19 @@ from pathlib import Path
 
 import torch
 
-from bench import feeding, gates, inference, loader, row_subset, runs, shared, steps, streams, throughput
+from bench import (
+    against_torch_pruning,
+    feeding,
+    gates,
+    inference,
+    loader,
+    row_subset,
+    runs,
+    shared,
+    steps,
+    streams,
+    throughput,
+)
 from bench.timing import Measurement
 from layerprune import files
 from layerprune.runner import cpu_name
@@ -27,6 +39,7 @@ PARTS: dict[str, Callable[[bool], Iterator[Measurement]]] = {
     "shared": lambda quick: shared.measure(rounds=3 if quick else 7, steps=10 if quick else 20),
     "runs": lambda quick: runs.measure(rounds=3 if quick else 9, epochs=4 if quick else 8),
     "inference": lambda quick: inference.measure(rounds=25 if quick else 201),
+    "against-torch-pruning": lambda quick: against_torch_pruning.measure(rounds=25 if quick else 201),
 }
 """What can be asked for by name -> its measurements; True: fewer rounds."""
 

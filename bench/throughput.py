@@ -10,7 +10,7 @@ from bench import reference
 from bench.steps import BATCH, TRAINING, made_up_data, network_of, shape_of, steps_of
 from bench.timing import Measurement, compare
 from layerprune.config import NoSettings
-from layerprune.latency import threads
+from layerprune.latency.machine import computing_with
 
 THREADS, WORKERS = 2, 2
 IMAGES = 16 * BATCH
@@ -52,7 +52,7 @@ def measure(rounds: int) -> Iterator[Measurement]:
 
     bf16 pays where the CPU has instructions for it (avx512_bf16, amx_bf16); elsewhere it is slower than fp32.
     """
-    with threads(THREADS):
+    with computing_with(THREADS):
         for arch, steps in STEPS.items():
             for engine, precision in WAYS:
                 yield against_reference(arch, engine, precision, steps, rounds)

@@ -208,6 +208,27 @@ def test_a_forward_method_that_asks_for_shapes_is_followed_for_batches_of_every_
     assert torch.equal(model(x)["out"], x) and list(model.state_dict()) == []
 
 
+class Checking(nn.Module):
+    """A layer that checks its input, and tells in vain what it was, as timm's batch norms do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(8, 8), nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.first(x)
+        torch._assert(hidden.ndim == 2, f"expected 2 dimensions, not {hidden.ndim}")
+        return x + self.second(torch.relu(hidden))
+
+
+def test_a_check_within_a_section_goes_with_it() -> None:
+    model, x = Checking(), torch.randn(4, 8, generator=source(0))
+    found = find_sections(model, x)
+    assert [section.removable for section in found] == [True]
+    Forward(found).remove([0])
+    torch.testing.assert_close(model(x), x)
+
+
 def test_nothing_to_find_is_one_line() -> None:
     with pytest.raises(LayerpruneError, match=r"Sequential: no residual section found; looked for additions"):
         find_sections(nn.Sequential(nn.Linear(8, 8), nn.ReLU()), torch.zeros(2, 8))
@@ -561,4 +582,4 @@ def test_an_export_of_what_is_undecided_is_refused() -> None:
 
 def test_wrapped_models_are_unwrapped() -> None:
     model = own()
-    assert pruning._unwrapped(torch.compile(model, backend="eager")) is model
+    assert pruning.unwrapped(torch.compile(model, backend="eager")) is model

@@ -13,24 +13,27 @@ import torch
 from matplotlib.colors import same_color
 from matplotlib.figure import Figure
 
-from layerprune import cli, files, latency, paths, provenance, record
+from layerprune import cli, files, paths, provenance, record
 from layerprune.analysis import build, frames, style
 from layerprune.analysis.figures import latency_vs_macs as figure
 from layerprune.analysis.latencies import read_latencies
+from layerprune.errors import LayerpruneError
+from layerprune.latency import machine, studies, tables, timing
+from layerprune.latency.conditions import Conditions
 from layerprune.measure.counting import count_macs
 from layerprune.models import saving, surgery
 from layerprune.models.build import build as build_network
 from layerprune.paths import RunKey
 
 PRESET, DATASET, ARCH = made_up.PRESET, made_up.DATASET, "lenet-300-100"
-QUICK = latency.Conditions(torch.device("cpu"), batches=(1, 2), repeats=2)
+QUICK = Conditions(torch.device("cpu"), batches=(1, 2), repeats=2)
 
 
 @pytest.fixture
 def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[RunKey]:
     """dense, gated and random of two seeds; each has left a network, all but dense without its first section."""
     monkeypatch.setenv("LAYERPRUNE_ROOT", str(tmp_path))
-    monkeypatch.setattr(latency, "LEAST_SECONDS", 0.0)
+    monkeypatch.setattr(timing, "LEAST_SECONDS", 0.0)
     keys = made_up.write_study(made_up.preset({ARCH: {}}, ["dense", "gated", "random"], seeds=(0, 1)))
     for key in keys:
         network = build_network(ARCH, (1, 28, 28), 10, torch.Generator().manual_seed(key.seed))
@@ -43,8 +46,8 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[RunKey]:
 
 def measured(*batches: int) -> pd.DataFrame:
     """Measure the study; its table."""
-    conditions = latency.Conditions(QUICK.device, batches or QUICK.batches, QUICK.repeats)
-    (path,) = latency.measure(PRESET, [DATASET], conditions, lambda text: None)
+    conditions = Conditions(QUICK.device, batches or QUICK.batches, QUICK.repeats)
+    (path,) = studies.measure(PRESET, [DATASET], conditions, lambda text: None)
     assert path == paths.latency_table(PRESET, DATASET)
     return read_latencies(PRESET, DATASET)
 
@@ -52,7 +55,7 @@ def measured(*batches: int) -> pd.DataFrame:
 def write_table(times: dict[tuple[str, int], float], batch: int = 1, seeds: tuple[int, ...] = (0, 1)) -> None:
     """A table of made-up times: (method, MACs) -> median; quartiles a tenth below and above."""
     rows = [
-        dict(zip(latency.COLUMNS, (ARCH, method, "default", seed, batch, 1, "cpu", "a chip", macs), strict=False))
+        dict(zip(tables.COLUMNS, (ARCH, method, "default", seed, batch, 1, "cpu", "a chip", macs), strict=False))
         | {"median_ms": time, "low_ms": 0.9 * time, "high_ms": 1.1 * time, "repeats": 5}
         for (method, macs), time in times.items()
         for seed in seeds
@@ -86,7 +89,7 @@ def test_every_run_has_a_row_for_each_batch_without_its_weights(runs: list[RunKe
         (key.method, key.seed, batch) for key in runs for batch in (1, 2)
     )
     with open(paths.latency_table(PRESET, DATASET), encoding="utf-8") as stream:
-        assert tuple(next(csv.reader(stream))) == latency.COLUMNS
+        assert tuple(next(csv.reader(stream))) == tables.COLUMNS
     assert (table["low_ms"] > 0).all()
     assert (table["low_ms"] <= table["median_ms"]).all() and (table["median_ms"] <= table["high_ms"]).all()
     assert table.set_index(["method", "seed", "batch"])["macs"].to_dict() == {
@@ -98,11 +101,11 @@ def test_every_run_has_a_row_for_each_batch_without_its_weights(runs: list[RunKe
 def test_networks_that_are_the_same_are_measured_once(runs: list[RunKey], monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = []
 
-    def fake(networks: list, images: torch.Tensor, repeats: int) -> list[list[float]]:
-        sizes.append(len(networks))
-        return [[float(place + 1)] * repeats for place in range(len(networks))]
+    def fake(works: list, repeats: int) -> list[list[float]]:
+        sizes.append(len(works))
+        return [[float(place + 1)] * repeats for place in range(len(works))]
 
-    monkeypatch.setattr(latency, "milliseconds", fake)
+    monkeypatch.setattr(timing, "milliseconds", fake)
     table = measured(1)
     assert sizes == [2]  # the whole one and the one that lost a section, of six runs
     assert set(table[table["method"] == "dense"]["median_ms"]) == {1.0}
@@ -117,46 +120,47 @@ def test_a_run_that_left_no_network_is_passed_over(runs: list[RunKey]) -> None:
 
 def test_networks_take_turns_and_who_begins_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     timed = []
-    monkeypatch.setattr(latency, "_calls_needed", lambda network, images: 5)
-    monkeypatch.setattr(latency, "_seconds", lambda network, images, calls: timed.append((network, calls)) or 0.01)
-    times = latency.milliseconds(["a", "b"], torch.zeros(1), repeats=2)
-    assert [network for network, calls in timed if calls == 5] == ["a", "b", "b", "a"]
-    assert timed[::2] == [(network, 1) for network in "abba"]  # one untimed call before each
+    monkeypatch.setattr(timing, "_calls_needed", lambda work: 5)
+    monkeypatch.setattr(timing, "_seconds", lambda work, calls: timed.append((work, calls)) or 0.01)
+    times = timing.milliseconds(["a", "b"], repeats=2)
+    assert [work for work, calls in timed if calls == 5] == ["a", "b", "b", "a"]
+    assert timed[::2] == [(work, 1) for work in "abba"]  # one untimed call before each
     assert times == [[2.0, 2.0], [2.0, 2.0]]  # milliseconds of one of five calls
 
 
 def test_a_fast_network_is_called_until_the_clock_can_tell(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(latency, "_seconds", lambda network, images, calls: 0.0006 * calls)
-    assert latency._calls_needed(None, torch.zeros(1)) == 9  # 5 ms
-    monkeypatch.setattr(latency, "_seconds", lambda network, images, calls: 0.2 * calls)
-    assert latency._calls_needed(None, torch.zeros(1)) == 1
+    monkeypatch.setattr(timing, "_seconds", lambda work, calls: 0.0006 * calls)
+    assert timing._calls_needed(None) == 9  # 5 ms
+    monkeypatch.setattr(timing, "_seconds", lambda work, calls: 0.2 * calls)
+    assert timing._calls_needed(None) == 1
 
 
 def test_quartiles_are_of_the_repeats() -> None:
-    assert latency._quartiles([5.0, 1.0, 4.0, 2.0, 3.0]) == {"median_ms": 3.0, "low_ms": 2.0, "high_ms": 4.0}
+    assert timing.quartiles([5.0, 1.0, 4.0, 2.0, 3.0]) == {"median_ms": 3.0, "low_ms": 2.0, "high_ms": 4.0}
 
 
 def test_it_computes_with_the_asked_threads_and_puts_them_back(
     runs: list[RunKey], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
-    monkeypatch.setattr(latency, "_rows", lambda *_: seen.append(torch.get_num_threads()) or [])
+    monkeypatch.setattr(studies, "_rows", lambda *_: seen.append(torch.get_num_threads()) or [])
     torch.set_num_threads(2)
-    latency.measure(PRESET, [DATASET], QUICK, lambda text: None)
+    studies.measure(PRESET, [DATASET], QUICK, lambda text: None)
     assert set(seen) == {1} and torch.get_num_threads() == 2
 
 
 def test_a_busy_machine_is_remarked(runs: list[RunKey], monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     for load in (1.7, 0.1):
-        monkeypatch.setattr(latency.os, "getloadavg", lambda load=load: (load, 0.0, 0.0))
-        latency.measure(PRESET, [DATASET], QUICK, said.append)
+        monkeypatch.setattr(machine.os, "getloadavg", lambda load=load: (load, 0.0, 0.0))
+        studies.measure(PRESET, [DATASET], QUICK, said.append)
     assert [text for text in said if "not idle" in text] == [said[0]] and "load 1.7" in said[0]
 
 
 def test_no_record_depends_on_how_latency_is_measured() -> None:
     read = {path.name for path in provenance._science_files("mnist", "resnet-20", "gated")}
-    assert "counting.py" in read and "latency.py" not in read
+    measuring = {path.name for path in Path(studies.__file__).parent.glob("[!_]*.py")}
+    assert "counting.py" in read and len(measuring) > 5 and not read & measuring
 
 
 # --- the command ----------------------------------------------------------------------------------------------
@@ -235,30 +239,51 @@ def test_two_measurements_never_run_at_once(runs: list[RunKey], command: Command
 # --- the figure -----------------------------------------------------------------------------------------------
 
 
-def test_the_figure_shows_multiples_of_dense(runs: list[RunKey]) -> None:
+def test_the_figure_shows_speed_up_against_macs_saved(runs: list[RunKey]) -> None:
     whole, less = macs_of(runs[0]), macs_of(key_of("gated"))
     write_table({("dense", whole): 4.0, ("gated", less): 1.0, ("random", less): 2.0})
     data = prepared().set_index("methods")
-    assert data.loc["gated", "macs_ratio"] == pytest.approx(less / whole)
-    assert data.loc["gated", ["latency_ratio", "latency_low", "latency_high"]].tolist() == pytest.approx(
-        [0.25, 0.225, 0.275]
+    assert data.loc["gated", "macs_saving"] == pytest.approx(whole / less)
+    assert data.loc["gated", ["speed_up", "speed_up_low", "speed_up_high"]].tolist() == pytest.approx(
+        [4.0, 4.0 / 1.1, 4.0 / 0.9]
     )
-    assert data.loc["dense", "latency_ratio"] == 1.0
+    assert data.loc["dense", "speed_up"] == 1.0
     (ax,) = drawn(data.reset_index()).axes
     diagonal, *marks = ax.lines
-    assert list(diagonal.get_xdata()) == list(diagonal.get_ydata()) == [0, 1]
-    places = {mark.get_label(): mark.get_ydata().tolist() for mark in marks}
-    assert places == {"left by other methods only": [0.5], "left by gated": [0.25], "dense": [1.0]}
-    assert same_color(marks[1].get_color(), style.color("gated")) and marks[1].get_marker() == style.marker("gated")
+    assert list(diagonal.get_xdata()) == list(diagonal.get_ydata()) == [1, pytest.approx(whole / less)]
+    assert {mark.get_label(): mark.get_ydata()[0] for mark in marks} == {"random": 2.0, "gated": 4.0, "dense": 1.0}
+    for mark in marks:
+        assert same_color(mark.get_color(), style.color(mark.get_label()))
+        assert mark.get_marker() == style.marker(mark.get_label())
 
 
-def test_a_network_that_several_methods_left_is_one_mark_and_gateds(runs: list[RunKey]) -> None:
+def test_methods_that_left_the_same_network_stand_side_by_side(runs: list[RunKey]) -> None:
     less = macs_of(key_of("gated"))
     write_table({("dense", macs_of(runs[0])): 4.0, ("gated", less): 1.0, ("random", less): 1.0})
     data = prepared()
     assert list(zip(data["methods"], data["runs"], strict=True)) == [("dense", 2), ("gated random", 2 * 2)]
     drawing = drawn(data)
-    assert [text.get_text() for text in drawing.legends[0].get_texts()] == ["dense", "left by gated", "as MACs promise"]
+    assert [text.get_text() for text in drawing.legends[0].get_texts()] == [
+        *("dense", "gated", "random", "as MACs promise")
+    ]
+    drawing.canvas.draw()
+    places = {mark.get_label(): mark.get_transform().transform(mark.get_xydata())[0] for mark in drawing.axes[0].lines}
+    assert places["gated"][0] < places["random"][0] and places["gated"][1] == places["random"][1]
+
+
+def test_every_engine_and_precision_has_panels_and_a_dense_of_its_own(runs: list[RunKey]) -> None:
+    conditions = Conditions(QUICK.device, (1, 2), 1, precisions=("fp32", "bf16"))
+    studies.measure(PRESET, [DATASET], conditions, lambda text: None)
+    data = prepared()
+    assert (data[data["methods"] == "dense"]["speed_up"] == 1.0).sum() == 4
+    titles = [ax.get_title() for ax in drawn(data).axes]
+    assert titles == [f"{ARCH}, batch {n}\neager, {precision}" for n in (1, 2) for precision in ("bf16", "fp32")]
+
+
+def test_a_table_from_before_there_were_engines_is_eagers_in_fp32(runs: list[RunKey]) -> None:
+    write_table({("dense", macs_of(runs[0])): 4.0})
+    table = read_latencies(PRESET, DATASET)
+    assert len(table) == 2 and set(table["engine"]) == {"eager"} and set(table["precision"]) == {"fp32"}
 
 
 def key_of(method: str, seed: int = 0) -> RunKey:
@@ -281,7 +306,7 @@ def test_what_was_not_measured_says_how_to(runs: list[RunKey]) -> None:
 def test_without_dense_there_is_nothing_to_compare_with(runs: list[RunKey]) -> None:
     write_table({("gated", macs_of(key_of("gated"))): 1.0})
     data = prepared()
-    assert data["latency_ratio"].isna().all()
+    assert data["speed_up"].isna().all()
     assert "no dense run to compare with" in texts(drawn(data))
 
 
@@ -299,7 +324,7 @@ def test_a_damaged_table_is_named(runs: list[RunKey], damage: str) -> None:
     write_table({("dense", 1): 1.0})
     path = paths.latency_table(PRESET, DATASET)
     path.write_text(damage)
-    with pytest.raises(latency.LayerpruneError, match=r"latency\.csv: not a table of latencies"):
+    with pytest.raises(LayerpruneError, match=r"latency\.csv: not a table of latencies"):
         read_latencies(PRESET, DATASET)
 
 

@@ -119,13 +119,15 @@ def show(run: Annotated[Path, typer.Argument(help="Folder of a run, results/<pre
 def export(
     run: Annotated[Path, typer.Argument(help="Folder of a run, with its weights.pt.")],
     form: Annotated[
-        Literal["pt2", "state-dict"],
+        Literal["pt2", "onnx", "state-dict"],
         typer.Option(
-            "--format", help="pt2: a program of torch.export, which needs no class; state-dict: weights alone."
+            "--format",
+            help="pt2: a program of torch.export, which needs no class; onnx: for onnxruntime and others, needs "
+            "layerprune[onnx]; state-dict: weights alone.",
         ),
     ] = "pt2",
     output: Annotated[
-        Path | None, typer.Option(help="File to write; absent: network.pt2 or .pt in the folder.")
+        Path | None, typer.Option(help="File to write; absent: network.pt2, .onnx or .pt in the folder.")
     ] = None,
 ) -> None:
     """Write the network that is left of a run as a file for elsewhere."""
@@ -167,29 +169,54 @@ def claims(preset: PresetName = "quick") -> None:
 
 @app.command()
 def latency(
+    models: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[RUN|FILE]...", help="Folders of runs, .pt2 or .onnx files; absent: the preset's runs."
+        ),
+    ] = None,
     preset: PresetName = "quick",
     dataset: DatasetName = None,
     batch: Annotated[
-        list[int] | None, typer.Option(min=1, help="Images at a time; may be given several times; absent: 1 and 128.")
+        list[int] | None,
+        typer.Option(
+            min=1,
+            help="Images at a time; may be given several times; absent: 1 and 128, of single networks 1, 32 and 256.",
+        ),
     ] = None,
     repeats: Annotated[
         int, typer.Option(min=1, help="Measurements of each network, of which quartiles are kept.")
     ] = 30,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N, or auto: a GPU where there is one.")] = "cpu",
+    precision: Annotated[str, typer.Option(help="fp32, bf16, or both with a comma between.")] = "fp32",
+    engine: Annotated[
+        str, typer.Option(help="eager, compiled (torch.compile), onnxruntime, or several with commas between.")
+    ] = "eager",
 ) -> None:
     """Measure how long inference takes with the network left of every run. The machine must be idle otherwise.
 
-    Writes results/<preset>/<dataset>/latency.csv, which the figure latency-vs-macs shows.
+    Writes results/<preset>/<dataset>/latency.csv, which the figure latency-vs-macs shows; of single networks, which
+    take turns, latency.csv in the run's folder or FILE.latency.csv. What cannot be measured is left out with one line.
     """
     from layerprune import devices
-    from layerprune import latency as measuring
+    from layerprune.latency import conditions as known
+    from layerprune.latency import singles, studies
 
-    batches = tuple(dict.fromkeys(batch or measuring.BATCHES))
-    conditions = measuring.Conditions(devices.choose_device(device), batches, repeats, threads)
-    runs_per_gpu = config.load_preset(preset).resources.runs_per_gpu
+    conditions = known.Conditions(
+        devices.choose_device(device),
+        tuple(dict.fromkeys(batch or (known.SINGLE_BATCHES if models else known.STUDY_BATCHES))),
+        repeats,
+        threads,
+        known.chosen("--engine", engine, known.ENGINES),
+        known.chosen("--precision", precision, known.PRECISIONS),
+    )
+    runs_per_gpu = 1 if models else config.load_preset(preset).resources.runs_per_gpu
     with devices.whole_machine(conditions.device, runs_per_gpu, _remark):
-        _print_paths(measuring.measure(preset, _datasets(preset, dataset), conditions, _remark))
+        if models:
+            _print_paths(singles.measure(models, conditions, _remark))
+        else:
+            _print_paths(studies.measure(preset, _datasets(preset, dataset), conditions, _remark))
 
 
 @app.command()

@@ -1,4 +1,5 @@
-"""A run's network as a file for elsewhere: its weights by name, or a program that needs no class of this package."""
+"""A run's network as a file for elsewhere: its weights by name, or a program (of torch.export, or ONNX) that needs no
+class of this package."""
 
 from pathlib import Path
 from typing import Literal
@@ -6,22 +7,26 @@ from typing import Literal
 import torch
 
 from layerprune import paths
+from layerprune.anynet import onnx_files
 from layerprune.anynet import saving as programs
 from layerprune.models import saving
 
-Format = Literal["pt2", "state-dict"]
-SUFFIXES: dict[Format, str] = {"pt2": "pt2", "state-dict": "pt"}
+Format = Literal["pt2", "onnx", "state-dict"]
+SUFFIXES: dict[Format, str] = {"pt2": "pt2", "onnx": "onnx", "state-dict": "pt"}
 
 
 def export(run: Path, form: Format, output: Path | None) -> Path:
     """Write the network that is left of a run in a folder, and return the file, by default beside its weights.
 
-    Raises LayerpruneError where the folder holds no network or no weights, and where the file cannot be written.
+    Raises LayerpruneError where the folder holds no network or no weights, where the file cannot be written, and as
+    ONNX where layerprune[onnx] is not installed or the file would compute other numbers.
     """
     network = saving.load(paths.arch_in(run), paths.weights_in(run)).eval()
     path = output or paths.exported_in(run, SUFFIXES[form])
     if form == "state-dict":
         saving.write_tensors(path, network.state_dict())
+    elif form == "onnx":
+        onnx_files.write(network, path, torch.zeros(1, *network.input_shape))
     else:
-        programs.save(network, path, torch.zeros(1, *network.input_shape))
+        programs.write_program(network, path, torch.zeros(1, *network.input_shape))
     return path

@@ -112,6 +112,11 @@ def latency_table(preset: str, dataset: str) -> Path:
     return results(preset) / dataset / "latency.csv"
 
 
+def latency_in(folder: Path) -> Path:
+    """Latencies of the network in a run's folder, wherever that is."""
+    return folder / "latency.csv"
+
+
 def latency_lock() -> Path:
     """Held while latency is measured, whatever the preset: two measurements at once would disturb each other."""
     return root() / "state" / "latency.lock"

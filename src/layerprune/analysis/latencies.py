@@ -5,13 +5,15 @@ import pandas as pd
 from layerprune import paths
 from layerprune.errors import LayerpruneError
 
-WORDS = ["arch", "method", "variant", "device", "hardware"]
+WORDS = ["arch", "method", "variant", "device", "hardware", "engine", "precision"]
 WHOLE = ["seed", "batch", "threads", "macs"]
 TIMES = ["median_ms", "low_ms", "high_ms"]
+ONCE = {"engine": "eager", "precision": "fp32"}
+"""What tables without these columns were measured with, before there was a choice."""
 
 
 def read_latencies(preset: str, dataset: str) -> pd.DataFrame:
-    """A row per run and batch size, times in milliseconds; no rows where nothing was measured.
+    """A row per run, batch size, engine and precision, times in milliseconds; no rows where nothing was measured.
 
     Raises LayerpruneError for a file that is not such a table.
     """
@@ -20,6 +22,7 @@ def read_latencies(preset: str, dataset: str) -> pd.DataFrame:
         return pd.DataFrame(columns=columns)
     try:
         table = pd.read_csv(path, dtype=dict.fromkeys(WORDS, str))
+        table = table.assign(**{name: value for name, value in ONCE.items() if name not in table})
         lacking = sorted(set(columns) - set(table.columns))
         if lacking:
             raise ValueError(f"no column '{lacking[0]}'")

@@ -76,7 +76,7 @@ class ConcurrentPruner:
         on_removal: Callable[[list[str]], None] = lambda names: None,
         forward: Forward | None = None,
     ) -> None:
-        wrapped, model = model, _unwrapped(model)
+        wrapped, model = model, unwrapped(model)
         self._forward = forward if forward is not None else Forward(sections)
         _check(wrapped, model, sections, self._forward, optimizer, (nu, target_macs, target_depth, target_latency))
         self.model, self.sections, self.optimizer = model, sections, optimizer
@@ -318,7 +318,7 @@ def _no_losses(gates: Tensor) -> Tensor:
     raise LookupError("no estimator here asks for a second forward pass")
 
 
-def _unwrapped(model: nn.Module) -> nn.Module:
+def unwrapped(model: nn.Module) -> nn.Module:
     """The model within torch.compile's and DDP's wrappers."""
     while True:
         inner = getattr(model, "_orig_mod", None)

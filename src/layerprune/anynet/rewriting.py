@@ -85,10 +85,7 @@ class Forward:
         for place, section in enumerate(self.sections):
             if self.alive[place]:
                 _insert_gate(graph, section, self._gates[place])
-        code = graph.python_code("self")
-        names = dict(code.globals)
-        exec(compile(code.src, f"<layerprune: forward of {type(self.model).__name__}>", "exec"), names)
-        return names["forward"]
+        return function_of(graph, f"forward of {type(self.model).__name__}")
 
     def _delete(self, section: FoundSection) -> None:
         """Delete what the branch owned from the model, unless something else uses it, as one activation often is."""
@@ -116,18 +113,26 @@ def _without_defaults(model: nn.Module, only_input: str, named: dict[str, Any]) 
     return {name: value for name, value in named.items() if name == only_input}
 
 
-def _node(graph: fx.Graph, name: str) -> fx.Node:
+def function_of(graph: fx.Graph, title: str) -> Callable[..., Any]:
+    """A function of a module and its inputs that computes a graph."""
+    code = graph.python_code("self")
+    names = dict(code.globals)
+    exec(compile(code.src, f"<layerprune: {title}>", "exec"), names)
+    return names["forward"]
+
+
+def node_of(graph: fx.Graph, name: str) -> fx.Node:
     return next(node for node in graph.nodes if node.name == name)
 
 
 def _insert_gate(graph: fx.Graph, section: FoundSection, gate: Callable[[Tensor], Tensor]) -> None:
-    addition, added = _node(graph, section.addition), _node(graph, section.added)
+    addition, added = node_of(graph, section.addition), node_of(graph, section.added)
     with graph.inserting_before(addition):
         addition.replace_input_with(added, graph.call_function(gate, (added,)))
 
 
 def _take_out(model: nn.Module, graph: fx.Graph, section: FoundSection) -> None:
-    addition, added = _node(graph, section.addition), _node(graph, section.added)
+    addition, added = node_of(graph, section.addition), node_of(graph, section.added)
     (passed,) = (each for each in addition.args[:2] if each is not added)  # another addition may have taken its place
     users = list(addition.users)
     if _is_relu(model, passed):
@@ -143,7 +148,7 @@ def _take_out(model: nn.Module, graph: fx.Graph, section: FoundSection) -> None:
     dead = [node for node in reversed(graph.nodes) if node.name in section.nodes]
     for node in dead:
         for user in list(node.users):
-            _erase_with_users(graph, user)
+            erase_with_users(graph, user)
         graph.erase_node(node)
 
 
@@ -160,8 +165,8 @@ def _is_in_place(model: nn.Module, node: fx.Node) -> bool:
     return bool(node.kwargs.get("inplace")) or (name.endswith("_") and not name.endswith("__")) or name in _IN_PLACE
 
 
-def _erase_with_users(graph: fx.Graph, node: fx.Node) -> None:
+def erase_with_users(graph: fx.Graph, node: fx.Node) -> None:
     """Erase a check of what has gone."""
     for user in list(node.users):
-        _erase_with_users(graph, user)
+        erase_with_users(graph, user)
     graph.erase_node(node)

@@ -152,12 +152,28 @@ def _linear_way(model: nn.Module, node: fx.Node) -> Iterator[fx.Node]:
     """The node, and those before it for as long as they are reached linearly."""
     yield node
     while _is_linear(model, node):
-        (node,) = node.all_input_nodes
+        (node,) = _inputs_of(node)
         yield node
 
 
+def _inputs_of(node: fx.Node) -> list[fx.Node]:
+    """What a node is computed from, without sizes: how much is padded may depend on the input's channels."""
+    return [each for each in node.all_input_nodes if not _is_size(each)]
+
+
+def _is_size(node: fx.Node) -> bool:
+    """Whether a node is a tensor's shape, or computed from shapes alone."""
+    if node.op == "call_method":
+        return node.target in ("size", "dim")
+    if node.op != "call_function":
+        return False
+    if node.target is getattr:
+        return node.args[1] == "shape"
+    return bool(node.all_input_nodes) and all(map(_is_size, node.all_input_nodes))
+
+
 def _is_linear(model: nn.Module, node: fx.Node) -> bool:
-    if len(node.all_input_nodes) != 1:
+    if len(_inputs_of(node)) != 1:
         return False
     if node.op == "call_module":
         return _is_linear_module(model.get_submodule(node.target))

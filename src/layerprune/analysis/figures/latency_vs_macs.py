@@ -4,36 +4,36 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from layerprune.analysis import style
 from layerprune.analysis.prepare.latency import latency as prepare
 
 __all__ = ["CAPTION", "TITLE", "draw", "prepare"]
 
-TITLE = "Inference latency against inference cost"
+TITLE = "Speed-up of inference against MACs saved"
 CAPTION = (
-    "Measured time of one forward pass against its multiply-adds, both as multiples of the dense network's; a mark is "
-    "one network, whichever methods left it, its line the quartiles over repeats. On the dashed diagonal time falls as "
-    "multiply-adds do; above it less is saved than they promise."
+    "How many times faster than dense a network computes a forward pass, against how many times fewer multiply-adds it "
+    "has; a mark is one network that a method left, its line the quartiles over repeats. Methods that left the same "
+    "network share its measurement, and their marks stand side by side. On the dashed diagonal time falls as "
+    "multiply-adds do; below it less is saved than they promise."
 )
-OTHERS = "left by other methods only"
-LOOKS = {  # in the order of drawing: gated's on top of networks that differ in nothing but which sections they keep
-    OTHERS: {"color": "#8C8C8C", "marker": "X"},
-    "left by gated": {"color": style.color("gated"), "marker": style.marker("gated")},
-    "dense": {"color": style.color("dense"), "marker": style.marker("dense")},
-}
 DIAGONAL = {"color": "#555555", "linestyle": "--", "linewidth": 0.9}
+PANEL = ["arch", "engine", "precision", "batch"]
+STEP = 2.5
+"""Points between marks of methods that left the same network."""
 
 
 def draw(data: pd.DataFrame, heading: str) -> Figure:
-    """A panel per architecture and batch size; `data` as from prepare.latency."""
+    """A panel per architecture, engine, precision and batch size; `data` as from prepare.latency."""
     if data.empty:
         return _unmeasured(data.attrs.get("preset", "PRESET"), heading)
-    panels = list(data.groupby(["arch", "batch"], sort=False))
-    figure, axes = style.grid(len(panels), columns=min(data["batch"].nunique(), 3))
-    for ax, ((arch, batch), rows) in zip(axes, panels, strict=True):
+    panels = list(data.groupby(PANEL, sort=False))
+    figure, axes = style.grid(len(panels), columns=min(data["batch"].nunique(), 3), size=(4.4, 3.4))
+    plain = data["engine"].eq("eager").all() and data["precision"].eq("fp32").all()
+    for ax, ((arch, engine, precision, batch), rows) in zip(axes, panels, strict=True):
         _panel(ax, rows)
-        ax.set(title=f"{arch}, batch {batch}")
+        ax.set(title=f"{arch}, batch {batch}" if plain else f"{arch}, batch {batch}\n{engine}, {precision}")
     style.legend(figure, _handles(data))
     style.title(figure, f"{heading}\n{_conditions(data)}")
     return figure
@@ -47,30 +47,38 @@ def _unmeasured(preset: str, heading: str) -> Figure:
 
 
 def _panel(ax: Axes, rows: pd.DataFrame) -> None:
-    if rows["latency_ratio"].isna().all():
+    if rows["speed_up"].isna().all():
         style.say_instead(ax, "no dense run to compare with")
         return
-    ax.plot([0, 1], [0, 1], zorder=1, **DIAGONAL)
-    owners = rows["methods"].map(_owner)
-    for owner, look in LOOKS.items():
-        _marks(ax, rows[owners == owner], owner, look)
-    ax.set(xlabel="MACs (multiples of dense)", ylabel="latency (multiples of dense)")
-    ax.set_xlim(0, 1.06 * max(1.0, rows["macs_ratio"].max()))
-    ax.set_ylim(0, 1.06 * max(1.0, rows["latency_high"].max()))
+    most = max(1.0, rows["macs_saving"].max())
+    ax.plot([1, most], [1, most], zorder=1, **DIAGONAL)
+    for row in rows.to_dict("records"):
+        methods = sorted(row["methods"].split(), key=style.rank)
+        for place, method in reversed(list(enumerate(methods))):  # dense's and gated's on top
+            _mark(ax, row, method, STEP * (place - (len(methods) - 1) / 2))
+    ax.set(xlabel="MACs saved (times fewer)", ylabel="speed-up (times faster)")
+    ax.set_xlim(1 - 0.08 * max(most - 1, 0.5), 1 + 1.08 * max(most - 1, 0.5))
+    ax.set_ylim(0.85 * min(1.0, rows["speed_up_low"].min()), 1.06 * max(most, rows["speed_up_high"].max()))
+    ax.xaxis.set_major_locator(MaxNLocator(nbins=7))
 
 
-def _owner(methods: str) -> str:
-    """Whose a network is, of the keys of LOOKS: dense's where any whole network is, then gated's."""
-    named = methods.split()
-    if "dense" in named:
-        return "dense"
-    return "left by gated" if "gated" in named else OTHERS
+def _mark(ax: Axes, row: dict, method: str, offset: float) -> None:
+    """A method's mark, moved to the side by so many points, with the quartiles as a line."""
+    moved = {"transform": style.moved_sideways(ax.transData, ax, offset)}
+    color, x = style.color(method), row["macs_saving"]
+    ax.vlines(x, row["speed_up_low"], row["speed_up_high"], color=color, linewidth=0.9, **moved)
+    ax.plot([x], [row["speed_up"]], label=method, **_look(method), **moved)
 
 
-def _marks(ax: Axes, rows: pd.DataFrame, owner: str, look: dict[str, str]) -> None:
-    ax.vlines(rows["macs_ratio"], rows["latency_low"], rows["latency_high"], color=look["color"], linewidth=0.9)
-    edge = {"markeredgecolor": "white", "markeredgewidth": 0.4}
-    ax.plot(rows["macs_ratio"], rows["latency_ratio"], linestyle="none", markersize=6, label=owner, **look, **edge)
+def _look(method: str) -> dict:
+    return {
+        "color": style.color(method),
+        "marker": style.marker(method),
+        "linestyle": "none",
+        "markersize": 8 if method == "dense" else 6,
+        "markeredgecolor": style.color(method) if style.is_letter(style.marker(method)) else "white",
+        "markeredgewidth": 0.4,
+    }
 
 
 def _conditions(data: pd.DataFrame) -> str:
@@ -84,10 +92,6 @@ def _machine(hardware: str, device: str, threads: int) -> str:
 
 
 def _handles(data: pd.DataFrame) -> list[Line2D]:
-    owners = set(data["methods"].map(_owner))
-    handles = [
-        Line2D([], [], linestyle="none", label=owner, **look)
-        for owner, look in reversed(LOOKS.items())
-        if owner in owners
-    ]
+    methods = sorted({method for named in data["methods"] for method in named.split()}, key=style.rank)
+    handles = [Line2D([], [], label=method, **_look(method)) for method in methods]
     return [*handles, Line2D([], [], label="as MACs promise", **DIAGONAL)]

@@ -1,4 +1,4 @@
-"""Latency and MACs of every network that counting runs left, as multiples of dense's."""
+"""Speed-up over dense and MACs saved of every network that counting runs left."""
 
 import pandas as pd
 
@@ -7,20 +7,21 @@ from layerprune.analysis.frames import Study
 from layerprune.analysis.latencies import read_latencies
 
 RUN = ["arch", "method", "variant", "seed"]
-PANEL = ["arch", "batch"]
+PANEL = ["arch", "batch", "engine", "precision"]
 MEASUREMENT = [*PANEL, "threads", "device", "hardware", "macs", "median_ms", "low_ms", "high_ms"]
 COLUMNS = [
-    *(*PANEL, "methods", "runs", "threads", "device", "hardware", "macs", "macs_ratio", "median_ms"),
-    *("latency_ratio", "latency_low", "latency_high"),
+    *(*PANEL, "methods", "runs", "threads", "device", "hardware", "macs", "macs_saving", "median_ms"),
+    *("speed_up", "speed_up_low", "speed_up_high"),
 ]
 
 
 def latency(study: Study) -> pd.DataFrame:
-    """A row per measured network and batch size; `latency_low` and `latency_high` are its quartiles.
+    """A row per measured network, batch size, engine and precision; `speed_up_low` and `_high` are its quartiles.
 
-    Runs that left the same network share its measurement, and so its row: `methods` names theirs, `runs` counts them.
-    Ratios are NaN where dense was not measured. Left out: runs that do not count, and latencies of a network that the
-    run no longer has (its record tells other MACs). `attrs` names the preset.
+    `speed_up` is dense's median time over the network's, `macs_saving` dense's MACs over the network's. Runs that left
+    the same network share its measurement, and so its row: `methods` names theirs, `runs` counts them. Both are NaN
+    where dense was not measured. Left out: runs that do not count, and latencies of a network that the run no longer
+    has (its record tells other MACs). `attrs` names the preset.
     """
     counted = study.runs[statistics.counted(study.runs)][[*RUN, "macs"]]
     measured = read_latencies(study.preset, study.dataset).astype({"macs": "float64", "seed": counted["seed"].dtype})
@@ -28,9 +29,9 @@ def latency(study: Study) -> pd.DataFrame:
     dense = rows[(rows["method"] == "dense") & (rows["variant"] == "default")].drop_duplicates(PANEL)
     rows = _networks(rows)
     whole = rows[PANEL].merge(dense[[*PANEL, "macs", "median_ms"]], on=PANEL, how="left")
-    rows["macs_ratio"] = rows["macs"] / whole["macs"]
-    for name, time in {"latency_ratio": "median_ms", "latency_low": "low_ms", "latency_high": "high_ms"}.items():
-        rows[name] = rows[time] / whole["median_ms"]
+    rows["macs_saving"] = whole["macs"] / rows["macs"]
+    for name, time in {"speed_up": "median_ms", "speed_up_low": "high_ms", "speed_up_high": "low_ms"}.items():
+        rows[name] = whole["median_ms"] / rows[time]
     rows = rows[COLUMNS]
     rows.attrs["preset"] = study.preset
     return rows

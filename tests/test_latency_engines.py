@@ -1,0 +1,282 @@
+"""Latency of single networks and of anybody's modules, by engine and precision; what cannot run is one line."""
+
+import csv
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import filelock
+import pytest
+import torch
+from networks import make
+from torch import nn
+
+import layerprune
+from layerprune import cli, paths
+from layerprune.errors import LayerpruneError
+from layerprune.latency import engines, machine, singles, subjects, tables, timing
+from layerprune.latency.conditions import Conditions, chosen
+from layerprune.latency.subject import Subject
+from layerprune.measure.counting import count_macs
+from layerprune.models import saving, surgery
+
+CPU = torch.device("cpu")
+SHAPE = (1, 6, 6)
+
+
+@pytest.fixture(autouse=True)
+def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Short measurements, on locks of the test's own; compiled without a compiler of C++, which takes its time."""
+    monkeypatch.setattr(engines, "BACKEND", "eager")
+    monkeypatch.setattr(timing, "LEAST_SECONDS", 0.0)
+    monkeypatch.setattr(machine.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setenv("LAYERPRUNE_ROOT", str(tmp_path / "root"))
+
+
+def network(gone: tuple[int, ...] = ()) -> nn.Module:
+    made = make("mlp-residual-4", shape=SHAPE).eval()
+    surgery.remove(made, gone)
+    return made
+
+
+def run_folder(parent: Path, name: str = "dense", gone: tuple[int, ...] = ()) -> Path:
+    """A run's folder with a network and nothing else."""
+    folder = parent / "results/tiny/mnist/mlp-residual-4" / name / "default/seed3"
+    made = network(gone)
+    saving.save(made, paths.arch_in(folder), paths.weights_in(folder))
+    return folder
+
+
+def rows_of(table: Path) -> list[dict[str, str]]:
+    with open(table, encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+def measured(models: dict[str, nn.Module], **options: object) -> tuple[list[dict], list[str]]:
+    """What the library measures of models, without remarks on the machine, and what it says."""
+    said: list[str] = []
+    values = {"batches": (1, 2), "repeats": 2, "say": said.append} | options
+    rows = layerprune.measure_latency(models, torch.zeros(1, *SHAPE), **values)
+    return rows, [text for text in said if "not idle" not in text]
+
+
+# --- engines ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("engine", "precision"), [("eager", "fp32"), ("eager", "bf16"), ("compiled", "fp32"), ("onnxruntime", "fp32")]
+)
+def test_every_engine_measures_every_model(engine: str, precision: str) -> None:
+    if engine == "onnxruntime":
+        pytest.importorskip("onnxruntime")
+    models = {"whole": network(), "less": network((0, 1))}
+    rows, said = measured(models, engines=[engine], precisions=[precision])
+    assert said == []
+    assert [(row["model"], row["batch"]) for row in rows] == [(name, batch) for batch in (1, 2) for name in models]
+    for row in rows:
+        assert (row["engine"], row["precision"], row["repeats"], row["threads"]) == (engine, precision, 2, 1)
+        assert 0 < row["low_ms"] <= row["median_ms"] <= row["high_ms"]
+        assert row["macs"] == count_macs(models[row["model"]], SHAPE)
+        assert row["device"] == "cpu" and row["hardware"]
+
+
+def test_the_modules_stay_as_they_were() -> None:
+    model = network().train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    measured({"model": model}, precisions=["bf16", "fp32"])
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(part.training for part in model.modules())
+
+
+@pytest.mark.slow
+def test_the_compiler_compiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    if shutil.which("g++") is None:
+        pytest.skip("no compiler of C++")
+    monkeypatch.setattr(engines, "BACKEND", "inductor")
+    engines.try_out("compiled", "fp32", CPU, 1)
+
+
+class Deaf(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied\nand more")
+
+
+def test_what_cannot_run_is_one_line_and_the_rest_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_compiler(*_: object, **__: object) -> None:
+        raise RuntimeError("No working C++ compiler found\nmore of it")
+
+    monkeypatch.setattr(engines.torch, "compile", no_compiler)
+    rows, said = measured(
+        {"good": network(), "deaf": Deaf()}, engines=["compiled", "onnxruntime", "eager"], precisions=["bf16", "fp32"]
+    )
+    assert said[:3] == [
+        "compiled, bf16: left out: No working C++ compiler found",
+        "compiled, fp32: left out: No working C++ compiler found",
+        "onnxruntime, bf16: left out: onnxruntime is measured in fp32 only, not in bf16",
+    ]
+    assert "eager, fp32, batch 2: left out: deaf: mat1 and mat2 shapes cannot be multiplied" in said
+    assert not any("\n" in text for text in said)
+    eager = [(row["model"], row["precision"], row["batch"]) for row in rows if row["engine"] == "eager"]
+    assert eager == [("good", precision, batch) for precision in ("bf16", "fp32") for batch in (1, 2)]
+
+
+def test_a_batch_too_large_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    needed = Subject("", network(), SHAPE).bytes_needed(1)
+    assert needed == 3 * 100 * 4  # the widest layer's outputs, three times
+    monkeypatch.setattr(machine, "free_bytes", lambda: 5 * needed)
+    rows, said = measured({"model": network()}, batches=(1, 5, 6))
+    assert [row["batch"] for row in rows] == [1, 5]
+    assert said == ["eager, fp32, batch 6: left out: does not fit into memory"]
+
+
+@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory. Tried to ...")])
+def test_memory_that_is_refused_is_said(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise error
+
+    monkeypatch.setitem(engines._PREPARING, "eager", refuse)
+    with pytest.raises(LayerpruneError, match=r"^does not fit into memory$"):
+        engines.try_out("eager", "fp32", CPU, 1)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("engine", ["eager", "compiled"])
+def test_a_gpu_is_measured(engine: str) -> None:
+    rows, said = measured({"model": network()}, engines=[engine], precisions=["fp32", "bf16"], device="cuda")
+    assert said == [] and len(rows) == 4 and all(row["device"] == "cuda" and row["clock"] for row in rows)
+
+
+# --- the machine ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("told", "most", "expected"),
+    [
+        ("cpu MHz\t\t: 2100.5\ncpu MHz : 3300.25\n", "3500000\n", "3300 of 3500 MHz"),
+        ("cpu MHz : 2596.1\n", "", "2596 MHz"),
+        ("", "3500000\n", "at most 3500 MHz"),
+        ("", "", ""),
+    ],
+)
+def test_the_clock_is_told_as_far_as_it_is_known(
+    told: str, most: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = {"cpuinfo": told, "cpuinfo_max_freq": most}
+    monkeypatch.setattr(machine, "_text", lambda path: texts[path.name])
+    assert machine.clock(CPU) == expected
+
+
+def test_two_measurements_never_run_at_once_wherever_they_were_asked_for(tmp_path: Path) -> None:
+    with machine.alone(1, lambda text: None), pytest.raises(LayerpruneError, match="another process is measuring"):
+        measured({"model": network()})
+    with filelock.FileLock(next(tmp_path.glob("layerprune-latency-*.lock"))), pytest.raises(LayerpruneError):
+        singles.measure([run_folder(tmp_path)], Conditions(CPU), lambda text: None)
+    assert measured({"model": network()}, batches=(1,))[0]
+
+
+# --- folders and files ------------------------------------------------------------------------------------------
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """`layerprune latency` with these words: status, stdout, stderr without the remark on the load."""
+
+    def call(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["layerprune", "latency", *map(str, words)])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        out, err = capsys.readouterr()
+        return stop.value.code, out, "".join(line for line in err.splitlines(True) if "not idle" not in line)
+
+    return call
+
+
+def test_runs_take_turns_and_their_rows_lie_beside_their_records(tmp_path: Path, command: Command) -> None:
+    folders = [run_folder(tmp_path), run_folder(tmp_path, "gated", gone=(1, 2))]
+    code, out, err = command(*folders, "--repeats", 2, "--batch", 1, "--precision", "fp32,bf16")
+    assert (code, err) == (0, "")
+    assert out.splitlines() == [str(folder / "latency.csv") for folder in folders]
+    for folder, method, gone in zip(folders, ("dense", "gated"), ((), (1, 2)), strict=True):
+        rows = rows_of(folder / "latency.csv")
+        assert tuple(rows[0]) == tables.COLUMNS and [row["precision"] for row in rows] == ["bf16", "fp32"]
+        for row in rows:
+            assert (row["arch"], row["method"], row["seed"]) == ("mlp-residual-4", method, "3")
+            assert int(row["macs"]) == count_macs(network(gone), SHAPE) and float(row["median_ms"]) > 0
+
+
+def test_a_program_and_an_onnx_file_are_measured(tmp_path: Path, command: Command) -> None:
+    pytest.importorskip("onnxruntime")
+    files = [tmp_path / "less.pt2", tmp_path / "less.onnx"]
+    for file in files:
+        layerprune.save(network((0,)), file, torch.zeros(1, *SHAPE))
+    code, out, err = command(*files, "--repeats", 1, "--batch", 3, "--engine", "eager,onnxruntime")
+    assert code == 0 and out.splitlines() == [f"{file}.latency.csv" for file in files]
+    assert err.splitlines() == [f"eager, fp32: left out: {files[1]}: an ONNX file can be run by onnxruntime only"]
+    of_program, of_onnx = (rows_of(Path(f"{file}.latency.csv")) for file in files)
+    assert [row["engine"] for row in of_program] == ["eager", "onnxruntime"]
+    assert {int(row["macs"]) for row in of_program} == {count_macs(network((0,)), SHAPE)}
+    assert [(row["engine"], row["macs"], row["arch"]) for row in of_onnx] == [("onnxruntime", "", "less.onnx")]
+
+
+def test_the_default_batches_of_a_single_network(tmp_path: Path, command: Command) -> None:
+    folder = run_folder(tmp_path)
+    moved = folder.rename(tmp_path / "elsewhere")
+    assert command(moved, "--repeats", 1)[0] == 0
+    rows = rows_of(moved / "latency.csv")
+    assert [int(row["batch"]) for row in rows] == [1, 32, 256] and {row["arch"] for row in rows} == {"mlp-residual-4"}
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["nowhere"], "nowhere: no such run folder or file"),
+        (["FOLDER"], "arch.json: no such file"),
+        (["FOLDER/x.pt2"], "x.pt2: not a program of torch.export"),
+        (["--engine", "eager,tvm"], "--engine: 'tvm' is not known (known: eager, compiled, onnxruntime)"),
+        (["--precision", "fp64"], "--precision: 'fp64' is not known (known: fp32, bf16)"),
+    ],
+)
+def test_a_mistake_is_one_line(words: list[str], expected: str, tmp_path: Path, command: Command) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "x.pt2").write_bytes(b"no program")
+    code, out, err = command(*(word.replace("FOLDER", str(tmp_path / "folder")) for word in words))
+    assert (code, out) == (2, "") and expected in err and len(err.splitlines()) == 1
+
+
+def test_words_with_commas_are_taken_once_each() -> None:
+    assert chosen("--engine", "eager, compiled,eager", ("eager", "compiled")) == ("eager", "compiled")
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"engines": ["tvm"]}, "engines: 'tvm' is not known"),
+        ({"precisions": ["fp8"]}, "precisions: 'fp8' is not known"),
+        ({"batches": (0,)}, "batches, threads and repeats of 1 or more"),
+        ({"device": "tpu"}, "'tpu' is not a device"),
+    ],
+)
+def test_the_library_refuses_mistakes_in_one_line(options: dict, complaint: str) -> None:
+    with pytest.raises(LayerpruneError, match=complaint):
+        measured({"model": network()}, **options)
+
+
+def test_a_module_is_asked_for() -> None:
+    with pytest.raises(LayerpruneError, match="give a model"):
+        measured({})
+
+
+def test_networks_of_one_combination_are_measured_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    together: list[int] = []
+
+    def fake(works: list, repeats: int) -> list[list[float]]:
+        together.append(len(works))
+        return [[1.0] * repeats for _ in works]
+
+    monkeypatch.setattr(timing, "milliseconds", fake)
+    found = [Subject(name, network(), SHAPE) for name in "abc"]
+    conditions = Conditions(CPU, batches=(1, 2), precisions=("fp32", "bf16"))
+    assert len(list(subjects.measure(found, conditions, lambda text: None))) == 12 and together == [3] * 4
