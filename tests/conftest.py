@@ -165,6 +165,9 @@ LACKING: dict[str, Callable[..., str | None]] = {
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip a marked test, with the reason, where the machine lacks what it needs."""
+    chosen = item.config.option.markexpr + item.config.option.keyword
+    if item.get_closest_marker("slurm") and "slurm" not in chosen:
+        pytest.skip("waits for a cluster's daemons, for minutes: make test ARGS='-m slurm'")
     for marker, lacking in LACKING.items():
         found = item.get_closest_marker(marker)
         if found and (reason := lacking(*found.args)):
