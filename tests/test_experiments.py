@@ -146,6 +146,22 @@ def test_unbiased_readings_come_nearer_with_every_batch_and_one_sided_ones_stay_
     assert found["two_sided", 256] < min(found["only_open", 256], found["only_closed", 256])
 
 
+def test_error_bias_and_spread_are_told_apart() -> None:
+    """Two readings at 1 and 3 of a truth of 4 in one entry: worked by hand."""
+    readings, truth = torch.tensor([[1.0, 0.0], [3.0, 0.0]]), torch.tensor([4.0, 0.0])
+    assert estimator_error.apart(readings, truth) == pytest.approx({"error": 0.5, "bias": 0.5, "spread": 2**0.5 / 4})
+    assert estimator_error.apart(readings[:1], truth) == {"error": 0.75, "bias": 0.75, "spread": None}
+
+
+def test_the_unbiased_readings_have_less_bias_than_the_one_sided_ones() -> None:
+    settings = EstimatorErrorSettings(epochs=(1,), thetas=(0.5,), sample=8, batch_size=64, batches=64, repetitions=6)
+    rows = estimator_error.measure(settings, subject("mlp-residual-3"))["errors"]
+    last = {row["reading"]: row for row in rows if row["batches"] == 64}
+    for unbiased in ("finite_difference", "disarm"):
+        for half in ("only_open", "only_closed"):
+            assert last[unbiased]["bias"] < last[half]["bias"] and last[unbiased]["spread"] > last[half]["spread"]
+
+
 def test_too_many_sections_to_enumerate_are_refused() -> None:
     with pytest.raises(SettingError, match="estimator-error: 11 sections, of which no more than 10"):
         estimator_error.measure(EstimatorErrorSettings(), subject("mlp-residual-11"))

@@ -13,9 +13,10 @@ __all__ = ["CAPTION", "TITLE", "draw", "prepare"]
 TITLE = "What a section is worth: estimators against enumeration"
 CAPTION = (
     "Relative error of the vector Delta (how much the loss changes when a section opens) as each estimator reads it; "
-    "the truth comes from the losses of all subnetworks. In the panels on the right the reading has seen more and more "
-    "batches: what is unbiased keeps coming nearer, what is biased stays where it is. Dashed: the two halves of the "
-    "two-sided reading by themselves. Means over seeds with 95 % bootstrap intervals; n above each panel."
+    "the truth comes from the losses of all subnetworks. Top right the reading has seen more and more batches: what is "
+    "unbiased keeps coming nearer, what is biased stays where it is. Below, what is off on average (bias) and how far "
+    "single readings are from their average (standard deviation). Dashed: the two halves of the two-sided reading by "
+    "themselves. Means over seeds with 95 % bootstrap intervals; n above each panel."
 )
 LOOKS = {
     "two_sided": ("#D55E00", "o", "two-sided (default)"),
@@ -29,39 +30,39 @@ LOOKS = {
 HALVES = ("only_open", "only_closed")
 LATE = 0.9
 """Theta of the panel of batches."""
-
-
+PANELS = 6
 TICKS = tuple(digit * power for power in (0.1, 1, 10, 100, 1000) for digit in (1, 2, 5))
 
 
 def draw(data: pd.DataFrame, heading: str) -> Figure:
-    """Three panels per architecture; `data` as from prepare.estimator_errors."""
+    """Two rows of three panels per architecture; `data` as from prepare.estimator_errors."""
     archs = list(dict.fromkeys(data["arch"]))
     if not archs:
         return style.empty_figure(heading, "no estimator-error in this preset")
-    figure, axes = style.grid(3 * len(archs))
+    figure, axes = style.grid(PANELS * len(archs))
     for place, arch in enumerate(archs):
         rows = data[data["arch"] == arch].dropna(subset="error")
-        _row_of_panels(axes[3 * place : 3 * place + 3], arch, rows)
+        mine = axes[PANELS * place : PANELS * (place + 1)]
+        if rows.empty:
+            mine[0].set_title(arch)
+            for ax in mine:
+                style.say_instead(ax, "not run" if ax is mine[0] else "")
+            continue
+        _errors(mine[:3], arch, rows)
+        _parts(mine[3:], rows)
     style.legend(figure, _handles())
     style.title(figure, heading)
     return figure
 
 
-def _row_of_panels(axes: list[Axes], arch: str, rows: pd.DataFrame) -> None:
+def _errors(axes: list[Axes], arch: str, rows: pd.DataFrame) -> None:
     """Error over theta after the shortest and the longest training, and after the latter over batches."""
-    if rows.empty:
-        axes[0].set_title(arch)
-        style.say_instead(axes[0], "not run")
-        for ax in axes[1:]:
-            style.say_instead(ax, "")
-        return
     lengths, n = sorted(set(rows["epochs"])), int(rows["n"].min())
     limits = 0.7 * rows["error"].min(), 1.5 * rows["error"].max()
     most = rows[rows["batches"] == rows["batches"].max()]
     for ax, length in zip(axes, (lengths[0], lengths[-1]), strict=False):
         _panel(ax, most[most["epochs"] == length], "theta", f"{arch}, {_epochs(length)} (n = {n})", limits)
-        ax.set_xlim(0, 1)
+        ax.set_ylabel("error of Delta (%)")
     theta = min(set(rows["theta"]), key=lambda value: abs(value - LATE))
     late = rows[(rows["epochs"] == lengths[-1]) & (rows["theta"] == theta)]
     _panel(axes[2], late, "batches", f"{arch}, {_epochs(lengths[-1])}, theta {theta:g} (n = {n})", limits)
@@ -69,21 +70,42 @@ def _row_of_panels(axes: list[Axes], arch: str, rows: pd.DataFrame) -> None:
     axes[2].set_xscale("log")
     axes[2].set_xticks(seen, labels=[f"{count:g}" for count in seen])
     axes[2].minorticks_off()
-    axes[0].set_ylabel("relative error of Delta (%)")
+    axes[2].set_ylabel("error of Delta (%)")
+
+
+def _parts(axes: list[Axes], rows: pd.DataFrame) -> None:
+    """After the longest training, over theta: bias after most batches, standard deviation after one and after most."""
+    rows = rows[rows["epochs"] == rows["epochs"].max()]
+    one, most = rows["batches"].min(), rows["batches"].max()
+    spread = rows.dropna(subset="spread")
+    limits = 0.7 * spread["spread"].min(), 1.5 * spread["spread"].max()
+    for ax, quantity, label, batches in zip(
+        axes, ("bias", "spread", "spread"), ("bias", *["standard deviation"] * 2), (most, one, most), strict=True
+    ):
+        chosen = rows[rows["batches"] == batches]
+        heading = f"after {batches:g} batch" + ("es" if batches > 1 else "")
+        if chosen[quantity].isna().all():
+            style.say_instead(ax, f"{label}: one repetition tells none")
+            continue
+        own = (0.7 * chosen["bias"].min(), 1.5 * chosen["bias"].max()) if quantity == "bias" else limits
+        _panel(ax, chosen, "theta", heading, own, quantity)
+        ax.set_ylabel(f"{label} (%)")
 
 
 def _epochs(length: float) -> str:
     return f"{length:g} epoch" + ("s" if length != 1 else "")
 
 
-def _panel(ax: Axes, rows: pd.DataFrame, x: str, heading: str, limits: tuple[float, float]) -> None:
+def _panel(
+    ax: Axes, rows: pd.DataFrame, x: str, heading: str, limits: tuple[float, float], quantity: str = "error"
+) -> None:
     for reading, (color, marker, _) in LOOKS.items():
         line = rows[rows["reading"] == reading].sort_values(x)
-        spread = [(line["error"] - line["error_low"]).fillna(0), (line["error_high"] - line["error"]).fillna(0)]
+        below, above = line[quantity] - line[f"{quantity}_low"], line[f"{quantity}_high"] - line[quantity]
         ax.errorbar(
             line[x],
-            line["error"],
-            yerr=spread,
+            line[quantity],
+            yerr=[below.fillna(0), above.fillna(0)],
             color=color,
             marker=marker,
             markersize=4,
@@ -93,6 +115,8 @@ def _panel(ax: Axes, rows: pd.DataFrame, x: str, heading: str, limits: tuple[flo
         )
     ax.set_title(heading, fontsize=8)
     ax.set(xlabel="batches seen" if x == "batches" else "theta of every gate", yscale="log", ylim=limits)
+    if x == "theta":
+        ax.set_xlim(0, 1)
     ticks = [tick for tick in TICKS if limits[0] <= tick <= limits[1]]
     ax.set_yticks(ticks, labels=[f"{tick:g}" for tick in ticks])
     ax.minorticks_off()

@@ -3,8 +3,8 @@
 A network is trained while every section's gate is open half of the time, as in gated's warm-up, and then left as it is.
 Delta_l = E[C | xi_l = 1] - E[C | xi_l = 0], all gates at one theta, is formed from the losses of all 2^L networks on a
 sample; the estimators read it from batches of the same sample, and what they have after so many batches is compared:
-|reading - Delta| / |Delta|. Beside the four estimators stand the two halves of the two-sided one, the mean slope where
-the gate is open and where it is closed. Derived: see docs/method.md.
+|reading - Delta| / |Delta|, and what of it is bias, what spread. Beside the four estimators stand the two halves of the
+two-sided one, the mean slope where the gate is open and where it is closed. Derived: see docs/method.md.
 """
 
 import itertools
@@ -42,7 +42,7 @@ class HalfOpen(TrainingMethod):
 
 
 def measure(settings: EstimatorErrorSettings, subject: Subject) -> dict[str, Any]:
-    """`errors`: a row for each length of training, theta, reading and number of batches; means over repetitions."""
+    """`errors`: a row for each length of training, theta, reading and number of batches; see `apart`."""
     count = len(subject.network.sections)
     if count > MOST_SECTIONS:
         raise SettingError(
@@ -90,9 +90,9 @@ def _errors(
     theta: float,
     truth: Tensor,
 ) -> Iterator[dict[str, Any]]:
-    """Errors of each reading after 1, 4, 16, ... batches, averaged over repetitions."""
+    """How far each reading is from the truth after 1, 4, 16, ... batches, over repetitions."""
     moments = [4**power for power in range(10) if 4**power <= settings.batches]
-    summed: dict[tuple[str, int], float] = {}
+    read: dict[tuple[str, int], list[Tensor]] = {}
     for repetition in range(settings.repetitions):
         noise = generator("estimators", subject.seed, repetition, device=sample[0].device)
         estimators = {
@@ -104,10 +104,21 @@ def _errors(
                 _take_in(estimator, network, sample, theta, settings.batch_size, noise)
             if batch in moments:
                 for name, reading in _readings(estimators).items():
-                    error = float((reading.cpu().double() - truth).norm() / truth.norm())
-                    summed[name, batch] = summed.get((name, batch), 0.0) + error
-    for (name, batch), total in summed.items():
-        yield {"reading": name, "batches": batch, "error": total / settings.repetitions}
+                    read.setdefault((name, batch), []).append(reading.cpu().double())
+    for (name, batch), readings in read.items():
+        yield {"reading": name, "batches": batch} | apart(torch.stack(readings), truth)
+
+
+def apart(readings: Tensor, truth: Tensor) -> dict[str, float | None]:
+    """Of readings [R, L] of Delta [L], as shares of its norm: the mean distance `error`, that of the readings' mean
+    `bias`, and the readings' standard deviation around that mean, `spread` (None for a single one)."""
+    size, mean = truth.norm(), readings.mean(0)
+    error = float((readings - truth).norm(dim=1).mean() / size)
+    bias = float((mean - truth).norm() / size)
+    if len(readings) == 1:
+        return {"error": error, "bias": bias, "spread": None}
+    variance = (readings - mean).square().sum() / (len(readings) - 1)
+    return {"error": error, "bias": bias, "spread": float(variance.sqrt() / size)}
 
 
 def _take_in(
