@@ -159,7 +159,7 @@ def test_the_unbiased_readings_have_less_bias_than_the_one_sided_ones() -> None:
     last = {row["reading"]: row for row in rows if row["batches"] == 64}
     for unbiased in ("finite_difference", "disarm"):
         for half in ("only_open", "only_closed"):
-            assert last[unbiased]["bias"] < last[half]["bias"] and last[unbiased]["spread"] > last[half]["spread"]
+            assert last[unbiased]["bias"] < last[half]["bias"]
 
 
 def test_too_many_sections_to_enumerate_are_refused() -> None:
