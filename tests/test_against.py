@@ -1,12 +1,14 @@
 """Two codes are compared by running both: what is equal keeps its records, what differs loses them."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 
 import layerprune
-from layerprune import against, paths, record, runner
+from layerprune import against, config, paths, record, runner
 from layerprune.analysis import verify
 from layerprune.errors import LayerpruneError
 from layerprune.paths import RunKey
@@ -89,21 +91,35 @@ def test_what_both_codes_make_alike_is_current_again_and_nothing_else(root: Path
     assert said[-1] == "2 records of study are current again"
 
 
-def test_both_codes_are_given_the_presets_of_the_older_ones_time(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Else a setting that is new since then would stop the older code."""
-    monkeypatch.setenv("LAYERPRUNE_ROOT", str(tmp_path))
-    for name, text in (("study", PRESET), ("small", FEWER)):
-        paths.preset_file(name).parent.mkdir(exist_ok=True)
-        paths.preset_file(name).write_text(text)
-    then, code = tmp_path / "then", against.Code(tmp_path / "src", tmp_path / "newer")
-    (then / "config").mkdir(parents=True)
-    (then / "config" / "small.yaml").write_text(FEWER.replace("keep: 1", "keep: 2"))
-    against._write_presets(code, then, "study", "small")
-    assert "keep: 2" in (code.root / "config" / "small.yaml").read_text()
-    epoch = against.config.read_preset(code.root / "config" / "study-epoch.yaml")  # which there was not then
-    assert epoch.training.duration == "1ep" and "last-k" in epoch.datasets["digits"].methods
+def test_each_code_is_given_the_presets_of_its_own_time(root: Path, older: Path, tmp_path: Path) -> None:
+    """A setting that was renamed since would stop one of them."""
+    (older / "config").mkdir()
+    (older / "config" / "small.yaml").write_text(FEWER.replace("keep: 1", "keep: 2"))
+    codes = [against.Code(older / "src", tmp_path / "older-root"), against.Code(older / "src", tmp_path / "newer-root")]
+    for code, home in zip(codes, (older, root), strict=True):
+        against._write_presets(code, home, "study", "small")
+    texts = [(code.root / "config" / "small.yaml").read_text() for code in codes]
+    assert ["keep: 2" in text for text in texts] == [True, False]
+    # The older code had no preset `study`: today's, with an epoch of dense on every network.
+    for code in codes:
+        epoch = against.config.read_preset(code.root / "config" / "study-epoch.yaml")
+        assert epoch.training.duration == "1ep" and "last-k" in epoch.datasets["digits"].methods
+
+
+@pytest.mark.slow
+def test_a_witness_that_is_asked_for_differently_speaks_for_nothing(root: Path, older: Path) -> None:
+    (older / "config").mkdir()
+    (older / "config" / "small.yaml").write_text(
+        FEWER.replace("finetune: {duration: 1ep}", "finetune: {duration: 1ep, lr: 0.011}")
+    )
+    differing = against.requalify_against("study", "abc", "small", 2, lambda _: None)
+    assert key_of("random") in [replace(key, preset="study") for key in differing]
+
+
+def test_short_presets_train_dense_on_every_network_whatever_else_they_allow() -> None:
+    text = PRESET.replace("mlp-residual-3: {}", "mlp-residual-3: {only: [magnitude]}")
+    raw = yaml.safe_load(config.with_trainings_of_one_epoch(text))
+    assert raw["datasets"]["digits"]["archs"]["mlp-residual-3"]["only"] == ["dense", "magnitude"]
 
 
 def test_a_commit_that_is_not_there_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

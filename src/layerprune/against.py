@@ -1,11 +1,11 @@
 """Show on any machine that changed code makes what older code made: run both, here and now, and compare bit by bit.
 
 Records come out bit-equal only on a machine like the one that made them (see layerprune.requalify); two codes can be
-compared on every machine. The older one is taken out of the repository's history, with the presets of its time, which
-both understand. The witnesses are short: of every method one run of a small preset, of every architecture of a data set
-one epoch of its dense network. Records whose
-method and whose network both have a witness that came out equal, and which that older code made, take the new digest.
-Imports no torch.
+compared on every machine. The older one is taken out of the repository's history. Each is given the presets of its own
+time, since settings come and are renamed; a witness that they ask for differently is none. The witnesses are short: of
+every method one run of a small preset, of every architecture of a data set one epoch of its dense network. Records
+whose method and whose network both have a witness that came out equal, and which that older code made, take the new
+digest. Imports no torch.
 """
 
 import io
@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from layerprune import config, files, paths
+from layerprune import config, files, paths, record
 from layerprune.config import Preset
 from layerprune.errors import LayerpruneError
 from layerprune.paths import RunKey
@@ -60,8 +60,8 @@ def requalify_against(preset_name: str, commit: str, small_name: str, jobs: int,
     newer = Code(Path(__file__).parent.parent, paths.requalification(preset_name) / "newer")
     made = _made_by(older, preset, records, stale)
     say(f"{len(stale)} records of {preset_name} are stale by their code, {len(made)} of them made by {commit}")
-    for code in (older, newer):
-        _write_presets(code, then, preset_name, small_name)
+    _write_presets(older, then, preset_name, small_name)
+    _write_presets(newer, paths.root(), preset_name, small_name)
     small = config.read_preset(_preset_file(newer, small_name))
     methods = _of_methods(small, small_name, {key.method for key in made})
     networks = _of_networks(preset_name, {(key.dataset, key.arch) for key in made})
@@ -69,7 +69,7 @@ def requalify_against(preset_name: str, commit: str, small_name: str, jobs: int,
     for parents in (True, False):  # two processes must not make the same parent
         wave = [key for key in _with_parents(small, small_name, witnesses) if _is_parent(key) == parents]
         _run_all(wave, (older, newer), preset, jobs, say)
-    differing = [key for key in witnesses if outcomes_of(older.root, key) != outcomes_of(newer.root, key)]
+    differing = [key for key in witnesses if _asked_and_made(older, key) != _asked_and_made(newer, key)]
     for key in differing:
         say(f"differs: {key}")
     equal = {key for key in witnesses if key not in differing}
@@ -120,17 +120,23 @@ def _of_networks(preset_name: str, networks: Iterable[tuple[str, str]]) -> dict[
     return {each: RunKey(f"{preset_name}-epoch", *each, "dense", "default", 0) for each in networks}
 
 
-def _write_presets(code: Code, then: Path, preset_name: str, small_name: str) -> None:
-    """The small preset, and the other with trainings of one epoch, as they were then, or today's where none was."""
-    texts = {name: _preset_text(then, name) for name in (preset_name, small_name)}
+def _asked_and_made(code: Code, key: RunKey) -> tuple:
+    """The settings that a witness had, and what became of it."""
+    path = code.root / paths.record(key).relative_to(paths.root())
+    return record.read(path).provenance.config_digest, *outcomes_of(code.root, key)
+
+
+def _write_presets(code: Code, home: Path, preset_name: str, small_name: str) -> None:
+    """The small preset, and the other with trainings of one epoch, as they are at home, or today's."""
+    texts = {name: _preset_text(home, name) for name in (preset_name, small_name)}
     files.write_text(_preset_file(code, small_name), texts[small_name])
     short = config.with_trainings_of_one_epoch(texts[preset_name])
     files.write_text(_preset_file(code, f"{preset_name}-epoch"), short)
 
 
-def _preset_text(then: Path, name: str) -> str:
-    old = then / "config" / f"{name}.yaml"
-    return (old if old.is_file() else paths.preset_file(name)).read_text(encoding="utf-8")
+def _preset_text(home: Path, name: str) -> str:
+    own = home / "config" / f"{name}.yaml"
+    return (own if own.is_file() else paths.preset_file(name)).read_text(encoding="utf-8")
 
 
 def _preset_file(code: Code, name: str) -> Path:

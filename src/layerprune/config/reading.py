@@ -79,11 +79,13 @@ def parse_preset(raw: Any, source: str) -> Preset:
 
 
 def with_trainings_of_one_epoch(text: str) -> str:
-    """A preset's YAML with every training as short as that, but for variants'."""
+    """A preset's YAML with every training as short as that, but for variants', and dense on every network."""
     raw = yaml.safe_load(text)
     datasets = list(raw["datasets"].values())
     for block in [raw, *datasets, *(arch for dataset in datasets for arch in dataset["archs"].values())]:
         block["training"] = (block.get("training") or {}) | {"duration": "1ep", "lr_warmup": "0ep"}
+        if "only" in block:
+            block["only"] = sorted({*block["only"], "dense"})
     return yaml.safe_dump(raw, sort_keys=False)
 
 
