@@ -29,3 +29,10 @@ def read_latencies(preset: str, dataset: str) -> pd.DataFrame:
         return table[columns].astype(dict.fromkeys(WHOLE, "int64") | dict.fromkeys(TIMES, "float64"))
     except (ValueError, OSError) as error:
         raise LayerpruneError(f"{path}: not a table of latencies: {' '.join(str(error).split())}") from None
+
+
+def read_plain_latencies(preset: str, dataset: str) -> pd.DataFrame:
+    """Those of eager networks in full precision, on the first device of the table."""
+    times = read_latencies(preset, dataset)
+    times = times[(times["engine"] == "eager") & (times["precision"] == "fp32")]
+    return times[times["device"] == times["device"].iloc[0]] if len(times) else times

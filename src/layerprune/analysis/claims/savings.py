@@ -6,7 +6,7 @@ from layerprune import methods
 from layerprune.analysis import statistics
 from layerprune.analysis.claims.sample import Sample, gated_runs
 from layerprune.analysis.frames import Study
-from layerprune.analysis.latencies import read_latencies
+from layerprune.analysis.latencies import read_plain_latencies
 
 FAMILIES = methods.families()
 
@@ -64,8 +64,8 @@ def latency_of_a_batch(study: Study) -> list[Sample]:
 
 
 def _latency(study: Study, largest: bool) -> list[Sample]:
-    """By seed, in plain eager mode in full precision; n = 0 where nothing was measured."""
-    times = eager_times(study)
+    """By seed; n = 0 where nothing was measured."""
+    times = _times(study)
     batch = times["batch"].max() if largest else 1
     times = times[times["batch"] == batch].set_index(["arch", "method", "seed"])["median_ms"]
     samples = []
@@ -76,10 +76,10 @@ def _latency(study: Study, largest: bool) -> list[Sample]:
     return samples
 
 
-def eager_times(study: Study) -> pd.DataFrame:
-    """Measured latencies of default runs, of networks that the runs still have."""
+def _times(study: Study) -> pd.DataFrame:
+    """Measured latencies, eager and in full precision, of default runs, of networks that the runs still have."""
     counted = study.runs[(study.runs["variant"] == "default") & statistics.counted(study.runs)]
-    times = read_latencies(study.preset, study.dataset)
+    times = read_plain_latencies(study.preset, study.dataset)
     times = times[times["variant"] == "default"].astype({"macs": "float64", "seed": counted["seed"].dtype})
     return times.merge(counted[["arch", "method", "seed", "macs"]], on=["arch", "method", "seed", "macs"])
 

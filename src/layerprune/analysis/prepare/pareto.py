@@ -4,7 +4,7 @@ import pandas as pd
 
 from layerprune.analysis import statistics
 from layerprune.analysis.frames import Study
-from layerprune.analysis.latencies import read_latencies
+from layerprune.analysis.latencies import read_plain_latencies
 
 AIMS = {
     "nu-": "price nu",
@@ -44,7 +44,7 @@ def _aim(method: str, variant: str) -> str:
 def _latencies(study: Study, runs: pd.DataFrame) -> pd.Series:
     """Milliseconds of one input; NaN for what was not measured."""
     keys = ["arch", "method", "variant", "seed", "macs"]
-    times = read_latencies(study.preset, study.dataset)
+    times = read_plain_latencies(study.preset, study.dataset)
     times = times[times["batch"] == 1].astype({"macs": "float64", "seed": runs["seed"].dtype})
     return runs[keys].merge(times.drop_duplicates(keys), on=keys, how="left")["median_ms"]
 
