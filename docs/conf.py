@@ -18,8 +18,14 @@ nitpicky = True
 
 # Types of other projects: their documentation lies elsewhere, and a build asks no network for it.
 nitpick_ignore_regex = [
-    ("py:.*", r"(torch|fx|nn|np|numpy|lightning|transformers|pydantic|pathlib|collections|types|typing|annotated_types)(\..*)?"),
-    ("py:.*", r"layerprune\.(ranks|config|anynet\.(tracing|rewriting))\..*|.*\._\w+"),  # named in signatures, not public
+    (
+        "py:.*",
+        r"(torch|fx|nn|np|numpy|lightning|transformers|pydantic|pathlib|collections|types|typing|annotated_types)(\..*)?",
+    ),
+    (
+        "py:.*",
+        r"layerprune\.(ranks|config|anynet\.(tracing|rewriting))\..*|.*\._\w+",
+    ),  # named in signatures, not public
     ("py:.*", r"(Tensor|Module|Parameter|Optimizer|Generator|GraphModule|Path|Any|Sequence|Literal|Final|Protocol)"),
 ]
 

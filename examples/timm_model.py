@@ -1,4 +1,4 @@
-"""timm's RegNetY, pruned to six tenths of its multiply-adds while it trains: pip install 'layerprune[timm]'."""
+"""timm's RegNetY, pruned to six tenths of its multiply-adds while it trains (pip install timm)."""
 
 import timm
 import torch

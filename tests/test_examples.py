@@ -17,7 +17,7 @@ MADE = re.compile(r"^(\w+) +(\d+) sections +([\d,]+) MACs +([\d.]+) %", re.MULTI
 def test_an_example_leaves_a_smaller_network_that_has_learnt(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(path.read_text().splitlines()) <= 60
     if path.stem == "timm_model":
-        pytest.importorskip("timm", reason="timm is absent: pip install 'layerprune[timm]'")
+        pytest.importorskip("timm", reason="timm is absent: pip install timm")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(REPOSITORY / "src"), os.environ.get("PYTHONPATH", "")]))
     done = run_process([sys.executable, str(path)])
     assert done.code == 0, done.stderr

@@ -13,10 +13,13 @@ import layerprune.integrations.{library}
 """
 
 
-@pytest.mark.parametrize(("library", "name"), [("lightning", "Lightning"), ("transformers", "Transformers")])
-def test_an_absent_library_is_one_line_with_the_command_that_installs_it(library: str, name: str) -> None:
+@pytest.mark.parametrize(
+    ("library", "name", "packages"),
+    [("lightning", "Lightning", "lightning"), ("transformers", "Transformers", "transformers accelerate")],
+)
+def test_an_absent_library_is_one_line_with_the_command_that_installs_it(
+    library: str, name: str, packages: str
+) -> None:
     done = run_process([sys.executable, "-c", WITHOUT.format(library=library)])
     assert done.code == 1
-    assert done.stderr.strip().splitlines()[-1] == (
-        f"ImportError: {name} is not installed: pip install 'layerprune[{library}]'"
-    )
+    assert done.stderr.strip().splitlines()[-1] == f"ImportError: {name} is not installed: pip install {packages}"

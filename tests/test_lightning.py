@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from layerprune.errors import LayerpruneError
 
-lightning = pytest.importorskip("lightning", reason="Lightning is absent: pip install 'layerprune[lightning]'")
+lightning = pytest.importorskip("lightning", reason="Lightning is absent: pip install lightning")
 
 from lightning.pytorch.callbacks import ModelCheckpoint  # noqa: E402
 from lightning.pytorch.loggers import CSVLogger  # noqa: E402

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from layerprune.anynet.rewriting import Forward
 from layerprune.anynet.sections import find_sections
 
-timm = pytest.importorskip("timm", reason="timm is absent: pip install 'layerprune[timm]'")
+timm = pytest.importorskip("timm", reason="timm is absent: pip install timm")
 
 SMALL = {"img_size": 32}
 DROPPING = {"drop_path_rate": 0.2}

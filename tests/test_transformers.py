@@ -16,10 +16,8 @@ from layerprune.anynet.rewriting import Forward
 from layerprune.anynet.sections import find_sections
 from layerprune.errors import LayerpruneError
 
-transformers = pytest.importorskip(
-    "transformers", reason="Transformers is absent: pip install 'layerprune[transformers]'"
-)
-pytest.importorskip("accelerate", reason="Accelerate is absent: pip install 'layerprune[transformers]'")
+transformers = pytest.importorskip("transformers", reason="Transformers is absent: pip install transformers accelerate")
+pytest.importorskip("accelerate", reason="Accelerate is absent: pip install transformers accelerate")
 
 from transformers import TrainerState  # noqa: E402
 

@@ -90,7 +90,7 @@ def _need_packages() -> None:
         try:
             importlib.import_module(name)
         except ImportError:
-            raise LayerpruneError(f"ONNX needs the package {name}: pip install 'layerprune[onnx]'") from None
+            raise LayerpruneError(f"ONNX needs the package {name}: pip install onnx onnxscript onnxruntime") from None
 
 
 def _on_cpu(module: nn.Module) -> nn.Module:

@@ -19,7 +19,7 @@ from layerprune.integrations.attaching import Attached, network_of
 try:
     from lightning.pytorch import Callback, LightningModule, Trainer
 except ImportError:
-    raise ImportError("Lightning is not installed: pip install 'layerprune[lightning]'") from None
+    raise ImportError("Lightning is not installed: pip install lightning") from None
 
 
 class PruneLayers(Callback):

@@ -25,7 +25,7 @@ try:
     from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
     from transformers.trainer_callback import ExportableState
 except ImportError:
-    raise ImportError("Transformers is not installed: pip install 'layerprune[transformers]'") from None
+    raise ImportError("Transformers is not installed: pip install transformers accelerate") from None
 
 
 class PruneLayers(TrainerCallback, ExportableState):
