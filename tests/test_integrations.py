@@ -17,9 +17,7 @@ import layerprune.integrations.{library}
     ("library", "name", "packages"),
     [("lightning", "Lightning", "lightning"), ("transformers", "Transformers", "transformers accelerate")],
 )
-def test_an_absent_library_is_one_line_with_the_command_that_installs_it(
-    library: str, name: str, packages: str
-) -> None:
+def test_an_absent_library_is_one_line_that_says_how_to_install_it(library: str, name: str, packages: str) -> None:
     done = run_process([sys.executable, "-c", WITHOUT.format(library=library)])
     assert done.code == 1
     assert done.stderr.strip().splitlines()[-1] == f"ImportError: {name} is not installed: pip install {packages}"
