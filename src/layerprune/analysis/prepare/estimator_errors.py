@@ -29,7 +29,7 @@ def estimator_errors(study: Study) -> pd.DataFrame:
 def _rows(study: Study) -> Iterator[dict]:
     for run in experiments.made(study, EXPERIMENT):
         for row in run.details["errors"]:
-            numbers = {name: 100 * row[name] for name in NUMBERS if row[name] is not None}
+            numbers = {name: 100 * row[name] for name in NUMBERS if row.get(name) is not None}
             yield {"arch": run.arch, "seed": run.seed} | row | numbers
 
 
