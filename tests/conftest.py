@@ -163,11 +163,16 @@ LACKING: dict[str, Callable[..., str | None]] = {
 }
 
 
+ASKED_FOR = {"slurm": "waits for a cluster's daemons", "bench": "tries every part of the benchmark"}
+"""Marker -> why its tests run only when they are asked for."""
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip a marked test, with the reason, where the machine lacks what it needs."""
     chosen = item.config.option.markexpr + item.config.option.keyword
-    if item.get_closest_marker("slurm") and "slurm" not in chosen:
-        pytest.skip("waits for a cluster's daemons, for minutes: make test ARGS='-m slurm'")
+    for marker, reason in ASKED_FOR.items():
+        if item.get_closest_marker(marker) and marker not in chosen:
+            pytest.skip(f"{reason}, for minutes: make test ARGS='-m {marker}'")
     for marker, lacking in LACKING.items():
         found = item.get_closest_marker(marker)
         if found and (reason := lacking(*found.args)):

@@ -10,6 +10,8 @@ from layerprune.errors import LayerpruneError
 from layerprune.latency import timing
 from layerprune.measure.counting import count_macs
 
+pytestmark = pytest.mark.bench
+
 pytest.importorskip("torch_pruning")
 
 TINY = against.Case("resnet-14", lambda: against.cifar_resnet(14), (3, 16, 16))

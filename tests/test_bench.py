@@ -10,6 +10,8 @@ from bench import feeding, gates, inference, loader, reference, row_subset, shar
 from layerprune.gates.estimators import ESTIMATORS
 from layerprune.measure.counting import count_macs, count_params
 
+pytestmark = pytest.mark.bench
+
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:

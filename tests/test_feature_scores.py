@@ -138,7 +138,7 @@ def test_parts_count_for_the_methods_that_import_them() -> None:
     assert parts("dbp") == parts("linear-probes") == {"features", "probes"}
     assert parts("energy") == {"clusters", "features"}
     assert parts("imprinting") == parts("modularity") == {"features"}
-    assert parts("gated") == {"budget", "priors", "watch"}
+    assert parts("gated") == {"budget", "initial_scale", "priors", "section_latency", "watch"}
     assert parts("cka") == parts("magnitude") == parts("sss") == set()
 
 
