@@ -139,7 +139,8 @@ def test_parts_count_for_the_methods_that_import_them() -> None:
     assert parts("energy") == {"clusters", "features"}
     assert parts("imprinting") == parts("modularity") == {"features"}
     assert parts("gated") == {"budget", "initial_scale", "priors", "section_latency", "watch"}
-    assert parts("cka") == parts("magnitude") == parts("sss") == set()
+    assert parts("sss") == parts("hard-concrete") == {"initial_scale"}
+    assert parts("cka") == parts("magnitude") == set()
 
 
 # --- outputs of a network -----------------------------------------------------------------------------------
