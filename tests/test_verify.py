@@ -94,6 +94,17 @@ def test_a_failed_run_is_found_with_its_reason(runs):
     assert only("failed").message == "diverged: loss is not finite at step 17"
 
 
+@pytest.mark.parametrize(("status", "kind"), [("diverged", "note"), ("failed", "failed")])
+def test_a_variant_may_diverge_but_not_fail(tmp_path, monkeypatch, status, kind):
+    monkeypatch.setenv("LAYERPRUNE_ROOT", str(tmp_path))
+    made_up.write_study(made_up.preset({"mlp-residual-20": {}}, ["dense", "gated"], (0,), sweep=True))
+    assert {finding.kind for finding in findings()} <= {"note"}
+    variant = RunKey(made_up.PRESET, made_up.DATASET, "mlp-residual-20", "gated", f"nu-{made_up.NU[0]}", 0)
+    made_up.fail(variant, status)
+    found = [finding for finding in findings() if finding.where == str(variant)]
+    assert [(finding.kind, finding.message) for finding in found] == [(kind, f"{status}: loss is not finite at step 17")]
+
+
 @pytest.mark.parametrize("status", ["collapsed", "unpruned"])
 def test_collapsed_and_unpruned_are_notes(runs, status):
     left = 0 if status == "collapsed" else 1

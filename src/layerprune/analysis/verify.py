@@ -24,7 +24,7 @@ KINDS = {
     "stale-parent": "starts from a run that has changed or gone",
     "failed": "diverged or failed",
     "out-of-range": "contradicts itself or its curves",
-    "note": "collapsed, or nothing pruned",
+    "note": "collapsed, nothing pruned, or a variant that diverged",
     "stale-ledger": "the claims ledger is not what today's records say",
     "unlike-published": "another pattern than the literature reports",
     "unplanned": "on disk, not in the preset",
@@ -173,8 +173,9 @@ def _stale_ledger(preset_name: str) -> Iterator[Finding]:
 
 
 def _status(key: RunKey, run: Record) -> Iterator[Finding]:
+    """Default settings have to train. Whether a variant does is what it was asked, and diverging is an answer."""
     text = run.status + (f": {run.reason}" if run.reason else "")
-    if run.status in ("diverged", "failed"):
+    if run.status == "failed" or (run.status == "diverged" and key.variant == "default"):
         yield Finding(str(key), "failed", text)
     elif run.status != "ok":
         yield Finding(str(key), "note", text)
