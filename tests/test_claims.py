@@ -292,6 +292,16 @@ def test_c6_asks_how_much_the_start_matters(
     assert (row["n"], row["mean"]) == (5, mean)
 
 
+def test_c6_compares_starts_under_one_price(root: Path) -> None:
+    raw = made_up.preset(ARCHS, ["dense", "gated"], SEEDS)
+    variants = {"theta0-0.3": {}, "theta0-0.75": {"settings": {"nu": 0.06}, "seeds": [0]}}
+    raw["datasets"][made_up.DATASET]["methods"]["gated"] |= {"variants": variants}
+    for key in of(made_up.write_study(raw), "gated"):
+        set_depth(key, {"default": 8, "theta0-0.3": 4, "theta0-0.75": 1}[key.variant])
+    (row,) = rows_of("C6", "depth-over-theta0")
+    assert (row["n"], row["mean"]) == (5, 0.5)
+
+
 def set_depth(key: RunKey, sections: int, total: int = 20) -> None:
     made_up.change(key, keep=[1] * sections + [0] * (total - sections), status="ok")
 

@@ -98,11 +98,13 @@ def _over_starts(study: Study, method: str) -> Iterator[Sample]:
 
 
 def _over_variants(study: Study, method: str, prefix: str) -> Iterator[Sample]:
-    """Over the variants whose names begin so, and the default."""
-    planned = study.runs[(study.runs["method"] == method) & study.runs["variant"].str.startswith(prefix)]
-    used = _used(study, method)
-    used = used[used["variant"].str.startswith(prefix) | (used["variant"] == "default")]
-    for arch in dict.fromkeys(planned["arch"]):
+    """Over the variants whose names begin so and whose price is the default's, and the default."""
+    runs = study.runs[study.runs["method"] == method]
+    default = runs[runs["variant"] == "default"].groupby("arch")["nu"].first()
+    same_price = runs["nu"].isna() | (runs["nu"] == runs["arch"].map(default))  # a rival has no nu
+    runs = runs[(runs["variant"].str.startswith(prefix) & same_price) | (runs["variant"] == "default")]
+    used = runs[statistics.counted(runs)]
+    for arch in dict.fromkeys(runs[runs["variant"] != "default"]["arch"]):
         left = used[used["arch"] == arch].groupby("variant")["sections_left"].agg(["mean", "size"])
         yield _range(arch, left["mean"], left["size"], "" if method == "gated" else method)
 
