@@ -102,7 +102,9 @@ def test_a_variant_may_diverge_but_not_fail(tmp_path, monkeypatch, status, kind)
     variant = RunKey(made_up.PRESET, made_up.DATASET, "mlp-residual-20", "gated", f"nu-{made_up.NU[0]}", 0)
     made_up.fail(variant, status)
     found = [finding for finding in findings() if finding.where == str(variant)]
-    assert [(finding.kind, finding.message) for finding in found] == [(kind, f"{status}: loss is not finite at step 17")]
+    assert [(finding.kind, finding.message) for finding in found] == [
+        (kind, f"{status}: loss is not finite at step 17")
+    ]
 
 
 @pytest.mark.parametrize("status", ["collapsed", "unpruned"])
