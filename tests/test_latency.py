@@ -308,6 +308,9 @@ def test_without_dense_there_is_nothing_to_compare_with(runs: list[RunKey]) -> N
     data = prepared()
     assert data["speed_up"].isna().all()
     assert "no dense run to compare with" in texts(drawn(data))
+    whole = data.assign(arch="with-dense", speed_up=1.0, speed_up_low=1.0, speed_up_high=1.0, macs_saving=1.0)
+    both = drawn(pd.concat([data, whole], ignore_index=True))
+    assert {ax.get_title() for ax in both.axes if ax.get_title()} == {"with-dense, batch 1"}
 
 
 def test_failed_runs_and_networks_that_changed_since_are_left_out(runs: list[RunKey]) -> None:

@@ -25,9 +25,13 @@ STEP = 2.5
 
 
 def draw(data: pd.DataFrame, heading: str) -> Figure:
-    """A panel per architecture, engine, precision and batch size; `data` as from prepare.latency."""
+    """A panel per architecture, engine, precision and batch size; `data` as from prepare.latency.
+
+    What has no dense network to compare with has no panel, unless nothing has one.
+    """
     if data.empty:
         return _unmeasured(data.attrs.get("preset", "PRESET"), heading)
+    data = data[data["speed_up"].notna() | data["speed_up"].isna().all()]
     panels = list(data.groupby(PANEL, sort=False))
     figure, axes = style.grid(len(panels), columns=min(data["batch"].nunique(), 3), size=(4.4, 3.4))
     plain = data["engine"].eq("eager").all() and data["precision"].eq("fp32").all()

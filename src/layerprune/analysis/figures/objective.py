@@ -4,6 +4,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FormatStrFormatter, LogLocator
 
 from layerprune.analysis import style
 from layerprune.analysis.prepare.objective import objectives as prepare
@@ -17,6 +18,8 @@ CAPTION = (
     "batches. Right: the expected number of open sections. A line is a seed."
 )
 COLORS = {"constant": "#D55E00", "falling": "#0072B2"}
+TICKS = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)
+"""Of each decade of J: often there is hardly one."""
 
 
 def draw(data: pd.DataFrame, heading: str) -> Figure:
@@ -36,8 +39,11 @@ def draw(data: pd.DataFrame, heading: str) -> Figure:
         _panel(upper, rows, "objective")
         _panel(lower, rows, "open")
         upper.set(ylabel="J", xlabel="step", yscale="log")
+        upper.yaxis.set_major_locator(LogLocator(subs=TICKS))
+        upper.yaxis.set_major_formatter(FormatStrFormatter("%g"))
+        upper.minorticks_off()
         lower.set(ylabel="expected open sections", xlabel="step")
-    style.legend(figure, _handles())
+    style.legend(figure, _handles(data))
     style.title(figure, heading)
     return figure
 
@@ -49,6 +55,7 @@ def _panel(ax: Axes, rows: pd.DataFrame, name: str) -> None:
             ax.plot(line["step"], line["rounded"], color=COLORS[steps], linewidth=0.8, linestyle=":", alpha=0.8)
 
 
-def _handles() -> list[Line2D]:
-    handles = [Line2D([], [], color=color, label=f"{steps} step sizes") for steps, color in COLORS.items()]
+def _handles(data: pd.DataFrame) -> list[Line2D]:
+    drawn = [steps for steps in COLORS if steps in set(data["steps_on_theta"])]
+    handles = [Line2D([], [], color=COLORS[steps], label=f"{steps} step sizes") for steps in drawn]
     return [*handles, Line2D([], [], color="#555555", linestyle=":", label="theta rounded")]
