@@ -17,6 +17,7 @@ from layerprune.analysis.claims import QUANTITIES, ledger, verdicts
 from layerprune.analysis.claims.sample import Sample
 from layerprune.analysis.claims.verdicts import Verdict
 from layerprune.analysis.frames import read_study
+from layerprune.analysis.prepare.starts import depth_vs_start
 from layerprune.config import Claim, Condition
 from layerprune.errors import LayerpruneError
 from layerprune.paths import RunKey
@@ -317,6 +318,13 @@ def test_c6_compares_starts_of_one_family_that_lost_sections(root: Path, left: t
     (row,) = rows_of("C6", "depth-over-starts")
     assert row["arch"] == "resnet"
     assert row["mean"] == pytest.approx(mean, nan_ok=True) if mean is not None else math.isnan(row["mean"])
+
+
+def test_the_figure_over_starts_shows_rivals_that_start_at_two_depths(root: Path) -> None:
+    archs = {"resnet-20": {}, "resnet-32": {"only": ["dense", "gated", "sss"]}}
+    made_up.write_study(made_up.preset(archs, ["dense", "gated", "sss", "hard-concrete"], SEEDS))
+    data = depth_vs_start(read_study(made_up.PRESET, made_up.DATASET))
+    assert set(data["method"]) == {"dense", "gated", "sss"}
 
 
 def test_starts_under_different_prices_are_no_family(root: Path) -> None:

@@ -14,13 +14,13 @@ __all__ = ["CAPTION", "TITLE", "draw", "prepare"]
 TITLE = "Final depth against starting depth"
 CAPTION = (
     "Left: sections that gated leaves against removable sections at the start, of networks of one family under one "
-    "price; the dashed line is where nothing would be removed. Right: test accuracy of gated, and of dense where it "
-    "was trained. Dots are seeds, larger marks means with 95 % bootstrap intervals, the number is n."
+    "price, and what rivals leave that choose their depth themselves; the dashed line is where nothing would be "
+    "removed. Right: test accuracies, dense's too where it was trained. Dots are seeds, larger marks means with 95 % "
+    "bootstrap intervals, the number is n."
 )
-PANELS = {"sections_left": ("gated",), "test_accuracy": ("dense", "gated")}
 LABELS = {"sections_left": "sections left", "test_accuracy": "test accuracy (%)"}
-SHIFT = {"dense": -3.0, "gated": 3.0}
-"""Sideways distance in points between the two methods of the right panel."""
+STEP = 5.0
+"""Sideways distance in points between methods."""
 
 
 def draw(data: pd.DataFrame, heading: str) -> Figure:
@@ -30,10 +30,10 @@ def draw(data: pd.DataFrame, heading: str) -> Figure:
         return style.empty_figure(heading, "needs two networks of one family, as mlp-residual-<n>, under one price")
     figure, axes = style.grid(2 * len(groups), columns=2, size=(3.9, 3.4))
     for place, (family, rows) in enumerate(groups):
-        for column, (quantity, methods) in enumerate(PANELS.items()):
+        for column, (quantity, label) in enumerate(LABELS.items()):
             ax = axes[2 * place + column]
-            _panel(ax, rows[rows["method"].isin(methods)], quantity)
-            ax.set(xlabel="removable sections at the start", ylabel=LABELS[quantity])
+            _panel(ax, rows[rows["method"] != "dense"] if quantity == "sections_left" else rows, quantity)
+            ax.set(xlabel="removable sections at the start", ylabel=label)
             ax.set_title(family if column == 0 else "")
     style.legend(figure, _handles(data))
     style.title(figure, heading)
@@ -52,15 +52,25 @@ def _panel(ax: Axes, data: pd.DataFrame, quantity: str) -> None:
     elif data[quantity].notna().any():
         seen = data[[quantity, f"{quantity}_low", f"{quantity}_high"]].to_numpy(float)
         style.accuracy_axis(ax, float(np.nanmin(seen)), float(np.nanmax(seen)), 0.12 if len(gaps) else 0.0)
+    shifts = _shifts(data)
     for method, rows in data.groupby("method"):
-        _method(ax, rows, quantity, method)
+        _method(ax, rows, quantity, method, shifts[method])
     if data[quantity].isna().all():
         ax.set_yticks([])
-    _gaps(ax, gaps, quantity)
+    _gaps(ax, gaps, shifts)
 
 
-def _method(ax: Axes, rows: pd.DataFrame, quantity: str, method: str) -> None:
-    shift = _shift(quantity, method)
+def _methods(data: pd.DataFrame) -> list[str]:
+    return sorted(set(data["method"]), key=style.rank)
+
+
+def _shifts(data: pd.DataFrame) -> dict[str, float]:
+    """Points to the side for each method, around 0."""
+    methods = _methods(data)
+    return {method: STEP * (place - (len(methods) - 1) / 2) for place, method in enumerate(methods)}
+
+
+def _method(ax: Axes, rows: pd.DataFrame, quantity: str, method: str, shift: float) -> None:
     runs, means = (
         rows[rows["kind"] == "run"],
         rows[(rows["kind"] == "mean") & (rows["n"] > 0)].sort_values("start"),
@@ -76,23 +86,17 @@ def _method(ax: Axes, rows: pd.DataFrame, quantity: str, method: str) -> None:
         ax.annotate(f"{row['n']:.0f}", (row["start"], top), color=look["color"], **beside)
 
 
-def _shift(quantity: str, method: str) -> float:
-    return SHIFT[method] if quantity == "test_accuracy" else 0.0
-
-
-def _gaps(ax: Axes, gaps: pd.DataFrame, quantity: str) -> None:
+def _gaps(ax: Axes, gaps: pd.DataFrame, shifts: dict[str, float]) -> None:
     """Hollow marks at the bottom edge where runs failed or are missing."""
     for row in gaps.to_dict("records"):
         color = style.color(row["method"])
-        moved = style.moved_sideways(ax.get_xaxis_transform(), ax, _shift(quantity, row["method"]))
+        moved = style.moved_sideways(ax.get_xaxis_transform(), ax, shifts[row["method"]])
         where = {"transform": moved, "clip_on": False, "linestyle": "none"}
         ax.plot([row["start"]], [0.045], marker=style.marker(row["method"]), mfc="none", mec=color, **where)
 
 
 def _handles(data: pd.DataFrame) -> list[Line2D]:
-    look = {
-        method: {"color": style.color(method), "marker": style.marker(method)} for method in PANELS["test_accuracy"]
-    }
+    look = {method: {"color": style.color(method), "marker": style.marker(method)} for method in _methods(data)}
     handles = [Line2D([], [], linewidth=1, label=f"{method}, mean", **look[method]) for method in look]
     handles.append(Line2D([], [], marker=".", color="#555555", linestyle="none", label="single seeds"))
     handles.append(Line2D([], [], color="#555555", linestyle="--", linewidth=0.9, label="nothing removed"))

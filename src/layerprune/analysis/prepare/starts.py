@@ -8,7 +8,8 @@ import pandas as pd
 from layerprune.analysis import statistics
 from layerprune.analysis.frames import Study
 
-METHODS = ("gated", "dense")
+RIVALS = ("sss", "hard-concrete", "gal", "epsilon-resnet")
+"""Other methods that choose their depth themselves."""
 COLUMNS = ["kind", "family", "arch", "method", "start", "seed", "status", "n"]
 
 
@@ -41,17 +42,20 @@ def _number_in_the_name(arch: str) -> float:
 
 
 def depth_vs_start(study: Study) -> pd.DataFrame:
-    """gated and dense on every family: a row a run (kind `run`) and a row a mean (kind `mean`).
+    """gated, dense and the rivals that start at two depths or more, on every family of gated's: a row a run (kind
+    `run`) and a row a mean (kind `mean`).
 
     `start` is the number of removable sections at the start; accuracies in per cent; a run without a result has none.
     """
-    chosen = study.runs[study.runs["method"].isin(METHODS) & (study.runs["variant"] == "default")]
+    chosen = study.runs[study.runs["method"].isin(["gated", "dense", *RIVALS]) & (study.runs["variant"] == "default")]
     parts = [_of_family(chosen, family, members) for family, members in families(study.runs)]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=COLUMNS)
 
 
 def _of_family(runs: pd.DataFrame, family: str, members: dict[str, float]) -> pd.DataFrame:
     runs = runs[runs["arch"].isin(members)]
+    starts = runs.groupby("method")["arch"].transform("nunique")
+    runs = runs[(starts > 1) | ~runs["method"].isin(RIVALS)]
     runs = runs.assign(start=runs["arch"].map(members))
     both = pd.concat([_single(runs), _means(runs, members)], ignore_index=True)
     return both.assign(family=family).sort_values(["kind", "start", "method", "seed"], ignore_index=True)
