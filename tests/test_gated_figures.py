@@ -30,6 +30,16 @@ def prepared(name: str, partial: bool = False) -> pd.DataFrame:
     return FIGURES[name].prepare(read_study(made_up.PRESET, made_up.DATASET, partial))
 
 
+def write_latencies(keys: list[RunKey]) -> None:
+    """A table in which every other network takes a quarter of dense's time."""
+    lines = ["arch,method,variant,seed,batch,threads,device,hardware,macs,median_ms,low_ms,high_ms,repeats"]
+    for key in keys:
+        macs, time = record.read(paths.record(key)).macs, 4.0 if key.method == "dense" else 1.0
+        run = f"{key.arch},{key.method},{key.variant},{key.seed}"
+        lines += [f"{run},{batch},1,cpu,some,{macs},{time},{time},{time},30" for batch in (1, 128)]
+    files.write_text(paths.latency_table(made_up.PRESET, made_up.DATASET), "\n".join(lines) + "\n")
+
+
 # --- estimators -------------------------------------------------------------------------------------------------
 
 
@@ -77,12 +87,7 @@ def test_objectives_are_shares_of_dense_and_latency_waits_for_its_measurement(ro
     assert set(data["aim"]) == {"dense", "price nu", "price by parameters or latency", "budget"}
     assert data[data["aim"] == "dense"]["left"].tolist() == [100] * 4
     assert FIGURES["pareto"].draw(data, "heading").axes
-    lines = ["arch,method,variant,seed,batch,threads,device,hardware,macs,median_ms,low_ms,high_ms,repeats"]
-    for key in keys:
-        macs, time = record.read(paths.record(key)).macs, 4.0 if key.method == "dense" else 1.0
-        run = f"{key.arch},{key.method},{key.variant},{key.seed}"
-        lines += [f"{run},{batch},1,cpu,some,{macs},{time},{time},{time},30" for batch in (1, 128)]
-    files.write_text(paths.latency_table(made_up.PRESET, made_up.DATASET), "\n".join(lines) + "\n")
+    write_latencies(keys)
     data = prepared("pareto")
     assert set(data["objective"]) == set(OBJECTIVES)
     latency = data[data["objective"] == "latency"]
@@ -96,10 +101,15 @@ def test_without_a_sweep_there_is_nothing_to_draw(root: Path) -> None:
 
 @pytest.mark.parametrize("left", [88.0, 70.0])
 def test_a_budget_in_latency_is_compared_with_what_its_training_measured(root: Path, left: float) -> None:
-    for key in study({"target-latency-0.7": {"target_latency": 0.7}}):
+    keys = study({"target-latency-0.7": {"target_latency": 0.7}})
+    for key in keys:
         told = {"whole_ms": 2.0, "section_ms": [0.09] * 20, "left_ms": 0.02 * left}
         made_up.change(key, details={"latency": told} if key.variant != "default" else {})
     data = prepared("budgets")
     assert data["left"].tolist() == pytest.approx([left, left]) and set(data["asked"]) == {70.0}
     assert data["tolerance"].tolist() == pytest.approx([4.5, 4.5]) and data["runs_by_hand"].isna().all()
     assert FIGURES["budgets"].draw(data, "heading").axes
+    write_latencies(keys)
+    assert prepared("budgets")["left"].tolist() == [25.0, 25.0]  # measured in turns with dense
+    made_up.change(keys[-1], macs=record.read(paths.record(keys[-1])).macs - 1)
+    assert prepared("budgets")["left"].tolist() == pytest.approx([25.0, left])

@@ -16,7 +16,8 @@ TITLE = "A budget in place of a price"
 CAPTION = (
     "Gated training whose price follows a budget, one training each, and a search by hand: a bisection over the "
     "trainings of the sweep of nu, until one comes as near as the grey band (a section, or 2 % of the whole if more). "
-    "The number beside a square says how many trainings that took; a hollow one never came so near. Dots are seeds."
+    "The number beside a square says how many trainings that took; a hollow one never came so near. Dots are seeds. "
+    "Latency: in turns with dense where that has been measured, else as the training found it at its start and end."
 )
 LABELS = {
     "sections": "removable sections",

@@ -7,12 +7,14 @@ import pandas as pd
 from layerprune import paths, record
 from layerprune.analysis import statistics
 from layerprune.analysis.frames import KEY, Study
+from layerprune.analysis.latencies import read_plain_latencies
 from layerprune.paths import RunKey
 from layerprune.record import Record
 
 KINDS = {"target_depth": "sections", "target_macs": "macs", "target_latency": "latency"}
 """Setting -> what is asked for: removable sections to keep, or the share of the network's multiply-adds or latency in
-per cent; of latency the one that the training measured at its start and at its end."""
+per cent; of latency the one measured in turns with dense where `layerprune latency` was run, else the one that the
+training measured within a tenth of a second at its start and at its end."""
 COLUMNS = ["arch", "seed", "kind", "asked", "left", "tolerance", "runs_by_hand", "left_by_hand"]
 
 
@@ -26,11 +28,12 @@ def budgets(study: Study) -> pd.DataFrame:
     counted = gated[statistics.counted(gated)]
     sweep = counted[(counted["variant"] == "default") | counted["variant"].str.startswith("nu-")]
     asked = gated[gated["variant"].str.startswith("target-")]
-    rows = [_row(run, sweep[sweep["arch"] == run["arch"]]) for run in asked.to_dict("records")]
+    latencies = read_plain_latencies(study.preset, study.dataset)
+    rows = [_row(run, sweep[sweep["arch"] == run["arch"]], latencies) for run in asked.to_dict("records")]
     return pd.DataFrame([row for row in rows if row is not None], columns=COLUMNS)
 
 
-def _row(run: dict, sweep: pd.DataFrame) -> dict | None:
+def _row(run: dict, sweep: pd.DataFrame, latencies: pd.DataFrame) -> dict | None:
     row = {"arch": run["arch"], "seed": run["seed"]}
     key = RunKey(**{name: run[name] for name in KEY})
     if run["status"] not in ("ok", "collapsed", "unpruned"):
@@ -42,7 +45,7 @@ def _row(run: dict, sweep: pd.DataFrame) -> dict | None:
         return None
     setting, kind = asked[0]
     if kind == "latency":
-        return row | _of_latency(found, 100 * settings[setting])
+        return row | _of_latency(found, 100 * settings[setting], latencies)
     factor = 100 if kind == "macs" else 1
     section = 100 * (run["macs_dense"] - _macs_of_none(sweep, run)) / run["macs_dense"] / run["sections_total"]
     row |= {"kind": kind, "asked": factor * settings[setting], "left": _left(run, kind)}
@@ -55,12 +58,23 @@ def _row(run: dict, sweep: pd.DataFrame) -> dict | None:
     return row
 
 
-def _of_latency(found: Record, asked: float) -> dict:
+def _of_latency(found: Record, asked: float, latencies: pd.DataFrame) -> dict:
     """By hand there is no such search: the sweep's networks were not measured in their trainings."""
     told = found.details["latency"]
     section = 100 * sum(told["section_ms"]) / len(told["section_ms"]) / told["whole_ms"]
-    left = 100 * told["left_ms"] / told["whole_ms"]
+    measured = _share_of_dense(found, latencies)
+    left = 100 * (told["left_ms"] / told["whole_ms"] if measured is None else measured)
     return {"kind": "latency", "asked": asked, "left": left, "tolerance": max(2.0, section)}
+
+
+def _share_of_dense(found: Record, latencies: pd.DataFrame) -> float | None:
+    """By the table of latencies; None where it does not have both, or the run has changed since."""
+    batch = found.provenance.config["settings"].get("latency_batch", 1)
+    rows = latencies[(latencies["arch"] == found.arch) & (latencies["batch"] == batch)]
+    dense = rows[(rows["method"] == "dense") & (rows["variant"] == "default")]
+    own = rows[(rows["method"] == "gated") & (rows["variant"] == found.variant) & (rows["seed"] == found.seed)]
+    own = own[own["macs"] == found.macs]
+    return own["median_ms"].iloc[0] / dense["median_ms"].iloc[0] if len(own) and len(dense) else None
 
 
 def _left(run: dict, kind: str) -> float:
