@@ -55,7 +55,7 @@ def _panel(ax: Axes, rows: pd.DataFrame) -> None:
     ax.fill_between(line, line - tolerance, line + tolerance, color="#000000", alpha=0.1, linewidth=0)
     ax.plot(line, line, color="#555555", linewidth=0.9)
     apart = 0.035 * (high - low)
-    seeds = sorted(set(rows["seed"]))
+    seeds, counts = sorted(set(rows["seed"])), {}
     for row in rows.to_dict("records"):
         beside = 0.4 * apart * (seeds.index(row["seed"]) - (len(seeds) - 1) / 2)
         ax.plot(row["asked"] - apart + beside, row["left"], "o", color=BUDGET, markersize=4.5, alpha=0.8)
@@ -63,8 +63,9 @@ def _panel(ax: Axes, rows: pd.DataFrame) -> None:
             continue
         x, near = row["asked"] + apart + beside, abs(row["left_by_hand"] - row["asked"]) <= tolerance
         ax.plot(x, row["left_by_hand"], "s", color=HAND, markersize=4.5, fillstyle="full" if near else "none")
-        place = (x, row["left_by_hand"])
-        ax.annotate(f"{row['runs_by_hand']:.0f}", place, (4, -3), textcoords="offset points", fontsize=6.5, color=HAND)
+        counts[row["asked"], row["left_by_hand"], row["runs_by_hand"]] = x
+    for (_, left, runs), x in counts.items():  # one number for seeds side by side
+        ax.annotate(f"{runs:.0f}", (x, left), (4, -3), textcoords="offset points", fontsize=6.5, color=HAND)
     ax.set_xlim(low, high)
     ax.set_ylim(low, high)
 
