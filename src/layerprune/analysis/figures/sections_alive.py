@@ -44,15 +44,15 @@ def draw(data: pd.DataFrame, heading: str) -> Figure:
 
 
 def _panel(ax: Axes, data: pd.DataFrame, quantity: str) -> None:
-    if data[quantity].isna().all():
-        ax.text(0.5, 0.5, "no dense run to compare with", ha="center", va="center", transform=ax.transAxes, fontsize=7)
-        ax.set(xticks=[], yticks=[])
     for (kind, method, _), course in data.groupby(["kind", "method", "seed"], sort=False, dropna=False):
         look = {"linewidth": 1.8, "zorder": 3} if kind == "mean" else {"linewidth": 0.6, "alpha": 0.5}
         line = "--" if method == "dense" else "-"
         if method == "dense":
             look["zorder"] = 4  # dashes that leave what lies below to be seen
         ax.plot(course["epoch"], course[quantity], color=style.color(method), linestyle=line, **look)
+    if data[quantity].isna().all():
+        style.say_instead(ax, "no dense run to compare with")
+        return
     ax.set_ylim(bottom=0)
     ax.margins(x=0.02)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
