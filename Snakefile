@@ -9,7 +9,7 @@ snakemake partial                            tables and figures of what exists; 
 snakemake verify                             is every record there, current and plausible? trains nothing
 
 Every target follows from the preset: which runs there are, what they start from and with which settings is
-decided by layerprune.config alone.
+decided by layerprune.suite.config alone.
 """
 
 from snakemake.utils import min_version

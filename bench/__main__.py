@@ -22,8 +22,8 @@ from bench import (
     throughput,
 )
 from bench.timing import Measurement
-from layerprune import files
-from layerprune.runner import cpu_name
+from layerprune.suite.runner import cpu_name
+from layerprune.system import files
 
 VERDICT = {None: "", True: "met", False: "missed"}
 

@@ -23,10 +23,10 @@ from torchvision.models.resnet import BasicBlock
 
 import layerprune
 from bench.timing import Measurement, quartiles
+from layerprune.core.measure.counting import count_macs
 from layerprune.errors import LayerpruneError
-from layerprune.latency import engines, timing
-from layerprune.latency.subject import Subject
-from layerprune.measure.counting import count_macs
+from layerprune.library.latency import engines, timing
+from layerprune.library.latency.subject import Subject
 
 Shape = tuple[int, int, int]
 CIFAR: Shape = (3, 32, 32)

@@ -20,16 +20,16 @@ from torch import Tensor
 from bench.steps import CLASSES, GATED, TRAINING, made_up_data
 from bench.streams import write_images
 from bench.timing import Measurement, quartiles
-from layerprune.config import NoSettings
-from layerprune.data.batches import Batches, TrainingBatches
-from layerprune.data.imagenet import MEAN, STD
-from layerprune.data.streams.batches import TrainingStream
-from layerprune.data.streams.index import read_index
-from layerprune.methods.base import Context, TrainingMethod
-from layerprune.methods.trained import gated
-from layerprune.models.build import build
-from layerprune.training.loop import Job, Progress, Trainer
-from layerprune.training.state import StateFile
+from layerprune.core.data.batches import Batches, TrainingBatches
+from layerprune.core.data.imagenet import MEAN, STD
+from layerprune.core.data.streams.batches import TrainingStream
+from layerprune.core.data.streams.index import read_index
+from layerprune.core.methods.base import Context, TrainingMethod
+from layerprune.core.methods.trained import gated
+from layerprune.core.networks.build import build
+from layerprune.core.settings import NoSettings
+from layerprune.core.training.loop import Job, Progress, Trainer
+from layerprune.core.training.state import StateFile
 
 ARCH = "imagenet-resnet-50"
 Way = tuple[str, str]

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 from bench.steps import BATCH, GATED, TRAINING, network_of, steps_of
 from bench.timing import Measurement, compare
-from layerprune.config import GatedSettings, NoSettings
-from layerprune.gates.estimators import ESTIMATORS
+from layerprune.core.gates.estimators import ESTIMATORS
+from layerprune.core.settings import GatedSettings, NoSettings
 
 ARCH, LARGE, STEPS = "resnet-20", "imagenet-resnet-50", 1
 LARGE_BATCH = 16

@@ -7,9 +7,9 @@ import torch
 
 from bench.steps import network_of
 from bench.timing import Measurement, compare
-from layerprune.measure.counting import count_macs
-from layerprune.models import surgery
-from layerprune.models.sections import SectionedNetwork
+from layerprune.core import surgery
+from layerprune.core.measure.counting import count_macs
+from layerprune.core.networks.sections import SectionedNetwork
 
 ARCH, KEPT = "mlp-residual-20", 10
 CALLS_A_ROUND = {1: 10, 128: 3}

@@ -9,8 +9,8 @@ from torchvision.datasets import MNIST
 
 from bench.steps import BATCH, made_up_data
 from bench.timing import Measurement, compare
-from layerprune.data.batches import TrainingBatches
-from layerprune.data.dataset import DataSet
+from layerprune.core.data.batches import TrainingBatches
+from layerprune.core.data.dataset import DataSet
 
 CROPS = {"none": [], "shift": [transforms.RandomCrop(28, padding=2)]}
 

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, RandomSampler
 from torchvision import transforms
 from torchvision.datasets import CIFAR10
 
-from layerprune.data.dataset import DataSet
+from layerprune.core.data.dataset import DataSet
 
 ENDLESS = 10**9
 

@@ -14,14 +14,16 @@ from torch.nn import functional
 
 from bench.steps import BATCH, made_up_data, network_of
 from bench.timing import Measurement, compare, quartiles
-from layerprune.config import FinetuneSettings, RunSettings, TrainingSettings, settings_class
-from layerprune.data import load
-from layerprune.data.dataset import DataSet
-from layerprune.execute import Run, execute
-from layerprune.gates import bernoulli
-from layerprune.gates.estimators import TwoSided
-from layerprune.models.sections import SectionedNetwork
-from layerprune.training.state import StateFile
+from layerprune.core.data import load
+from layerprune.core.data.dataset import DataSet
+from layerprune.core.gates import bernoulli
+from layerprune.core.gates.estimators import TwoSided
+from layerprune.core.methods import settings_class
+from layerprune.core.networks.sections import SectionedNetwork
+from layerprune.core.settings import FinetuneSettings, TrainingSettings
+from layerprune.core.training.state import StateFile
+from layerprune.suite.config import RunSettings
+from layerprune.suite.execute import Run, execute
 
 ARCH, THETAS = "resnet-20", (0.9, 0.5, 0.25)
 SMALL_ARCH, EPOCHS, DRAWS = "resnet-8", 8, 8

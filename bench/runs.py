@@ -6,10 +6,11 @@ from pathlib import Path
 import torch
 
 from bench.timing import Measurement, compare
-from layerprune.config import FinetuneSettings, RunSettings, TrainingSettings
-from layerprune.data import load
-from layerprune.execute import Finished, Run, execute
-from layerprune.training.state import StateFile
+from layerprune.core.data import load
+from layerprune.core.settings import FinetuneSettings, TrainingSettings
+from layerprune.core.training.state import StateFile
+from layerprune.suite.config import RunSettings
+from layerprune.suite.execute import Finished, Run, execute
 
 ARCH = "mlp-residual-20"
 # Sections go early, in the second of eight epochs, as they do in long trainings.

@@ -7,17 +7,17 @@ import torch
 from torch import nn
 
 from bench.timing import Measurement, compare
-from layerprune.config import GatedSettings, ModelSettings, NoSettings, TrainingSettings
-from layerprune.data.batches import Batches, training_batches
-from layerprune.data.dataset import DataSet, Split
-from layerprune.measure.counting import count_macs, section_macs, section_params
-from layerprune.methods.base import Context
-from layerprune.models import surgery
-from layerprune.models.build import build
-from layerprune.models.sections import SectionedNetwork
-from layerprune.ranks import ALONE, Ranks
-from layerprune.training.loop import Job, Progress, Trainer
-from layerprune.training.state import StateFile
+from layerprune.core import surgery
+from layerprune.core.data.batches import Batches, training_batches
+from layerprune.core.data.dataset import DataSet, Split
+from layerprune.core.measure.counting import count_macs, section_macs, section_params
+from layerprune.core.methods.base import Context
+from layerprune.core.networks.build import build
+from layerprune.core.networks.sections import SectionedNetwork
+from layerprune.core.settings import GatedSettings, ModelSettings, NoSettings, TrainingSettings
+from layerprune.core.training.loop import Job, Progress, Trainer
+from layerprune.core.training.state import StateFile
+from layerprune.system.process_group import ALONE, Ranks
 
 SHAPE, CLASSES, BATCH = (1, 28, 28), 10, 128
 CIFAR_SHAPE = (3, 32, 32)
@@ -81,7 +81,7 @@ def steps_of(
         momentum=training.momentum,
         ranks=ranks,
     )
-    trained = importlib.import_module(f"layerprune.methods.trained.{method}").Method(settings, network, context)
+    trained = importlib.import_module(f"layerprune.core.methods.trained.{method}").Method(settings, network, context)
     job = Job(data, batches, training, training, STEPS_TOTAL, StateFile(None, "", 0), Progress(), ranks=ranks)
     trainer = Trainer(network, trained, job)
     network.train()

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from bench import reference
 from bench.steps import BATCH, TRAINING, made_up_data, network_of, shape_of, steps_of
 from bench.timing import Measurement, compare
-from layerprune.config import NoSettings
-from layerprune.latency.machine import computing_with
+from layerprune.core.settings import NoSettings
+from layerprune.library.latency.machine import computing_with
 
 THREADS, WORKERS = 2, 2
 IMAGES = 16 * BATCH

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from layerprune import ConcurrentPruner
-from layerprune.data import digits
+from layerprune.core.data import digits
 
 SIZE = 64
 DATA = digits.load(Path())  # 1,797 images of 28 x 28 pixels, embedded in the package

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from layerprune.data.catalog import MNIST
+from layerprune.core.data.catalog import MNIST
 
 UNCHECKED = replace(MNIST, sha256={})
 TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS = MNIST.files.values()

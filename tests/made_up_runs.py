@@ -12,9 +12,12 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from layerprune import config, files, methods, paths, provenance, record
-from layerprune.paths import RunKey
-from layerprune.record import Provenance, Record
+from layerprune.core import methods
+from layerprune.core.version import versions_of
+from layerprune.suite import config, record
+from layerprune.suite.record import Provenance, Record
+from layerprune.system import files, paths
+from layerprune.system.paths import RunKey
 
 PRESET = "made-up"
 DATASET = "mnist"
@@ -140,7 +143,7 @@ def make_record(parsed: config.Preset, key: RunKey) -> Record:
 def _provenance(key: RunKey, settings: config.RunSettings, parents: dict[str, str]) -> Provenance:
     return Provenance(
         commit=None, dirty_digest=None, lock_digest=None, cuda=None, gpu=None,
-        source_digest=provenance.source_digest(key.dataset, key.arch, key.method),
+        versions=versions_of(key.dataset, key.arch, key.method),
         config_digest=settings.digest(), config=settings.model_dump(mode="json"),
         data_checksums=CHECKSUMS, parents=parents, python="3.11", torch="2.12", cpu="made-up", threads=1,
     )  # fmt: skip

@@ -10,14 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from layerprune.config import FinetuneSettings, RunSettings, TrainingSettings, settings_class
-from layerprune.data import load
-from layerprune.data.dataset import DataSet, Split, channel_statistics
-from layerprune.execute import Parent, Run
-from layerprune.methods.base import Context
-from layerprune.models.build import build
-from layerprune.models.sections import SectionedNetwork
-from layerprune.training.state import StateFile
+from layerprune.core.data import load
+from layerprune.core.data.dataset import DataSet, Split, channel_statistics
+from layerprune.core.methods import settings_class
+from layerprune.core.methods.base import Context
+from layerprune.core.networks.build import build
+from layerprune.core.networks.sections import SectionedNetwork
+from layerprune.core.settings import FinetuneSettings, TrainingSettings
+from layerprune.core.training.state import StateFile
+from layerprune.suite.config import RunSettings
+from layerprune.suite.execute import Parent, Run
 
 CPU = torch.device("cpu")
 IMAGE = (1, 28, 28)
@@ -121,7 +123,7 @@ def a_dense_parent(arch: str, data: DataSet) -> Parent:
 
 def a_context(network: SectionedNetwork, **changes: Any) -> Context:
     """A context of ten steps an epoch and two epochs."""
-    from layerprune.measure.counting import section_macs, section_params
+    from layerprune.core.measure.counting import section_macs, section_params
 
     values = {
         "examples": 1000,
@@ -143,8 +145,8 @@ def no_losses(gates: Any) -> Tensor:
 
 def a_trainer(run: Run) -> Any:
     """A trainer of a trained method, at its first step, and the batches of its first epoch."""
-    from layerprune import execute
-    from layerprune.training.loop import Job, Trainer
+    from layerprune.core.training.loop import Job, Trainer
+    from layerprune.suite import execute
 
     batches = execute._batches(run)
     start = execute._start_trained(run, batches)

@@ -10,12 +10,12 @@ from test_cifar_networks import COLOUR, lively
 from torch import Tensor, nn
 from torch.nn import functional
 
-from layerprune.config import ModelSettings
+from layerprune.core import surgery
+from layerprune.core.networks.build import build
+from layerprune.core.networks.layouts.akamaster import load_akamaster, to_akamaster
+from layerprune.core.networks.sections import SectionedNetwork
+from layerprune.core.settings import ModelSettings
 from layerprune.errors import LayerpruneError
-from layerprune.models import surgery
-from layerprune.models.build import build
-from layerprune.models.layouts.akamaster import load_akamaster, to_akamaster
-from layerprune.models.sections import SectionedNetwork
 
 BN = ["weight", "bias", "running_mean", "running_var", "num_batches_tracked"]
 BLOCKS = ["layer1.0", "layer1.1", "layer1.2", "layer2.0", "layer2.1", "layer2.2", "layer3.0", "layer3.1", "layer3.2"]

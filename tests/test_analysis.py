@@ -13,10 +13,10 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from layerprune import files, paths
 from layerprune.analysis import build, frames, readme, statistics, tables
 from layerprune.errors import LayerpruneError
-from layerprune.paths import RunKey
+from layerprune.system import files, paths
+from layerprune.system.paths import RunKey
 
 
 @pytest.fixture
@@ -405,7 +405,7 @@ def test_analysis_imports_neither_torch_nor_a_method():
     program = (
         "import sys, layerprune.analysis.build, layerprune.analysis.verify, layerprune.analysis.readme\n"
         "assert 'torch' not in sys.modules\n"
-        "assert not [name for name in sys.modules if name.startswith('layerprune.methods.')]"
+        "assert not [name for name in sys.modules if name.startswith('layerprune.core.methods.')]"
     )
     source = str(Path(frames.__file__).parents[2])
     done = subprocess.run(

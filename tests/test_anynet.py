@@ -14,14 +14,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import layerprune
-from layerprune.anynet import pruner as pruning
-from layerprune.anynet.pruner import ConcurrentPruner
-from layerprune.anynet.rewriting import Forward
-from layerprune.anynet.sections import FoundSections, find_sections
-from layerprune.anynet.tracing import register_block
+from layerprune.core.measure.counting import count_macs
 from layerprune.errors import LayerpruneError
-from layerprune.measure.counting import count_macs
-from layerprune.ranks import ALONE, Ranks
+from layerprune.library import pruner as pruning
+from layerprune.library.find import FoundSections, find_sections
+from layerprune.library.pruner import ConcurrentPruner
+from layerprune.library.rewriting import Forward
+from layerprune.library.tracing import register_block
+from layerprune.system.process_group import ALONE, Ranks
 
 # --- networks of somebody's own ---------------------------------------------------------------------------------
 

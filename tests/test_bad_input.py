@@ -17,10 +17,12 @@ from conftest import run_process
 from data_helpers import TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS, UNCHECKED, write_idx, write_mnist_like
 from torch._inductor import config as inductor
 
-from layerprune import cli, config, paths, runner
-from layerprune.data import mnist, registry
-from layerprune.models import saving
-from layerprune.paths import RunKey
+from layerprune import cli
+from layerprune.core.data import mnist, registry
+from layerprune.core.networks import storage
+from layerprune.suite import config, runner
+from layerprune.system import paths
+from layerprune.system.paths import RunKey
 
 PRESET = """\
 seeds: [0]
@@ -419,4 +421,4 @@ def test_a_file_over_the_limit_is_said_and_a_rerun_succeeds(root: Path) -> None:
     assert os.listdir(paths.run_folder(run_key("dense"))) == []
     again = run_process(command, cwd=root)
     assert (again.code, again.stderr) == (0, "")
-    assert saving.load(paths.arch(run_key("dense")), paths.weights(run_key("dense"))).arch == "lenet-300-100"
+    assert storage.load(paths.arch(run_key("dense")), paths.weights(run_key("dense"))).arch == "lenet-300-100"

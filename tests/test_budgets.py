@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from layerprune import paths
 from layerprune.analysis.figures import FIGURES
 from layerprune.analysis.frames import read_study
 from layerprune.analysis.prepare.budgets import bisection
+from layerprune.system import paths
 
 
 @pytest.mark.parametrize(

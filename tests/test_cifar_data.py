@@ -13,11 +13,11 @@ import torch
 from cifar_helpers import add, pack, write_archive, write_tree
 from PIL import Image
 
-from layerprune import paths
-from layerprune.data import catalog, load, stage
-from layerprune.data.formats import cifar, class_folders
-from layerprune.data.formats.cifar_archive import read_archive
+from layerprune.core.data import catalog, load, stage
+from layerprune.core.data.formats import cifar, class_folders
+from layerprune.core.data.formats.cifar_archive import read_archive
 from layerprune.errors import LayerpruneError
+from layerprune.system import paths
 
 UNCHECKED = replace(catalog.CIFAR10, md5={})
 

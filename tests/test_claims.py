@@ -11,16 +11,17 @@ import pytest
 from conftest import Study
 from scipy import stats
 
-from layerprune import config, paths, record
 from layerprune.analysis import verify
 from layerprune.analysis.claims import QUANTITIES, ledger, verdicts
 from layerprune.analysis.claims.sample import Sample
 from layerprune.analysis.claims.verdicts import Verdict
 from layerprune.analysis.frames import read_study
 from layerprune.analysis.prepare.starts import depth_vs_start
-from layerprune.config import Claim, Condition
 from layerprune.errors import LayerpruneError
-from layerprune.paths import RunKey
+from layerprune.suite import config, record
+from layerprune.suite.config import Claim, Condition
+from layerprune.system import paths
+from layerprune.system.paths import RunKey
 
 SEEDS = (0, 1, 2, 3, 4)
 ARCHS = {"mlp-residual-20": {}}

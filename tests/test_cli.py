@@ -13,8 +13,12 @@ import pytest
 import typer
 from conftest import Outcome, run_process
 
-from layerprune import cli, config, methods, paths, record
-from layerprune.paths import RunKey
+from layerprune import cli
+from layerprune.core import methods
+from layerprune.core.settings import GatedSettings
+from layerprune.suite import record
+from layerprune.system import paths
+from layerprune.system.paths import RunKey
 
 FOUR_FILES = {"record.json", "curves.csv", "arch.json", "weights.pt"}
 COMMANDS = typer.main.get_command(cli.app).commands
@@ -172,11 +176,11 @@ def test_a_runs_network_is_exported_for_elsewhere(command: Command, tmp_path: Pa
     import torch
 
     import layerprune
-    from layerprune.models import saving
+    from layerprune.core.networks import storage
 
     command(*run_words("magnitude"))
     folder = paths.run_folder(run_key("magnitude"))
-    network = saving.load(folder / "arch.json", folder / "weights.pt").eval()
+    network = storage.load(folder / "arch.json", folder / "weights.pt").eval()
     x = torch.rand(3, *network.input_shape)
     out, _ = command("export", str(folder))
     torch.testing.assert_close(layerprune.load(Path(out.strip()))(x), network(x))
@@ -194,7 +198,7 @@ def test_methods_lists_all_with_their_settings(command: Command) -> None:
     out, _ = command("methods")
     for slug in methods.families():
         assert f"{slug}  (" in out
-    for name, field in config.GatedSettings.model_fields.items():
+    for name, field in GatedSettings.model_fields.items():
         assert f"    {name} = {field.default!r}: {field.description}" in out
 
 

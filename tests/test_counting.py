@@ -8,9 +8,9 @@ from networks import every_keep_list, make, random_keep_lists
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from layerprune.measure.counting import count_depth, count_macs, count_params, section_macs, section_params
-from layerprune.models import surgery
-from layerprune.models.sections import SectionedNetwork
+from layerprune.core import surgery
+from layerprune.core.measure.counting import count_depth, count_macs, count_params, section_macs, section_params
+from layerprune.core.networks.sections import SectionedNetwork
 
 CASES = [("lenet-300-100", keep) for keep in every_keep_list(2)]
 CASES += [("lenet5", keep) for keep in every_keep_list(3)]

@@ -22,10 +22,10 @@ from data_helpers import (
     write_mnist_like,
 )
 
-from layerprune.data import TrainingBatches, catalog, digits, evaluation_batches, load, mnist, splits, stage
-from layerprune.data.checksums import sha256
-from layerprune.data.dataset import DataSet, Split
-from layerprune.data.idx import read_idx
+from layerprune.core.data import TrainingBatches, catalog, digits, evaluation_batches, load, mnist, splits, stage
+from layerprune.core.data.checksums import sha256
+from layerprune.core.data.dataset import DataSet, Split
+from layerprune.core.data.idx import read_idx
 from layerprune.errors import LayerpruneError
 
 MNIST_LIKE = [
@@ -386,7 +386,7 @@ def test_availability_depends_on_files_or_leave_to_download(tmp_path):
 
 
 def test_the_catalog_imports_no_torch():
-    code = "import sys, layerprune.data.catalog; sys.exit('torch' in sys.modules)"
+    code = "import sys, layerprune.core.data.catalog; sys.exit('torch' in sys.modules)"
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     assert subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode == 0
 

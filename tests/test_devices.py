@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from layerprune import devices
 from layerprune.errors import LayerpruneError
+from layerprune.system import devices
 
 CUDA = torch.device("cuda")
 HOLDER = """

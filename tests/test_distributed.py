@@ -18,12 +18,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from layerprune import paths, preemption, record, runner
-from layerprune.data import load
+from layerprune.core.data import load
+from layerprune.core.networks import storage
+from layerprune.core.training.evaluate import evaluate
 from layerprune.errors import LayerpruneError
-from layerprune.models import saving
-from layerprune.paths import RunKey
-from layerprune.training.evaluate import evaluate
+from layerprune.suite import record, runner
+from layerprune.system import paths, signals
+from layerprune.system.paths import RunKey
 
 TOLERANCE = {"theta": 1e-4, "train_loss": 1e-3, "val_loss": 1e-3}
 SIZE = 2
@@ -95,7 +96,7 @@ def make_as_rank(rank: int, ports: list[int], root: str, keys: list[RunKey]) -> 
 
 def make_together(root: Path, keys: list[RunKey]) -> None:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["layerprune.runner", "torch.distributed"])
+    context.set_forkserver_preload(["layerprune.suite.runner", "torch.distributed"])
     ports = free_ports(len(keys))
     started = [context.Process(target=make_as_rank, args=(rank, ports, str(root), keys)) for rank in range(SIZE)]
     for each in started:
@@ -157,7 +158,7 @@ def test_with_running_statistics_sections_go_and_every_image_is_counted_once(
 ) -> None:
     made, _ = read(roots[1], KEYS[-1], monkeypatch)
     assert made.keep == [0] and made.removed_step[0] is not None and made.equivalence_gap < 1e-4
-    network = saving.load(paths.arch(KEYS[-1]), paths.weights(KEYS[-1]))
+    network = storage.load(paths.arch(KEYS[-1]), paths.weights(KEYS[-1]))
     data = load("digits", Path())
     assert evaluate(network, data, data.test).accuracy == made.test_accuracy
     assert evaluate(network, data, data.validation).accuracy == made.val_accuracy
@@ -228,7 +229,7 @@ def test_told_to_end_all_end_with_their_state(tmp_path: Path) -> None:
     worker_with_state(process, root)
     process.send_signal(signal.SIGTERM)
     _, told = process.communicate(timeout=60)
-    assert process.returncode == preemption.REQUEUE
+    assert process.returncode == signals.REQUEUE
     assert "told to end (SIGTERM), state written" in told and "Traceback" not in told
     assert not (root / "results" / str(LONG) / "record.json").exists()
 

@@ -16,10 +16,12 @@ from conftest import REPOSITORY, find_browser, run_process
 from filelock import FileLock
 
 import layerprune
-from layerprune import config, methods
 from layerprune.analysis import figures
 from layerprune.cli import app
-from layerprune.data import catalog
+from layerprune.core import methods
+from layerprune.core.data import catalog
+from layerprune.core.settings import FinetuneSettings, ModelSettings, TrainingSettings
+from layerprune.suite import config
 
 pytestmark = pytest.mark.slow
 
@@ -175,13 +177,13 @@ def test_the_extension_points_are_in_the_reference(site: Path) -> None:
     anchors = read(site / "api.html").anchors
     for name in ("methods.base.TrainingMethod.gates", "models.sections.Section", "data.dataset.DataSet"):
         assert f"layerprune.{name}" in anchors
-    assert {"layerprune.gates.estimators.Estimator", "layerprune.models.build.build"} <= anchors
+    assert {"layerprune.core.gates.estimators.Estimator", "layerprune.core.networks.build.build"} <= anchors
 
 
 def test_every_setting_is_explained(site: Path) -> None:
     shown = letters_of(site / "settings.html")
-    schemas = [config.Preset, config.TrainingSettings, config.FinetuneSettings, config.ModelSettings]
-    schemas += [config.settings_class(slug) for slug in methods.families()]
+    schemas = [config.Preset, TrainingSettings, FinetuneSettings, ModelSettings]
+    schemas += [methods.settings_class(slug) for slug in methods.families()]
     for schema in schemas:
         for name, key in schema.model_fields.items():
             assert letters(name + key.description) in shown, f"{schema.__name__}.{name}"

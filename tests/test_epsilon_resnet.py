@@ -8,10 +8,10 @@ from networks import a_context, a_run, images, make
 from test_methods import small
 from torch import Tensor
 
-from layerprune.config import EpsilonResnetSettings
-from layerprune.execute import certificate, execute, smaller_network
-from layerprune.methods.trained import epsilon_resnet
-from layerprune.models.sections import SectionedNetwork
+from layerprune.core.methods.trained import epsilon_resnet
+from layerprune.core.networks.sections import SectionedNetwork
+from layerprune.core.settings import EpsilonResnetSettings
+from layerprune.suite.execute import certificate, execute, smaller_network
 
 SHAPE = (1, 4, 4)
 

@@ -10,11 +10,11 @@ from networks import a_context, digits, images, make, no_losses, source
 from torch import Tensor
 from torch.nn import functional
 
-from layerprune.config import GatedSettings
-from layerprune.gates import bernoulli
-from layerprune.gates.estimators import ESTIMATORS, Estimator, TwoSided
-from layerprune.methods.trained.gated import Method
-from layerprune.models.sections import SectionedNetwork, mask_gates
+from layerprune.core.gates import bernoulli
+from layerprune.core.gates.estimators import ESTIMATORS, Estimator, TwoSided
+from layerprune.core.methods.trained.gated import Method
+from layerprune.core.networks.sections import SectionedNetwork, mask_gates
+from layerprune.core.settings import GatedSettings
 
 SECTIONS = 5
 BATCH = 100

@@ -12,19 +12,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from networks import images
 
-from layerprune import paths, record, runner
 from layerprune.analysis import frames, statistics, tables
 from layerprune.analysis.claims import flow
 from layerprune.analysis.claims.sample import Sample
 from layerprune.analysis.figures import FIGURES
 from layerprune.analysis.verify import verify
-from layerprune.config import EstimatorErrorSettings, ModelSettings, RandomRemovalSettings
+from layerprune.core.methods.experiments import estimator_error, random_removal
+from layerprune.core.methods.experiments._subject import Subject
+from layerprune.core.networks.build import build
+from layerprune.core.networks.sections import SectionedNetwork
+from layerprune.core.settings import EstimatorErrorSettings, ModelSettings, RandomRemovalSettings
 from layerprune.errors import SettingError
-from layerprune.methods.experiments import estimator_error, random_removal
-from layerprune.methods.experiments._subject import Subject
-from layerprune.models.build import build
-from layerprune.models.sections import SectionedNetwork
-from layerprune.paths import RunKey
+from layerprune.suite import record, runner
+from layerprune.system import paths
+from layerprune.system.paths import RunKey
 
 PRESET = """
 training: {duration: 3ep, batch_size: 64, lr: 0.02}

@@ -12,16 +12,16 @@ from networks import make, source
 from torch import Tensor, nn
 from torch.nn import functional
 
-from layerprune import provenance
-from layerprune.config import ModelSettings
+from layerprune.core import surgery
+from layerprune.core.methods.parts import features, probes
+from layerprune.core.methods.parts.clusters import optimal_clusters
+from layerprune.core.methods.scores import cka, dbp, energy, imprinting, linear_probes, modularity
+from layerprune.core.networks.build import build
+from layerprune.core.networks.sections import Section, SectionedNetwork
+from layerprune.core.settings import ModelSettings
+from layerprune.core.training.section_scores import metered_score
 from layerprune.errors import SettingError
-from layerprune.methods.parts import features, probes
-from layerprune.methods.parts.clusters import optimal_clusters
-from layerprune.methods.scores import cka, dbp, energy, imprinting, linear_probes, modularity
-from layerprune.models import surgery
-from layerprune.models.build import build
-from layerprune.models.sections import Section, SectionedNetwork
-from layerprune.training.scoring import metered_score
+from layerprune.suite import provenance
 
 Batches = list[tuple[Tensor, Tensor]]
 METHODS = [cka, dbp, energy, imprinting, linear_probes, modularity]

@@ -12,11 +12,11 @@ from matplotlib.colors import same_color, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from layerprune import files, paths
 from layerprune.analysis import build, frames, style
 from layerprune.analysis.figures import FIGURES, _marks, captions
 from layerprune.errors import LayerpruneError
-from layerprune.paths import RunKey
+from layerprune.system import files, paths
+from layerprune.system.paths import RunKey
 
 matplotlib.use("Agg")
 NAMES = [

@@ -9,11 +9,12 @@ from test_methods import DENSE_MACS, a_parent, small
 from torch import Tensor
 from torch.nn import functional
 
-from layerprune.config import ScoreSettings, parse_preset, prerequisites
-from layerprune.execute import execute
-from layerprune.models.sections import SectionedNetwork
-from layerprune.paths import RunKey
-from layerprune.training.finetuning import Finetuning
+from layerprune.core.networks.sections import SectionedNetwork
+from layerprune.core.settings import ScoreSettings
+from layerprune.core.training.finetuning import Finetuning
+from layerprune.suite.config import parse_preset, prerequisites
+from layerprune.suite.execute import execute
+from layerprune.system.paths import RunKey
 
 STEPS = 4
 """Steps of an epoch of 60 examples in batches of 16."""

@@ -9,13 +9,14 @@ from networks import images, make, random_keep_lists
 from test_cifar_networks import COLOUR, lively
 from torch import nn
 
-from layerprune.config import ModelSettings
-from layerprune.measure.counting import count_depth, count_macs, count_params
-from layerprune.measure.equivalence import equivalence_gap
-from layerprune.models import saving, surgery
-from layerprune.models.build import build
-from layerprune.models.linear_maps import shorten
-from layerprune.models.sections import Section, SectionedNetwork, mask_gates
+from layerprune.core import surgery
+from layerprune.core.folding.linear_maps import shorten
+from layerprune.core.measure.counting import count_depth, count_macs, count_params
+from layerprune.core.measure.equivalence import equivalence_gap
+from layerprune.core.networks import storage
+from layerprune.core.networks.build import build
+from layerprune.core.networks.sections import Section, SectionedNetwork, mask_gates
+from layerprune.core.settings import ModelSettings
 
 
 def folded(network: SectionedNetwork, keep: list[int]) -> SectionedNetwork:
@@ -48,7 +49,7 @@ def layers(spec: dict[str, Any] | None) -> str:
 
 def what_is_left(network: SectionedNetwork) -> list[str]:
     """The layers of stem, sections and head; a section as 'branch + shortcut'; what does nothing is left out."""
-    told = saving.describe(network)
+    told = storage.describe(network)
     sections = [f"{layers(spec['branch'])} + {layers(spec['shortcut'])}" for spec in told["sections"]]
     parts = [layers(told["stem"]), *sections, layers(told["head"])]
     return [part for part in parts if part not in ("identity", "- + identity")]
@@ -91,9 +92,9 @@ def test_a_resnet_has_nothing_to_fold(arch: str, keep: list[int]) -> None:
     for option in options:
         network = build(arch, COLOUR, 10, torch.Generator().manual_seed(0), option)
         surgery.remove_all_but(network, keep)
-        before = saving.describe(network)
+        before = storage.describe(network)
         surgery.fold(network)
-        assert saving.describe(network) == before
+        assert storage.describe(network) == before
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +119,7 @@ def test_folding_vgg16_changes_its_cost_and_not_its_function(vgg16, keep: list[i
 
 
 def test_a_whole_vgg16_is_left_alone(vgg16) -> None:
-    assert saving.describe(folded(vgg16, [1] * 13)) == saving.describe(vgg16)
+    assert storage.describe(folded(vgg16, [1] * 13)) == storage.describe(vgg16)
 
 
 def test_vgg16_without_any_section_is_a_linear_classifier(vgg16) -> None:
@@ -269,7 +270,7 @@ CHAINS = {
 def test_chains_become_these_and_do_the_same(given: list[nn.Module], shape: tuple, expected: str | None) -> None:
     chain, x = nn.Sequential(*given).eval(), images(3, shape)
     short = shorten(chain, shape)
-    assert (layers(saving._describe(short)) if short is not None else None) == expected
+    assert (layers(storage._describe(short)) if short is not None else None) == expected
     if short is not None:
         torch.testing.assert_close(short(x), chain(x), atol=1e-5, rtol=1e-5)
 

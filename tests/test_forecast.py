@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from layerprune import forecast
-from layerprune.config import parse_preset, plan, resolve
-from layerprune.data import catalog, load
-from layerprune.forecast import Row, report, training_steps
-from layerprune.paths import RunKey
+from layerprune.core.data import catalog, load
+from layerprune.suite import forecast
+from layerprune.suite.config import parse_preset, plan, resolve
+from layerprune.suite.forecast import Row, report, training_steps
+from layerprune.system.paths import RunKey
 
 PRESET = parse_preset(
     {

@@ -10,11 +10,11 @@ from test_methods import a_parent, small
 from torch import nn
 from torch.nn import functional
 
-from layerprune.config import GalSettings
+from layerprune.core.methods.trained import gal
+from layerprune.core.networks.sections import mask_gates
+from layerprune.core.settings import GalSettings
 from layerprune.errors import SettingError
-from layerprune.execute import execute, smaller_network
-from layerprune.methods.trained import gal
-from layerprune.models.sections import mask_gates
+from layerprune.suite.execute import execute, smaller_network
 
 SHAPE = (1, 4, 4)
 

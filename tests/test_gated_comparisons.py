@@ -13,12 +13,13 @@ from scipy.optimize import minimize_scalar
 from scipy.stats import beta as beta_density
 from torch import Tensor
 
-from layerprune.config import GatedSettings
+from layerprune.core.gates import priors
+from layerprune.core.measure.counting import count_macs, section_macs
+from layerprune.core.methods.parts import gate_trace
+from layerprune.core.methods.parts.budget import Budget
+from layerprune.core.settings import GatedSettings
 from layerprune.errors import SettingError
-from layerprune.execute import Finished, execute
-from layerprune.measure.counting import count_macs, section_macs
-from layerprune.methods.parts import priors, watch
-from layerprune.methods.parts.budget import Budget
+from layerprune.suite.execute import Finished, execute
 
 INSIDE = st.floats(0.05, 0.95)
 MEAN = 0.1
@@ -167,7 +168,7 @@ def test_a_sections_worth_is_what_its_opening_lowers_the_loss_by() -> None:
     def losses_of(gates: Tensor) -> Tensor:
         return (10 - (gates.flatten() * torch.tensor([1.0, 2.0, 3.0, 4.0])).sum()).repeat(3)
 
-    loss, found = watch.benefits(torch.tensor([0.9, 0.1, 0.5, 0.0]), [1, 1, 1, 0], losses_of)
+    loss, found = gate_trace.benefits(torch.tensor([0.9, 0.1, 0.5, 0.0]), [1, 1, 1, 0], losses_of)
     assert found.tolist() == pytest.approx([1, 2, 3, 0]) and float(loss) == pytest.approx(10 - 1 - 3)
 
 

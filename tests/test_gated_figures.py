@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from layerprune import files, paths, record
 from layerprune.analysis.figures import FIGURES
 from layerprune.analysis.frames import read_study
 from layerprune.analysis.prepare.pareto import OBJECTIVES, _on_front
-from layerprune.paths import RunKey
+from layerprune.suite import record
+from layerprune.system import files, paths
+from layerprune.system.paths import RunKey
 
 ESTIMATORS = ("straight_through", "finite_difference", "disarm")
 COORDINATE = st.integers(0, 5)

@@ -4,9 +4,9 @@ import pytest
 import torch
 from networks import a_context, make, source
 
-from layerprune.config import HardConcreteSettings
-from layerprune.gates import hard_concrete
-from layerprune.methods.trained.hard_concrete import Method
+from layerprune.core.gates import hard_concrete
+from layerprune.core.methods.trained.hard_concrete import Method
+from layerprune.core.settings import HardConcreteSettings
 
 
 @pytest.mark.parametrize("log_a", [-3.0, -1.6, 0.0, 2.2])

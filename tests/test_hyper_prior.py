@@ -12,8 +12,8 @@ from scipy.integrate import quad
 from scipy.optimize import minimize_scalar
 from torch.nn import functional
 
-from layerprune.gates import bernoulli, hyper_prior
-from layerprune.models.sections import mask_gates
+from layerprune.core.gates import bernoulli, hyper_prior
+from layerprune.core.networks.sections import mask_gates
 
 INSIDE = st.floats(0.01, 0.99)
 GAMMA = st.floats(1e-6, 0.95)

@@ -16,14 +16,15 @@ import pytest
 import torch
 from PIL import Image
 
-from layerprune import config, paths, runner
-from layerprune.data import catalog, stage
-from layerprune.data.batches import training_batches
-from layerprune.data.registry import Reading, load
+from layerprune.core.data import catalog, stage
+from layerprune.core.data.batches import training_batches
+from layerprune.core.data.registry import Reading, load
+from layerprune.core.training.loop import Trainer
 from layerprune.errors import LayerpruneError, SettingError
-from layerprune.paths import RunKey
-from layerprune.preemption import Preempted
-from layerprune.training.loop import Trainer
+from layerprune.suite import config, runner
+from layerprune.system import paths
+from layerprune.system.paths import RunKey
+from layerprune.system.signals import Preempted
 
 CLASSES = ("n01", "n02", "n03")
 SIDE = 32
@@ -261,8 +262,8 @@ def test_the_real_excerpt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 def test_top5_is_said_where_there_are_many_classes(monkeypatch: pytest.MonkeyPatch) -> None:
     from networks import images
 
-    from layerprune.data.dataset import DataSet, Split
-    from layerprune.training.evaluate import evaluate
+    from layerprune.core.data.dataset import DataSet, Split
+    from layerprune.core.training.evaluate import evaluate
 
     class Ranked(torch.nn.Module):
         """Likes class 0 best, then 1, 2, ..."""

@@ -8,8 +8,8 @@ from conftest import run_process
 WITHOUT = """
 import sys
 sys.modules["{library}"] = None  # Python's own way to say that there is no such module
-import layerprune.integrations
-import layerprune.integrations.{library}
+import layerprune.library.integrations
+import layerprune.library.integrations.{library}
 """
 
 

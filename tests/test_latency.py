@@ -13,17 +13,21 @@ import torch
 from matplotlib.colors import same_color
 from matplotlib.figure import Figure
 
-from layerprune import cli, files, paths, provenance, record
+from layerprune import cli
 from layerprune.analysis import build, frames, style
 from layerprune.analysis.figures import latency_vs_macs as figure
 from layerprune.analysis.latencies import read_latencies
+from layerprune.core import surgery
+from layerprune.core.measure.counting import count_macs
+from layerprune.core.networks import storage
+from layerprune.core.networks.build import build as build_network
 from layerprune.errors import LayerpruneError
-from layerprune.latency import machine, studies, tables, timing
-from layerprune.latency.conditions import Conditions
-from layerprune.measure.counting import count_macs
-from layerprune.models import saving, surgery
-from layerprune.models.build import build as build_network
-from layerprune.paths import RunKey
+from layerprune.library.latency import machine, timing
+from layerprune.library.latency.conditions import Conditions
+from layerprune.suite import provenance, record
+from layerprune.suite.latency import studies, tables
+from layerprune.system import files, paths
+from layerprune.system.paths import RunKey
 
 PRESET, DATASET, ARCH = made_up.PRESET, made_up.DATASET, "lenet-300-100"
 QUICK = Conditions(torch.device("cpu"), batches=(1, 2), repeats=2)
@@ -38,7 +42,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[RunKey]:
     for key in keys:
         network = build_network(ARCH, (1, 28, 28), 10, torch.Generator().manual_seed(key.seed))
         surgery.remove(network, [0] if key.method != "dense" else [])
-        saving.save(network, paths.arch(key), paths.weights(key))
+        storage.save(network, paths.arch(key), paths.weights(key))
         paths.weights(key).unlink()  # not needed
         made_up.change(key, macs=count_macs(network, network.input_shape))
     return keys

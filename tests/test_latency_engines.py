@@ -13,13 +13,16 @@ from networks import make
 from torch import nn
 
 import layerprune
-from layerprune import cli, paths
+from layerprune import cli
+from layerprune.core import surgery
+from layerprune.core.measure.counting import count_macs
+from layerprune.core.networks import storage
 from layerprune.errors import LayerpruneError
-from layerprune.latency import engines, machine, singles, subjects, tables, timing
-from layerprune.latency.conditions import Conditions, chosen
-from layerprune.latency.subject import Subject
-from layerprune.measure.counting import count_macs
-from layerprune.models import saving, surgery
+from layerprune.library.latency import engines, machine, subjects, timing
+from layerprune.library.latency.conditions import Conditions, chosen
+from layerprune.library.latency.subject import Subject
+from layerprune.suite.latency import singles, tables
+from layerprune.system import paths
 
 CPU = torch.device("cpu")
 SHAPE = (1, 6, 6)
@@ -44,7 +47,7 @@ def run_folder(parent: Path, name: str = "dense", gone: tuple[int, ...] = ()) ->
     """A run's folder with a network and nothing else."""
     folder = parent / "results/tiny/mnist/mlp-residual-4" / name / "default/seed3"
     made = network(gone)
-    saving.save(made, paths.arch_in(folder), paths.weights_in(folder))
+    storage.save(made, paths.arch_in(folder), paths.weights_in(folder))
     return folder
 
 

@@ -20,7 +20,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint  # noqa: E402
 from lightning.pytorch.loggers import CSVLogger  # noqa: E402
 from lightning.pytorch.plugins.precision import MixedPrecision  # noqa: E402
 
-from layerprune.integrations.lightning import PruneLayers  # noqa: E402
+from layerprune.library.integrations.lightning import PruneLayers  # noqa: E402
 
 EXAMPLE = torch.zeros(2, 1, 28, 28)
 OPTIONS = {"nu": 0.05, "theta_lr": 2.0, "warmup_steps": 5, "check_interval": 5}

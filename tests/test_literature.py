@@ -6,13 +6,14 @@ import made_up_runs as made_up
 import pytest
 import torch
 
-from layerprune import config, files, paths
 from layerprune.analysis import literature, verify
-from layerprune.config import ModelSettings
-from layerprune.measure.counting import count_macs, count_params
-from layerprune.models.build import build
-from layerprune.paths import RunKey
-from layerprune.record import Record
+from layerprune.core.measure.counting import count_macs, count_params
+from layerprune.core.networks.build import build
+from layerprune.core.settings import ModelSettings
+from layerprune.suite import config
+from layerprune.suite.record import Record
+from layerprune.system import files, paths
+from layerprune.system.paths import RunKey
 
 METHODS = ["dense", "gated", "cka", "linear-probes", "dbp", "sr-init"]
 

@@ -11,25 +11,27 @@ from networks import a_context, a_run, a_trainer, digits, images, make, no_losse
 from torch import Tensor, nn
 from torch.nn import functional
 
-from layerprune import paths, runner
-from layerprune.config import GatedSettings, ScratchAtDepthSettings, StochasticDepthSettings
-from layerprune.data.batches import evaluation_batches
+from layerprune.core import surgery
+from layerprune.core.data.batches import evaluation_batches
+from layerprune.core.measure.counting import count_macs, count_params
+from layerprune.core.methods import families, lack
+from layerprune.core.methods.base import ControlPlan, Question
+from layerprune.core.methods.controls import shallower
+from layerprune.core.methods.ranking import keep_highest
+from layerprune.core.methods.scores import leave_one_out, magnitude, random, taylor
+from layerprune.core.methods.trained import gated, sss, stochastic_depth
+from layerprune.core.networks import arch_file, storage
+from layerprune.core.networks.build import build
+from layerprune.core.networks.sections import CLOSED, Section, SectionedNetwork
+from layerprune.core.settings import GatedSettings, ScratchAtDepthSettings, StochasticDepthSettings
+from layerprune.core.training.evaluate import evaluate
+from layerprune.core.training.section_scores import draw_sample, metered_score
 from layerprune.errors import LayerpruneError
-from layerprune.execute import Finished, Parent, certificate, execute, smaller_network
-from layerprune.measure.counting import count_macs, count_params
-from layerprune.methods import families, lack
-from layerprune.methods.base import ControlPlan, Question
-from layerprune.methods.controls import shallower
-from layerprune.methods.scores import leave_one_out, magnitude, random, taylor
-from layerprune.methods.trained import gated, sss, stochastic_depth
-from layerprune.models import saving, surgery
-from layerprune.models.build import build
-from layerprune.models.sections import CLOSED, Section, SectionedNetwork
-from layerprune.paths import RunKey
-from layerprune.provenance import arch_file
-from layerprune.record import Record
-from layerprune.training.evaluate import evaluate
-from layerprune.training.scoring import draw_sample, keep_highest, metered_score
+from layerprune.suite import runner
+from layerprune.suite.execute import Finished, Parent, certificate, execute, smaller_network
+from layerprune.suite.record import Record
+from layerprune.system import paths
+from layerprune.system.paths import RunKey
 
 # --- SSS ----------------------------------------------------------------------------------------------------
 
@@ -661,7 +663,7 @@ def test_a_loss_that_is_no_number_ends_training_with_the_status_diverged(study: 
 
 def test_the_test_accuracy_is_that_of_the_saved_network(study: Any) -> None:
     made, _, key = study("gated")
-    network = saving.load(paths.arch(key), paths.weights(key))
+    network = storage.load(paths.arch(key), paths.weights(key))
     assert evaluate(network, digits(), digits().test).accuracy == made.test_accuracy
     assert network.keep() == made.keep
 

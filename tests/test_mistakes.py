@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from layerprune.anynet.pruner import ConcurrentPruner
-from layerprune.anynet.sections import find_sections
 from layerprune.errors import LayerpruneError
+from layerprune.library.find import find_sections
+from layerprune.library.pruner import ConcurrentPruner
 
 EXAMPLE = torch.zeros(2, 8)
 

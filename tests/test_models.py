@@ -5,9 +5,9 @@ import torch
 from networks import IMAGE, images, make, source
 from torch import nn
 
+from layerprune.core.networks.build import build
+from layerprune.core.networks.sections import CLOSED, Section, mask_gates
 from layerprune.errors import LayerpruneError
-from layerprune.models.build import build
-from layerprune.models.sections import CLOSED, Section, mask_gates
 
 ARCHS = {"lenet-300-100": 2, "lenet5": 3, "mlp-residual-1": 1, "mlp-residual-7": 7}
 

@@ -11,12 +11,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import layerprune
-from layerprune import cli, paths
-from layerprune.anynet import onnx_files
-from layerprune.config import ModelSettings
+from layerprune import cli
+from layerprune.core import surgery
+from layerprune.core.networks import storage
+from layerprune.core.networks.build import build
+from layerprune.core.settings import ModelSettings
 from layerprune.errors import LayerpruneError
-from layerprune.models import saving, surgery
-from layerprune.models.build import build
+from layerprune.library import onnx_files
+from layerprune.system import paths
 
 onnx = pytest.importorskip("onnx")
 
@@ -117,7 +119,7 @@ def test_the_command_exports_what_is_left_of_a_run(
     settings = ModelSettings(width=8) if arch == "resnet-20" else ModelSettings()
     network = enliven(build(arch, shape, 10, source(0), settings))
     surgery.remove(network, [1, 3])
-    saving.save(network, paths.arch_in(tmp_path), paths.weights_in(tmp_path))
+    storage.save(network, paths.arch_in(tmp_path), paths.weights_in(tmp_path))
     monkeypatch.setattr(sys, "argv", ["layerprune", "export", str(tmp_path), "--format", "onnx"])
     with pytest.raises(SystemExit) as stop:
         cli.main()

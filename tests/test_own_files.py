@@ -11,10 +11,10 @@ from torch import nn
 from torch.nn import functional
 
 import layerprune
+from layerprune.core import surgery
+from layerprune.core.networks.sections import SectionedNetwork
+from layerprune.core.networks.storage import describe
 from layerprune.errors import LayerpruneError
-from layerprune.models import surgery
-from layerprune.models.saving import describe
-from layerprune.models.sections import SectionedNetwork
 
 ARCHS = {"lenet5": [1, 0, 1], "mlp-residual-5": [1, 0, 0, 1, 0], "resnet-20": [1, 0, 1, 1, 0, 1, 1, 1, 0]}
 

@@ -31,7 +31,7 @@ smaller = pruner.export()
 print(layerprune.__file__, len(layerprune.find_sections(smaller, torch.zeros(1, 3, 32, 32))))
 
 from pathlib import Path
-from layerprune.data import digits
+from layerprune.core.data import digits
 from layerprune.analysis import published
 print(len(digits.load(Path()).train), len(published.published("cifar10")) > 0)
 """
@@ -75,7 +75,7 @@ def test_the_wheel_holds_every_file_of_the_package_and_says_that_it_is_typed(whe
         names = set(packed.namelist())
     files = [path for path in PACKAGE.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
     assert {f"layerprune/{path.relative_to(PACKAGE).as_posix()}" for path in files} <= names
-    assert {"layerprune/py.typed", "layerprune/data/digits.npz", "layerprune/analysis/published.csv"} <= names
+    assert {"layerprune/py.typed", "layerprune/core/data/digits.npz", "layerprune/analysis/published.csv"} <= names
     assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"layerprune"}
 
 

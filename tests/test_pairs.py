@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from layerprune.config import Preset, parse_preset
+from layerprune.core.methods import REQUIREMENTS, families, lack, module_name
+from layerprune.core.networks import arch_file
 from layerprune.errors import LayerpruneError
-from layerprune.files import constant_in
-from layerprune.methods import REQUIREMENTS, families, lack, module_name
-from layerprune.provenance import arch_file
+from layerprune.suite.config import Preset, parse_preset
+from layerprune.system.files import constant_in
 
 
 def a_preset(arch: str, *slugs: str, only: list[str] | None = None) -> Preset:

@@ -7,15 +7,17 @@ import pytest
 import torch
 import torchvision
 
-from layerprune import cli, config, paths, record, runner
+from layerprune import cli
 from layerprune.analysis.verify import verify
-from layerprune.config import ModelSettings
+from layerprune.core.networks.build import build
+from layerprune.core.networks.layouts.akamaster import to_akamaster
+from layerprune.core.networks.layouts.pretrained import load_pretrained
+from layerprune.core.networks.sections import SectionedNetwork
+from layerprune.core.settings import ModelSettings
 from layerprune.errors import LayerpruneError
-from layerprune.models.build import build
-from layerprune.models.layouts.akamaster import to_akamaster
-from layerprune.models.layouts.pretrained import load_pretrained
-from layerprune.models.sections import SectionedNetwork
-from layerprune.paths import RunKey
+from layerprune.suite import config, record, runner
+from layerprune.system import paths
+from layerprune.system.paths import RunKey
 
 PRESET = """
 training: {duration: 3ep, batch_size: 64, lr: 0.02}

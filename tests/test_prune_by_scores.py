@@ -13,16 +13,15 @@ from torch import Tensor, nn
 from torchvision.models.convnext import CNBlockConfig
 
 import layerprune
-from layerprune import methods
-from layerprune.anynet.scored_network import ScoredNetwork
-from layerprune.anynet.sections import FoundSections
+from layerprune.core import methods, surgery
+from layerprune.core.measure.counting import count_params
+from layerprune.core.methods.parts import probes
+from layerprune.core.networks.layouts.torchvision import to_torchvision
+from layerprune.core.networks.sections import CLOSED, SectionedNetwork
+from layerprune.core.training.section_scores import metered_score
 from layerprune.errors import LayerpruneError
-from layerprune.measure.counting import count_params
-from layerprune.methods.parts import probes
-from layerprune.models import surgery
-from layerprune.models.layouts.torchvision import to_torchvision
-from layerprune.models.sections import CLOSED, SectionedNetwork
-from layerprune.training.scoring import metered_score
+from layerprune.library.find import FoundSections
+from layerprune.library.scored_network import ScoredNetwork
 
 SCORES = sorted(slug for slug, family in methods.families().items() if family == "scores")
 WITHOUT_DATA = {"bn-scale", "last-k", "magnitude", "random", "uniform-thinning"}

@@ -10,10 +10,10 @@ import pytest
 import torch
 from together import Answers, run_together
 
-from layerprune import config
-from layerprune.config import TorchrunPlace
 from layerprune.errors import LayerpruneError
-from layerprune.ranks import ALONE, Ranks, lost
+from layerprune.system import torchrun
+from layerprune.system.process_group import ALONE, Ranks, lost
+from layerprune.system.torchrun import TorchrunPlace
 
 # --- in the processes -----------------------------------------------------------------------------------------
 
@@ -110,7 +110,7 @@ def test_the_place_is_what_torchrun_says(
     monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], place: TorchrunPlace | None
 ) -> None:
     set_place(monkeypatch, environment)
-    assert config.torchrun_place() == place
+    assert torchrun.torchrun_place() == place
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_the_place_is_what_torchrun_says(
 def test_half_of_a_place_is_refused(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]) -> None:
     set_place(monkeypatch, environment)
     with pytest.raises(LayerpruneError, match="LOCAL_RANK"):
-        config.torchrun_place()
+        torchrun.torchrun_place()
 
 
 def set_place(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]) -> None:

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 import layerprune
-from layerprune.methods import families
-from layerprune.models.build import build, initialise
-from layerprune.training.scoring import keep_highest
+from layerprune.core.methods import families
+from layerprune.core.methods.ranking import keep_highest
+from layerprune.core.networks.build import build, initialise
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 

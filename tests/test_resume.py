@@ -20,11 +20,13 @@ from typing import Any
 
 import pytest
 
-from layerprune import cli, config, files, paths, preemption, record, runner
+from layerprune import cli
+from layerprune.core.training.loop import Trainer
+from layerprune.core.training.state import StateFile
 from layerprune.errors import LayerpruneError
-from layerprune.paths import RunKey
-from layerprune.training.loop import Trainer
-from layerprune.training.state import StateFile
+from layerprune.suite import config, record, runner
+from layerprune.system import files, paths, signals
+from layerprune.system.paths import RunKey
 
 PRESET = """
 resources: {state_seconds: 0}
@@ -203,7 +205,7 @@ def start() -> Callable[..., Process]:
     # Imported once, before any fork. Building an optimizer imports torch._dynamo, which takes seconds. This module
     # itself is not found there before Python 3.13.
     context.set_forkserver_preload(
-        ["layerprune.cli", "layerprune.runner", "layerprune.data.digits", "torch._dynamo", "pytest"]
+        ["layerprune.cli", "layerprune.suite.runner", "layerprune.core.data.digits", "torch._dynamo", "pytest"]
     )
 
     def start_process(root: Path, key: RunKey, disturb: Callable | None = None, *arguments: Any) -> Process:
@@ -361,7 +363,7 @@ def test_told_to_end_it_writes_its_state_asks_to_be_tried_again_and_ends_the_sam
     root: Path, start: Callable, expected: Callable, step: int
 ) -> None:
     told = start(root, GATED, be_told_to_end_at_step, step)
-    assert told.end() == preemption.REQUEUE
+    assert told.end() == signals.REQUEUE
     (line,) = [line for line in told.stderr().splitlines() if "SIGTERM" in line]
     assert str(paths.state(GATED)) in line and paths.state(GATED).exists() and not paths.record(GATED).exists()
     assert start(root, GATED).end() == 0
@@ -373,7 +375,7 @@ def test_told_to_end_it_writes_its_state_asks_to_be_tried_again_and_ends_the_sam
 def test_told_to_end_it_does_not_wait_for_the_next_write_that_is_due(root: Path, start: Callable) -> None:
     preset = paths.preset_file("resume")
     preset.write_text(preset.read_text().replace("state_seconds: 0", "state_seconds: 3600"))
-    assert start(root, GATED, be_told_to_end_at_step, 50).end() == preemption.REQUEUE
+    assert start(root, GATED, be_told_to_end_at_step, 50).end() == signals.REQUEUE
     assert paths.state(GATED).exists()
 
 

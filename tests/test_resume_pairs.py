@@ -14,13 +14,13 @@ import pytest
 import torch
 from networks import a_run, random_data
 
-from layerprune import methods
-from layerprune.config import ModelSettings
-from layerprune.data.dataset import DataSet
-from layerprune.execute import Finished, Parent, Run, execute
-from layerprune.provenance import arch_file
-from layerprune.training.loop import Trainer
-from layerprune.training.state import StateFile
+from layerprune.core import methods
+from layerprune.core.data.dataset import DataSet
+from layerprune.core.networks import arch_file
+from layerprune.core.settings import ModelSettings
+from layerprune.core.training.loop import Trainer
+from layerprune.core.training.state import StateFile
+from layerprune.suite.execute import Finished, Parent, Run, execute
 
 NETWORKS = {"resnet-14": (3, 8, 8), "preact-resnet-14": (3, 8, 8), "vgg16": (3, 32, 32)}
 """Architecture -> shape of its images, small where the network can be asked for that."""

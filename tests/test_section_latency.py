@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from networks import CPU, a_run, a_trainer, digits, images, make
 from torch import nn
 
-from layerprune.execute import execute
-from layerprune.methods.parts import section_latency
-from layerprune.methods.parts.initial_scale import scale_branches
-from layerprune.models import surgery
+from layerprune.core import surgery
+from layerprune.core.methods.parts import section_latency
+from layerprune.core.methods.parts.initial_scale import scale_branches
+from layerprune.suite.execute import execute
 
 TIMES = st.floats(0.0, 10.0)
 

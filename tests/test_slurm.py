@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 from conftest import REPOSITORY, copy_presets, run_process
 
-from layerprune import config, paths, record
-from layerprune.paths import RunKey
+from layerprune.suite import config, record
+from layerprune.system import paths
+from layerprune.system.paths import RunKey
 
 pytestmark = [pytest.mark.slow, pytest.mark.slurm]
 

@@ -15,11 +15,11 @@ from cifar_helpers import add
 from PIL import Image
 from torchvision import transforms
 
-from layerprune.data.streams.batches import EvaluationStream, TrainingStream
-from layerprune.data.streams.decode import DECODERS, EvaluationView, TrainingView, Unreadable
-from layerprune.data.streams.index import Images, read_index, unpacked
+from layerprune.core.data.streams.batches import EvaluationStream, TrainingStream
+from layerprune.core.data.streams.decode import DECODERS, EvaluationView, TrainingView, Unreadable
+from layerprune.core.data.streams.index import Images, read_index, unpacked
 from layerprune.errors import LayerpruneError
-from layerprune.ranks import Ranks
+from layerprune.system.process_group import Ranks
 
 CLASSES = ("n01", "n02", "n03")
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)

@@ -7,11 +7,12 @@ import torch
 from networks import every_keep_list, images, make, random_keep_lists, source
 from torch import nn
 
+from layerprune.core import surgery
+from layerprune.core.measure.counting import count_depth, count_macs, count_params
+from layerprune.core.measure.equivalence import equivalence_gap
+from layerprune.core.networks import storage
+from layerprune.core.networks.sections import Section, SectionedNetwork, mask_gates
 from layerprune.errors import LayerpruneError
-from layerprune.measure.counting import count_depth, count_macs, count_params
-from layerprune.measure.equivalence import equivalence_gap
-from layerprune.models import saving, surgery
-from layerprune.models.sections import Section, SectionedNetwork, mask_gates
 
 TOLERANCE = 1e-5
 CASES = [("lenet-300-100", keep) for keep in every_keep_list(2)]
@@ -37,8 +38,8 @@ def smaller(network: SectionedNetwork, keep: list[int]) -> SectionedNetwork:
 def test_removal_and_folding_equal_gates_fixed_at_the_keep_list(originals, tmp_path, arch, keep) -> None:
     left, x = smaller(originals[arch], keep), images(16)
     assert equivalence_gap(originals[arch], mask_gates(keep), left, x) < TOLERANCE
-    saving.save(left, tmp_path / "arch.json", tmp_path / "weights.pt")
-    again = saving.load(tmp_path / "arch.json", tmp_path / "weights.pt")
+    storage.save(left, tmp_path / "arch.json", tmp_path / "weights.pt")
+    again = storage.load(tmp_path / "arch.json", tmp_path / "weights.pt")
     assert equivalence_gap(originals[arch], mask_gates(keep), again, x) < TOLERANCE
     assert again.keep() == list(keep)
 
@@ -86,14 +87,14 @@ def test_without_any_section_one_linear_map_is_left(originals, arch) -> None:
 @pytest.mark.parametrize("arch", ["lenet-300-100", "lenet5", "mlp-residual-6"])
 def test_folding_leaves_a_whole_network_alone(originals, arch) -> None:
     whole = smaller(originals[arch], [1] * len(originals[arch].sections))
-    assert saving.describe(whole) == saving.describe(originals[arch])
+    assert storage.describe(whole) == storage.describe(originals[arch])
 
 
 def test_folding_twice_is_folding_once(originals) -> None:
     once = smaller(originals["lenet5"], [0, 1, 0])
     twice = copy.deepcopy(once)
     surgery.fold(twice)
-    assert saving.describe(once) == saving.describe(twice)
+    assert storage.describe(once) == storage.describe(twice)
 
 
 def test_a_section_behind_a_nonlinearity_is_not_multiplied_into_it() -> None:

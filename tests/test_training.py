@@ -14,15 +14,15 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from layerprune.config import FinetuneSettings, TrainingSettings
-from layerprune.data.batches import evaluation_batches
-from layerprune.execute import execute
-from layerprune.gates.estimators import ESTIMATORS
-from layerprune.methods import families
-from layerprune.models.sections import CLOSED
-from layerprune.training.evaluate import BATCH, evaluate
-from layerprune.training.meter import MacMeter
-from layerprune.training.schedule import learning_rate, warmup_steps
+from layerprune.core.data.batches import evaluation_batches
+from layerprune.core.gates.estimators import ESTIMATORS
+from layerprune.core.methods import families
+from layerprune.core.networks.sections import CLOSED
+from layerprune.core.settings import FinetuneSettings, TrainingSettings
+from layerprune.core.training.evaluate import BATCH, evaluate
+from layerprune.core.training.meter import MacMeter
+from layerprune.core.training.schedule import learning_rate, warmup_steps
+from layerprune.suite.execute import execute
 
 TRAINED = [slug for slug, family in families().items() if family == "trained"]
 

@@ -12,16 +12,16 @@ from torch.nn import functional
 from torch.utils.data import Dataset
 
 import layerprune
-from layerprune.anynet.rewriting import Forward
-from layerprune.anynet.sections import find_sections
 from layerprune.errors import LayerpruneError
+from layerprune.library.find import find_sections
+from layerprune.library.rewriting import Forward
 
 transformers = pytest.importorskip("transformers", reason="Transformers is absent: pip install transformers accelerate")
 pytest.importorskip("accelerate", reason="Accelerate is absent: pip install transformers accelerate")
 
 from transformers import TrainerState  # noqa: E402
 
-from layerprune.integrations.transformers import PruneLayers, _unpacked  # noqa: E402
+from layerprune.library.integrations.transformers import PruneLayers, _unpacked  # noqa: E402
 
 EXAMPLE = torch.zeros(2, 1, 28, 28)
 OPTIONS = {"nu": 0.05, "theta_lr": 2.0, "warmup_steps": 5, "check_interval": 5}

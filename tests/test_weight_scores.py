@@ -10,14 +10,14 @@ from networks import images, make, source
 from torch import Tensor, nn
 from torch.nn import functional
 
+from layerprune.core import surgery
+from layerprune.core.methods.parts.gate_position import first_batch_norm, gate_position
+from layerprune.core.methods.parts.reinitialisation import reinitialised
+from layerprune.core.methods.ranking import keep_highest
+from layerprune.core.methods.scores import bn_scale, feature_taylor, gate_taylor, last_k, sr_init, uniform_thinning
+from layerprune.core.networks.build import initialise
+from layerprune.core.networks.sections import Section, SectionedNetwork
 from layerprune.errors import SettingError
-from layerprune.methods.parts.gate_position import first_batch_norm, gate_position
-from layerprune.methods.parts.reinitialisation import reinitialised
-from layerprune.methods.scores import bn_scale, feature_taylor, gate_taylor, last_k, sr_init, uniform_thinning
-from layerprune.models import surgery
-from layerprune.models.build import initialise
-from layerprune.models.sections import Section, SectionedNetwork
-from layerprune.training.scoring import keep_highest
 
 PICTURE = (3, 8, 8)
 METHODS = [bn_scale, feature_taylor, gate_taylor, last_k, sr_init, uniform_thinning]

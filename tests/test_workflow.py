@@ -16,8 +16,9 @@ import pytest
 from conftest import REPOSITORY, Outcome, Study, copy_presets
 from PIL import Image
 
-from layerprune import config, paths
-from layerprune.paths import RunKey
+from layerprune.suite import config
+from layerprune.system import paths
+from layerprune.system.paths import RunKey
 
 pytestmark = pytest.mark.slow
 

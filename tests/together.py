@@ -10,9 +10,9 @@ from pathlib import Path
 
 import torch
 
-from layerprune.config import TorchrunPlace
 from layerprune.errors import LayerpruneError
-from layerprune.ranks import Ranks, joined
+from layerprune.system.process_group import Ranks, joined
+from layerprune.system.torchrun import TorchrunPlace
 
 CPU = torch.device("cpu")
 SIZE = 2
@@ -29,7 +29,7 @@ class Answers:
 def run_together(task: Callable[[Ranks], list], folder: Path) -> Answers:
     """Run a task, a function of a module, in two processes; their answers pass through files in the folder."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["layerprune.ranks", "torch.distributed"])
+    context.set_forkserver_preload(["layerprune.system.process_group", "torch.distributed"])
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

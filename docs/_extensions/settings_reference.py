@@ -3,9 +3,11 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from layerprune import methods
-from layerprune.config import FinetuneSettings, ModelSettings, Preset, Settings, TrainingSettings, settings_class
-from layerprune.config import preset as blocks
+from layerprune.core import methods
+from layerprune.core.methods import settings_class
+from layerprune.core.settings import FinetuneSettings, ModelSettings, Settings, TrainingSettings
+from layerprune.suite.config import Preset
+from layerprune.suite.config import preset as blocks
 
 PLACES: dict[str, type[Settings]] = {
     "The whole preset": Preset,

@@ -20,14 +20,14 @@ __all__ = [
 ]
 
 _HOMES = {
-    "find_sections": "anynet.sections",
-    "register_block": "anynet.tracing",
-    "ConcurrentPruner": "anynet.pruner",
-    "prune_by_scores": "anynet.scoring",
-    "section_scores": "anynet.scoring",
-    "save": "anynet.saving",
-    "load": "anynet.saving",
-    "measure_latency": "latency.library",
+    "find_sections": "library.find",
+    "register_block": "library.tracing",
+    "ConcurrentPruner": "library.pruner",
+    "prune_by_scores": "library.score",
+    "section_scores": "library.score",
+    "save": "library.save",
+    "load": "library.save",
+    "measure_latency": "library.latency.library",
 }
 
 

@@ -8,9 +8,10 @@ from typing import Annotated, Literal
 
 import typer
 
-from layerprune import config, cpu_kernels, launch, paths, preemption
 from layerprune.errors import LayerpruneError
-from layerprune.paths import RunKey
+from layerprune.suite import config
+from layerprune.system import cpu, paths, signals, torchrun
+from layerprune.system.paths import RunKey
 
 app = typer.Typer(
     help="Concurrent training and layer pruning of deep networks: runs, tables, figures, verification.",
@@ -53,16 +54,16 @@ def run(
     if threads is not None and threads < 1:
         raise LayerpruneError(f"--threads: must be 1 or more, not {threads}")
     settings = config.load_preset(preset)
-    if dataset in settings.datasets and settings.processes(dataset) > 1 and config.torchrun_place() is None:
-        raise typer.Exit(launch.share(settings.processes(dataset), sys.argv[1:]))
-    cpu_kernels.choose(settings.resources.cpu_kernels)  # before torch is imported
-    from layerprune import runner
-    from layerprune.progress import Progress
+    if dataset in settings.datasets and settings.processes(dataset) > 1 and torchrun.torchrun_place() is None:
+        raise typer.Exit(torchrun.share(settings.processes(dataset), sys.argv[1:]))
+    cpu.choose(settings.resources.cpu_kernels)  # before torch is imported
+    from layerprune.suite import runner
+    from layerprune.system.progress import Progress
 
     key = RunKey(preset, dataset, arch, method, variant, seed)
     with Progress(str(key)) as progress:
         record = runner.run(key, device, threads, progress.report, progress.say, weights)
-    place = config.torchrun_place()
+    place = torchrun.torchrun_place()
     if place is not None and place.rank > 0:
         return
     accuracy = (
@@ -80,8 +81,9 @@ def stage(
     preset: PresetName = "quick",
 ) -> None:
     """Fetch a data set where it is missing, verify it, and write its manifest (checksums, sizes, split)."""
-    from layerprune import data, files
-    from layerprune.data.registry import Reading
+    from layerprune.core import data
+    from layerprune.core.data.registry import Reading
+    from layerprune.system import files
 
     settings = config.load_preset(preset)
     block = settings.datasets.get(dataset)
@@ -102,7 +104,7 @@ def plan(preset: PresetName = "quick", dataset: DatasetName = None) -> None:
 @app.command()
 def methods() -> None:
     """List the methods with their settings and defaults."""
-    from layerprune.describe import print_methods
+    from layerprune.suite.describe import print_methods
 
     print_methods()
 
@@ -110,7 +112,7 @@ def methods() -> None:
 @app.command()
 def show(run: Annotated[Path, typer.Argument(help="Folder of a run, results/<preset>/.../seed<k>.")]) -> None:
     """Print the network that is left of a run, section by section, with MACs and parameters."""
-    from layerprune.describe import print_run
+    from layerprune.suite.describe import print_run
 
     print_run(run)
 
@@ -131,9 +133,9 @@ def export(
     ] = None,
 ) -> None:
     """Write the network that is left of a run as a file for elsewhere."""
-    from layerprune import exporting
+    from layerprune.suite import export
 
-    print(exporting.export(run, form, output))
+    print(export.export(run, form, output))
 
 
 @app.command()
@@ -199,9 +201,9 @@ def latency(
     Writes results/<preset>/<dataset>/latency.csv, which the figure latency-vs-macs shows; of single networks, which
     take turns, latency.csv in the run's folder or FILE.latency.csv. What cannot be measured is left out with one line.
     """
-    from layerprune import devices
-    from layerprune.latency import conditions as known
-    from layerprune.latency import singles, studies
+    from layerprune.library.latency import conditions as known
+    from layerprune.suite.latency import singles, studies
+    from layerprune.system import devices
 
     conditions = known.Conditions(
         devices.choose_device(device),
@@ -232,8 +234,8 @@ def forecast(
     ] = None,
 ) -> None:
     """How long a preset would take on this machine, from training steps measured here and now. Trains nothing."""
-    from layerprune import forecast as predicting
-    from layerprune.devices import choose_device
+    from layerprune.suite import forecast as predicting
+    from layerprune.system.devices import choose_device
 
     settings = config.load_preset(preset)
     rows = [
@@ -258,44 +260,6 @@ def verify(preset: PresetName = "quick", dataset: DatasetName = None) -> None:
     findings = find(preset, dataset)
     print(report(findings))
     if any(finding.is_error for finding in findings):
-        raise typer.Exit(1)
-
-
-@app.command()
-def requalify(
-    preset: PresetName = "laptop",
-    dataset: DatasetName = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Runs at a time.")] = 2,
-    covering: Annotated[
-        bool,
-        typer.Option("--covering", help="Fewer runs: one of each method and one of each network, not of each pair."),
-    ] = False,
-    by: Annotated[
-        str | None, typer.Option(help="Run nothing: take over what this other preset's runs have shown.")
-    ] = None,
-    against: Annotated[
-        str | None,
-        typer.Option(
-            metavar="COMMIT",
-            help="On a machine that does not make the records bit for bit: compare with the code of this commit, in "
-            "short runs.",
-        ),
-    ] = None,
-) -> None:
-    """After a change of code that should change no result: make one run of each method again and compare bit by bit.
-
-    Where it is equal the records stay current, else they stay stale and the exit status is 1.
-    """
-    from layerprune.against import requalify_against
-    from layerprune.requalify import requalify as renew
-    from layerprune.requalify import take_over
-
-    if by is not None:
-        take_over(preset, by, dataset, print)
-    elif against is not None:
-        if requalify_against(preset, against, "quick", jobs, print):
-            raise typer.Exit(1)
-    elif renew(preset, dataset, jobs, print, covering):
         raise typer.Exit(1)
 
 
@@ -356,9 +320,9 @@ def main() -> None:
         status = _complain(str(error))
     except UsageError as error:
         status = _complain(error.format_message())
-    except preemption.Preempted as told:
+    except signals.Preempted as told:
         print(f"layerprune: {told}", file=sys.stderr)
-        status = preemption.REQUEUE
+        status = signals.REQUEUE
     except (BrokenPipeError, SystemExit):  # the reader, such as `head`, has gone: typer makes a SystemExit of it
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # keeps the interpreter from flushing to it
         status = 0
@@ -370,7 +334,7 @@ def main() -> None:
 
 
 def _complain(message: str) -> int:
-    place = config.torchrun_place()
+    place = torchrun.torchrun_place()
     who = f"process {place.rank}: " if place is not None and place.rank > 0 else ""
     print(f"layerprune: {who}error: {' '.join(message.split())}", file=sys.stderr)
     return 2

@@ -1,4 +1,4 @@
-"""The preset, its runs and their files, for all rules. The logic lives in layerprune.config and layerprune.paths."""
+"""The preset, its runs and their files, for all rules. The logic lives in layerprune.suite.config and layerprune.system.paths."""
 
 import ast
 import os
@@ -18,11 +18,11 @@ def put_first(variable, folder):
 put_first("PYTHONPATH", SOURCE)
 put_first("PATH", str(Path(sys.executable).parent))
 
-from layerprune import config as settings
-from layerprune import paths
-from layerprune.data import catalog
+from layerprune.suite import config as settings
+from layerprune.system import paths
+from layerprune.core.data import catalog
 from layerprune.errors import LayerpruneError
-from layerprune.paths import RunKey
+from layerprune.system.paths import RunKey
 
 ENVIRONMENT = Path(workflow.basedir, "environment.yml")
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from layerprune.config import Preset
-from layerprune.record import Record
+from layerprune.suite.config import Preset
+from layerprune.suite.record import Record
 
 FOLDER = Path(__file__).parent.parent / "schemas"
 SCHEMAS: dict[str, type[BaseModel]] = {"config": Preset, "record": Record}

@@ -6,11 +6,11 @@ from typing import BinaryIO
 import pandas as pd
 from matplotlib.figure import Figure
 
-from layerprune import files, paths
 from layerprune.analysis import style, tables
 from layerprune.analysis.figures import FIGURES
 from layerprune.analysis.frames import Study, read_study
 from layerprune.errors import LayerpruneError
+from layerprune.system import files, paths
 
 # Without a date and the library's version the same records give the same bytes.
 _METADATA = {"svg": {"Date": None, "Creator": None}, "png": {"Software": None}}

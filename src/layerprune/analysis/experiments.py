@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 
-from layerprune import paths, record
 from layerprune.analysis.frames import WITH_RESULT, Study
-from layerprune.record import Record
+from layerprune.suite import record
+from layerprune.suite.record import Record
+from layerprune.system import paths
 
 
 def planned(study: Study, name: str) -> list[str]:

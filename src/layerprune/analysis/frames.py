@@ -14,10 +14,13 @@ from typing import Any
 
 import pandas as pd
 
-from layerprune import config, methods, paths, record
+from layerprune.core import methods
+from layerprune.core.settings import ModelSettings
 from layerprune.errors import LayerpruneError
-from layerprune.paths import RunKey
-from layerprune.record import Record
+from layerprune.suite import config, record
+from layerprune.suite.record import Record
+from layerprune.system import paths
+from layerprune.system.paths import RunKey
 
 KEY = ["preset", "dataset", "arch", "method", "variant", "seed"]
 NUMBERS = [
@@ -29,7 +32,7 @@ NUMBERS = [
 LISTS = ["keep", "removed_step"]
 WORDS = [
     *("label", "status", "reason", "data_source", "keep_rule", "duration", "warmup", "consolidate_at"),
-    *("device", "commit", "dirty_digest", "source_digest", "config_digest", "torch", "cuda", "gpu", "cpu"),
+    *("device", "commit", "dirty_digest", "config_digest", "torch", "cuda", "gpu", "cpu"),
     *("cpu_kernels", "removable", "shortcut"),
 ]
 MODEL = ["removable", "shortcut", "width"]
@@ -146,7 +149,7 @@ def _settings(values: dict[str, Any]) -> dict[str, Any]:
 
 def _model(values: dict[str, Any]) -> dict[str, Any]:
     """The network's settings; records from before there were any mean the defaults."""
-    return {name: (config.ModelSettings().model_dump() | values).get(name) for name in MODEL}
+    return {name: (ModelSettings().model_dump() | values).get(name) for name in MODEL}
 
 
 def _typed(runs: pd.DataFrame) -> pd.DataFrame:

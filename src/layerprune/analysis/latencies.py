@@ -1,9 +1,9 @@
-"""latency.csv as a frame; what is measured, and how, is told in layerprune.latency."""
+"""latency.csv as a frame; what is measured, and how, is told in layerprune.library.latency."""
 
 import pandas as pd
 
-from layerprune import paths
 from layerprune.errors import LayerpruneError
+from layerprune.system import paths
 
 WORDS = ["arch", "method", "variant", "device", "hardware", "engine", "precision"]
 WHOLE = ["seed", "batch", "threads", "macs"]

@@ -8,7 +8,7 @@ worth a look and no error.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from layerprune.record import Record
+from layerprune.suite.record import Record
 
 DATASETS = ("cifar10", "cifar100")
 FEWEST_GONE = 3

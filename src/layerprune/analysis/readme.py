@@ -12,12 +12,12 @@ import os
 import re
 from pathlib import Path
 
-from layerprune import files, paths
 from layerprune.analysis import statistics, tables
 from layerprune.analysis.claims import ledger
 from layerprune.analysis.figures import FIGURES, captions
 from layerprune.analysis.frames import read_study
 from layerprune.errors import LayerpruneError
+from layerprune.system import files, paths
 
 _OPENING = re.compile(r"<!-- generated:(\S+) -->")
 

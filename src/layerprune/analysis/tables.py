@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from layerprune import files, paths
 from layerprune.analysis import published, statistics
 from layerprune.analysis.frames import LISTS, Study
+from layerprune.system import files, paths
 
 NOT_RUN = "not run"
 TOP5 = "top-5 (%)"

@@ -7,13 +7,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 
-from layerprune import config, files, paths, provenance, record
 from layerprune.analysis import literature
 from layerprune.analysis.claims import ledger
 from layerprune.analysis.frames import WITH_RESULT, read_curve, sorted_keys
+from layerprune.core.version import versions_of
 from layerprune.errors import LayerpruneError
-from layerprune.paths import RunKey
-from layerprune.record import Record
+from layerprune.suite import config, record
+from layerprune.suite.record import Record
+from layerprune.system import files, paths
+from layerprune.system.paths import RunKey
 
 KINDS = {
     "missing": "planned, not run",
@@ -59,7 +61,6 @@ def verify(preset_name: str, dataset: str | None = None) -> list[Finding]:
     # A run may start from a seed of dense or gated that the preset itself does not ask for.
     implied = [parent for key in planned for parent in config.prerequisites(preset, key)]
     keys = sorted_keys(preset, list(dict.fromkeys([*planned, *implied])))
-    digest_now = cache(provenance.source_digest)
     checksums_now = cache(_staged_checksums)
     findings = []
     for key in keys:
@@ -67,7 +68,7 @@ def verify(preset_name: str, dataset: str | None = None) -> list[Finding]:
         if run is None:
             findings.append(problem)
             continue
-        findings += _stale(preset, key, run, digest_now(key.dataset, key.arch, key.method))
+        findings += _stale(preset, key, run)
         findings += _stale_data(key, run, checksums_now(preset_name, key.dataset))
         findings += [*_status(key, run), *_contradictions(key, run), *_against_curves(key, run)]
         findings += _against_literature(key, run)
@@ -107,10 +108,11 @@ def _read(key: RunKey) -> tuple[Record | None, Finding]:
 # --- staleness ----------------------------------------------------------------------------------------------
 
 
-def _stale(preset: config.Preset, key: RunKey, run: Record, source_digest: str) -> Iterator[Finding]:
+def _stale(preset: config.Preset, key: RunKey, run: Record) -> Iterator[Finding]:
     source = run.provenance
-    if source.source_digest != source_digest:
-        yield Finding(str(key), "stale-code", f"source digest {source.source_digest}, now {source_digest}")
+    versions = versions_of(key.dataset, key.arch, key.method)
+    if source.versions != versions:
+        yield Finding(str(key), "stale-code", f"versions {source.versions}, now {versions}")
     settings = config.resolve(preset, key)
     if source.config_digest != settings.digest():
         changed = _changed(source.config, settings.model_dump(mode="json"))

@@ -1,12 +1,13 @@
 """C4: how many gates are still undecided when theta is about to be rounded, and what the rounding costs."""
 
-from layerprune import paths, record
 from layerprune.analysis.claims.sample import Sample, gated_runs
 from layerprune.analysis.frames import KEY, Study
+from layerprune.analysis.gate_traces import planned, watched
 from layerprune.analysis.prepare.objective import objective
 from layerprune.analysis.prepare.priors import PRIORS, variant_of
-from layerprune.analysis.watched import planned, watched
-from layerprune.paths import RunKey
+from layerprune.suite import record
+from layerprune.system import paths
+from layerprune.system.paths import RunKey
 
 WATCHED = variant_of(PRIORS[0])
 DECIDED = 0.01

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from layerprune.analysis import experiments
 from layerprune.analysis.claims.sample import Sample
 from layerprune.analysis.frames import Study
-from layerprune.record import Record
+from layerprune.suite.record import Record
 
 EXPERIMENT = "random-removal"
 DEVIATIONS = 3

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from layerprune import config, files, paths
 from layerprune.analysis.claims import QUANTITIES
 from layerprune.analysis.claims.verdicts import COLUMNS, Verdict, judge, of_claim, of_networks, report
 from layerprune.analysis.frames import Study, read_study
-from layerprune.config import Claim
 from layerprune.errors import LayerpruneError
+from layerprune.suite import config
+from layerprune.suite.config import Claim
+from layerprune.system import files, paths
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,11 @@
 
 import pandas as pd
 
-from layerprune import methods
 from layerprune.analysis import statistics
 from layerprune.analysis.claims.sample import Sample, gated_runs
 from layerprune.analysis.frames import Study
 from layerprune.analysis.latencies import read_plain_latencies
+from layerprune.core import methods
 
 FAMILIES = methods.families()
 

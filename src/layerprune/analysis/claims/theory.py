@@ -6,8 +6,8 @@ import numpy as np
 
 from layerprune.analysis.claims.sample import Sample
 from layerprune.analysis.frames import Study
+from layerprune.analysis.gate_traces import Watched, planned, watched
 from layerprune.analysis.prepare.basin import VARIANT, Fates, fates
-from layerprune.analysis.watched import Watched, planned, watched
 
 ROBBINS_MONRO = "robbins-monro"
 

@@ -9,7 +9,7 @@ from scipy import stats
 
 from layerprune.analysis import statistics
 from layerprune.analysis.claims.sample import Sample
-from layerprune.config import Claim, Condition
+from layerprune.suite.config import Claim, Condition
 
 SIGNIFICANT = 0.05
 

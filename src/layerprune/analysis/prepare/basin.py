@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from layerprune.analysis.frames import Study
-from layerprune.analysis.watched import Watched, planned, watched
+from layerprune.analysis.gate_traces import Watched, planned, watched
 
 VARIANT = "stay"
 RECENT = 5

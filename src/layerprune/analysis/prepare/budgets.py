@@ -4,12 +4,13 @@ from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
-from layerprune import paths, record
 from layerprune.analysis import statistics
 from layerprune.analysis.frames import KEY, Study
 from layerprune.analysis.latencies import read_plain_latencies
-from layerprune.paths import RunKey
-from layerprune.record import Record
+from layerprune.suite import record
+from layerprune.suite.record import Record
+from layerprune.system import paths
+from layerprune.system.paths import RunKey
 
 KINDS = {"target_depth": "sections", "target_macs": "macs", "target_latency": "latency"}
 """Setting -> what is asked for: removable sections to keep, or the share of the network's multiply-adds or latency in

@@ -2,9 +2,10 @@
 
 import pandas as pd
 
-from layerprune import config, methods
 from layerprune.analysis import frames, statistics
 from layerprune.analysis.frames import Study
+from layerprune.core import methods
+from layerprune.core.settings import steps_of
 
 SEEDS_SHOWN = 3
 """So many seeds of theta are drawn, the lowest first; more would be too small to read."""
@@ -47,7 +48,7 @@ def _events(names: dict, run: dict) -> list[dict]:
         for place, step in enumerate(run["removed_step"])
         if step is not None
     ]
-    warmup = config.steps_of(run["warmup"], max(1, round(steps_per_epoch))) / steps_per_epoch
+    warmup = steps_of(run["warmup"], max(1, round(steps_per_epoch))) / steps_per_epoch
     ends = {"warmup": warmup, "consolidation": run["consolidate_at"] * run["epochs"]}
     return [*removed, *(names | {"kind": kind, "epoch": epoch} for kind, epoch in ends.items())]
 

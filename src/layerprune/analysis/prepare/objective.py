@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 
 from layerprune.analysis.frames import Study
+from layerprune.analysis.gate_traces import Watched, planned, watched
 from layerprune.analysis.prepare.priors import PRIORS, variant_of
-from layerprune.analysis.watched import Watched, planned, watched
 
 VARIANTS = {variant_of(PRIORS[0]): "constant", "robbins-monro": "falling"}
 """Variant of gated -> its step sizes on theta."""

@@ -8,7 +8,7 @@ import pandas as pd
 
 from layerprune.analysis import statistics
 from layerprune.analysis.frames import Study
-from layerprune.analysis.watched import Watched, planned, watched
+from layerprune.analysis.gate_traces import Watched, planned, watched
 
 PRIORS = ("flattening", "fixed", "beta", "l0", "none")
 AVERAGED = 3

@@ -2,9 +2,9 @@
 
 import pandas as pd
 
-from layerprune import methods
 from layerprune.analysis import statistics
 from layerprune.analysis.frames import Study
+from layerprune.core import methods
 
 
 def survivors(study: Study) -> pd.DataFrame:

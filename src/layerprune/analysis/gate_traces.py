@@ -1,0 +1,70 @@
+"""What watched gated trainings noted at every check (setting `watch`), as arrays."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from layerprune.analysis import statistics
+from layerprune.analysis.frames import KEY, Study
+from layerprune.core.settings import GatedSettings
+from layerprune.suite import record
+from layerprune.suite.record import Record
+from layerprune.system import paths
+from layerprune.system.paths import RunKey
+
+
+@dataclass(frozen=True)
+class Watched:
+    """One training. Arrays [checks, sections], NaN for sections that are gone; but `step`, `lr` and losses [checks]."""
+
+    record: Record
+    settings: GatedSettings
+    step: np.ndarray
+    lr: np.ndarray
+    loss: np.ndarray
+    drawn: np.ndarray
+    rounded: np.ndarray
+    theta: np.ndarray
+    norm: np.ndarray
+    delta: np.ndarray
+    gradient: np.ndarray
+    benefit: np.ndarray
+
+    @property
+    def price(self) -> float:
+        """nu, of sections that all cost alike."""
+        return self.record.details["nu"]
+
+    @property
+    def warmup(self) -> int:
+        """Place of the first check at which theta may have moved."""
+        moved = np.nanmax(np.abs(self.theta - self.settings.theta0), axis=1) > 0
+        return int(np.argmax(moved)) if moved.any() else len(moved)
+
+    @property
+    def sampling(self) -> np.ndarray:
+        """Probabilities with which gates were drawn."""
+        size = self.record.provenance.config["training"]["batch_size"]
+        floor = min(self.settings.side_floor / (self.settings.drawn_share * size), 0.5)
+        return np.clip(self.theta, floor, 1 - floor)
+
+
+def planned(study: Study, variant: str) -> list[str]:
+    """Architectures on which gated has this variant."""
+    runs = study.runs[(study.runs["method"] == "gated") & (study.runs["variant"] == variant)]
+    return list(dict.fromkeys(runs["arch"]))
+
+
+def watched(study: Study, variant: str) -> Iterator[Watched]:
+    """The trainings of a variant of gated that came to an end and were watched."""
+    chosen = study.runs[(study.runs["method"] == "gated") & (study.runs["variant"] == variant)]
+    for run in chosen[statistics.counted(chosen)][KEY].to_dict("records"):
+        found = record.read(paths.record(RunKey(**run)))
+        if found.details.get("watch", {}).get("step"):
+            yield _arrays(found)
+
+
+def _arrays(found: Record) -> Watched:
+    notes = {name: np.array(values, float) for name, values in found.details["watch"].items()}
+    return Watched(found, GatedSettings.model_validate(found.provenance.config["settings"]), **notes)

@@ -1,0 +1,154 @@
+"""Batches prepared on the device: the split stays there as one uint8 tensor, gathered a batch at a time.
+
+Training batches are x float32 [B, C, H, W], normalised per channel, and y int64 [B]; the last batch of an
+epoch may be smaller. Order and augmentation depend on (seed, epoch) alone, whatever the method or device, so
+training resumes at any epoch and step without stored generator state. Of several processes that share a run each gets
+its part of every batch.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from layerprune.core.data.dataset import AnySplit, DataSet, Split
+from layerprune.core.seeding import generator
+from layerprune.errors import LayerpruneError
+from layerprune.system.process_group import ALONE, Ranks
+
+# How many pixels of value 0 surround an image before its crop, by augmentation.
+PADDING = {"none": 0, "shift": 2, "crop-flip": 4}
+MIRRORED = {"crop-flip"}
+
+
+class Batches(Protocol):
+    """What training goes through, wherever the images come from."""
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps of an epoch, the same in every process of a run."""
+
+    def examples_in(self, step: int) -> int:
+        """Size of an epoch's batch number `step`, over all processes."""
+
+    def epoch(self, number: int, start_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """This process's part of the batches of epoch `number` from `start_step` on."""
+
+
+def training_batches(
+    data: DataSet, batch_size: int, seed: int, augment: str, device: torch.device | str, ranks: Ranks = ALONE
+) -> Batches:
+    """Batches of the training split, in memory or not."""
+    if isinstance(data.train, Split):
+        return TrainingBatches(data.train, data.mean, data.std, batch_size, seed, augment, device, ranks)
+    return data.train.training_batches(data.mean, data.std, batch_size, seed, augment, ranks)
+
+
+class TrainingBatches:
+    """Shuffled and possibly augmented batches of `split`.
+
+    `augment` is "none", "shift": a crop at an independent offset of -2..2 pixels along each axis, after padding with
+    two pixels of value 0, or "crop-flip": the same with four pixels, and half of the images mirrored. `mean` and `std`
+    are per channel, in units where 255 is 1.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        mean: Sequence[float],
+        std: Sequence[float],
+        batch_size: int,
+        seed: int,
+        augment: str = "none",
+        device: torch.device | str = "cpu",
+        ranks: Ranks = ALONE,
+    ) -> None:
+        _check_batch_size(batch_size)
+        if augment not in PADDING:
+            raise LayerpruneError(f"augment: '{augment}' is unknown (known: {', '.join(PADDING)})")
+        split = split.to(device)
+        self.batch_size = batch_size
+        self.seed = seed
+        self.ranks = ranks
+        self._labels = split.labels
+        self._normalise = _Normalise(mean, std, split.labels.device)
+        self._crops = _Crops(split.images, PADDING[augment], augment in MIRRORED)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return -(-len(self._labels) // self.batch_size)
+
+    def examples_in(self, step: int) -> int:
+        """Size of an epoch's batch number `step`, over all processes."""
+        return min(self.batch_size, len(self._labels) - step * self.batch_size)
+
+    def epoch(self, number: int, start_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """The batches of epoch `number` from `start_step` on, the same as in an epoch begun at step 0."""
+        count, device = len(self._labels), self._labels.device
+        # Drawn for the whole epoch on the CPU: every device gets the same numbers, in one copy each.
+        order = torch.randperm(count, generator=generator("order", self.seed, number)).to(device)
+        offsets = self._crops.draw(count, generator("augmentation", self.seed, number)).to(device)
+        for start in range(start_step * self.batch_size, count, self.batch_size):
+            part = self.ranks.mine(min(self.batch_size, count - start), start)
+            images = self._crops.gather(order[part], offsets[part])
+            yield self._normalise(images), self._labels.index_select(0, order[part])
+
+
+def evaluation_batches(
+    split: AnySplit, mean: Sequence[float], std: Sequence[float], batch_size: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Normalised batches of `split`, on its device and in its order; the last one may be smaller."""
+    _check_batch_size(batch_size)
+    if not isinstance(split, Split):
+        yield from split.evaluation_batches(mean, std, batch_size)
+        return
+    normalise = _Normalise(mean, std, split.labels.device)
+    for images, labels in zip(split.images.split(batch_size), split.labels.split(batch_size), strict=True):
+        yield normalise(images), labels
+
+
+class _Crops:
+    """Crops of the original size out of zero-padded images uint8 [N, C, H, W], one gather for a batch."""
+
+    def __init__(self, images: Tensor, padding: int, mirrored: bool = False) -> None:
+        self._shape = images.shape[1:]
+        self._side = 2 * padding + 1
+        padded = torch.nn.functional.pad(images, (padding,) * 4)
+        self._rows = padded.flatten(1)
+        positions = torch.arange(self._rows.shape[1], device=images.device).view(padded.shape[1:])
+        windows = positions.unfold(1, images.shape[2], 1).unfold(2, images.shape[3], 1)
+        # Row top * side + left: where the pixels of the crop starting at (top, left) lie in a padded image.
+        views = windows.permute(1, 2, 0, 3, 4)
+        views = torch.cat([views, views.flip(-1)]) if mirrored else views
+        self._positions = views.reshape((1 + mirrored) * self._side**2, -1)
+
+    def draw(self, count: int, source: torch.Generator) -> Tensor:
+        """Random views: top * side + left, and side * side more when mirrored; int64 [count]."""
+        return torch.randint(len(self._positions), (count,), generator=source)
+
+    def gather(self, chosen: Tensor, offsets: Tensor) -> Tensor:
+        """Images uint8 [B, C, H, W] at `chosen` [B], each cropped at its offset [B]."""
+        rows = self._rows.index_select(0, chosen)
+        if self._side > 1:
+            rows = rows.gather(1, self._positions.index_select(0, offsets))
+        return rows.view(-1, *self._shape)
+
+
+class _Normalise:
+    """uint8 [B, C, H, W] -> float32 (x / 255 - mean) / std, as one multiply-add."""
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float], device: torch.device) -> None:
+        scale = [1 / (255 * deviation) for deviation in std]
+        bias = [-centre / deviation for centre, deviation in zip(mean, std, strict=True)]
+        self._scale, self._bias = (
+            torch.tensor(values, dtype=torch.float32, device=device).view(-1, 1, 1) for values in (scale, bias)
+        )
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return torch.addcmul(self._bias, images.float(), self._scale)
+
+
+def _check_batch_size(batch_size: int) -> None:
+    if batch_size < 1:
+        raise LayerpruneError(f"batch_size: {batch_size} is not a positive number of images")

@@ -1,0 +1,69 @@
+"""MNIST from its four IDX files, plain or gzipped, in the data root, its mnist/ or its MNIST/raw/.
+
+Train 55,000, validation 5,000 (held out of the training files) and test 10,000 images of 1x28x28. The spec is
+an argument so that small IDX files of the same layout can be loaded: give it no checksums.
+"""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from layerprune.core.data import splits
+from layerprune.core.data.catalog import MNIST, DataSpec, require
+from layerprune.core.data.dataset import DataSet, Split, channel_statistics
+from layerprune.core.data.idx import read_idx
+from layerprune.errors import LayerpruneError
+
+VERSION = 1
+
+
+def load(root: Path, spec: DataSpec = MNIST) -> DataSet:
+    """Read, check and split. Raises LayerpruneError naming the folder or file that is missing or at fault."""
+    paths = require(spec, root)
+    training, training_checksums = _read_pair(paths["train_images"], paths["train_labels"], spec)
+    test, test_checksums = _read_pair(paths["test_images"], paths["test_labels"], spec)
+    held_out = splits.indices(splits.MNIST_VALIDATION, training.labels.numpy())
+    validation = torch.from_numpy(held_out)
+    train = training.without(validation)
+    mean, std = channel_statistics(train.images)
+    return DataSet(
+        name=spec.name,
+        source=spec.sources[0],
+        classes=spec.classes,
+        train=train,
+        validation=training.take(validation),
+        test=test,
+        mean=mean,
+        std=std,
+        checksums=training_checksums | test_checksums | {splits.MNIST_VALIDATION.file_name: splits.digest(held_out)},
+    )
+
+
+def _read_pair(images_path: Path, labels_path: Path, spec: DataSpec) -> tuple[Split, dict[str, str]]:
+    images, images_digest = read_idx(images_path, 3, spec.sha256)
+    labels, labels_digest = read_idx(labels_path, 1, spec.sha256)
+    _check_images(images_path, images, spec.size)
+    _check_labels(labels_path, labels, spec.classes)
+    if len(images) != len(labels):
+        raise LayerpruneError(f"{labels_path}: {len(labels)} labels for the {len(images)} images of {images_path}")
+    digests = {images_path: images_digest, labels_path: labels_digest}
+    checksums = {path.name.removesuffix(".gz"): digest for path, digest in digests.items()}
+    return Split(images.unsqueeze(1), labels.long()), checksums
+
+
+def _check_images(path: Path, images: Tensor, size: int) -> None:
+    count, height, width = images.shape
+    if count == 0:
+        raise LayerpruneError(f"{path}: holds no images")
+    if (height, width) != (size, size):
+        raise LayerpruneError(f"{path}: images of {height}x{width} pixels instead of {size}x{size}")
+
+
+def _check_labels(path: Path, labels: Tensor, classes: int) -> None:
+    bad = (labels >= classes).nonzero()
+    if len(bad):
+        position = int(bad[0])
+        raise LayerpruneError(
+            f"{path}: label {int(labels[position])} at position {position} is not in 0..{classes - 1}"
+        )

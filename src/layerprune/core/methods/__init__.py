@@ -1,0 +1,66 @@
+"""Pruning methods, one short file each; the file's name is the slug, its folder the family.
+
+trained/   gates learned (or drawn) during one training from scratch
+scores/    a score per section on a trained network, then shared removal and fine-tuning
+controls/  what any method must beat: the pruned architecture from scratch, a replayed keep list
+experiments/  no methods: what is measured on a trained network for a claim of the paper's; in no comparison
+
+This module finds them by file name alone and imports no torch, so that configuration and analysis stay light.
+"""
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from types import MappingProxyType
+
+from layerprune.core.settings import Settings
+from layerprune.core.settings.methods import FAMILY_SETTINGS, METHOD_SETTINGS
+from layerprune.system.files import constant_in
+
+FAMILIES = ("trained", "scores", "controls", "experiments")
+REQUIREMENTS = {
+    "batch-norm": ("BATCH_NORM", True, "batch normalisation in the branches"),
+    "open-branches": ("CLOSING_NORM", False, "branches that do not end in batch normalisation, as preact-resnet's"),
+    "stages": ("STAGES", True, "stages of equal sections"),
+}
+"""What a method's module may say it REQUIRES: constant of the architecture's module, its value, and what it means."""
+
+
+@cache
+def families() -> Mapping[str, str]:
+    """Slug of every method -> its family, by looking at the folders: once, as a large plan asks thousands of times."""
+    here = Path(__file__).parent
+    found = {
+        file.stem.replace("_", "-"): family
+        for family in FAMILIES
+        for file in sorted((here / family).glob("*.py"))
+        if not file.stem.startswith("_")
+    }
+    return MappingProxyType(found)
+
+
+def module_name(slug: str) -> str:
+    """Dotted module of a method, such as layerprune.core.methods.scores.leave_one_out."""
+    return f"layerprune.core.methods.{families()[slug]}.{slug.replace('-', '_')}"
+
+
+def method_file(slug: str) -> Path:
+    """The file of a method."""
+    return Path(__file__).parent / families()[slug] / f"{slug.replace('-', '_')}.py"
+
+
+def lack(slug: str, arch_file: Path) -> str | None:
+    """What a method needs and an architecture has not, in words; None where the two go together."""
+    needed = constant_in(method_file(slug), "REQUIRES")
+    if needed is None:
+        return None
+    name, value, meaning = REQUIREMENTS[needed]
+    return None if (constant_in(arch_file, name) or False) == value else meaning
+
+
+def settings_class(method: str) -> type[Settings]:
+    """The settings of a method: its own where it has knobs, else its family's."""
+    known = families()
+    if method not in known:
+        raise ValueError(f"unknown method '{method}' (known: {', '.join(sorted(known))})")
+    return METHOD_SETTINGS.get(method, FAMILY_SETTINGS[known[method]])

@@ -1,0 +1,166 @@
+"""What a method is: three contracts, one a family.
+
+A *training method* is a class `Method(TrainingMethod)` in methods/trained/<slug>.py: it says what multiplies the
+branches in each step and which sections go. A *score method* is a function in methods/scores/<slug>.py,
+    score(model, batches) -> Tensor[L]
+and nothing else; the higher the score, the longer the section stays. It sees batches (images, labels) of the training
+split, or of the validation split where its module says LOOKS_AT = "validation". A score method that does not simply
+keep the highest scores has besides
+    choose(scores, count, settings) -> keep list
+A *control* is a function
+    plan(settings, question) -> ControlPlan
+in methods/controls/<slug>.py: which sections, from which start, for how long.
+
+A module that works with some networks only says REQUIRES = "...", one of the words of methods.REQUIREMENTS.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from layerprune.core.networks.sections import Gates, SectionedNetwork
+from layerprune.system.process_group import ALONE, Ranks
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a training method may know of its run."""
+
+    examples: int
+    batch_size: int
+    steps_per_epoch: int
+    steps_total: int
+    seed: int
+    device: torch.device
+    section_macs: tuple[int, ...]
+    section_params: tuple[int, ...]
+    momentum: float = 0.0
+    keep_count: int | None = None
+    """Sections to keep where the settings say `matched` or a number; None: the method decides."""
+    teacher: SectionedNetwork | None = None
+    """The trained dense network, where the run starts from it."""
+    teacher_macs: int = 0
+    ranks: Ranks = ALONE
+    """The processes that share the run."""
+
+    @property
+    def sections(self) -> int:
+        return len(self.section_macs)
+
+    def costs(self, kind: str) -> Tensor:
+        """Cost weights c [L] with sum L: uniform, or each section's share of MACs or parameters."""
+        by_kind = {"uniform": [1] * self.sections, "macs": self.section_macs, "params": self.section_params}
+        raw = torch.tensor(by_kind[kind], dtype=torch.float32, device=self.device)
+        return raw * (self.sections / raw.sum())
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a training method decided: sections to keep, and constant gates to fold into their last weights."""
+
+    keep: list[int]
+    scale: list[float] | None = None
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ControlPlan:
+    """A network to train: the sections it has, and whether it starts from the dense network or from fresh weights."""
+
+    keep: list[int]
+    start: Literal["dense", "fresh"]
+    duration_factor: float = 1.0
+    """Length of training from fresh weights, as a multiple of the dense network's."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a control is asked: the architecture, and what gated made of it with the same seed."""
+
+    names: list[str]
+    """Names of the removable sections."""
+    seed: int
+    keep_count: int | None
+    """Sections to keep where the settings say so."""
+    matched: list[int] | None
+    """Gated's keep list, where the control asked for it."""
+    macs_ratio: Callable[[list[int]], float]
+    """MACs of the dense network over those of the network with a keep list."""
+
+
+class TrainingMethod:
+    """The plain network: no gates, nothing removed. Methods override what they need.
+
+    Called once a step, in this order: gates, losses, penalty, after_backward, after_step. None of these may copy from
+    the device to the host; `removals`, `curve`, `outcome` may. Where several processes share a run, `batch` counts the
+    examples of all, and images, labels, losses and gates given by example are this process's (`context.ranks.mine`).
+    """
+
+    aims_to_prune = False
+    skips_sections = False
+    """Whether gates may be CLOSED."""
+    works_on_ranks = True
+    """Whether several processes that share a run decide with it as one would."""
+    noise: torch.Generator | None = None
+    """What gates are drawn from within an epoch, where they are drawn on the device."""
+    check_interval: int | None = None
+    extra_forwards = 0
+    macs_beside = 0
+    """Multiply-adds an example costs in each step beside the network: those of a teacher, of a discriminator."""
+
+    def __init__(self, settings: Any, network: SectionedNetwork, context: Context) -> None:
+        self.settings = settings
+        self.network = network
+        self.context = context
+
+    def start_epoch(self, epoch: int) -> None:
+        """Called before the first step of each epoch; re-seed the method's generators here."""
+
+    def gates(self, step: int, batch: int) -> Gates:
+        """Gates of this step; see models.sections for their shapes."""
+        return None
+
+    def losses(self, images: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
+        """Loss of each example [B]; `logits` [B, classes] in float32."""
+        return functional.cross_entropy(logits, labels, reduction="none")
+
+    def penalty(self, step: int) -> Tensor | None:
+        """A term added to the mean loss."""
+        return None
+
+    def after_backward(self, step: int, losses: Tensor, losses_of: Callable[[Gates], Tensor]) -> None:
+        """Gradients are there, weights have not moved. `losses` [B]; `losses_of(gates)` is a second forward pass."""
+
+    def after_step(self, step: int, lr: float) -> None:
+        """Weights have moved with learning rate `lr`."""
+
+    def removals(self, step: int) -> list[int]:
+        """Sections to remove for good now; asked every `check_interval` steps."""
+        return []
+
+    def macs_of_removals(self) -> int:
+        """Multiply-adds that the last call of `removals` cost."""
+        return 0
+
+    def evaluation_gates(self) -> Gates:
+        """Gates of the network that would be left if training ended now."""
+        return None
+
+    def curve(self) -> list[float] | None:
+        """Each section's gate parameter, for curves.csv."""
+        return None
+
+    def outcome(self) -> Outcome:
+        """What is left after the last step."""
+        return Outcome(self.network.keep())
+
+    def state(self) -> dict[str, Any]:
+        """Tensors and plain data that an exact resume needs at an epoch's start."""
+        return {}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Take up what `state` gave."""

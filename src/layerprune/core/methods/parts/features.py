@@ -1,0 +1,82 @@
+"""What comes out of a network's stem and of every element of its chain, reduced at once to what a score needs.
+
+Results are lists (or vectors) over these places: 0 is the stem, i + 1 element i of `model.chain`, removable or not.
+The output of a section that is not called, because nothing of it is left, is its predecessor's. Everything stays on
+the images' device; the pictures themselves are never kept.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from layerprune.core.networks.sections import SectionedNetwork
+from layerprune.errors import SettingError
+
+
+def chain_outputs(model: SectionedNetwork, images: Tensor, reduce: Callable[[Tensor], Tensor]) -> list[Tensor]:
+    """`reduce(output)` at every place, from one forward pass of the whole network."""
+    reduced: dict[nn.Module, Tensor] = {}
+
+    def note(module: nn.Module, inputs: Any, output: Tensor) -> None:
+        reduced[module] = reduce(output)
+
+    places = [model.stem, *model.chain]
+    handles = [module.register_forward_hook(note) for module in places]
+    try:
+        with torch.no_grad():
+            model(images)
+    finally:
+        for handle in handles:
+            handle.remove()
+    outputs: list[Tensor] = []
+    for module in places:
+        outputs.append(reduced[module] if module in reduced else outputs[-1])
+    return outputs
+
+
+def gathered_outputs(
+    model: SectionedNetwork, batches: Iterable[tuple[Tensor, Tensor]], reduce: Callable[[Tensor], Tensor]
+) -> tuple[list[Tensor], Tensor]:
+    """Features [N, D] at every place, `reduce(output)` of all batches, and labels [N], in the batches' order."""
+    rows, labels = [], []
+    for images, names in batches:
+        rows.append(chain_outputs(model, images, reduce))
+        labels.append(names)
+    return [torch.cat(each) for each in zip(*rows, strict=True)], torch.cat(labels)
+
+
+def mean_over_batches(
+    model: SectionedNetwork,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    number: Callable[[Tensor, Tensor], Tensor],
+) -> Tensor:
+    """Mean of the scalar `number(output, labels)` at every place [1 + len(chain)], batches weighted by their images."""
+    sums, count = [], 0
+    for images, labels in batches:
+        numbers = chain_outputs(model, images, lambda output, labels=labels: number(output, labels))
+        sums.append(len(images) * torch.stack(numbers))
+        count += len(images)
+    return (torch.stack(sums).sum(0) / count).cpu()
+
+
+def of_sections(model: SectionedNetwork, values: Tensor) -> Tensor:
+    """The removable sections' entries [L] of values at every place."""
+    return values[1:][_removable(model)]
+
+
+def gains(model: SectionedNetwork, values: Tensor) -> Tensor:
+    """By how much each removable section [L] exceeds its predecessor in the chain (the first one: the stem)."""
+    return values.diff()[_removable(model)]
+
+
+def _removable(model: SectionedNetwork) -> list[bool]:
+    return [section.removable for section in model.chain]
+
+
+def halves(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows 0, 2, 4 ... to learn from and rows 1, 3, 5 ... to be judged by. Raises SettingError for a single row."""
+    if len(rows) < 2:
+        raise SettingError("settings.sample: one example cannot both fit a classifier and judge it; take two or more")
+    return rows[0::2], rows[1::2]

@@ -1,0 +1,42 @@
+"""SR-init (Tang et al., ICASSP 2023, arXiv 2303.07677): the accuracy lost when one section is initialised anew.
+
+One at a time, a branch's whole state (weights, batch normalisation and its statistics) gives way to that of a freshly
+initialised branch. Deviations: a mean over DRAWS random states, where the authors take one; accuracy on the validation
+split, where theirs is the test set; the sections to keep are as many as asked for, where theirs are those above a
+threshold set by hand for each network. A residual MLP's fresh branch is not shrunk by 1/sqrt(n).
+"""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from layerprune.core.methods.parts.reinitialisation import reinitialised
+from layerprune.core.networks.sections import SectionedNetwork
+
+VERSION = 1
+LOOKS_AT = "validation"
+DRAWS = 3
+
+
+@torch.no_grad()
+def score(model: SectionedNetwork, batches: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
+    """Scores [L]: accuracy of the whole network minus the mean of those with section l fresh; the network stays."""
+    right, examples = _count_right(model, batches)
+    drops = []
+    for section in model.sections:
+        lost = 0  # whole numbers: equal drops are exactly equal
+        for _ in range(DRAWS):
+            with reinitialised(section):
+                lost += right - _count_right(model, batches)[0]
+        drops.append(lost / (DRAWS * examples))
+    return torch.tensor(drops)
+
+
+def _count_right(model: SectionedNetwork, batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[int, int]:
+    """Examples classified correctly, and examples."""
+    right, examples = torch.zeros((), dtype=torch.int64), 0
+    for images, labels in batches:
+        right = right.to(labels.device) + (model(images).argmax(1) == labels).sum()
+        examples += len(labels)
+    return int(right), examples

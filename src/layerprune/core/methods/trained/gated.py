@@ -1,0 +1,243 @@
+"""Concurrent training and layer pruning (Guenter & Sideris, arXiv 2406.04549), as reconstructed in DESIGN section 2.
+
+    J(W, theta) = E_xi[C(W, xi)] + lambda/2 ||W||^2 + nu sum_l c_l theta_l ,   xi_l ~ Bernoulli(theta_l) per example
+    theta <- clip(theta - eta (Delta + nu c), 0, 1),                           projected SGD after a warm-up
+A section whose theta stays at or below theta_tol while its averaged drift Delta + nu c is positive leaves for good,
+with its parameters and their momentum. At `consolidate_at` theta is rounded; the rest trains deterministically.
+Two settings make the noise milder: gates open while theta is frozen, and gates drawn for a share of each batch only,
+the rest meeting the network that theta, rounded, stands for. Both are ours, as is a price nu that follows a budget
+(methods.parts.budget). Other priors (methods.parts.priors), sections that stay where the condition holds, and what is
+noted of them (methods.parts.watch) are there to be compared with.
+Read: the abstract. Derived: the linear price (gates.hyper_prior), the estimators, the pruning condition.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from layerprune.core.gates import hyper_prior, priors
+from layerprune.core.gates.estimators import ESTIMATORS
+from layerprune.core.measure.counting import count_macs
+from layerprune.core.methods.base import Context, Outcome, TrainingMethod
+from layerprune.core.methods.parts import budget, initial_scale, section_latency
+from layerprune.core.methods.parts.gate_trace import Watch
+from layerprune.core.networks.sections import Gates, SectionedNetwork
+from layerprune.core.seeding import generator
+from layerprune.core.settings import GatedSettings, steps_of
+from layerprune.errors import SettingError
+
+VERSION = 1
+DEFAULT_NU = 0.002
+
+
+class Method(TrainingMethod):
+    """Theta, its estimator and the pruning condition; theta, averages and prices are vectors on the device."""
+
+    aims_to_prune = True
+
+    def __init__(self, settings: GatedSettings, network: SectionedNetwork, context: Context) -> None:
+        super().__init__(settings, network, context)
+        initial_scale.scale_branches(network, settings.initial_scale)
+        sections, device = context.sections, context.device
+        self.latencies = self._latencies()
+        self.theta = torch.full((sections,), settings.theta0, device=device)
+        self.nu = self._nu()
+        self.prices = self.nu * self._costs()
+        self.slope = priors.slope_of(settings.prior, settings.prior_mean, settings.theta0)
+        self.budget = self._budget()
+        self.watch = Watch(network) if settings.watch else None
+        if self.watch is not None and context.ranks.size > 1:
+            raise SettingError("settings.watch: a run that is watched cannot be shared by several processes")
+        self.estimator = ESTIMATORS[settings.estimator](
+            sections,
+            settings.drawn_share * context.batch_size,
+            settings.average,
+            settings.side_floor,
+            device,
+            context.ranks,
+        )
+        self.extra_forwards = self.estimator.extra_forwards
+        self.check_interval = settings.check_interval
+        self.warmup = steps_of(settings.warmup, context.steps_per_epoch)
+        self.consolidation = self._consolidation_step()
+        if self.warmup >= self.consolidation:
+            raise SettingError(
+                f"settings.warmup: {settings.warmup} leaves theta no step before consolidate_at = "
+                f"{settings.consolidate_at} of {context.steps_total} steps"
+            )
+        self.agreeing_checks = [0] * sections
+        self.theta_before_rounding: list[float] | None = None
+        self.drawn: Tensor | None = None
+
+    def _nu(self) -> float:
+        if self.settings.log_gamma is not None:
+            return hyper_prior.price(self.settings.log_gamma, self.context.examples)
+        return self.settings.nu if self.settings.nu is not None else DEFAULT_NU
+
+    def _latencies(self) -> section_latency.SectionLatencies | None:
+        """The first process's, measured here, where settings ask for them."""
+        settings, context = self.settings, self.context
+        if settings.cost != "latency" and settings.target_latency is None:
+            return None
+        own = section_latency.of_network(self.network, context.device, settings.latency_batch)
+        return context.ranks.everyones(own)[0]
+
+    def _costs(self) -> Tensor:
+        if self.settings.cost == "latency":
+            raw = torch.tensor(self.latencies.sections, device=self.context.device)
+            return raw * (len(raw) / raw.sum())
+        return self.context.costs(self.settings.cost)
+
+    def _budget(self) -> budget.Budget | None:
+        settings, network = self.settings, self.network
+        if settings.target_latency is not None:
+            return budget.of_latency(settings.target_latency, self.latencies.whole, self.latencies.sections)
+        if settings.target_macs is not None:
+            whole = count_macs(network, network.input_shape)
+            return budget.of_macs(settings.target_macs, whole, self.context.section_macs)
+        if settings.target_depth is not None:
+            return budget.of_depth(settings.target_depth, self.context.sections)
+        return None
+
+    def _consolidation_step(self) -> int:
+        """The check nearest to the asked fraction of training, the last step at the latest."""
+        checks = max(1, round(self.settings.consolidate_at * self.context.steps_total / self.check_interval))
+        return min(checks * self.check_interval, self.context.steps_total)
+
+    def start_epoch(self, epoch: int) -> None:
+        self.noise = generator("gates", self.context.seed, epoch, device=self.context.device)
+
+    def gates(self, step: int, batch: int) -> Gates:
+        silent = step < self.warmup and self.settings.warmup_gates == "open"
+        if silent or step >= self.consolidation or not any(self.network.keep()):
+            self.drawn = None
+            return None
+        count = math.ceil(self.settings.drawn_share * batch)
+        self.drawn = self.estimator.draw(self.theta, count, self.noise).requires_grad_()
+        self.batch = batch
+        return self._with_rounded(self.drawn, self.context.ranks.share(batch))
+
+    def _with_rounded(self, gates: Tensor, batch: int) -> Tensor:
+        """Gates [L, count, 1] followed by theta rounded, for the rest of the batch."""
+        if gates.shape[1] == batch:
+            return gates
+        rounded = (self.theta >= 0.5).to(gates.dtype).view(-1, 1, 1).expand(-1, batch - gates.shape[1], 1)
+        return torch.cat([gates, rounded], 1)
+
+    def after_backward(self, step: int, losses: Tensor, losses_of: Callable[[Gates], Tensor]) -> None:
+        if self.drawn is None:
+            return
+        # The loss is the batch's mean, times the number of processes, over which gradients are averaged.
+        slopes = self.drawn.grad.squeeze(2) * (self.batch / self.context.ranks.size)
+        batch, count = losses.numel(), slopes.shape[1]
+
+        def drawn_losses_of(gates: Tensor) -> Tensor:
+            return losses_of(self._with_rounded(gates, batch))[:count]
+
+        self.estimator.update(self.theta, self.drawn.detach(), slopes, losses[:count], drawn_losses_of)
+        if step >= self.warmup:
+            self._move(step)
+        if self.watch is not None:
+            self.watch.add(losses)
+            if (step + 1) % self.check_interval == 0:
+                self.watch.look(self.theta, losses[:count], losses_of)
+
+    def _move(self, step: int) -> None:
+        rate = self.settings.theta_lr
+        if self.settings.theta_lr_decay:
+            rate /= 1 + self.settings.theta_lr_decay * (step - self.warmup) / self.context.steps_per_epoch
+        if self.settings.prior == "l0":
+            priors.move_logit(self.theta, self._drift(), rate, self.settings.theta0)
+        else:
+            self.theta.sub_(self._drift(), alpha=rate).clamp_(0, 1)
+
+    def _drift(self) -> Tensor:
+        """dJ/dtheta [L]; where it is positive theta falls."""
+        prices = self.prices if self.slope is None else self.prices * self.slope(self.theta)
+        return self.estimator.delta() + prices
+
+    def after_step(self, step: int, lr: float) -> None:
+        self.lr = lr
+
+    def removals(self, step: int) -> list[int]:
+        if step <= self.consolidation and self.watch is not None and self.watch.benefits is not None:
+            self.watch.note(step, self.lr, self.theta, self.estimator.delta())
+        if step == self.consolidation:
+            return self._round()
+        if step < self.warmup or step > self.consolidation:
+            return []
+        if self.budget is not None:
+            self._follow_budget()
+        ready = ((self.theta <= self.settings.theta_tol) & (self._drift() > 0)).tolist()
+        self.agreeing_checks = [count + 1 if yes else 0 for count, yes in zip(self.agreeing_checks, ready, strict=True)]
+        agreed = [index for index, count in enumerate(self.agreeing_checks) if count >= self.settings.checks]
+        if not self.settings.remove:
+            return []
+        return self._leave(agreed if self.budget is None else self.budget.may_go(agreed, self.network.keep()))
+
+    def _follow_budget(self) -> None:
+        factor = self.budget.factor(self.theta)
+        self.nu *= factor
+        self.prices.mul_(factor)
+
+    def _round(self) -> list[int]:
+        """Theta to 0 or 1; returns the sections that go."""
+        self.theta_before_rounding = self.theta.tolist()
+        if self.budget is None:
+            self.theta.copy_((self.theta >= 0.5).float())
+        else:
+            self.theta.copy_(self.budget.rounded(self.theta, -self.estimator.delta(), self.network.keep()))
+        return self._leave([index for index, value in enumerate(self.theta.tolist()) if value == 0])
+
+    def _leave(self, candidates: list[int]) -> list[int]:
+        leaving = [index for index in candidates if self.network.sections[index].alive]
+        if leaving:
+            self.theta[leaving] = 0
+        return leaving
+
+    def evaluation_gates(self) -> Gates:
+        if self.theta_before_rounding is not None:
+            return None
+        return (self.theta >= 0.5).float().view(-1, 1, 1)
+
+    def curve(self) -> list[float]:
+        return self.theta.tolist()
+
+    def outcome(self) -> Outcome:
+        details = {"nu": self.nu, "theta_before_consolidation": self.theta_before_rounding}
+        if self.watch is not None:
+            details["watch"] = self.watch.notes
+        if self.latencies is not None:
+            left = section_latency.of_whole(self.network, self.context.device, self.settings.latency_batch)
+            details["latency"] = self.latencies.plain | {"left_ms": left}
+        return Outcome(self.network.keep(), details=details)
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "theta": self.theta,
+            "sums": self.estimator.sums,
+            "counts": self.estimator.counts,
+            "agreeing_checks": self.agreeing_checks,
+            "theta_before_rounding": self.theta_before_rounding,
+            "nu": self.nu,
+            "prices": self.prices,
+            "watch": self.watch.state() if self.watch is not None else None,
+            "latencies": (self.latencies.whole, self.latencies.sections) if self.latencies is not None else None,
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.theta.copy_(state["theta"])
+        self.estimator.sums.copy_(state["sums"])
+        self.estimator.counts.copy_(state["counts"])
+        self.agreeing_checks = list(state["agreeing_checks"])
+        self.theta_before_rounding = state["theta_before_rounding"]
+        self.nu = state["nu"]
+        self.prices.copy_(state["prices"])
+        if self.watch is not None:
+            self.watch.load_state(state["watch"])
+        if self.latencies is not None:  # the budget is that of the latencies which it started with
+            self.latencies = section_latency.SectionLatencies(*state["latencies"])
+            self.budget = self._budget()

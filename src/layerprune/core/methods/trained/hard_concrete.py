@@ -1,0 +1,74 @@
+"""Hard-concrete L0 gates (Louizos, Welling, Kingma, ICLR 2018), one gate a section and batch: an adaptation.
+
+    mean loss + lambda sum_l c_l P(z_l != 0),   lambda rising linearly over the first part of training
+Sections whose deterministic gate is exactly 0 leave at the end; the others' gates fold into their weights.
+Deviations: SGD with the weights' momentum on log_a (no weight decay), no averaging of parameters.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from layerprune.core.gates import hard_concrete
+from layerprune.core.methods.base import Context, Outcome, TrainingMethod
+from layerprune.core.methods.parts.initial_scale import scale_branches
+from layerprune.core.networks.sections import Gates, SectionedNetwork
+from layerprune.core.seeding import generator
+from layerprune.core.settings import HardConcreteSettings
+
+VERSION = 1
+
+
+class Method(TrainingMethod):
+    """log_a [L, 1, 1] on the device."""
+
+    aims_to_prune = True
+
+    def __init__(self, settings: HardConcreteSettings, network: SectionedNetwork, context: Context) -> None:
+        super().__init__(settings, network, context)
+        scale_branches(network, settings.initial_scale)
+        shape = (context.sections, 1, 1)
+        self.log_a = torch.full(shape, settings.log_a0, device=context.device, requires_grad=True)
+        self.velocity = torch.zeros(shape, device=context.device)
+        self.costs = context.costs(settings.cost).view(shape)
+        self.ramp_steps = max(1, round(settings.ramp * context.steps_total))
+
+    def start_epoch(self, epoch: int) -> None:
+        self.noise = generator("gates", self.context.seed, epoch, device=self.context.device)
+
+    def gates(self, step: int, batch: int) -> Gates:
+        return hard_concrete.sample(self.log_a, self.noise)
+
+    def penalty(self, step: int) -> Tensor:
+        strength = self.settings.penalty * min(1.0, (step + 1) / self.ramp_steps)
+        return strength * (self.costs * hard_concrete.open_probability(self.log_a)).sum()
+
+    def after_backward(self, step: int, losses: Tensor, losses_of: Callable[[Gates], Tensor]) -> None:
+        self.context.ranks.average(self.log_a.grad)
+        self.velocity.mul_(self.context.momentum).add_(self.log_a.grad)
+        self.log_a.grad = None
+
+    def after_step(self, step: int, lr: float) -> None:
+        with torch.no_grad():
+            # The paper clamps log_a to [log 1e-2, log 1e2] after every step.
+            self.log_a.sub_(self.velocity, alpha=lr * self.settings.gate_lr).clamp_(-4.605, 4.605)
+
+    def evaluation_gates(self) -> Gates:
+        return hard_concrete.deterministic(self.log_a.detach())
+
+    def curve(self) -> list[float]:
+        return hard_concrete.open_probability(self.log_a.detach()).flatten().tolist()
+
+    def outcome(self) -> Outcome:
+        gate = self.evaluation_gates().flatten().tolist()
+        return Outcome([int(value > 0) for value in gate], gate, {"gate": gate, "log_a": self.log_a.flatten().tolist()})
+
+    def state(self) -> dict[str, Any]:
+        return {"log_a": self.log_a.detach(), "velocity": self.velocity}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        with torch.no_grad():
+            self.log_a.copy_(state["log_a"])
+        self.velocity.copy_(state["velocity"])

@@ -1,0 +1,69 @@
+"""Architectures by slug: models/archs/<slug>.py, or <family>.py for a slug that ends in a number of sections."""
+
+import importlib
+import inspect
+from collections.abc import Callable, Sequence
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import nn
+
+from layerprune.core.networks import arch_file, known_archs
+from layerprune.core.networks.sections import SectionedNetwork
+from layerprune.core.settings import ModelSettings
+from layerprune.errors import LayerpruneError, SettingError
+
+
+def build(
+    arch: str,
+    input_shape: Sequence[int],
+    classes: int,
+    generator: torch.Generator,
+    settings: ModelSettings = ModelSettings(),  # noqa: B008 -- frozen
+) -> SectionedNetwork:
+    """A freshly initialised network on the CPU; all its random numbers come from `generator`.
+
+    Raises LayerpruneError for an unknown architecture and for settings that it does not have.
+    """
+    module = _module(arch)
+    network = module.build(arch, input_shape, classes, **_options(arch, module.build, settings))
+    if settings.removable == "shape-preserving":
+        network.fix(section for section in network.chain if not section.preserves_shape)
+    initialise(network, generator)
+    if hasattr(module, "rescale"):
+        module.rescale(network)
+    return network
+
+
+def _module(arch: str) -> ModuleType:
+    """The architecture's module; only families that say NUMBERED take a number behind their name."""
+    stem = arch_file(arch).stem
+    if arch_file(arch).is_file():
+        module = importlib.import_module(f"layerprune.core.networks.archs.{stem}")
+        if stem == arch.replace("-", "_") or getattr(module, "NUMBERED", False):
+            return module
+    known = ", ".join(known_archs())
+    raise LayerpruneError(f"unknown architecture '{arch}' (known: {known}; mlp-residual takes -<sections>)")
+
+
+def _options(arch: str, builder: Callable, settings: ModelSettings) -> dict[str, Any]:
+    """The settings that an architecture takes by name; one it does not take must stay at its default."""
+    options = settings.model_dump(exclude_defaults=True, exclude={"removable"})
+    for name in options:
+        if name not in inspect.signature(builder).parameters:
+            raise SettingError(f"model.{name}: {arch} has no such option")
+    return options
+
+
+def initialise(network: nn.Module, generator: torch.Generator) -> None:
+    """He initialisation where a ReLU stands before the layer, else variance-preserving; biases at 0."""
+    with torch.no_grad():
+        for name, layer in network.named_modules():
+            if isinstance(layer, nn.Linear | nn.Conv2d):
+                behind_relu = ".branch." in name
+                nn.init.kaiming_normal_(
+                    layer.weight, nonlinearity="relu" if behind_relu else "linear", generator=generator
+                )
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)

@@ -1,0 +1,175 @@
+"""A network on disk: arch.json says what it is made of, weights.pt holds its numbers. No pickled classes.
+
+arch.json lists every layer with its sizes, so a pruned and folded network can be re-defined without the code that
+pruned it.
+"""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from layerprune.core.networks.parts.zero_pad_shortcut import ZeroPadShortcut
+from layerprune.core.networks.sections import Section, SectionedNetwork
+from layerprune.errors import LayerpruneError
+from layerprune.system import files
+
+
+def _linear(spec: dict) -> nn.Module:
+    return nn.Linear(spec["in"], spec["out"], bias=spec["bias"])
+
+
+def _conv(spec: dict) -> nn.Module:
+    sizes = spec["in"], spec["out"], spec["kernel"], spec["stride"], spec["padding"], spec.get("dilation", 1)
+    return nn.Conv2d(*sizes, spec.get("groups", 1), bias=spec["bias"])
+
+
+_BUILDERS: dict[str, Callable[[dict], nn.Module]] = {
+    "linear": _linear,
+    "conv": _conv,
+    "relu": lambda spec: nn.ReLU(),
+    "flatten": lambda spec: nn.Flatten(),
+    "identity": lambda spec: nn.Identity(),
+    "batch-norm": lambda spec: nn.BatchNorm2d(spec["channels"], spec["epsilon"], spec["momentum"]),
+    "zero-pad-shortcut": lambda spec: ZeroPadShortcut(spec["channels"], spec["stride"]),
+    "global-mean-pool": lambda spec: nn.AdaptiveAvgPool2d(1),
+    "max-pool": lambda spec: nn.MaxPool2d(spec["kernel"], spec.get("stride"), spec.get("padding", 0)),
+    "mean-pool": lambda spec: nn.AvgPool2d(spec["kernel"]),
+    "chain": lambda spec: nn.Sequential(*map(_build, spec["layers"])),
+}
+
+
+def _build(spec: dict) -> nn.Module:
+    return _BUILDERS[spec["type"]](spec)
+
+
+def _describe(module: nn.Module) -> dict[str, Any]:
+    match module:
+        case nn.Linear():
+            sizes = {"in": module.in_features, "out": module.out_features}
+            return {"type": "linear", **sizes, "bias": module.bias is not None}
+        case nn.Conv2d():
+            sizes = {"in": module.in_channels, "out": module.out_channels, "kernel": list(module.kernel_size)}
+            place = {"stride": list(module.stride), "padding": list(module.padding)}
+            rare = {} if module.dilation == (1, 1) else {"dilation": list(module.dilation)}
+            rare |= {} if module.groups == 1 else {"groups": module.groups}
+            return {"type": "conv", **sizes, **place, **rare, "bias": module.bias is not None}
+        case nn.BatchNorm2d():
+            return {
+                "type": "batch-norm",
+                "channels": module.num_features,
+                "epsilon": module.eps,
+                "momentum": module.momentum,
+            }
+        case ZeroPadShortcut():
+            return {"type": "zero-pad-shortcut", "channels": module.channels, "stride": module.stride}
+        case nn.AdaptiveAvgPool2d(output_size=1):
+            return {"type": "global-mean-pool"}
+        case nn.MaxPool2d():
+            overlapping = {"stride": module.stride, "padding": module.padding}
+            rare = {} if (module.stride, module.padding) == (module.kernel_size, 0) else overlapping
+            return {"type": "max-pool", "kernel": module.kernel_size, **rare}
+        case nn.AvgPool2d():
+            return {"type": "mean-pool", "kernel": module.kernel_size}
+        case nn.Sequential():
+            return {"type": "chain", "layers": [_describe(layer) for layer in module]}
+        case nn.ReLU() | nn.Flatten() | nn.Identity():
+            return {"type": type(module).__name__.lower()}
+    raise LayerpruneError(f"{type(module).__name__}: saving knows no such layer")
+
+
+def describe(network: SectionedNetwork) -> dict[str, Any]:
+    """The network's make-up as plain data."""
+    return {
+        "arch": network.arch,
+        "input_shape": list(network.input_shape),
+        "stem": _describe(network.stem),
+        "sections": [_describe_section(section) for section in network.chain],
+        "head": _describe(network.head),
+    }
+
+
+def _describe_section(section: Section) -> dict[str, Any]:
+    rare = {} if section.removable else {"removable": False}
+    if section.activation_if_removed is not None:
+        rare["activation_if_removed"] = _describe(section.activation_if_removed)
+    return {
+        "name": section.name,
+        "branch": _describe(section.branch) if section.branch is not None else None,
+        "shortcut": _describe(section.shortcut),
+        "activation": _describe(section.activation),
+    } | rare
+
+
+def construct(description: dict[str, Any]) -> SectionedNetwork:
+    """The network that `describe` told of, with weights yet to be loaded."""
+    sections = [_construct_section(spec) for spec in description["sections"]]
+    ends = _build(description["stem"]), _build(description["head"])
+    network = SectionedNetwork(description["arch"], description["input_shape"], ends[0], sections, ends[1])
+    told = zip(sections, description["sections"], strict=True)
+    network.fix(section for section, spec in told if not spec.get("removable", True))
+    return network
+
+
+def _construct_section(spec: dict[str, Any]) -> Section:
+    return Section(
+        spec["name"],
+        _build(spec["branch"]) if spec["branch"] is not None else None,
+        _build(spec["shortcut"]),
+        _build(spec["activation"]),
+        _build(spec["activation_if_removed"]) if "activation_if_removed" in spec else None,
+    )
+
+
+def save(network: SectionedNetwork, arch_path: Path, weights_path: Path) -> None:
+    """Write arch.json and weights.pt, each atomically."""
+    write_tensors(weights_path, network.state_dict())
+    files.write_json(arch_path, describe(network))
+
+
+def load(arch_path: Path, weights_path: Path) -> SectionedNetwork:
+    """Read a saved network. Raises LayerpruneError naming the file that is missing, corrupt or does not fit."""
+    network = load_without_weights(arch_path)
+    load_weights(network, weights_path)
+    return network
+
+
+def load_without_weights(arch_path: Path) -> SectionedNetwork:
+    """The network that arch.json describes. Raises LayerpruneError naming the file that is missing or malformed."""
+    try:
+        return construct(files.read_json(arch_path))
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise LayerpruneError(f"{arch_path}: not a network's description: {error!r}") from None
+
+
+def load_weights(network: SectionedNetwork, path: Path) -> None:
+    """Fill a network with a file of weights. Raises LayerpruneError when they belong to another architecture."""
+    state = read_tensors(path)
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise LayerpruneError(f"{path}: holds no weights of a network")
+    own = network.state_dict()
+    odd = sorted(map(str, set(state) ^ set(own))) or [name for name in own if state[name].shape != own[name].shape]
+    if odd:
+        raise LayerpruneError(f"{path}: weights of another architecture than {network.arch} (first at '{odd[0]}')")
+    network.load_state_dict(state)
+
+
+def write_tensors(path: Path, value: Any) -> None:
+    """Write tensors and plain data atomically, equal content as equal bytes."""
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    files.write_atomically(path, lambda stream: stream.write(buffer.getbuffer()))
+
+
+def read_tensors(path: Path) -> Any:
+    """Read what write_tensors wrote, on the CPU, without running pickled code."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise LayerpruneError(f"{path}: no such file") from None
+    except Exception as error:  # torch raises many kinds for a damaged file
+        reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
+        raise LayerpruneError(f"{path}: corrupt or not a file of tensors: {reason}") from None

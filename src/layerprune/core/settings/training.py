@@ -1,0 +1,62 @@
+"""How weights are trained and fine-tuned, and what an architecture may be asked for."""
+
+from typing import Literal
+
+from layerprune.core.settings.types import (
+    Duration,
+    EvenInt,
+    Fraction,
+    NonNegative,
+    Positive,
+    PositiveInt,
+    Settings,
+    describe,
+    later,
+)
+
+Schedule = Literal["cosine", "linear", "step", "thirds", "constant"]
+
+
+class TrainingSettings(Settings):
+    """How weights are trained from scratch (SGD with momentum on the mean cross-entropy)."""
+
+    duration: Duration = describe("20ep", "length of training: epochs ('20ep') or steps ('6400it')")
+    batch_size: PositiveInt = describe(128, "examples per step")
+    lr: Positive = describe(
+        0.02, "peak learning rate; 0.05 diverges on the networks here, whose shortcuts see raw pixels"
+    )
+    momentum: Fraction = describe(0.9, "SGD momentum")
+    nesterov: bool = describe(False, "Nesterov form of the momentum")
+    weight_decay: NonNegative = describe(5e-4, "L2 factor lambda of lambda/2 ||W||^2, on all weights")
+    schedule: Schedule = describe("cosine", "learning rate after the warm-up")
+    lr_warmup: Duration = describe("0ep", "linear rise of the learning rate from 0")
+    lr_batch: PositiveInt | None = later(
+        None, "batch size that learning rates are given for: they are multiplied by batch_size / lr_batch; absent: by 1"
+    )
+    augment: Literal["none", "shift", "crop-flip", "resized-crop"] = describe(
+        "none",
+        "shift: random translation by up to 2 pixels; crop-flip: by up to 4, and mirrored half of the time; "
+        "resized-crop: for images decoded while they are needed",
+    )
+    precision: Literal["fp32", "bf16"] = later("fp32", "bf16: forward and backward pass under autocast to bfloat16")
+    engine: Literal["eager", "compiled"] = later(
+        "eager", "compiled: forward and backward pass by torch.compile, as CUDA graphs on a GPU; anew at each removal"
+    )
+
+
+class FinetuneSettings(Settings):
+    """Training after sections were removed from a trained network; the rest is as in training."""
+
+    duration: Duration = describe("5ep", "length of fine-tuning")
+    lr: Positive = describe(0.01, "peak learning rate of fine-tuning")
+    schedule: Schedule = describe("cosine", "learning rate schedule")
+
+
+class ModelSettings(Settings):
+    """What an architecture may be asked for."""
+
+    removable: Literal["all", "shape-preserving"] = describe(
+        "all", "shape-preserving: sections whose shortcut is not the identity always stay"
+    )
+    shortcut: Literal["a", "b"] = describe("a", "resnet: what passes a change of shape, option A or B of He et al.")
+    width: EvenInt | None = describe(None, "resnet, vgg16: channels of the first stage, even; absent: as published")

@@ -1,0 +1,33 @@
+"""How a training step computes the network: eagerly, the reference, or compiled; by one process or by several.
+
+Compiled steps fuse what lies between the convolutions, and on a GPU replay forward and backward pass as CUDA graphs.
+They are captured anew whenever sections go. Not bit-equal to the eager ones: sums are taken in another order.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+
+from layerprune.core.networks.sections import Gates, SectionedNetwork
+from layerprune.system.process_group import ALONE, Ranks
+
+Forward = Callable[[Tensor, Gates], Tensor]
+
+
+def forward_of(network: SectionedNetwork, engine: str, ranks: Ranks = ALONE, skips_sections: bool = False) -> Forward:
+    """The network as a function of images and gates; `engine` is "eager" or "compiled".
+
+    With several processes its gradients become their means. `skips_sections`: some gates are CLOSED, the same ones in
+    every process, and those sections have no gradient; to find them takes time.
+    """
+    function: Forward = network
+    if ranks.size > 1:
+        with ranks.explaining():
+            function = DistributedDataParallel(network, find_unused_parameters=skips_sections)
+    if engine == "eager":
+        return function
+    torch.compiler.reset()  # graphs of the network as it was would never be met again, and count against a limit
+    on_gpu = next(network.parameters()).is_cuda
+    return torch.compile(function, mode="reduce-overhead" if on_gpu else "default")

@@ -1,0 +1,66 @@
+"""Loss and accuracy on a split, every example counted once (a ragged last batch too), by one process or by several."""
+
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional
+
+from layerprune.core.data.batches import evaluation_batches
+from layerprune.core.data.dataset import AnySplit, DataSet
+from layerprune.core.measure.modes import evaluating
+from layerprune.core.networks.sections import Gates, SectionedNetwork
+from layerprune.core.training.precision import autocast
+from layerprune.system.process_group import ALONE, Ranks
+
+BATCH = 1000
+PIXELS = BATCH * 64 * 64
+"""Of larger images fewer at a time: their feature maps must find room."""
+TOP5_FROM = 20
+"""Classes from which on it is worth saying whether the right one is among the five likeliest."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """Mean cross-entropy in nats and accuracies in [0, 1]; `top5` with many classes only."""
+
+    loss: float
+    accuracy: float
+    top5: float | None
+
+
+@torch.no_grad()
+def evaluate(
+    network: SectionedNetwork,
+    data: DataSet,
+    split: AnySplit,
+    gates: Gates = None,
+    precision: str = "fp32",
+    ranks: Ranks = ALONE,
+) -> Score:
+    """Score of a network in evaluation mode; its mode is put back afterwards. Several processes share the examples."""
+    # Of each example the loss and whether it was right, right among five, and there: all sums.
+    sums = torch.zeros(4, dtype=torch.float64, device=split.device)
+    with evaluating(network):
+        for images, labels in evaluation_batches(_share(split, ranks), data.mean, data.std, batch_size(data)):
+            with autocast(precision, images.device):
+                logits = network(images, gates).float()
+            sums[0] += functional.cross_entropy(logits, labels, reduction="sum")
+            sums[1] += (logits.argmax(1) == labels).sum()
+            if data.classes >= TOP5_FROM:
+                sums[2] += (logits.topk(5).indices == labels[:, None]).sum()
+            sums[3] += len(labels)
+    ranks.add_up(sums)
+    loss, right, among_five, count = sums.tolist()
+    return Score(loss / count, right / count, among_five / count if data.classes >= TOP5_FROM else None)
+
+
+def batch_size(data: DataSet) -> int:
+    """How many images are evaluated at a time."""
+    _, height, width = data.shape
+    return max(1, min(BATCH, PIXELS // (height * width)))
+
+
+def _share(split: AnySplit, ranks: Ranks) -> AnySplit:
+    if ranks.size == 1:
+        return split
+    return split.take(torch.arange(len(split), device=split.labels.device)[ranks.mine(len(split))])

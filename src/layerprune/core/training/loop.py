@@ -1,0 +1,286 @@
+"""The one training loop, for every method, from scratch or fine-tuning.
+
+It asks the method what multiplies the branches and which sections go, takes them out physically, and keeps the
+books: a row of curves per epoch, multiply-adds, wall time of training alone. A step makes no device-to-host copy.
+
+Several processes that share a run each take their part of every batch and hold equal networks; which sections go they
+compare. A process that is told to end (SIGTERM) stores where it is within the epoch.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from layerprune.core import surgery
+from layerprune.core.data.batches import Batches
+from layerprune.core.data.dataset import DataSet
+from layerprune.core.methods.base import TrainingMethod
+from layerprune.core.networks.sections import Gates, SectionedNetwork
+from layerprune.core.settings import FinetuneSettings, TrainingSettings
+from layerprune.core.training import engine
+from layerprune.core.training.evaluate import Score, evaluate
+from layerprune.core.training.meter import MacMeter
+from layerprune.core.training.precision import autocast
+from layerprune.core.training.schedule import learning_rate, lr_factor, warmup_steps
+from layerprune.core.training.state import StateFile
+from layerprune.system.process_group import ALONE, Ranks
+from layerprune.system.signals import Notice, Preempted
+
+Row = dict[str, float | int | None]
+STEPS_BETWEEN_QUESTIONS = 50
+"""Several processes ask each other so often whether one of them was told to end."""
+
+
+@dataclass
+class Progress:
+    """How far a training is; what the resume state stores beside the tensors."""
+
+    epoch: int = 0
+    step: int = 0
+    train_macs: int = 0
+    wall_seconds: float = 0.0
+    resumed: int = 0
+    diverged: bool = False
+    removed_step: list[int | None] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a training needs besides network and method. `start` holds what parents already spent."""
+
+    data: DataSet
+    batches: Batches
+    settings: TrainingSettings
+    rate: TrainingSettings | FinetuneSettings
+    steps_total: int
+    state: StateFile
+    start: Progress
+    report: Callable[[int, int, str], None] = lambda done, total, text: None
+    notice: Notice = field(default_factory=Notice)
+    ranks: Ranks = ALONE
+
+
+def _optimizer(network: SectionedNetwork, job: Job) -> torch.optim.SGD:
+    """Fused SGD whose momentum starts at 0, also for sections that get no gradient in the first step."""
+    settings = job.settings
+    optimizer = torch.optim.SGD(
+        network.parameters(),
+        lr=job.rate.lr,
+        momentum=settings.momentum,
+        nesterov=settings.nesterov,
+        weight_decay=settings.weight_decay,
+        fused=True,
+    )
+    if settings.momentum > 0:
+        for parameter in network.parameters():
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return optimizer
+
+
+class Trainer:
+    """Network, method and optimizer on their way through a job's steps."""
+
+    def __init__(self, network: SectionedNetwork, method: TrainingMethod, job: Job) -> None:
+        self.network = network
+        self.method = method
+        self.job = job
+        self.progress = job.start
+        self.forward = self._joined_forward()
+        self.optimizer = _optimizer(network, job)
+        self.lr_factor = lr_factor(job.settings)
+        self.warmup = warmup_steps(job.rate, job.batches.steps_per_epoch) if job.rate is job.settings else 0
+        self.meter = MacMeter(network, job.start.train_macs)
+        self.loss_sum = torch.zeros((), device=job.data.train.device)
+        """Of this process's examples since the epoch's start."""
+
+    def run(self) -> Progress:
+        """Train to the last step, taking up stored state where there is some."""
+        self._take_up()
+        if not self.progress.rows:
+            self.progress.removed_step = [None if stays else 0 for stays in self.network.keep()]
+            self.progress.rows.append(self._row(None))
+        self.network.train()
+        while self.progress.step < self.job.steps_total and not self.progress.diverged:
+            self._epoch()
+            if self._told_to_end():
+                self._end()
+            if self.job.state.is_due():
+                self._store()
+        return self.progress
+
+    def _epoch(self) -> None:
+        progress, job = self.progress, self.job
+        if self._within_epoch() == 0:
+            self.method.start_epoch(progress.epoch)
+            self.loss_sum.zero_()
+        began = time.perf_counter()
+        for images, labels in job.batches.epoch(progress.epoch, self._within_epoch()):
+            self.loss_sum += self._step(images, labels)
+            if self._is_check():
+                self._remove(self.method.removals(progress.step))
+                self.meter.total += self.method.macs_of_removals()
+            if progress.step == job.steps_total:
+                break
+            if self._may_ask() and self._told_to_end():
+                progress.wall_seconds += time.perf_counter() - began
+                progress.train_macs = self.meter.total
+                self._end()
+        job.ranks.add_up(self.loss_sum)
+        # The first copy to the host since the last check: the device is done.
+        train_loss = float(self.loss_sum) / sum(map(job.batches.examples_in, range(self._within_epoch())))
+        progress.wall_seconds += time.perf_counter() - began
+        progress.train_macs = self.meter.total
+        progress.epoch += 1
+        progress.diverged = not math.isfinite(train_loss)
+        progress.rows.append(self._row(train_loss))
+        job.report(progress.step, job.steps_total, self._line(progress.rows[-1]))
+
+    def _joined_forward(self) -> engine.Forward:
+        job = self.job
+        return engine.forward_of(self.network, job.settings.engine, job.ranks, self.method.skips_sections)
+
+    def _within_epoch(self) -> int:
+        """Steps made since the epoch's start."""
+        return self.progress.step - self.progress.epoch * self.job.batches.steps_per_epoch
+
+    def _step(self, images: Tensor, labels: Tensor) -> Tensor:
+        """One optimizer step; returns the summed loss of this process's examples, still on the device."""
+        step, ranks = self.progress.step, self.job.ranks
+        examples = self.job.batches.examples_in(step % self.job.batches.steps_per_epoch)
+        lr = self.lr_factor * learning_rate(self.job.rate, step, self.job.steps_total, self.warmup)
+        self.optimizer.param_groups[0]["lr"] = lr
+        gates = self.method.gates(step, examples)
+        losses = self._losses(images, labels, gates)
+        loss, penalty = ranks.mean_of(losses, examples), self.method.penalty(step)
+        with ranks.explaining():
+            (loss if penalty is None else loss + penalty).backward()
+        self.meter.add_step(examples, gates)
+        self.meter.total += examples * self.method.macs_beside
+        losses = losses.detach()
+
+        @torch.no_grad()
+        def losses_of(other: Gates) -> Tensor:
+            self.meter.add_forward(examples, other)
+            return self._losses(images, labels, other)
+
+        self.method.after_backward(step, losses, losses_of)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.method.after_step(step, lr)
+        self.progress.step += 1
+        return losses.sum()
+
+    def _losses(self, images: Tensor, labels: Tensor, gates: Gates) -> Tensor:
+        with self.job.ranks.explaining(), autocast(self.job.settings.precision, images.device):
+            logits = self.forward(images, gates)
+        return self.method.losses(images, logits.float(), labels)
+
+    def _is_check(self) -> bool:
+        interval, step = self.method.check_interval, self.progress.step
+        return interval is not None and (step % interval == 0 or step == self.job.steps_total)
+
+    def _remove(self, indices: list[int]) -> None:
+        self.job.ranks.agree(f"the sections to remove at step {self.progress.step}", indices)
+        if not indices:
+            return
+        self.forward = None  # what joins the processes holds on to the parameters
+        surgery.remove(self.network, indices, self.optimizer)
+        self.forward = self._joined_forward()
+        self.meter.recount()
+        for index in indices:
+            self.progress.removed_step[index] = self.progress.step
+
+    def _row(self, train_loss: float | None) -> Row:
+        """One line of curves.csv; epoch 0 is the start."""
+        progress = self.progress
+        started = train_loss is not None
+        validation = self._validate() if started and math.isfinite(train_loss) else None
+        row: Row = {
+            "epoch": progress.epoch,
+            "step": progress.step,
+            "lr": self.optimizer.param_groups[0]["lr"] if started else None,
+            "train_loss": train_loss,
+            "val_loss": validation.loss if validation else None,
+            "val_accuracy": validation.accuracy if validation else None,
+            "sections_alive": sum(self.network.keep()),
+            "macs": self.meter.forward_macs(),
+            "train_macs": progress.train_macs,
+            "wall_seconds": progress.wall_seconds,
+        }
+        values = self.method.curve()
+        for index, value in enumerate(values or []):
+            row[f"theta_{index:02d}"] = value if self.network.sections[index].alive else None
+        return row
+
+    def _validate(self) -> Score:
+        job, gates = self.job, self.method.evaluation_gates()
+        job.ranks.take_over(self.network.buffers())  # running statistics: each process saw images of its own
+        return evaluate(self.network, job.data, job.data.validation, gates, job.settings.precision, job.ranks)
+
+    @staticmethod
+    def _line(row: Row) -> str:
+        accuracy = f"{100 * row['val_accuracy']:.2f} %" if row["val_accuracy"] is not None else "-"
+        loss = row["train_loss"]
+        return f"epoch {row['epoch']}  loss {loss:.4f}  validation {accuracy}  sections {row['sections_alive']}"
+
+    # --- resume -----------------------------------------------------------------------------------------------
+
+    def _may_ask(self) -> bool:
+        """Whether to look within an epoch if the run should end; one process knows at once, several have to talk."""
+        return self.job.ranks.size == 1 or self.progress.step % STEPS_BETWEEN_QUESTIONS == 0
+
+    def _told_to_end(self) -> bool:
+        return self.job.ranks.any(bool(self.job.notice))
+
+    def _end(self) -> None:
+        """Store where training is. Raises Preempted."""
+        self.job.ranks.take_over(self.network.buffers())
+        self._store()
+        raise Preempted(
+            f"{self.job.state.path}: told to end (SIGTERM), state written; the same command goes on from it"
+        )
+
+    def _store(self) -> None:
+        if self.job.ranks.first:
+            self.job.state.write(self._state())
+
+    def _state(self) -> dict[str, Any]:
+        noise = self.method.noise
+        return {
+            "progress": vars(self.progress),
+            "keep": self.network.keep(),
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "method": self.method.state(),
+            "loss_sum": self.loss_sum,
+            "noise": noise.get_state() if noise is not None else None,
+            "left_out": self.job.data.left_out,
+        }
+
+    def _take_up(self) -> None:
+        stored = self.job.state.read()
+        if stored is None:
+            return
+        self.forward = None
+        gone = [index for index, stays in enumerate(stored["keep"]) if not stays]
+        surgery.remove(self.network, gone, self.optimizer)
+        self.network.load_state_dict(stored["network"])
+        self.optimizer.load_state_dict(stored["optimizer"])
+        self.method.load_state(stored["method"])
+        self.job.data.left_out.update(stored["left_out"])
+        self.progress = Progress(**stored["progress"])
+        self.progress.resumed += 1
+        self.forward = self._joined_forward()
+        self.meter.total = self.progress.train_macs
+        self.meter.recount()
+        if self._within_epoch() > 0:
+            self.method.start_epoch(self.progress.epoch)
+            self.loss_sum.copy_(stored["loss_sum"])
+            if self.method.noise is not None:
+                self.method.noise.set_state(stored["noise"])

@@ -1,0 +1,58 @@
+"""Scores of the sections of a trained network, and which of them stay."""
+
+from collections.abc import Callable, Iterable, Iterator
+
+import torch
+from torch import Tensor
+
+from layerprune.core.data.batches import evaluation_batches
+from layerprune.core.data.dataset import AnySplit, DataSet
+from layerprune.core.measure.modes import evaluating
+from layerprune.core.networks.sections import SectionedNetwork
+from layerprune.core.seeding import generator, stream_seed
+from layerprune.core.training.meter import MacMeter
+
+Score = Callable[[SectionedNetwork, Iterable[tuple[Tensor, Tensor]]], Tensor]
+BATCH = 128
+
+
+class Sample:
+    """Batches (images, labels) of a split that can be gone through again and again."""
+
+    def __init__(self, data: DataSet, split: AnySplit) -> None:
+        self.data = data
+        self.split = split
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return evaluation_batches(self.split, self.data.mean, self.data.std, BATCH)
+
+
+def draw_sample(data: DataSet, looks_at: str, size: int, seed: int) -> Sample:
+    """The whole validation split, or `size` examples of the training split drawn by seed."""
+    if looks_at == "validation":
+        return Sample(data, data.validation)
+    order = torch.randperm(len(data.train), generator=generator("sample", seed))[:size]
+    return Sample(data, data.train.take(order.to(data.train.labels.device)))
+
+
+def metered_score(score: Score, model: SectionedNetwork, sample: Sample, seed: int) -> tuple[list[float], int]:
+    """Scores of the removable sections that are alive and the multiply-adds that they cost."""
+    with model.only_alive(), torch.random.fork_rng():
+        torch.manual_seed(stream_seed("score", seed))
+        return _metered(score, model, sample)
+
+
+def _metered(score: Score, model: SectionedNetwork, sample: Sample) -> tuple[list[float], int]:
+    meter = MacMeter(model)
+
+    def count(module: SectionedNetwork, inputs: tuple, output: Tensor) -> None:
+        add = meter.add_step if torch.is_grad_enabled() else meter.add_forward
+        add(len(output), inputs[1] if len(inputs) > 1 else None)
+
+    handle = model.register_forward_hook(count)
+    try:
+        with evaluating(model):
+            scores = score(model, sample)
+    finally:
+        handle.remove()
+    return [float(value) for value in scores], meter.total

@@ -1,0 +1,47 @@
+"""Resume state: one file, written whole, from which training goes on bit for bit."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from layerprune.core.networks.storage import read_tensors, write_tensors
+from layerprune.errors import LayerpruneError
+
+
+class StateFile:
+    """State of one run. `identity` ties it to settings and code; state of another identity is not taken up.
+
+    At most one write in `seconds` is due, so short epochs do not wait for the disk.
+    """
+
+    def __init__(self, path: Path | None, identity: str, seconds: float) -> None:
+        self.path = path
+        self.identity = identity
+        self.seconds = seconds
+        self.written = time.monotonic()
+
+    def read(self) -> dict[str, Any] | None:
+        """The stored state, None where there is none of this identity. Raises LayerpruneError for a damaged file."""
+        if self.path is None or not self.path.exists():
+            return None
+        try:
+            stored = read_tensors(self.path)
+        except LayerpruneError as error:
+            raise LayerpruneError(f"{error}; delete it to start this run over") from None
+        if not isinstance(stored, dict) or not {"identity", "state"} <= stored.keys():
+            raise LayerpruneError(f"{self.path}: not a state file; delete it to start this run over")
+        return stored["state"] if stored["identity"] == self.identity else None
+
+    def is_due(self) -> bool:
+        """Whether it is time to write."""
+        return self.path is not None and time.monotonic() - self.written >= self.seconds
+
+    def write(self, state: dict[str, Any]) -> None:
+        """Replace the stored state."""
+        write_tensors(self.path, {"identity": self.identity, "state": state})
+        self.written = time.monotonic()
+
+    def delete(self) -> None:
+        """Remove the file once its run has a record."""
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)

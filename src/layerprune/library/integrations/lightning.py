@@ -1,0 +1,107 @@
+"""ConcurrentPruner as a callback of Lightning's Trainer, with the Trainer's own checkpoints.
+
+    prune = PruneLayers(example_input, target_macs=0.6)
+    trainer = lightning.Trainer(callbacks=[prune], ...)
+    trainer.fit(module, batches)
+    smaller = prune.export()
+
+The training step's loss has to be the mean over its batch.
+"""
+
+from typing import Any
+
+from torch import Tensor, fx, nn
+
+from layerprune.errors import LayerpruneError
+from layerprune.library.integrations.attaching import Attached, network_of
+from layerprune.library.pruner import ConcurrentPruner
+
+try:
+    from lightning.pytorch import Callback, LightningModule, Trainer
+except ImportError:
+    raise ImportError("Lightning is not installed: pip install lightning") from None
+
+
+class PruneLayers(Callback):
+    """Gates the sections of the network in a LightningModule while the Trainer trains it, and takes useless ones out.
+
+    `example_input` is a batch for `network`: the name of the LightningModule's attribute that holds the network; the
+    only one with weights where none is named, and the LightningModule itself where there are several. `options` are
+    those of ConcurrentPruner: one of nu, target_macs, target_depth and target_latency, and what else it takes;
+    total_steps and scaler are the Trainer's where not given.
+    `trainer.fit(ckpt_path=...)` goes on exactly, into a LightningModule that is whole.
+
+    Raises LayerpruneError, before the first step, where ConcurrentPruner does, and for several optimizers.
+    """
+
+    def __init__(self, example_input: Tensor, *, network: str | None = None, **options: Any) -> None:
+        self.example_input, self.network, self.options = example_input, network, options
+        self._attached: Attached | None = None
+        self._state: dict[str, Any] | None = None
+        self._steps = 0
+
+    @property
+    def pruner(self) -> ConcurrentPruner | None:
+        """It is there from the start of training on."""
+        return self._attached.pruner if self._attached is not None else None
+
+    def export(self) -> fx.GraphModule:
+        """The smaller network as a plain module. Raises LayerpruneError before every section has been decided on."""
+        if self.pruner is None:
+            raise LayerpruneError("export: nothing has been trained yet: call trainer.fit first")
+        return self.pruner.export()
+
+    # --- Lightning's hooks, in the order in which it calls them -----------------------------------------------------
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """A checkpoint may be read next, to train on or to be tested."""
+        if stage == "fit" and self.pruner is not None:
+            raise LayerpruneError("PruneLayers: one callback serves one training; make another for another fit")
+        network = network_of(pl_module, self.network)
+        if self._attached is None or self._attached.sections.model is not network:
+            self._attached = Attached(network, self.example_input)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._state = state_dict
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """There are optimizers now, whose states are yet to be read."""
+        _check(trainer)
+        options = {"scaler": getattr(trainer.precision_plugin, "scaler", None), **self.options}
+        if "total_steps" not in options:
+            options["total_steps"] = _steps_of(trainer)
+        self._attached.start(trainer.optimizers[0], self._state, options)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._steps = trainer.global_step
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        if trainer.global_step == self._steps:  # gradients are being accumulated
+            return
+        self._steps = trainer.global_step
+        self.pruner.step()
+        if trainer.loggers:
+            pl_module.log_dict({f"layerprune/{name}": value for name, value in self._attached.left().items()})
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.pruner.state_dict() if self.pruner is not None else {}
+
+
+def _check(trainer: Trainer) -> None:
+    if len(trainer.optimizers) != 1:
+        raise LayerpruneError(f"PruneLayers: one optimizer is needed, the module has {len(trainer.optimizers)}")
+    if trainer.strategy.restore_checkpoint_after_setup:
+        name = type(trainer.strategy).__name__
+        raise LayerpruneError(f"PruneLayers: sections cannot leave a model that {name} shards: use DDP or one device")
+    wrapped = trainer.strategy.model
+    if isinstance(wrapped, nn.parallel.DistributedDataParallel) and not wrapped.find_unused_parameters:
+        raise LayerpruneError("PruneLayers: sections leave the model: use strategy='ddp_find_unused_parameters_true'")
+
+
+def _steps_of(trainer: Trainer) -> int:
+    steps = trainer.estimated_stepping_batches
+    if steps == float("inf") or steps < 1:
+        raise LayerpruneError(
+            "PruneLayers: the Trainer does not know how long it trains: set max_epochs, or total_steps="
+        )
+    return int(steps)

@@ -1,0 +1,102 @@
+"""A network made ready to be called: by torch eagerly, compiled by torch.compile, or by onnxruntime.
+
+Eager and compiled networks are copies in evaluation mode, laid out channels last, with weights and inputs in the
+precision asked for. Whatever keeps an engine from running a network is one line: a compiler that is not there, a
+package, a precision, memory.
+"""
+
+import copy
+import warnings
+from collections.abc import Callable
+from types import FunctionType
+
+import torch
+from torch import Tensor, nn
+
+from layerprune.errors import LayerpruneError
+from layerprune.library import onnx_files
+from layerprune.library.latency.conditions import DTYPES, Engine, Precision
+from layerprune.library.latency.subject import Subject
+from layerprune.library.latency.timing import Work
+from layerprune.library.save import reason_of
+
+BACKEND = "inductor"
+"""torch.compile's own."""
+
+
+def prepare(
+    subject: Subject, engine: Engine, precision: Precision, batch: int, device: torch.device, threads: int
+) -> Work:
+    """Calls of a network with a batch of inputs, the first of which has been made.
+
+    Raises LayerpruneError where the engine cannot run it so.
+    """
+    try:
+        with torch.inference_mode(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the engines', of their own insides
+            work = _PREPARING[engine](subject, precision, batch, device, threads)
+            work(1)
+    except LayerpruneError:
+        raise
+    except (MemoryError, torch.OutOfMemoryError):
+        raise LayerpruneError("does not fit into memory") from None
+    except Exception as error:  # compilers and engines raise many kinds
+        raise LayerpruneError(reason_of(error)) from None
+    return work
+
+
+def try_out(engine: Engine, precision: Precision, device: torch.device, threads: int) -> None:
+    """Raises LayerpruneError where an engine cannot run even the smallest network in this precision here."""
+    prepare(Subject("", nn.Linear(1, 1), (1,)), engine, precision, 2, device, threads)
+
+
+def _eager(subject: Subject, precision: Precision, batch: int, device: torch.device, threads: int) -> Work:
+    return _calling(_ready(subject, precision, device), subject.inputs(batch, DTYPES[precision], device))
+
+
+def _compiled(subject: Subject, precision: Precision, batch: int, device: torch.device, threads: int) -> Work:
+    module = _ready(subject, precision, device)
+
+    def forward(x: Tensor) -> Tensor:
+        return module(x)
+
+    # Dynamo keeps what it made by code object, and looks through all of it in every call: each network gets its own.
+    code = forward.__code__.replace(co_name=f"forward_{id(module)}")
+    own = FunctionType(code, globals(), None, None, forward.__closure__)
+    compiled = torch.compile(own, dynamic=False, backend=BACKEND)
+    return _calling(compiled, subject.inputs(batch, DTYPES[precision], device))
+
+
+def _onnxruntime(subject: Subject, precision: Precision, batch: int, device: torch.device, threads: int) -> Work:
+    if precision != "fp32":
+        raise LayerpruneError(f"onnxruntime is measured in fp32 only, not in {precision}")
+    if device.type != "cpu":
+        raise LayerpruneError("onnxruntime is measured on CPUs only")
+    opened = onnx_files.session(subject.onnx, threads)
+    fed = {opened.get_inputs()[0].name: subject.inputs(batch, DTYPES[precision], device).numpy()}
+
+    def work(calls: int) -> None:
+        for _ in range(calls):
+            opened.run(None, fed)
+
+    return work
+
+
+_PREPARING = {"eager": _eager, "compiled": _compiled, "onnxruntime": _onnxruntime}
+
+
+def _ready(subject: Subject, precision: Precision, device: torch.device) -> nn.Module:
+    copied = copy.deepcopy(subject.module)
+    if "eval" not in vars(copied):  # a program of torch.export is in evaluation mode for good
+        copied.eval()
+    return copied.to(device, DTYPES[precision], memory_format=torch.channels_last)
+
+
+def _calling(network: Callable[[Tensor], object], inputs: Tensor) -> Work:
+    def work(calls: int) -> None:
+        for _ in range(calls):
+            network(inputs)
+        if inputs.is_cuda:
+            torch.cuda.synchronize(inputs.device)
+
+    return work

@@ -1,0 +1,34 @@
+"""A study's configuration: a preset's YAML, checked, and the runs that it means.
+
+A preset names datasets, their architectures and methods; `plan` expands it to runs, `resolve` gives one run's complete
+settings. Every key has a description with its unit; unknown keys are refused. Science keys decide results and enter a
+run's digest; resource keys (`resources`, `data`) never do. Imports no torch.
+"""
+
+from layerprune.suite.config.claims import Claim, Condition
+from layerprune.suite.config.preset import Preset
+from layerprune.suite.config.reading import (
+    data_root,
+    environment_below,
+    load_claims,
+    load_preset,
+    parse_preset,
+    read_preset,
+)
+from layerprune.suite.config.runs import RunSettings, plan, prerequisites, resolve
+
+__all__ = [
+    "Claim",
+    "Condition",
+    "Preset",
+    "RunSettings",
+    "data_root",
+    "environment_below",
+    "load_claims",
+    "load_preset",
+    "parse_preset",
+    "plan",
+    "prerequisites",
+    "read_preset",
+    "resolve",
+]

@@ -1,0 +1,93 @@
+"""Presets from YAML files, and the environment: the only module that reads raw configuration."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from layerprune.core.settings.types import first_problem
+from layerprune.errors import LayerpruneError
+from layerprune.suite.config.claims import Claim, ClaimRules
+from layerprune.suite.config.preset import Preset
+from layerprune.system import paths
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """YAML that refuses a key written twice, which plain YAML silently overwrites."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        seen = set()
+        for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
+            key = self.construct_object(key_node, deep=deep)
+            if isinstance(key, str) and key in seen:
+                line = key_node.start_mark.line + 1
+                raise yaml.YAMLError(f"line {line}: key '{key}' stands twice")
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def load_preset(name: str) -> Preset:
+    """Read config/<name>.yaml. Raises LayerpruneError with one line naming file and key."""
+    path = paths.preset_file(name)
+    if not path.is_file():
+        if not path.parent.is_dir():
+            raise LayerpruneError(
+                f"{path}: no such preset, nor any other: there is no folder {path.parent} here; "
+                "go to a checkout of layerprune, or name one with LAYERPRUNE_ROOT"
+            )
+        known = ", ".join(sorted(file.stem for file in path.parent.glob("*.yaml"))) or "none"
+        raise LayerpruneError(f"{path}: no such preset (known: {known})")
+    return read_preset(path)
+
+
+def read_preset(path: Path) -> Preset:
+    """Read a preset from a file that is there. Raises LayerpruneError with one line naming file and key."""
+    return parse_preset(_read_yaml(path), str(path))
+
+
+def load_claims() -> dict[str, Claim]:
+    """Read the rules for the paper's claims. Raises LayerpruneError with one line naming file and key."""
+    path = paths.claim_rules()
+    if not path.is_file():
+        raise LayerpruneError(f"{path}: no such file: there are no rules to judge claims by")
+    try:
+        return ClaimRules.model_validate(_read_yaml(path)).root
+    except ValidationError as error:
+        raise LayerpruneError(f"{path}: {first_problem(error).lstrip('.: ')}") from None
+
+
+def _read_yaml(path: Path) -> Any:
+    try:
+        return yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise LayerpruneError(f"{path}: not valid YAML: {_one_line(error)}") from None
+
+
+def parse_preset(raw: Any, source: str) -> Preset:
+    """Validate a preset given as plain data; `source` names it in errors."""
+    if not isinstance(raw, dict):
+        raise LayerpruneError(f"{source}: a preset must be a mapping of keys")
+    try:
+        return Preset.model_validate(raw)
+    except ValidationError as error:
+        raise LayerpruneError(f"{source}: {first_problem(error).lstrip('.: ')}") from None
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def data_root(preset: Preset) -> Path:
+    """Folder with the data sets: LAYERPRUNE_DATA, else `data.root`, else data/."""
+    chosen = os.environ.get("LAYERPRUNE_DATA") or preset.data.root
+    return Path(chosen) if chosen else paths.data_root()
+
+
+def environment_below(root: Path, preset: Preset) -> dict[str, str]:
+    """The environment of a process that keeps all its files below another root and reads the same data."""
+    changes = {"LAYERPRUNE_ROOT": root, "LAYERPRUNE_DATA": data_root(preset)}
+    return os.environ | {name: str(folder.resolve()) for name, folder in changes.items()}

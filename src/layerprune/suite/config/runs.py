@@ -1,0 +1,156 @@
+"""From a preset to its runs: which there are, what each one's settings are, and which it starts from."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import ValidationError
+
+from layerprune.core.methods import settings_class
+from layerprune.core.settings.methods import ByIndexSettings, ScoreSettings, ScratchSettings
+from layerprune.core.settings.training import FinetuneSettings, ModelSettings, TrainingSettings
+from layerprune.core.settings.types import Seed, Settings, first_problem, later
+from layerprune.errors import LayerpruneError
+from layerprune.suite.config.preset import ArchBlock, DatasetBlock, MethodBlock, Preset, VariantBlock, methods_of
+from layerprune.system import paths
+from layerprune.system.paths import RunKey
+
+
+class RunSettings(Settings):
+    """One run's complete science settings; what the digest covers."""
+
+    dataset: str
+    arch: str
+    method: str
+    seed: Seed
+    training: TrainingSettings
+    finetune: FinetuneSettings
+    settings: dict[str, Any]
+    model: ModelSettings = later(ModelSettings(), "what the architecture is asked for")
+    source: str | None = later(None, "which form of the data set")
+    decoder: str = later("pil", "what decodes and scales images that stay in their files")
+
+    def method_settings(self) -> Any:
+        """The method's settings as their typed class."""
+        return settings_class(self.method).model_validate(self.settings)
+
+    def science(self) -> dict[str, Any]:
+        """What decides the result, as plain data: everything but later settings at their default."""
+        return _without_later_defaults(self) | {"settings": _without_later_defaults(self.method_settings())}
+
+    def digest(self) -> str:
+        """SHA-256 of the settings' canonical JSON (first 16 hexadecimal digits)."""
+        text = json.dumps(self.science(), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _without_later_defaults(settings: Settings) -> dict[str, Any]:
+    plain = settings.model_dump(mode="json")
+    for name, field in type(settings).model_fields.items():
+        value = getattr(settings, name)
+        if (field.json_schema_extra or {}).get("later") and value == field.default:
+            del plain[name]
+        elif isinstance(value, Settings):
+            plain[name] = _without_later_defaults(value)
+    return plain
+
+
+def plan(preset: Preset, name: str, dataset: str | None = None) -> list[RunKey]:
+    """Every run of a preset (of one dataset), base runs before those that start from them."""
+    keys = [key for each in ([dataset] if dataset else preset.datasets) for key in _dataset_runs(preset, name, each)]
+    order = {key: index for index, key in enumerate(keys)}
+    return sorted(keys, key=lambda key: (len(prerequisites(preset, key)), order[key]))
+
+
+def _dataset_runs(preset: Preset, name: str, dataset: str) -> Iterator[RunKey]:
+    block = _dataset(preset, name, dataset)
+    for arch_slug, arch in block.archs.items():
+        for method in methods_of(block, arch):
+            for variant in ("default", *_variants(block, arch, method)):
+                for seed in _seeds(preset, block, arch, method, variant):
+                    yield RunKey(name, dataset, arch_slug, method, variant, seed)
+
+
+def _blocks(block: DatasetBlock, arch: ArchBlock, method: str) -> list[MethodBlock]:
+    """The blocks that speak of a method, general first."""
+    return [each[method] for each in (block.methods, arch.methods) if method in each]
+
+
+def _variants(block: DatasetBlock, arch: ArchBlock, method: str) -> list[str]:
+    return list(dict.fromkeys(name for each in _blocks(block, arch, method) for name in each.variants))
+
+
+def _layers(block: DatasetBlock, arch: ArchBlock, method: str, variant: str) -> list[VariantBlock]:
+    blocks = _blocks(block, arch, method)
+    return [*blocks, *(each.variants[variant] for each in blocks if variant in each.variants)]
+
+
+def _seeds(preset: Preset, block: DatasetBlock, arch: ArchBlock, method: str, variant: str) -> tuple[int, ...]:
+    named = [layer.seeds for layer in _layers(block, arch, method, variant) if layer.seeds is not None]
+    return named[-1] if named else arch.seeds or preset.seeds
+
+
+def _dataset(preset: Preset, name: str, dataset: str) -> DatasetBlock:
+    if dataset not in preset.datasets:
+        known = ", ".join(preset.datasets) or "none"
+        raise LayerpruneError(f"{paths.preset_file(name)}: datasets: '{dataset}' is not in this preset (has: {known})")
+    return preset.datasets[dataset]
+
+
+def resolve(preset: Preset, key: RunKey) -> RunSettings:
+    """The complete settings of one run; the run's seed need not be in the plan.
+
+    Raises LayerpruneError when the preset has no such dataset, architecture, method or variant.
+    """
+    block = _dataset(preset, key.preset, key.dataset)
+    where = f"{paths.preset_file(key.preset)}: datasets.{key.dataset}"
+    if key.arch not in block.archs:
+        raise LayerpruneError(f"{where}.archs: '{key.arch}' is not in this preset (has: {', '.join(block.archs)})")
+    arch = block.archs[key.arch]
+    available = methods_of(block, arch)
+    if key.method not in available:
+        raise LayerpruneError(f"{where}.methods: '{key.method}' is not run on {key.arch} (has: {', '.join(available)})")
+    variants = _variants(block, arch, key.method)
+    if key.variant not in ("default", *variants):
+        known = ", ".join(["default", *variants])
+        raise LayerpruneError(f"{where}.methods.{key.method}.variants: no '{key.variant}' (has: {known})")
+    layers = _layers(block, arch, key.method, key.variant)
+    values = {name: value for layer in layers for name, value in layer.settings.items()}
+    try:
+        return RunSettings(
+            dataset=key.dataset,
+            arch=key.arch,
+            method=key.method,
+            seed=key.seed,
+            training=_merge(TrainingSettings, [preset, block, arch, *layers], "training"),
+            finetune=_merge(FinetuneSettings, [preset, block, arch], "finetune"),
+            settings=settings_class(key.method).model_validate(values).model_dump(mode="json"),
+            model=arch.model,
+            source=block.source,
+            decoder=block.decoder,
+        )
+    except ValidationError as error:
+        raise LayerpruneError(f"{where}.methods.{key.method}: {first_problem(error).lstrip('.: ')}") from None
+
+
+def _merge(schema: type[Settings], layers: list[Settings], field: str) -> Any:
+    """Later layers win; a layer only speaks through the keys it names."""
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        merged |= getattr(layer, field).model_dump(exclude_unset=True)
+    return schema.model_validate(merged)
+
+
+def prerequisites(preset: Preset, key: RunKey) -> list[RunKey]:
+    """The runs whose weights or keep list this run starts from (same seed, variant `default`)."""
+    settings = resolve(preset, key).method_settings()
+    dense, gated = (RunKey(key.preset, key.dataset, key.arch, each, "default", key.seed) for each in ("dense", "gated"))
+    needed = []
+    if isinstance(settings, (ScoreSettings, ByIndexSettings)) or getattr(settings, "starts_from_dense", False):
+        needed.append(dense)
+    matched = getattr(settings, "keep", None) == "matched" and getattr(settings, "threshold", None) is None
+    replayed = isinstance(settings, ByIndexSettings) and settings.keep_list is None
+    if matched or replayed or isinstance(settings, ScratchSettings):
+        needed.append(gated)
+    return needed

@@ -1,0 +1,167 @@
+"""How long a preset would take: the runs' training steps times a dense step measured on this machine.
+
+It is an upper bound for training, since pruned networks are cheaper than the dense one, and leaves out what is small
+beside it: scoring, evaluation, and the start of each process. Runs are counted one after the other, or as several
+devices would share them out.
+"""
+
+import heapq
+import statistics
+import time
+from dataclasses import dataclass
+
+import torch
+
+from layerprune.core.data import catalog
+from layerprune.core.data.batches import TrainingBatches
+from layerprune.core.data.catalog import DataSpec
+from layerprune.core.data.dataset import DataSet, Split
+from layerprune.core.methods import families
+from layerprune.core.methods.base import Context, TrainingMethod
+from layerprune.core.networks.build import build
+from layerprune.core.seeding import generator
+from layerprune.core.settings import steps_of
+from layerprune.core.training.loop import Job, Progress, Trainer
+from layerprune.core.training.state import StateFile
+from layerprune.suite import config
+from layerprune.suite.config import Preset, RunSettings
+from layerprune.system.paths import RunKey
+
+WARM_UP = 3
+"""Steps before the measured ones."""
+PIXELS_ON_CPU = 2**19
+"""Of a step that is measured on a CPU: of larger batches a part is measured and the rest taken to last as long."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One network on one data set; seconds of a step are of the dense network's."""
+
+    dataset: str
+    arch: str
+    runs: int
+    steps: int
+    seconds_a_step: float
+
+    @property
+    def hours(self) -> float:
+        return self.steps * self.seconds_a_step / 3600
+
+
+def forecast(
+    preset: Preset, name: str, dataset: str, device: torch.device, threads: int, measured_steps: int
+) -> list[Row]:
+    """A row for each network of a data set. Needs none of its images: steps are measured on random ones."""
+    torch.set_num_threads(threads)
+    keys = config.plan(preset, name, dataset)
+    rows = []
+    for arch in dict.fromkeys(key.arch for key in keys):
+        settings = [config.resolve(preset, key) for key in keys if key.arch == arch]
+        seconds = _seconds_a_step(settings[0], device, measured_steps)
+        rows.append(Row(dataset, arch, len(settings), sum(map(training_steps, settings)), seconds))
+    return rows
+
+
+def training_steps(settings: RunSettings) -> int:
+    """Steps of a run itself, in steps of the dense network: Scratch-B's many cheap ones cost as much as dense's."""
+    steps_per_epoch = -(-_form(settings).train // settings.training.batch_size)
+    own = settings.method_settings()
+    if families()[settings.method] == "experiments":
+        durations = [f"{epochs}ep" for epochs in getattr(own, "epochs", ())]
+    elif families()[settings.method] == "scores" or settings.method == "by-index":
+        durations = [settings.finetune.duration]
+    elif getattr(own, "starts_from_dense", False):
+        durations = [own.search, settings.finetune.duration]
+    else:
+        durations = [settings.training.duration]
+    return sum(steps_of(duration, steps_per_epoch) for duration in durations)
+
+
+def _form(settings: RunSettings) -> DataSpec:
+    return catalog.asked_forms(settings.dataset, settings.source)[0]
+
+
+def _seconds_a_step(settings: RunSettings, device: torch.device, count: int) -> float:
+    """Median time of a training step of the dense network on random images."""
+    batch = _measured_batch(settings, device)
+    trainer = _trainer(settings, device, WARM_UP + count, batch)
+    times = []
+    for images, labels in trainer.job.batches.epoch(0):
+        began = time.perf_counter()
+        trainer._step(images, labels)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        times.append(time.perf_counter() - began)
+    return statistics.median(times[WARM_UP:]) * settings.training.batch_size / batch
+
+
+def _measured_batch(settings: RunSettings, device: torch.device) -> int:
+    """The batch, or as much of it as a CPU can do in seconds."""
+    whole = settings.training.batch_size
+    return whole if device.type == "cuda" else max(1, min(whole, PIXELS_ON_CPU // _form(settings).size ** 2))
+
+
+def _trainer(settings: RunSettings, device: torch.device, steps: int, batch: int) -> Trainer:
+    spec, training = _form(settings), settings.training
+    shape = (spec.channels, spec.size, spec.size)
+    data = _noise(shape, spec.classes, steps * batch, device)
+    network = build(settings.arch, shape, spec.classes, generator("forecast", 0), settings.model)
+    network = network.to(device, memory_format=torch.channels_last).train()
+    augment = training.augment if spec.in_memory else "none"  # decoding is not measured
+    batches = TrainingBatches(data.train, data.mean, data.std, batch, 0, augment, device)
+    count = len(network.sections)
+    context = Context(len(data.train), batch, steps, steps, 0, device, (1,) * count, (1,) * count)
+    job = Job(data, batches, training, training, steps, StateFile(None, "", 1.0), Progress())
+    return Trainer(network, TrainingMethod(None, network, context), job)
+
+
+def _noise(shape: tuple[int, int, int], classes: int, count: int, device: torch.device) -> DataSet:
+    source = generator("forecast", 1)
+    images = torch.randint(0, 256, (count, *shape), generator=source, dtype=torch.uint8)
+    split = Split(images, torch.randint(0, classes, (count,), generator=source)).to(device)
+    return DataSet("noise", "noise", classes, split, split, split, (0.5,) * shape[0], (0.25,) * shape[0], {})
+
+
+def hours_of_runs(preset: Preset, name: str, rows: list[Row]) -> dict[RunKey, float]:
+    """Hours of every run of these networks, in the order of the plan."""
+    measured = {(row.dataset, row.arch): row.seconds_a_step / 3600 for row in rows}
+    return {
+        key: training_steps(config.resolve(preset, key)) * measured[key.dataset, key.arch]
+        for dataset in dict.fromkeys(row.dataset for row in rows)
+        for key in config.plan(preset, name, dataset)
+    }
+
+
+def hours_on(devices: int, preset: Preset, hours: dict[RunKey, float]) -> float:
+    """Hours until the last run has ended, where so many devices each make one run at a time.
+
+    A device that is free takes the first run, in the order given, whose prerequisites have ended.
+    """
+    waiting = {key: {each for each in config.prerequisites(preset, key) if each in hours} for key in hours}
+    order = {key: place for place, key in enumerate(hours)}
+    ready = [place for key, place in order.items() if not waiting[key]]  # sorted, so a heap
+    keys, running, now = list(hours), [], 0.0
+    while ready or running:
+        while ready and len(running) < devices:
+            key = keys[heapq.heappop(ready)]
+            heapq.heappush(running, (now + hours[key], order[key]))
+        now, place = heapq.heappop(running)
+        for key, missing in waiting.items():
+            if keys[place] in missing:
+                missing.remove(keys[place])
+                if not missing:
+                    heapq.heappush(ready, order[key])
+    return now
+
+
+def report(rows: list[Row]) -> str:
+    """The rows as a table, and their sum."""
+    lines = [f"{'data set':10} {'network':18} {'runs':>5} {'steps':>12} {'ms a step':>10} {'hours':>9}"]
+    for row in rows:
+        milliseconds = 1000 * row.seconds_a_step
+        lines.append(
+            f"{row.dataset:10} {row.arch:18} {row.runs:5} {row.steps:12,} {milliseconds:10.1f} {row.hours:9.1f}"
+        )
+    total = sum(row.hours for row in rows)
+    lines.append(f"{sum(row.runs for row in rows)} runs, at most {total:.1f} hours of training one after the other")
+    return "\n".join(lines)

@@ -1,0 +1,138 @@
+"""One run's record: what it reached, what it cost, and where it comes from. Imports no torch.
+
+Units: accuracies in [0, 1]; MACs as multiply-adds of one input (1 MAC = 2 FLOPs); `train_macs` are multiply-adds of
+the whole training, forward and backward (forward x 3), with alive sections only.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from layerprune.errors import LayerpruneError
+from layerprune.system import files
+
+Status = Literal["ok", "diverged", "collapsed", "unpruned", "failed"]
+Accuracy = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=0)]
+
+VOLATILE = ("wall_seconds", "finished_at", "resumed")
+"""Fields that differ between two otherwise equal runs; everything else is bit-equal on one machine."""
+LATER = ("val_top5_accuracy", "test_top5_accuracy")
+"""Fields added after results were recorded: absent, they stay out of the digest, so that records stay current."""
+
+
+class Provenance(BaseModel):
+    """Where a record comes from: code, settings, data, libraries, machine."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    commit: str | None = Field(description="git commit of the code, where the code lies in a git checkout")
+    dirty_digest: str | None = Field(description="digest of the uncommitted change, null for a clean checkout")
+    versions: dict[str, int] = Field(
+        description="versions of what decides the numbers: results, dataset, arch, method (see layerprune.core.version)"
+    )
+    config_digest: str = Field(description="digest of the resolved settings")
+    config: dict[str, Any] = Field(description="the resolved settings")
+    data_checksums: dict[str, str] = Field(description="SHA-256 of the data read and of the split's indices")
+    lock_digest: str | None = Field(description="digest of requirements.lock, where it was at hand")
+    parents: dict[str, str] = Field(description="runs that this one starts from -> digest of their record")
+    python: str
+    torch: str
+    cuda: str | None
+    gpu: str | None
+    cpu: str
+    threads: int = Field(ge=1, description="CPU threads of the run, of each process where several share it")
+    processes: int = Field(default=1, ge=1, description="processes that shared the run, each with a device")
+    cpu_kernels: str | None = Field(
+        default=None, description="instructions that torch's CPU kernels used: AVX2, AVX512, ...; null: not noted"
+    )
+
+
+class Record(BaseModel):
+    """The content of record.json."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    preset: str
+    dataset: str = Field(description="slug of the data set: digits, mnist")
+    data_source: str = Field(description="what the images really are")
+    arch: str
+    method: str
+    variant: str
+    seed: Count
+    status: Status
+    reason: str | None = Field(default=None, description="one line: why the status is not ok")
+    val_accuracy: Accuracy | None = Field(description="validation accuracy after the last epoch")
+    test_accuracy: Accuracy | None = Field(description="test accuracy, read once, after the last epoch")
+    val_top5_accuracy: Accuracy | None = Field(default=None, description="null: few classes, or no accuracy")
+    test_top5_accuracy: Accuracy | None = Field(
+        default=None, description="share of test images whose class is among the five likeliest"
+    )
+    val_accuracy_before_finetune: Accuracy | None = None
+    test_accuracy_before_finetune: Accuracy | None = Field(default=None, description="null: the test set is read once")
+    depth: Count = Field(description="weight layers on the longest path of what is left")
+    depth_dense: Count
+    sections_total: Count
+    keep: list[Literal[0, 1]] = Field(description="1: the section is left, 0: it went")
+    removed_step: list[int | None] = Field(description="optimizer step at which each section went, null if it stayed")
+    steps_total: Count = Field(description="optimizer steps of the run itself, without its parents'")
+    macs: Count = Field(description="multiply-adds of one input through what is left")
+    params: Count
+    macs_dense: Count
+    params_dense: Count
+    train_macs: Count = Field(description="multiply-adds of training, parents and fine-tuning and scoring included")
+    train_macs_own: Count = Field(description="the same without the parents")
+    epochs: float = Field(ge=0, description="epochs of the run itself")
+    wall_seconds: float = Field(ge=0, description="wall time of training, parents included, evaluation not")
+    wall_seconds_own: float = Field(ge=0, description="the same without the parents")
+    device: str
+    equivalence_gap: float | None = Field(
+        description="largest |difference of logits| between the gated network and the smaller one"
+    )
+    details: dict[str, Any] = Field(default={}, description="what only this method knows, such as its final gates")
+    finished_at: str = Field(description="UTC time, ISO 8601")
+    resumed: Count = Field(default=0, description="how often the run was taken up from saved state")
+    provenance: Provenance
+
+    @model_validator(mode="after")
+    def one_entry_a_section(self) -> "Record":
+        for name in ("keep", "removed_step"):
+            if len(getattr(self, name)) != self.sections_total:
+                raise ValueError(f"{name}: {len(getattr(self, name))} entries for {self.sections_total} sections")
+        return self
+
+    def comparable(self) -> dict[str, Any]:
+        """The record as plain data without what must differ between two equal runs (times)."""
+        data = self.model_dump(mode="json")
+        absent = {name for name in LATER if data[name] is None}
+        return {name: value for name, value in data.items() if not name.startswith(VOLATILE) and name not in absent}
+
+    def digest(self) -> str:
+        """Digest of what the run reached and of what decided it (first 16 hexadecimal digits).
+
+        Commit, libraries and machine stay out: an equal run on another day has an equal digest.
+        """
+        data = self.comparable()
+        deciding = ("versions", "config_digest", "data_checksums", "parents")
+        data["provenance"] = {name: data["provenance"][name] for name in deciding}
+        text = json.dumps(data, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def write(path: Path, record: Record) -> None:
+    """Write a record atomically."""
+    files.write_json(path, record.model_dump(mode="json"))
+
+
+def read(path: Path) -> Record:
+    """Read and check a record. Raises LayerpruneError with one line naming file and field."""
+    raw = files.read_json(path)
+    try:
+        return Record.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"])) or "record"
+        raise LayerpruneError(f"{path}: {field}: {first['msg']}") from None

@@ -1,0 +1,145 @@
+"""Every file name of the suite, one line each. Nothing else spells a path.
+
+All paths hang below one root: the current folder, or LAYERPRUNE_ROOT where it is set (tests use it).
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, order=True)
+class RunKey:
+    """What names one training run. Its text form is the run's folder below results/."""
+
+    preset: str
+    dataset: str
+    arch: str
+    method: str
+    variant: str
+    seed: int
+
+    def __str__(self) -> str:
+        return f"{self.preset}/{self.dataset}/{self.arch}/{self.method}/{self.variant}/seed{self.seed}"
+
+
+def root() -> Path:
+    return Path(os.environ.get("LAYERPRUNE_ROOT", "."))
+
+
+def preset_file(preset: str) -> Path:
+    return root() / "config" / f"{preset}.yaml"
+
+
+def claim_rules() -> Path:
+    return root() / "config" / "claims" / "rules.yaml"
+
+
+def data_root() -> Path:
+    return root() / "data"
+
+
+def decoded(name: str) -> Path:
+    """Images of a data set as one tensor, kept so that they are decoded once."""
+    return data_root() / "decoded" / f"{name}.npz"
+
+
+def results(preset: str) -> Path:
+    return root() / "results" / preset
+
+
+def run_folder(key: RunKey) -> Path:
+    return root() / "results" / str(key)
+
+
+def record(key: RunKey) -> Path:
+    return run_folder(key) / "record.json"
+
+
+def curves(key: RunKey) -> Path:
+    return run_folder(key) / "curves.csv"
+
+
+def arch(key: RunKey) -> Path:
+    return arch_in(run_folder(key))
+
+
+def arch_in(folder: Path) -> Path:
+    """The network's description in a run's folder, wherever that was moved."""
+    return folder / "arch.json"
+
+
+def exported_in(folder: Path, suffix: str) -> Path:
+    """A run's network as a file for elsewhere."""
+    return folder / f"network.{suffix}"
+
+
+def weights(key: RunKey) -> Path:
+    return weights_in(run_folder(key))
+
+
+def weights_in(folder: Path) -> Path:
+    """The weights in a run's folder, wherever that is."""
+    return folder / "weights.pt"
+
+
+def state(key: RunKey) -> Path:
+    return root() / "state" / str(key) / "state.pt"
+
+
+def lock(key: RunKey) -> Path:
+    return root() / "state" / str(key) / "lock"
+
+
+def data_manifest(preset: str, dataset: str) -> Path:
+    return results(preset) / dataset / "data.json"
+
+
+def runs_table(preset: str, dataset: str) -> Path:
+    return results(preset) / dataset / "runs.csv"
+
+
+def summary_table(preset: str, dataset: str) -> Path:
+    return results(preset) / dataset / "summary.csv"
+
+
+def latency_table(preset: str, dataset: str) -> Path:
+    return results(preset) / dataset / "latency.csv"
+
+
+def latency_in(folder: Path) -> Path:
+    """Latencies of the network in a run's folder, wherever that is."""
+    return folder / "latency.csv"
+
+
+def latency_lock() -> Path:
+    """Held while latency is measured, whatever the preset: two measurements at once would disturb each other."""
+    return root() / "state" / "latency.lock"
+
+
+def table(preset: str, dataset: str, suffix: str) -> Path:
+    return results(preset) / "tables" / f"{dataset}.{suffix}"
+
+
+def published_table(preset: str, dataset: str, suffix: str) -> Path:
+    return results(preset) / "tables" / "published" / f"{dataset}.{suffix}"
+
+
+def claims(preset: str, suffix: str) -> Path:
+    return results(preset) / f"claims.{suffix}"
+
+
+def figure(preset: str, dataset: str, name: str, suffix: str) -> Path:
+    return root() / "figures" / preset / dataset / f"{name}.{suffix}"
+
+
+def report(preset: str) -> Path:
+    return root() / "report" / f"{preset}.html"
+
+
+def parse_run_folder(folder: Path) -> RunKey:
+    """The key of a run's folder, whatever stands before `results/`. Raises ValueError for any other folder."""
+    *_, preset, dataset, arch_slug, method, variant, seed = folder.parts
+    if not seed.startswith("seed") or not seed[4:].isdigit():
+        raise ValueError(f"{folder}: not a run folder (…/<preset>/<dataset>/<arch>/<method>/<variant>/seed<k>)")
+    return RunKey(preset, dataset, arch_slug, method, variant, int(seed[4:]))
