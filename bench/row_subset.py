@@ -23,7 +23,8 @@ from layerprune.core.networks.sections import SectionedNetwork
 from layerprune.core.settings import FinetuneSettings, TrainingSettings
 from layerprune.core.training.state import StateFile
 from layerprune.suite.config import RunSettings
-from layerprune.suite.execute import Run, execute
+from layerprune.suite.run.task import Task
+from layerprune.suite.run.train import train
 
 ARCH, THETAS = "resnet-20", (0.9, 0.5, 0.25)
 SMALL_ARCH, EPOCHS, DRAWS = "resnet-8", 8, 8
@@ -96,8 +97,8 @@ def trained_under_gates(seed: int, data: DataSet, epochs: int) -> SectionedNetwo
         finetune=FinetuneSettings(),
         settings=settings,
     )
-    run = Run(science, data, CPU, {}, StateFile(None, "", 1e9), lambda *told: None)
-    return execute(run).network.eval()
+    run = Task(science, data, CPU, {}, StateFile(None, "", 1e9), lambda *told: None)
+    return train(run).network.eval()
 
 
 def true_delta(network: SectionedNetwork, images: Tensor, labels: Tensor) -> Tensor:

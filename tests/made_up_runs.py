@@ -66,10 +66,9 @@ def write_study(raw: dict[str, Any], name: str = PRESET) -> list[RunKey]:
 def write_run(parsed: config.Preset, key: RunKey, **changes: Any) -> Record:
     """Write one run; `changes` replace fields of its record. Parents must have been written before."""
     made = make_record(parsed, key).model_copy(update=changes)
-    record.write(paths.record(key), made)
     if made.status not in ("failed", "diverged"):
         files.write_text(paths.curves(key), make_curves(made).to_csv(index=False))
-    return made
+    return record.write(paths.record(key), made)
 
 
 def change(key: RunKey, **changes: Any) -> None:
@@ -79,7 +78,7 @@ def change(key: RunKey, **changes: Any) -> None:
         *folder, leaf = name.split("__")
         target = raw[folder[0]] if folder else raw
         target[leaf] = value
-    files.write_json(paths.record(key), raw)
+    files.write_json(paths.record(key), raw | {"checksum": record.checksum_of(raw)})
 
 
 def fail(key: RunKey, status: str = "diverged") -> None:
@@ -136,6 +135,7 @@ def make_record(parsed: config.Preset, key: RunKey) -> Record:
         device="cpu",
         equivalence_gap=2e-6,
         finished_at="2025-01-01T00:00:00Z",
+        files=record.Files(),
         provenance=_provenance(key, settings, {name: parent.digest() for name, parent in parents.items()}),
     )
 

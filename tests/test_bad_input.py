@@ -20,7 +20,8 @@ from torch._inductor import config as inductor
 from layerprune import cli
 from layerprune.core.data import mnist, registry
 from layerprune.core.networks import storage
-from layerprune.suite import config, runner
+from layerprune.suite import config
+from layerprune.suite import run as running
 from layerprune.system import paths
 from layerprune.system.paths import RunKey
 
@@ -269,7 +270,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_preset(folder, PRESET)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LAYERPRUNE_ROOT", str(folder))
-        runner.run(run_key("dense"), "cpu", 1, lambda done, total, text: None, lambda line: None)
+        running.run(run_key("dense"), "cpu", 1, lambda done, total, text: None, lambda line: None)
     return folder
 
 
@@ -279,7 +280,7 @@ def test_a_preset_edited_during_a_run_neither_spoils_nor_renames_it(root: Path) 
     def edit(done: int, total: int, text: str) -> None:
         paths.preset_file("study").write_text("no_such_key: 1\n")
 
-    made = runner.run(run_key("dense"), "cpu", 1, edit, lambda line: None)
+    made = running.run(run_key("dense"), "cpu", 1, edit, lambda line: None)
     assert (made.status, made.provenance.config_digest) == ("ok", planned)
 
 
@@ -393,7 +394,7 @@ def test_a_full_disk_is_said_and_a_rerun_with_room_succeeds(
     assert str(root / name) in line and line.endswith("cannot write: no space left on the disk")
     assert not [path.name for path in disk.rglob("*") if path.is_file() and path.name != "lock"]
     subprocess.run(["mount", "-o", "remount,size=16m", str(disk)], check=True)
-    runner.run(run_key("dense"), "cpu", 1, lambda done, total, text: None, lambda line: None)
+    running.run(run_key("dense"), "cpu", 1, lambda done, total, text: None, lambda line: None)
     assert paths.record(run_key("dense")).exists()
 
 

@@ -171,8 +171,8 @@ def test_removal_equals_gating_through_batch_norm(originals, tmp_path, arch: str
     left, x = copy.deepcopy(originals[arch]), images(8, COLOUR)
     surgery.remove_all_but(left, keep)
     surgery.fold(left)
-    storage.save(left, tmp_path / "arch.json", tmp_path / "weights.pt")
-    again = storage.load(tmp_path / "arch.json", tmp_path / "weights.pt").eval()
+    storage.save(left, tmp_path / "arch.json", tmp_path / "weights.safetensors")
+    again = storage.load(tmp_path / "arch.json", tmp_path / "weights.safetensors").eval()
     assert equivalence_gap(originals[arch], mask_gates(keep), again, x) < 1e-5
     assert again.keep() == keep
 
@@ -217,8 +217,8 @@ def test_gates_and_keep_lists_speak_of_removable_sections_alone() -> None:
 
 def test_a_fixed_section_is_still_fixed_when_it_was_saved(tmp_path) -> None:
     network = build("resnet-20", COLOUR, 10, source(0), SHAPE_PRESERVING)
-    storage.save(network, tmp_path / "arch.json", tmp_path / "weights.pt")
-    again = storage.load(tmp_path / "arch.json", tmp_path / "weights.pt")
+    storage.save(network, tmp_path / "arch.json", tmp_path / "weights.safetensors")
+    again = storage.load(tmp_path / "arch.json", tmp_path / "weights.safetensors")
     assert [section.removable for section in again.chain] == [section.removable for section in network.chain]
 
 

@@ -22,7 +22,8 @@ from layerprune.core.data import load
 from layerprune.core.networks import storage
 from layerprune.core.training.evaluate import evaluate
 from layerprune.errors import LayerpruneError
-from layerprune.suite import record, runner
+from layerprune.suite import record
+from layerprune.suite import run as running
 from layerprune.system import paths, signals
 from layerprune.system.paths import RunKey
 
@@ -78,7 +79,7 @@ def make_root(folder: Path) -> Path:
 
 def make_runs(keys: list[RunKey]) -> None:
     for key in keys:
-        runner.run(key, "cpu", 1, lambda *_: None, lambda _: None)
+        running.run(key, "cpu", 1, lambda *_: None, lambda _: None)
 
 
 def make_as_rank(rank: int, ports: list[int], root: str, keys: list[RunKey]) -> None:
@@ -96,7 +97,7 @@ def make_as_rank(rank: int, ports: list[int], root: str, keys: list[RunKey]) -> 
 
 def make_together(root: Path, keys: list[RunKey]) -> None:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["layerprune.suite.runner", "torch.distributed"])
+    context.set_forkserver_preload(["layerprune.suite.run", "torch.distributed"])
     ports = free_ports(len(keys))
     started = [context.Process(target=make_as_rank, args=(rank, ports, str(root), keys)) for rank in range(SIZE)]
     for each in started:

@@ -23,7 +23,8 @@ from layerprune.core.networks.build import build
 from layerprune.core.networks.sections import SectionedNetwork
 from layerprune.core.settings import EstimatorErrorSettings, ModelSettings, RandomRemovalSettings
 from layerprune.errors import SettingError
-from layerprune.suite import record, runner
+from layerprune.suite import record
+from layerprune.suite import run as running
 from layerprune.system import paths
 from layerprune.system.paths import RunKey
 
@@ -50,7 +51,7 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def made() -> record.Record:
-    return runner.run(EXPERIMENT, "cpu", 1, lambda *_: None, lambda _: None)
+    return running.run(EXPERIMENT, "cpu", 1, lambda *_: None, lambda _: None)
 
 
 def subject(arch: str = "resnet-14", **changes: object) -> Subject:
@@ -172,7 +173,7 @@ def test_a_run_of_it_trains_under_gates_and_pays_for_it(study: Path) -> None:
     text = PRESET.replace("random-removal: {settings: {lists: 12}}", f"estimator-error: {{settings: {FEW}}}")
     (study / "config" / "study.yaml").write_text(text.replace("mlp-residual-6", "mlp-residual-3"))
     key = RunKey("study", "digits", "mlp-residual-3", "estimator-error", "default", 0)
-    found = runner.run(key, "cpu", 1, lambda *_: None, lambda _: None)
+    found = running.run(key, "cpu", 1, lambda *_: None, lambda _: None)
     assert found.train_macs == found.train_macs_own == 3 * 3 * 1237 * found.macs  # one epoch and two
     assert {(row["epochs"], row["theta"]) for row in found.details["errors"]} == {(1, 0.3), (2, 0.3)}
     assert not paths.record(DENSE).exists()
@@ -186,7 +187,7 @@ def test_its_figure_has_means_over_seeds_and_says_what_was_not_run(study: Path) 
     assert before["arch"].tolist() == ["mlp-residual-3"] and before["error"].isna().all()
     keys = [RunKey("study", "digits", "mlp-residual-3", "estimator-error", "default", seed) for seed in (0, 1)]
     (study / "config" / "study.yaml").write_text((study / "config" / "study.yaml").read_text() + "seeds: [0, 1]\n")
-    runs = [runner.run(key, "cpu", 1, lambda *_: None, lambda _: None) for key in keys]
+    runs = [running.run(key, "cpu", 1, lambda *_: None, lambda _: None) for key in keys]
     data = module.prepare(frames.read_study("study", "digits", partial=True))
     (point,) = data[(data["reading"] == "disarm") & (data["batches"] == 4) & (data["epochs"] == 2)].to_dict("records")
     errors = [

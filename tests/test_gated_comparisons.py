@@ -19,7 +19,7 @@ from layerprune.core.methods.parts import gate_trace
 from layerprune.core.methods.parts.budget import Budget
 from layerprune.core.settings import GatedSettings
 from layerprune.errors import SettingError
-from layerprune.suite.execute import Finished, execute
+from layerprune.suite.run.train import Trained, train
 
 INSIDE = st.floats(0.05, 0.95)
 MEAN = 0.1
@@ -77,10 +77,10 @@ def test_a_step_on_the_logit_is_a_step_on_theta_at_the_start_and_stays_inside(th
     assert 0 < float(theta[0]) < 0.05 and 0.95 < float(theta[1]) < 1
 
 
-def trained(**settings: Any) -> Finished:
+def trained(**settings: Any) -> Trained:
     """Four sections on digits, long enough that a price of 1 closes all of them."""
     values = {"warmup": "20it", "check_interval": 10, "theta_lr": 0.05, "consolidate_at": 0.8} | settings
-    return execute(a_run("gated", digits(), settings=values, duration="4ep", batch_size=64))
+    return train(a_run("gated", digits(), settings=values, duration="4ep", batch_size=64))
 
 
 @pytest.mark.parametrize(("prior", "any_stay"), [("flattening", False), ("beta", False), ("l0", False), ("none", True)])

@@ -15,7 +15,8 @@ from layerprune.core.networks.layouts.pretrained import load_pretrained
 from layerprune.core.networks.sections import SectionedNetwork
 from layerprune.core.settings import ModelSettings
 from layerprune.errors import LayerpruneError
-from layerprune.suite import config, record, runner
+from layerprune.suite import config, current, record
+from layerprune.suite import run as running
 from layerprune.system import paths
 from layerprune.system.paths import RunKey
 
@@ -58,7 +59,7 @@ def saved(folder: Path, content: object, name: str = "trained.pth") -> Path:
 
 
 def made(key: RunKey, weights: Path | None = None) -> record.Record:
-    return runner.run(key, "cpu", 1, lambda *_: None, lambda _: None, weights)
+    return running.run(key, "cpu", 1, lambda *_: None, lambda _: None, weights)
 
 
 # --- whose files ------------------------------------------------------------------------------------------------
@@ -152,7 +153,7 @@ def test_a_preset_can_name_the_file_in_the_data_folder(study: Path) -> None:
     assert made(DENSE).finished_at == given.finished_at  # the same run, whoever names the file
     made(MAGNITUDE)
     preset = config.load_preset("study")
-    assert runner.up_to_date(preset, MAGNITUDE, config.resolve(preset, MAGNITUDE)) is not None
+    assert current.is_current(preset, record.read(paths.record(MAGNITUDE)))
     assert [finding for finding in verify("study", "digits") if finding.where != str(OTHER) and finding.is_error] == []
 
 

@@ -74,7 +74,7 @@ def test_every_run_leaves_its_four_files(study: Study) -> None:
             "record.json",
             "curves.csv",
             "arch.json",
-            "weights.pt",
+            "weights.safetensors",
         }
 
 

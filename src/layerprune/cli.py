@@ -57,12 +57,12 @@ def run(
     if dataset in settings.datasets and settings.processes(dataset) > 1 and torchrun.torchrun_place() is None:
         raise typer.Exit(torchrun.share(settings.processes(dataset), sys.argv[1:]))
     cpu.choose(settings.resources.cpu_kernels)  # before torch is imported
-    from layerprune.suite import runner
+    from layerprune.suite import run as running
     from layerprune.system.progress import Progress
 
     key = RunKey(preset, dataset, arch, method, variant, seed)
     with Progress(str(key)) as progress:
-        record = runner.run(key, device, threads, progress.report, progress.say, weights)
+        record = running.run(key, device, threads, progress.report, progress.say, weights)
     place = torchrun.torchrun_place()
     if place is not None and place.rank > 0:
         return
@@ -119,7 +119,7 @@ def show(run: Annotated[Path, typer.Argument(help="Folder of a run, results/<pre
 
 @app.command()
 def export(
-    run: Annotated[Path, typer.Argument(help="Folder of a run, with its weights.pt.")],
+    run: Annotated[Path, typer.Argument(help="Folder of a run, with its weights.safetensors.")],
     form: Annotated[
         Literal["pt2", "onnx", "state-dict"],
         typer.Option(

@@ -3,9 +3,8 @@
 from collections.abc import Iterator
 
 from layerprune.analysis.frames import WITH_RESULT, Study
-from layerprune.suite import record
+from layerprune.suite import store
 from layerprune.suite.record import Record
-from layerprune.system import paths
 
 
 def planned(study: Study, name: str) -> list[str]:
@@ -16,7 +15,7 @@ def planned(study: Study, name: str) -> list[str]:
 def made(study: Study, name: str) -> Iterator[Record]:
     """The records that there are of an experiment with its default settings, if it came to an end."""
     for key in study.experiments:
-        if key.method == name and key.variant == "default" and paths.record(key).is_file():
-            found = record.read(paths.record(key))
+        if key.method == name and key.variant == "default" and store.exists(key):
+            found = store.find(key)
             if found.status in WITH_RESULT:
                 yield found

@@ -8,9 +8,8 @@ import numpy as np
 from layerprune.analysis import statistics
 from layerprune.analysis.frames import KEY, Study
 from layerprune.core.settings import GatedSettings
-from layerprune.suite import record
+from layerprune.suite import store
 from layerprune.suite.record import Record
-from layerprune.system import paths
 from layerprune.system.paths import RunKey
 
 
@@ -60,7 +59,7 @@ def watched(study: Study, variant: str) -> Iterator[Watched]:
     """The trainings of a variant of gated that came to an end and were watched."""
     chosen = study.runs[(study.runs["method"] == "gated") & (study.runs["variant"] == variant)]
     for run in chosen[statistics.counted(chosen)][KEY].to_dict("records"):
-        found = record.read(paths.record(RunKey(**run)))
+        found = store.find(RunKey(**run))
         if found.details.get("watch", {}).get("step"):
             yield _arrays(found)
 

@@ -5,8 +5,7 @@ from layerprune.analysis.frames import KEY, Study
 from layerprune.analysis.gate_traces import planned, watched
 from layerprune.analysis.prepare.objective import objective
 from layerprune.analysis.prepare.priors import PRIORS, variant_of
-from layerprune.suite import record
-from layerprune.system import paths
+from layerprune.suite import store
 from layerprune.system.paths import RunKey
 
 WATCHED = variant_of(PRIORS[0])
@@ -34,4 +33,4 @@ def cost_of_rounding(study: Study) -> list[Sample]:
 
 
 def _before_rounding(run: dict) -> list[float]:
-    return record.read(paths.record(RunKey(**run))).details.get("theta_before_consolidation") or []
+    return store.find(RunKey(**run)).details.get("theta_before_consolidation") or []

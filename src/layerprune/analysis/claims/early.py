@@ -5,8 +5,7 @@ from collections.abc import Callable
 from layerprune.analysis.claims.sample import Sample, gated_runs
 from layerprune.analysis.frames import KEY, Study
 from layerprune.core.settings import GatedSettings
-from layerprune.suite import record
-from layerprune.system import paths
+from layerprune.suite import store
 from layerprune.system.paths import RunKey
 
 
@@ -39,6 +38,6 @@ def _shares(study: Study, moment: Callable[[dict], float]) -> list[Sample]:
 
 def _consolidation(run: dict) -> float:
     """Half a check before the step of rounding, which falls on the check nearest to `consolidate_at`."""
-    settings = record.read(paths.record(RunKey(**{name: run[name] for name in KEY}))).provenance.config["settings"]
+    settings = store.find(RunKey(**{name: run[name] for name in KEY})).provenance.config["settings"]
     interval = settings.get("check_interval", GatedSettings().check_interval)
     return run["consolidate_at"] * run["steps_total"] - interval / 2

@@ -7,9 +7,8 @@ import pandas as pd
 from layerprune.analysis import statistics
 from layerprune.analysis.frames import KEY, Study
 from layerprune.analysis.latencies import read_plain_latencies
-from layerprune.suite import record
+from layerprune.suite import store
 from layerprune.suite.record import Record
-from layerprune.system import paths
 from layerprune.system.paths import RunKey
 
 KINDS = {"target_depth": "sections", "target_macs": "macs", "target_latency": "latency"}
@@ -39,7 +38,7 @@ def _row(run: dict, sweep: pd.DataFrame, latencies: pd.DataFrame) -> dict | None
     key = RunKey(**{name: run[name] for name in KEY})
     if run["status"] not in ("ok", "collapsed", "unpruned"):
         return row
-    found = record.read(paths.record(key))
+    found = store.find(key)
     settings = found.provenance.config["settings"]
     asked = [(name, kind) for name, kind in KINDS.items() if settings.get(name) is not None]
     if not asked:  # a variant of that name which asks for no budget

@@ -199,8 +199,8 @@ class Trainer:
     def _row(self, train_loss: float | None) -> Row:
         """One line of curves.csv; epoch 0 is the start."""
         progress = self.progress
-        started = train_loss is not None
-        validation = self._validate() if started and math.isfinite(train_loss) else None
+        started, untrained = train_loss is not None, self.job.steps_total == 0
+        validation = self._validate() if untrained or (started and math.isfinite(train_loss)) else None
         row: Row = {
             "epoch": progress.epoch,
             "step": progress.step,

@@ -22,7 +22,7 @@ def load_pretrained(network: SectionedNetwork, path: Path) -> None:
 
     Raises LayerpruneError naming the file, where it is missing, damaged or does not fit; then nothing changes.
     """
-    content = storage.read_tensors(path)
+    content = storage.read_weights(path)
     if not isinstance(content, Mapping):
         raise LayerpruneError(f"{path}: holds no weights by name")
     layout = _LAYOUTS.get(arch_file(network.arch).stem)
