@@ -139,6 +139,62 @@ def export(
 
 
 @app.command()
+def evaluate(
+    dataset: Annotated[str, typer.Option(help="Data set: digits, mnist, cifar10, cifar100 or imagenet.")],
+    arch: Annotated[str, typer.Option(help="Architecture as in the preset: lenet5, resnet-20, vgg16, ...")],
+    method: Annotated[str, typer.Option(help="Method: dense, gated, sss, ... (see `layerprune methods`).")],
+    preset: PresetName = "laptop",
+    variant: Annotated[str, typer.Option(help="Named variant of the method, as in the preset.")] = "default",
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the run.")] = 0,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N, or auto: a GPU where there is one.")] = "auto",
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+) -> None:
+    """Measure the test accuracy of a run's network again and compare it with the record. Trains nothing.
+
+    Weights come from the run's folder or from the store. Exits with status 1 when the accuracy is another.
+    """
+    cpu.choose(config.load_preset(preset).resources.cpu_kernels)
+    from layerprune.suite.evaluate import evaluate_again
+    from layerprune.system.devices import choose_device
+
+    found = evaluate_again(
+        RunKey(preset, dataset, arch, method, variant, seed), choose_device(device), threads, _remark
+    )
+    print(f"{RunKey(preset, dataset, arch, method, variant, seed)}: {found}")
+    if not found.agrees:
+        raise typer.Exit(1)
+
+
+results = typer.Typer(help="The store of results that is committed: records.jsonl and its files.", no_args_is_help=True)
+app.add_typer(results, name="results")
+
+
+@results.command()
+def pack(
+    preset: PresetName = "laptop",
+    dataset: DatasetName = None,
+    weights: Annotated[
+        bool, typer.Option("--weights", help="Also the weights of the headline networks: dense and gated, first seed.")
+    ] = False,
+) -> None:
+    """Take the runs in folders of a preset into its store: records.jsonl, curves, arrays."""
+    from layerprune.suite import packing
+
+    for line in packing.pack(preset, _datasets(preset, dataset), weights):
+        print(line)
+
+
+@results.command()
+def unpack(preset: PresetName = "laptop", dataset: DatasetName = None) -> None:
+    """Write the folders of the runs in the store; folders with a record stay as they are."""
+    from layerprune.suite import store
+
+    for each in _datasets(preset, dataset):
+        done = sum(store.unpack(key) for key in store.keys(preset, each))
+        print(f"{paths.results(preset) / each}: {done} runs unpacked")
+
+
+@app.command()
 def tables(preset: PresetName = "quick", dataset: DatasetName = None, partial: Partial = False) -> None:
     """Make runs.csv, summary.csv and the tables (CSV, Markdown, LaTeX) from the records."""
     from layerprune.analysis.build import build_tables

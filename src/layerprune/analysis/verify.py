@@ -4,15 +4,14 @@ A finding is an error, except those of the kinds NOT_ERRORS: what is legitimate 
 """
 
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 from layerprune.analysis import literature
 from layerprune.analysis.claims import ledger
 from layerprune.analysis.frames import WITH_RESULT, read_curve, sorted_keys
 from layerprune.errors import LayerpruneError
 from layerprune.suite import config, current, store
+from layerprune.suite.packing import in_folders
 from layerprune.suite.record import Record
 from layerprune.system import paths
 from layerprune.system.paths import RunKey
@@ -241,10 +240,3 @@ def _unplanned(preset_name: str, dataset: str | None, planned: set[RunKey]) -> I
     in_store = [key for each in datasets for key in store.keys(preset_name, each)]
     for key in sorted({*in_folders(preset_name, dataset), *in_store} - planned):
         yield Finding(str(key), "unplanned", "not in the preset: delete it, or add it to the preset")
-
-
-def in_folders(preset_name: str, dataset: str | None) -> Iterator[RunKey]:
-    """Runs whose folder holds a record."""
-    for path in sorted(paths.results(preset_name).glob(f"{dataset or '*'}/*/*/*/seed*/{paths.record_in(Path()).name}")):
-        with suppress(ValueError):
-            yield paths.parse_run_folder(path.parent)
