@@ -41,10 +41,11 @@ def is_current(preset: Preset, made: Record, settings: RunSettings | None = None
 
 
 def damage(key: RunKey, made: Record) -> str | None:
-    """What is wrong with the files in a run's folder by its record, in one line; None where all are there and whole."""
+    """What is wrong with the files in a run's folder by its record, in one line; None where they are whole."""
     try:
         for path in (paths.arch, paths.curves, paths.weights):
-            store.read_checked(path(key), getattr(made.files, path.__name__))
+            if path(key).exists() or getattr(made.files, path.__name__) is not None:
+                store.read_checked(path(key), getattr(made.files, path.__name__))
     except LayerpruneError as error:
         return str(error)
     return None

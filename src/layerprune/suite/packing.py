@@ -12,6 +12,8 @@ from layerprune.suite.config import Preset
 from layerprune.system import files, paths
 from layerprune.system.paths import RunKey
 
+LARGEST_FILE = 1_000_000
+"""Bytes of a file in git, weights apart."""
 MOST_BYTES = 15_000_000
 """Of all weights of a preset together."""
 
@@ -27,8 +29,16 @@ def pack(preset_name: str, datasets: Sequence[str], weights: bool) -> Iterator[s
         if runs:
             new = store.pack(preset_name, dataset, runs)
             yield f"{paths.stored_records(preset_name, dataset)}: {len(runs)} runs packed, {new} of them new"
+            yield from _too_large(preset_name, dataset)
         if weights:
             yield from _pack_weights(preset, preset_name, dataset)
+
+
+def _too_large(preset_name: str, dataset: str) -> Iterator[str]:
+    for path in (paths.stored_records, paths.stored_arrays, paths.stored_texts):
+        size = path(preset_name, dataset).stat().st_size
+        if size > LARGEST_FILE:
+            yield f"{path(preset_name, dataset)}: {size / 1e6:.2f} MB, more than git should hold in one file"
 
 
 def in_folders(preset_name: str, dataset: str | None = None) -> Iterator[RunKey]:

@@ -1,7 +1,7 @@
 """The store: a preset's results as they are committed, few files a data set instead of a folder a run. No torch.
 
     records.jsonl        a record a line, keys sorted, lines in the order of their runs
-    arrays.jsonl.xz      what is long in a record's details, by run
+    arrays.jsonl.xz      what is long in a record's details, and the checksums of the data, by run
     curves.jsonl.xz      curves.csv and arch.json of every run, as they were
     weights/             weights of the headline networks
 
@@ -26,6 +26,8 @@ from layerprune.system.paths import RunKey
 
 LONG = 2000
 """Characters of JSON from which on a part of a record's details goes to a file of its own."""
+APART = ("details", "provenance")
+"""Fields of a record of which some parts are not in its line."""
 Line = dict[str, Any]
 
 
@@ -146,9 +148,9 @@ def _texts_of(key: RunKey) -> Mapping[str, Texts]:
 def _parsed(line: Line, key: RunKey) -> Record:
     source = paths.stored_records(key.preset, key.dataset)
     apart = _compressed(paths.stored_arrays(key.preset, key.dataset)).get(str(key), [])
-    long = next((each["details"] for each in apart if each["record"] == line.get("checksum")), {})
-    details = line.get("details") or {}
-    return record.parsed(line | {"details": details | long}, f"{source}: {key}")
+    rest = next((each for each in apart if each["record"] == line.get("checksum")), {})
+    parts = {name: line[name] | rest.get(name, {}) for name in APART if isinstance(line.get(name), dict)}
+    return record.parsed(line | parts, f"{source}: {key}")
 
 
 def _records(path: Path) -> Mapping[RunKey, list[Line]]:
@@ -216,9 +218,9 @@ def pack(preset: str, dataset: str, runs: Iterable[RunKey]) -> int:
     lines, arrays, packed = [], [], []
     for key in sorted(everything):
         for made in everything[key]:
-            line, long = _split(made)
+            line, rest = _split(made)
             lines.append(line)
-            arrays += [{"run": str(key), "record": made.checksum, "details": long}] if long else []
+            arrays.append({"run": str(key), "record": made.checksum} | rest)
             own = texts[key] if made == fresh.get(key) else old_texts[key].get(made.checksum, Texts(None, None))
             packed.append({"run": str(key), "record": made.checksum, "curves": own.curves, "arch": own.arch})
     # Arrays and texts first: a record is in the store only once everything of it is.
@@ -257,12 +259,13 @@ def _is_needed(made: Record, last: Record, needed: set[tuple[str, str]]) -> bool
     return made.digest() != last.digest() and (str(made.key), made.digest()) in needed
 
 
-def _split(made: Record) -> tuple[Line, dict[str, Any]]:
-    """A record as a line of records.jsonl, and what of its details goes apart."""
+def _split(made: Record) -> tuple[Line, Line]:
+    """A record as a line of records.jsonl, and what of it goes apart."""
     line = made.model_dump(mode="json")
-    long = {name: value for name, value in line["details"].items() if len(json.dumps(value)) > LONG}
-    line["details"] = {name: value for name, value in line["details"].items() if name not in long}
-    return line, long
+    long = {name for name, value in line["details"].items() if len(json.dumps(value)) > LONG}
+    apart = {"details": long, "provenance": {"data_checksums"}}  # which are the same in nearly every line
+    rest = {field: {name: line[field].pop(name) for name in sorted(names)} for field, names in apart.items()}
+    return line, rest
 
 
 def _as_lines(lines: Iterable[Line]) -> str:

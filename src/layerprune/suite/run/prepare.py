@@ -56,7 +56,7 @@ class Request:
 
         Raises LayerpruneError for a record that was altered.
         """
-        if not paths.record(self.key).is_file():
+        if not all(path(self.key).is_file() for path in (paths.record, paths.arch, paths.curves, paths.weights)):
             return None
         made = store.find(self.key)
         same_weights = _checksums(self.weights).items() <= made.provenance.data_checksums.items()
