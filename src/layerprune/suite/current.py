@@ -40,6 +40,14 @@ def is_current(preset: Preset, made: Record, settings: RunSettings | None = None
     return next(differences(preset, made, settings), None) is None
 
 
+def is_stored(preset: Preset, key: RunKey) -> bool:
+    """Whether a run needs no folder: its record is in the store, current, and no folder holds another."""
+    made = store.stored(key)
+    if made is None or (paths.record(key).is_file() and store.find(key).checksum != made.checksum):
+        return False
+    return is_current(preset, made)
+
+
 def damage(key: RunKey, made: Record) -> str | None:
     """What is wrong with the files in a run's folder by its record, in one line; None where they are whole."""
     try:
