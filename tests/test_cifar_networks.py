@@ -14,8 +14,7 @@ from layerprune.core.measure.equivalence import equivalence_gap
 from layerprune.core.networks import known_archs, storage
 from layerprune.core.networks.archs import resnet
 from layerprune.core.networks.build import build
-from layerprune.core.networks.parts.zero_pad_shortcut import ZeroPadShortcut
-from layerprune.core.networks.sections import SectionedNetwork, mask_gates
+from layerprune.core.networks.sections import SectionedNetwork, ZeroPadShortcut, mask_gates
 from layerprune.core.settings import ModelSettings
 from layerprune.errors import LayerpruneError, SettingError
 

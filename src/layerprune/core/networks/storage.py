@@ -12,8 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from layerprune.core.networks.parts.zero_pad_shortcut import ZeroPadShortcut
-from layerprune.core.networks.sections import Section, SectionedNetwork
+from layerprune.core.networks.sections import Section, SectionedNetwork, ZeroPadShortcut
 from layerprune.errors import LayerpruneError
 from layerprune.system import files
 
