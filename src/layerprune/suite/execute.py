@@ -17,11 +17,9 @@ from torch import nn
 from layerprune.core import surgery
 from layerprune.core.data.batches import Batches, evaluation_batches, training_batches
 from layerprune.core.data.dataset import DataSet
-from layerprune.core.measure.counting import count_macs, section_macs, section_params
-from layerprune.core.measure.equivalence import equivalence_gap
+from layerprune.core.measure import count_macs, equivalence_gap, section_macs, section_params
 from layerprune.core.methods import families, module_name
-from layerprune.core.methods.base import Context, ControlPlan, Outcome, Question, TrainingMethod
-from layerprune.core.methods.ranking import keep_highest
+from layerprune.core.methods.base import Context, ControlPlan, Outcome, Question, TrainingMethod, keep_highest
 from layerprune.core.networks.build import build
 from layerprune.core.networks.sections import SectionedNetwork, mask_gates
 from layerprune.core.seeding import generator

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from layerprune.core.data.checksums import sha256
-from layerprune.core.measure.counting import count_macs
+from layerprune.core.measure import count_macs
 from layerprune.core.networks.pretrained import load_pretrained
 from layerprune.core.settings import TrainingSettings
 from layerprune.errors import LayerpruneError

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from layerprune.core.data.registry import Reading, load
-from layerprune.core.measure.counting import count_depth, count_macs, count_params
+from layerprune.core.measure import count_depth, count_macs, count_params
 from layerprune.core.methods import families
 from layerprune.core.networks import storage
 from layerprune.core.networks.sections import SectionedNetwork

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from layerprune.core.measure.counting import count_macs, section_macs, section_params
+from layerprune.core.measure import count_macs, section_macs, section_params
 from layerprune.core.methods.base import Context, Outcome, TrainingMethod
 from layerprune.core.networks.sections import SectionedNetwork
 from layerprune.core.training.evaluate import evaluate
