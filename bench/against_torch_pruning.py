@@ -23,7 +23,7 @@ from torchvision.models.resnet import BasicBlock
 
 import layerprune
 from bench.timing import Measurement, quartiles
-from layerprune.core.measure.counting import count_macs
+from layerprune.core.measure import count_macs
 from layerprune.errors import LayerpruneError
 from layerprune.library.latency import engines, timing
 from layerprune.library.latency.subject import Subject

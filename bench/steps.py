@@ -10,7 +10,7 @@ from bench.timing import Measurement, compare
 from layerprune.core import surgery
 from layerprune.core.data.batches import Batches, training_batches
 from layerprune.core.data.dataset import DataSet, Split
-from layerprune.core.measure.counting import count_macs, section_macs, section_params
+from layerprune.core.measure import count_macs, section_macs, section_params
 from layerprune.core.methods.base import Context
 from layerprune.core.networks.build import build
 from layerprune.core.networks.sections import SectionedNetwork

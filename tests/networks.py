@@ -123,7 +123,7 @@ def a_dense_parent(arch: str, data: DataSet) -> Parent:
 
 def a_context(network: SectionedNetwork, **changes: Any) -> Context:
     """A context of ten steps an epoch and two epochs."""
-    from layerprune.core.measure.counting import section_macs, section_params
+    from layerprune.core.measure import section_macs, section_params
 
     values = {
         "examples": 1000,

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import layerprune
-from layerprune.core.measure.counting import count_macs
+from layerprune.core.measure import count_macs
 from layerprune.errors import LayerpruneError
 from layerprune.library import pruner as pruning
 from layerprune.library.find import FoundSections, find_sections

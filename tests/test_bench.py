@@ -8,7 +8,7 @@ import torch
 from bench import __main__ as command
 from bench import feeding, gates, inference, loader, reference, row_subset, shared, steps, streams, throughput, timing
 from layerprune.core.gates.estimators import ESTIMATORS
-from layerprune.core.measure.counting import count_macs, count_params
+from layerprune.core.measure import count_macs, count_params
 
 pytestmark = pytest.mark.bench
 

@@ -9,13 +9,11 @@ from networks import enliven, images, random_keep_lists, source
 from torch import nn
 
 from layerprune.core import surgery
-from layerprune.core.measure.counting import count_depth, count_macs, count_params, section_macs, section_params
-from layerprune.core.measure.equivalence import equivalence_gap
+from layerprune.core.measure import count_depth, count_macs, count_params, equivalence_gap, section_macs, section_params
 from layerprune.core.networks import known_archs, storage
 from layerprune.core.networks.archs import resnet
 from layerprune.core.networks.build import build
-from layerprune.core.networks.parts.zero_pad_shortcut import ZeroPadShortcut
-from layerprune.core.networks.sections import SectionedNetwork, mask_gates
+from layerprune.core.networks.sections import SectionedNetwork, ZeroPadShortcut, mask_gates
 from layerprune.core.settings import ModelSettings
 from layerprune.errors import LayerpruneError, SettingError
 

@@ -25,7 +25,7 @@ from data_helpers import (
 from layerprune.core.data import TrainingBatches, catalog, digits, evaluation_batches, load, mnist, splits, stage
 from layerprune.core.data.checksums import sha256
 from layerprune.core.data.dataset import DataSet, Split
-from layerprune.core.data.idx import read_idx
+from layerprune.core.data.mnist import read_idx
 from layerprune.errors import LayerpruneError
 
 MNIST_LIKE = [

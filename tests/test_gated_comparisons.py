@@ -14,7 +14,7 @@ from scipy.stats import beta as beta_density
 from torch import Tensor
 
 from layerprune.core.gates import priors
-from layerprune.core.measure.counting import count_macs, section_macs
+from layerprune.core.measure import count_macs, section_macs
 from layerprune.core.methods.parts import gate_trace
 from layerprune.core.methods.parts.budget import Budget
 from layerprune.core.settings import GatedSettings

@@ -8,10 +8,10 @@ import torchvision
 from networks import enliven, images, source
 
 from layerprune.core import surgery
-from layerprune.core.measure.counting import count_depth, count_macs, count_params, section_macs, section_params
+from layerprune.core.measure import count_depth, count_macs, count_params, section_macs, section_params
 from layerprune.core.networks import storage
 from layerprune.core.networks.build import build
-from layerprune.core.networks.layouts.torchvision import load_torchvision, to_torchvision
+from layerprune.core.networks.pretrained import load_torchvision, to_torchvision
 from layerprune.core.networks.sections import SectionedNetwork, mask_gates
 from layerprune.core.settings import ModelSettings
 from layerprune.errors import LayerpruneError

@@ -18,7 +18,7 @@ from layerprune.analysis import build, frames, style
 from layerprune.analysis.figures import latency_vs_macs as figure
 from layerprune.analysis.latencies import read_latencies
 from layerprune.core import surgery
-from layerprune.core.measure.counting import count_macs
+from layerprune.core.measure import count_macs
 from layerprune.core.networks import storage
 from layerprune.core.networks.build import build as build_network
 from layerprune.errors import LayerpruneError

@@ -15,7 +15,7 @@ from torch import nn
 import layerprune
 from layerprune import cli
 from layerprune.core import surgery
-from layerprune.core.measure.counting import count_macs
+from layerprune.core.measure import count_macs
 from layerprune.core.networks import storage
 from layerprune.errors import LayerpruneError
 from layerprune.library.latency import engines, machine, subjects, timing

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from layerprune.analysis import literature, verify
-from layerprune.core.measure.counting import count_macs, count_params
+from layerprune.core.measure import count_macs, count_params
 from layerprune.core.networks.build import build
 from layerprune.core.settings import ModelSettings
 from layerprune.suite import config

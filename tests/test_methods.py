@@ -13,11 +13,10 @@ from torch.nn import functional
 
 from layerprune.core import surgery
 from layerprune.core.data.batches import evaluation_batches
-from layerprune.core.measure.counting import count_macs, count_params
+from layerprune.core.measure import count_macs, count_params
 from layerprune.core.methods import families, lack
-from layerprune.core.methods.base import ControlPlan, Question
+from layerprune.core.methods.base import ControlPlan, Question, keep_highest
 from layerprune.core.methods.controls import shallower
-from layerprune.core.methods.ranking import keep_highest
 from layerprune.core.methods.scores import leave_one_out, magnitude, random, taylor
 from layerprune.core.methods.trained import gated, sss, stochastic_depth
 from layerprune.core.networks import arch_file, storage

@@ -10,8 +10,7 @@ import torchvision
 from layerprune import cli
 from layerprune.analysis.verify import verify
 from layerprune.core.networks.build import build
-from layerprune.core.networks.layouts.akamaster import to_akamaster
-from layerprune.core.networks.layouts.pretrained import load_pretrained
+from layerprune.core.networks.pretrained import load_pretrained, to_akamaster
 from layerprune.core.networks.sections import SectionedNetwork
 from layerprune.core.settings import ModelSettings
 from layerprune.errors import LayerpruneError

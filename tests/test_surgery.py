@@ -8,8 +8,7 @@ from networks import every_keep_list, images, make, random_keep_lists, source
 from torch import nn
 
 from layerprune.core import surgery
-from layerprune.core.measure.counting import count_depth, count_macs, count_params
-from layerprune.core.measure.equivalence import equivalence_gap
+from layerprune.core.measure import count_depth, count_macs, count_params, equivalence_gap
 from layerprune.core.networks import storage
 from layerprune.core.networks.sections import Section, SectionedNetwork, mask_gates
 from layerprune.errors import LayerpruneError

@@ -16,11 +16,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from layerprune.core.data.batches import evaluation_batches
 from layerprune.core.gates.estimators import ESTIMATORS
+from layerprune.core.measure import MacMeter
 from layerprune.core.methods import families
 from layerprune.core.networks.sections import CLOSED
 from layerprune.core.settings import FinetuneSettings, TrainingSettings
 from layerprune.core.training.evaluate import BATCH, evaluate
-from layerprune.core.training.meter import MacMeter
 from layerprune.core.training.schedule import learning_rate, warmup_steps
 from layerprune.suite.run.train import train
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from layerprune.core.measure.modes import evaluating
+from layerprune.core.measure import evaluating
 from layerprune.core.methods.parts.section_latency import SectionLatencies, seconds, shared_out, shortest
 from layerprune.library.rewriting import Forward
 

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from layerprune.core import methods
-from layerprune.core.measure.counting import count_depth, count_macs, count_params, layer_macs
+from layerprune.core.measure import count_depth, count_macs, count_params, layer_macs
 from layerprune.core.networks.sections import Section, SectionedNetwork
 from layerprune.errors import LayerpruneError
 from layerprune.suite.folder import described_in

@@ -5,7 +5,7 @@ branches in each step and which sections go. A *score method* is a function in m
     score(model, batches) -> Tensor[L]
 and nothing else; the higher the score, the longer the section stays. It sees batches (images, labels) of the training
 split, or of the validation split where its module says LOOKS_AT = "validation". A score method that does not simply
-keep the highest scores has besides
+`keep_highest` has besides
     choose(scores, count, settings) -> keep list
 A *control* is a function
     plan(settings, question) -> ControlPlan
@@ -65,6 +65,12 @@ class Outcome:
     keep: list[int]
     scale: list[float] | None = None
     details: dict[str, Any] = field(default_factory=dict)
+
+
+def keep_highest(scores: list[float], count: int) -> list[int]:
+    """Keep list with the `count` highest scores; between equals the earlier section stays."""
+    ranked = sorted(range(len(scores)), key=lambda index: (-scores[index], index))
+    return [int(index in ranked[:count]) for index in range(len(scores))]
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from layerprune.core.networks.parts.zero_pad_shortcut import ZeroPadShortcut
-from layerprune.core.networks.sections import Section, SectionedNetwork
+from layerprune.core.networks.sections import Section, SectionedNetwork, ZeroPadShortcut
 from layerprune.errors import LayerpruneError
 from layerprune.system import files
 

@@ -1,10 +1,12 @@
-"""How a training step computes the network: eagerly, the reference, or compiled; by one process or by several.
+"""How a training step computes the network: eagerly, the reference, or compiled; by one process or by several; in what
+number format.
 
 Compiled steps fuse what lies between the convolutions, and on a GPU replay forward and backward pass as CUDA graphs.
 They are captured anew whenever sections go. Not bit-equal to the eager ones: sums are taken in another order.
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
@@ -31,3 +33,8 @@ def forward_of(network: SectionedNetwork, engine: str, ranks: Ranks = ALONE, ski
     torch.compiler.reset()  # graphs of the network as it was would never be met again, and count against a limit
     on_gpu = next(network.parameters()).is_cuda
     return torch.compile(function, mode="reduce-overhead" if on_gpu else "default")
+
+
+def autocast(precision: str, device: torch.device) -> AbstractContextManager:
+    """bf16: convolutions and products in bfloat16, sums and losses in float32; fp32: nothing changes."""
+    return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()

@@ -7,9 +7,9 @@ from torch.nn import functional
 
 from layerprune.core.data.batches import evaluation_batches
 from layerprune.core.data.dataset import AnySplit, DataSet
-from layerprune.core.measure.modes import evaluating
+from layerprune.core.measure import evaluating
 from layerprune.core.networks.sections import Gates, SectionedNetwork
-from layerprune.core.training.precision import autocast
+from layerprune.core.training.engine import autocast
 from layerprune.system.process_group import ALONE, Ranks
 
 BATCH = 1000

@@ -19,13 +19,13 @@ from torch import Tensor
 from layerprune.core import surgery
 from layerprune.core.data.batches import Batches
 from layerprune.core.data.dataset import DataSet
+from layerprune.core.measure import MacMeter
 from layerprune.core.methods.base import TrainingMethod
 from layerprune.core.networks.sections import Gates, SectionedNetwork
 from layerprune.core.settings import FinetuneSettings, TrainingSettings
 from layerprune.core.training import engine
+from layerprune.core.training.engine import autocast
 from layerprune.core.training.evaluate import Score, evaluate
-from layerprune.core.training.meter import MacMeter
-from layerprune.core.training.precision import autocast
 from layerprune.core.training.schedule import learning_rate, lr_factor, warmup_steps
 from layerprune.core.training.state import StateFile
 from layerprune.system.process_group import ALONE, Ranks

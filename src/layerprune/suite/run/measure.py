@@ -9,8 +9,7 @@ import torch
 from torch import nn
 
 from layerprune.core import surgery
-from layerprune.core.measure.counting import count_depth, count_macs, count_params
-from layerprune.core.measure.equivalence import equivalence_gap
+from layerprune.core.measure import count_depth, count_macs, count_params, equivalence_gap
 from layerprune.core.networks.sections import SectionedNetwork, mask_gates
 from layerprune.core.training.evaluate import Score, evaluate
 from layerprune.suite.record import Files, Provenance, Record, Status

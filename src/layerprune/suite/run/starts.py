@@ -12,11 +12,10 @@ from typing import Any
 
 from layerprune.core import surgery
 from layerprune.core.data.batches import Batches
-from layerprune.core.measure.counting import count_macs, section_macs, section_params
+from layerprune.core.measure import count_macs, section_macs, section_params
 from layerprune.core.methods import families, module_name
-from layerprune.core.methods.base import Context, ControlPlan, Question, TrainingMethod
-from layerprune.core.methods.ranking import keep_highest
-from layerprune.core.networks.layouts.pretrained import load_pretrained
+from layerprune.core.methods.base import Context, ControlPlan, Question, TrainingMethod, keep_highest
+from layerprune.core.networks.pretrained import load_pretrained
 from layerprune.core.networks.sections import SectionedNetwork
 from layerprune.core.settings import TrainingSettings, steps_of
 from layerprune.core.training.evaluate import evaluate

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from layerprune.core import surgery
-from layerprune.core.measure.equivalence import equivalence_gap
+from layerprune.core.measure import equivalence_gap
 from layerprune.core.methods.base import TrainingMethod
 from layerprune.core.networks.sections import SectionedNetwork, mask_gates
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from layerprune.core.measure.modes import evaluating
+from layerprune.core.measure import evaluating
 from layerprune.core.networks.sections import Section, SectionedNetwork
 
 REPEATS = 50

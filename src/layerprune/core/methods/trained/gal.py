@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from layerprune.core.measure.counting import output_shape
+from layerprune.core.measure import output_shape
 from layerprune.core.methods.base import Context, Outcome, TrainingMethod
 from layerprune.core.networks.sections import Gates, SectionedNetwork
 from layerprune.core.seeding import generator

@@ -18,9 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from layerprune.core.gates import hyper_prior, priors
+from layerprune.core.gates import priors
 from layerprune.core.gates.estimators import ESTIMATORS
-from layerprune.core.measure.counting import count_macs
+from layerprune.core.measure import count_macs
 from layerprune.core.methods.base import Context, Outcome, TrainingMethod
 from layerprune.core.methods.parts import budget, initial_scale, section_latency
 from layerprune.core.methods.parts.gate_trace import Watch
@@ -74,7 +74,7 @@ class Method(TrainingMethod):
 
     def _nu(self) -> float:
         if self.settings.log_gamma is not None:
-            return hyper_prior.price(self.settings.log_gamma, self.context.examples)
+            return priors.price(self.settings.log_gamma, self.context.examples)
         return self.settings.nu if self.settings.nu is not None else DEFAULT_NU
 
     def _latencies(self) -> section_latency.SectionLatencies | None:
