@@ -15,8 +15,8 @@ from layerprune.analysis import verify
 from layerprune.analysis.claims import QUANTITIES, ledger, verdicts
 from layerprune.analysis.claims.sample import Sample
 from layerprune.analysis.claims.verdicts import Verdict
+from layerprune.analysis.figures import FIGURES
 from layerprune.analysis.frames import read_study
-from layerprune.analysis.prepare.starts import depth_vs_start
 from layerprune.errors import LayerpruneError
 from layerprune.suite import config, record
 from layerprune.suite.config import Claim, Condition
@@ -324,7 +324,7 @@ def test_c6_compares_starts_of_one_family_that_lost_sections(root: Path, left: t
 def test_the_figure_over_starts_shows_rivals_that_start_at_two_depths(root: Path) -> None:
     archs = {"resnet-20": {}, "resnet-32": {"only": ["dense", "gated", "sss"]}}
     made_up.write_study(made_up.preset(archs, ["dense", "gated", "sss", "hard-concrete"], SEEDS))
-    data = depth_vs_start(read_study(made_up.PRESET, made_up.DATASET))
+    data = FIGURES["depth-vs-start"].prepare(read_study(made_up.PRESET, made_up.DATASET))
     assert set(data["method"]) == {"dense", "gated", "sss"}
 
 

@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.integrate import solve_ivp
 
+from layerprune.analysis.basin import condition, coordinates, fates
 from layerprune.analysis.claims import theory
 from layerprune.analysis.figures import FIGURES
-from layerprune.analysis.gate_traces import Watched
-from layerprune.analysis.prepare.basin import condition, coordinates, fates
-from layerprune.analysis.prepare.objective import objective
-from layerprune.analysis.prepare.priors import premature_share, undecided_share
+from layerprune.analysis.figures.priors import undecided_share
+from layerprune.analysis.gate_traces import Watched, objective
+from layerprune.analysis.prior_variants import premature_share
 from layerprune.core.settings import GatedSettings
 
 NU, DECAY, MOMENTUM, LR, THETA_LR, BATCH = 0.02, 0.3, 0.5, 0.05, 0.4, 128

@@ -1,11 +1,16 @@
 """Records of a study's experiments, which are in none of its tables."""
 
+import math
 from collections.abc import Iterator
 
 from layerprune.analysis.frames import WITH_RESULT, Study
 from layerprune.suite import record
 from layerprune.suite.record import Record
 from layerprune.system import paths
+
+RANDOM_REMOVAL = "random-removal"
+DEVIATIONS = 3
+"""So many standard deviations above guessing a network's accuracy must lie to count as better than that."""
 
 
 def planned(study: Study, name: str) -> list[str]:
@@ -20,3 +25,9 @@ def made(study: Study, name: str) -> Iterator[Record]:
             found = record.read(paths.record(key))
             if found.status in WITH_RESULT:
                 yield found
+
+
+def better_than_guessing(found: Record) -> float:
+    """The accuracy above which a network does not merely guess between equally frequent classes."""
+    chance, images = 1 / found.details["classes"], found.details["images"]
+    return chance + DEVIATIONS * math.sqrt(chance * (1 - chance) / images)

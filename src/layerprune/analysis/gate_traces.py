@@ -13,6 +13,9 @@ from layerprune.suite.record import Record
 from layerprune.system import paths
 from layerprune.system.paths import RunKey
 
+AVERAGED = 3
+"""Checks over whose batches the losses at theta and at theta rounded are averaged."""
+
 
 @dataclass(frozen=True)
 class Watched:
@@ -68,3 +71,14 @@ def watched(study: Study, variant: str) -> Iterator[Watched]:
 def _arrays(found: Record) -> Watched:
     notes = {name: np.array(values, float) for name, values in found.details["watch"].items()}
     return Watched(found, GatedSettings.model_validate(found.provenance.config["settings"]), **notes)
+
+
+def objective(run: Watched) -> tuple[np.ndarray, np.ndarray]:
+    """J at theta and at theta rounded, at every check; of batches, averaged over AVERAGED checks."""
+    theta = np.nan_to_num(run.theta)
+    drawn = _averaged(run.drawn) + run.price * theta.sum(1)
+    return drawn, _averaged(run.rounded) + run.price * (theta >= 0.5).sum(1)
+
+
+def _averaged(values: np.ndarray) -> np.ndarray:
+    return np.array([values[max(0, place - AVERAGED + 1) : place + 1].mean() for place in range(len(values))])

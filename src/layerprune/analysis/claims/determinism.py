@@ -2,9 +2,8 @@
 
 from layerprune.analysis.claims.sample import Sample, gated_runs
 from layerprune.analysis.frames import KEY, Study
-from layerprune.analysis.gate_traces import planned, watched
-from layerprune.analysis.prepare.objective import objective
-from layerprune.analysis.prepare.priors import PRIORS, variant_of
+from layerprune.analysis.gate_traces import objective, planned, watched
+from layerprune.analysis.prior_variants import PRIORS, variant_of
 from layerprune.suite import record
 from layerprune.system import paths
 from layerprune.system.paths import RunKey

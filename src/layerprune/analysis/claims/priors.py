@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from layerprune.analysis.claims.sample import Sample
 from layerprune.analysis.frames import Study
 from layerprune.analysis.gate_traces import Watched, planned, watched
-from layerprune.analysis.prepare.priors import PRIORS, premature_share, starts, variant_of
+from layerprune.analysis.prior_variants import PRIORS, premature_share, starts, variant_of
 
 FLATTENING = PRIORS[0]
 OTHERS = tuple(prior for prior in PRIORS[1:] if prior != "none")  # which removes nothing but by chance

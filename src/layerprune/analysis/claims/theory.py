@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 import numpy as np
 
+from layerprune.analysis.basin import VARIANT, Fates, fates
 from layerprune.analysis.claims.sample import Sample
 from layerprune.analysis.frames import Study
 from layerprune.analysis.gate_traces import Watched, planned, watched
-from layerprune.analysis.prepare.basin import VARIANT, Fates, fates
 
 ROBBINS_MONRO = "robbins-monro"
 

@@ -1,5 +1,7 @@
 """Sections on their way into, or out of, the basin in which the theory says that they go (claim C7)."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -7,9 +9,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from layerprune.analysis import style
-from layerprune.analysis.prepare.basin import basin as prepare
-
-__all__ = ["CAPTION", "TITLE", "draw", "prepare"]
+from layerprune.analysis.basin import VARIANT, Fates, fates
+from layerprune.analysis.frames import Study
+from layerprune.analysis.gate_traces import planned, watched
 
 TITLE = "Do sections that may go come back?"
 CAPTION = (
@@ -17,14 +19,46 @@ CAPTION = (
     "its theta, scaled so that the theory's boundary is the black line, below and left of which a section must go. A "
     "cross marks where the pruning condition was met; what is open at the end all the same is red."
 )
+COLUMNS = ["arch", "seed", "section", "step", "theta", "norm", "x", "y", "may_go", "predicted", "came_back"]
+
+
+def prepare(study: Study) -> pd.DataFrame:
+    """A row a section and check; `may_go` and `predicted`: at this check or before, `came_back`: is open at the end
+    although it might have gone. An architecture without a record has one row without numbers."""
+    rows = [row for run in watched(study, VARIANT) if (found := fates(run)) is not None for row in _rows(found)]
+    there = {row["arch"] for row in rows}
+    rows += [{"arch": arch} for arch in planned(study, VARIANT) if arch not in there]
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _rows(found: Fates) -> Iterator[dict]:
+    run, predicted = found.run, found.predicted
+    theta, norm = run.theta[-len(found.step) :], run.norm[-len(found.step) :]
+    for section in range(theta.shape[1]):
+        for check, step in enumerate(found.step):
+            yield {
+                "arch": run.record.arch,
+                "seed": run.record.seed,
+                "section": section,
+                "step": int(step),
+                "theta": theta[check, section],
+                "norm": norm[check, section],
+                "x": found.x[check, section],
+                "y": found.y[check, section],
+                "may_go": bool(found.may_go[check, section]),
+                "predicted": bool(predicted[check, section]),
+                "came_back": bool(found.may_go[-1, section] and not found.closed[section]),
+            }
+
+
+# --- drawing --------------------------------------------------------------------------------------------------
+
 KEPT, GONE, BACK, BOUNDARY = "#8C8C8C", "#0072B2", "#D55E00", "#000000"
-
-
 TICKS = tuple(digit * power for power in (0.01, 0.1, 1, 10, 100, 1000) for digit in (1, 2, 5))
 
 
 def draw(data: pd.DataFrame, heading: str) -> Figure:
-    """A panel per architecture and seed; `data` as from prepare.basin."""
+    """A panel per architecture and seed; `data` as from `prepare`."""
     panels = list(dict.fromkeys(zip(data["arch"], data["seed"].fillna(-1), strict=True)))
     if not panels:
         return style.empty_figure(heading, "no variant stay of gated in this preset")

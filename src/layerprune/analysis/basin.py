@@ -11,20 +11,16 @@ k and m are not known; at each check they are taken as the largest ratios over t
 knowledge of what is to come.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 
-from layerprune.analysis.frames import Study
-from layerprune.analysis.gate_traces import Watched, planned, watched
+from layerprune.analysis.gate_traces import Watched
 
 VARIANT = "stay"
 RECENT = 5
 LEAST = 1e-20
 """Of k m: of a section that no gradient reaches."""
-COLUMNS = ["arch", "seed", "section", "step", "theta", "norm", "x", "y", "may_go", "predicted", "came_back"]
 
 
 @dataclass(frozen=True)
@@ -90,32 +86,3 @@ def coordinates(run: Watched) -> tuple[np.ndarray, np.ndarray]:
 def _recent_most(values: np.ndarray) -> np.ndarray:
     """The largest value of each section over the last RECENT checks."""
     return np.stack([values[max(0, check - RECENT + 1) : check + 1].max(0) for check in range(len(values))])
-
-
-def basin(study: Study) -> pd.DataFrame:
-    """A row a section and check; `may_go` and `predicted`: at this check or before, `came_back`: is open at the end
-    although it might have gone. An architecture without a record has one row without numbers."""
-    rows = [row for run in watched(study, VARIANT) if (found := fates(run)) is not None for row in _rows(found)]
-    there = {row["arch"] for row in rows}
-    rows += [{"arch": arch} for arch in planned(study, VARIANT) if arch not in there]
-    return pd.DataFrame(rows, columns=COLUMNS)
-
-
-def _rows(found: Fates) -> Iterator[dict]:
-    run, predicted = found.run, found.predicted
-    theta, norm = run.theta[-len(found.step) :], run.norm[-len(found.step) :]
-    for section in range(theta.shape[1]):
-        for check, step in enumerate(found.step):
-            yield {
-                "arch": run.record.arch,
-                "seed": run.record.seed,
-                "section": section,
-                "step": int(step),
-                "theta": theta[check, section],
-                "norm": norm[check, section],
-                "x": found.x[check, section],
-                "y": found.y[check, section],
-                "may_go": bool(found.may_go[check, section]),
-                "predicted": bool(predicted[check, section]),
-                "came_back": bool(found.may_go[-1, section] and not found.closed[section]),
-            }
