@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from layerprune.analysis.gate_traces import Watched
+from layerprune.analysis.gate_traces import GateTrace
 
 VARIANT = "stay"
 RECENT = 5
@@ -27,7 +27,7 @@ LEAST = 1e-20
 class Fates:
     """Of one training: arrays [checks, sections] from the warm-up on, and what became of each section [sections]."""
 
-    run: Watched
+    trace: GateTrace
     step: np.ndarray
     x: np.ndarray
     y: np.ndarray
@@ -44,43 +44,43 @@ class Fates:
     @property
     def weights_since(self) -> np.ndarray:
         """Norm of a section's weights at the end over that when it might go first; NaN where it never might."""
-        norm = self.run.norm[-len(self.step) :]
+        norm = self.trace.norm[-len(self.step) :]
         first = self.may_go.argmax(0)
         ratio = norm[-1] / norm[first, np.arange(norm.shape[1])]
         return np.where(self.may_go[-1], ratio, np.nan)
 
 
-def fates(run: Watched) -> Fates | None:
+def fates(trace: GateTrace) -> Fates | None:
     """None for a training whose theta never moved."""
-    start = run.warmup
-    if start >= len(run.step):
+    start = trace.warmup
+    if start >= len(trace.step):
         return None
     later = slice(start, None)
-    x, y = (part[later] for part in coordinates(run))
-    may_go = np.logical_or.accumulate(condition(run), axis=0)[later]
-    return Fates(run, run.step[later], x, y, may_go, np.array(run.record.keep) == 0)
+    x, y = (part[later] for part in coordinates(trace))
+    may_go = np.logical_or.accumulate(condition(trace), axis=0)[later]
+    return Fates(trace, trace.step[later], x, y, may_go, np.array(trace.record.keep) == 0)
 
 
-def condition(run: Watched) -> np.ndarray:
+def condition(trace: GateTrace) -> np.ndarray:
     """Where theta was at most theta_tol and the drift positive for as many checks in a row as the settings ask."""
-    ready = (run.theta <= run.settings.theta_tol) & (run.delta + run.price > 0)
+    ready = (trace.theta <= trace.settings.theta_tol) & (trace.delta + trace.price > 0)
     met = np.zeros_like(ready)
     for check in range(len(ready)):
-        row = ready[max(0, check - run.settings.checks + 1) : check + 1]
-        met[check] = (len(row) == run.settings.checks) & row.all(0)
+        row = ready[max(0, check - trace.settings.checks + 1) : check + 1]
+        met[check] = (len(row) == trace.settings.checks) & row.all(0)
     return met
 
 
-def coordinates(run: Watched) -> tuple[np.ndarray, np.ndarray]:
+def coordinates(trace: GateTrace) -> tuple[np.ndarray, np.ndarray]:
     """x and y of every section at every check: below x + y = 1 it is predicted to go."""
-    training = run.record.provenance.config["training"]
-    k, m = _recent_most(np.abs(run.delta) / run.norm), _recent_most(run.gradient / run.sampling)
-    decay, price = training["weight_decay"], run.price
-    fast, slow = run.settings.theta_lr, run.lr[:, None] / (1 - training["momentum"])
+    training = trace.record.provenance.config["training"]
+    k, m = _recent_most(np.abs(trace.delta) / trace.norm), _recent_most(trace.gradient / trace.sampling)
+    decay, price = training["weight_decay"], trace.price
+    fast, slow = trace.settings.theta_lr, trace.lr[:, None] / (1 - training["momentum"])
     km = np.maximum(k * m, LEAST)
     # b m / (mu w*) without the differences and quotients of next to nothing.
     factor = (slow * decay + np.sqrt((slow * decay) ** 2 + 4 * fast * slow * km)) / (2 * fast * price)
-    return run.norm * k / price, factor * (run.theta - decay * price / km)
+    return trace.norm * k / price, factor * (trace.theta - decay * price / km)
 
 
 def _recent_most(values: np.ndarray) -> np.ndarray:

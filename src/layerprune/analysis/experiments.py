@@ -18,7 +18,7 @@ def planned(study: Study, name: str) -> list[str]:
     return list(dict.fromkeys(key.arch for key in study.experiments if key.method == name))
 
 
-def made(study: Study, name: str) -> Iterator[Record]:
+def records_of(study: Study, name: str) -> Iterator[Record]:
     """The records that there are of an experiment with its default settings, if it came to an end."""
     for key in study.experiments:
         if key.method == name and key.variant == "default" and paths.record(key).is_file():

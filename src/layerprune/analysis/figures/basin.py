@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from layerprune.analysis import style
 from layerprune.analysis.basin import VARIANT, Fates, fates
 from layerprune.analysis.frames import Study
-from layerprune.analysis.gate_traces import planned, watched
+from layerprune.analysis.gate_traces import archs_with, traces_of
 
 TITLE = "Do sections that may go come back?"
 CAPTION = (
@@ -25,20 +25,20 @@ COLUMNS = ["arch", "seed", "section", "step", "theta", "norm", "x", "y", "may_go
 def prepare(study: Study) -> pd.DataFrame:
     """A row a section and check; `may_go` and `predicted`: at this check or before, `came_back`: is open at the end
     although it might have gone. An architecture without a record has one row without numbers."""
-    rows = [row for run in watched(study, VARIANT) if (found := fates(run)) is not None for row in _rows(found)]
+    rows = [row for trace in traces_of(study, VARIANT) if (found := fates(trace)) is not None for row in _rows(found)]
     there = {row["arch"] for row in rows}
-    rows += [{"arch": arch} for arch in planned(study, VARIANT) if arch not in there]
+    rows += [{"arch": arch} for arch in archs_with(study, VARIANT) if arch not in there]
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def _rows(found: Fates) -> Iterator[dict]:
-    run, predicted = found.run, found.predicted
-    theta, norm = run.theta[-len(found.step) :], run.norm[-len(found.step) :]
+    trace, predicted = found.trace, found.predicted
+    theta, norm = trace.theta[-len(found.step) :], trace.norm[-len(found.step) :]
     for section in range(theta.shape[1]):
         for check, step in enumerate(found.step):
             yield {
-                "arch": run.record.arch,
-                "seed": run.record.seed,
+                "arch": trace.record.arch,
+                "seed": trace.record.seed,
                 "section": section,
                 "step": int(step),
                 "theta": theta[check, section],
@@ -53,7 +53,7 @@ def _rows(found: Fates) -> Iterator[dict]:
 
 # --- drawing --------------------------------------------------------------------------------------------------
 
-KEPT, GONE, BACK, BOUNDARY = "#8C8C8C", "#0072B2", "#D55E00", "#000000"
+NEVER_MET, GONE, BACK, BOUNDARY = "#8C8C8C", "#0072B2", "#D55E00", "#000000"
 TICKS = tuple(digit * power for power in (0.01, 0.1, 1, 10, 100, 1000) for digit in (1, 2, 5))
 
 
@@ -80,7 +80,7 @@ def draw(data: pd.DataFrame, heading: str) -> Figure:
 def _panel(ax: Axes, rows: pd.DataFrame) -> None:
     for _, line in rows.sort_values("step").groupby("section"):
         met = line[line["may_go"]]
-        color = BACK if line["came_back"].any() else GONE if len(met) else KEPT
+        color = BACK if line["came_back"].any() else GONE if len(met) else NEVER_MET
         ax.plot(line["x"], line["y"], color=color, linewidth=0.9, alpha=0.8)
         if len(met):
             ax.plot(met["x"].iloc[0], met["y"].iloc[0], "x", color=color, markersize=5)
@@ -101,5 +101,5 @@ def _handles() -> list[Line2D]:
         Line2D([], [], color=BOUNDARY, label="theory's boundary"),
         Line2D([], [], color=GONE, marker="x", label="met, closed at the end"),
         Line2D([], [], color=BACK, marker="x", label="met, open at the end"),
-        Line2D([], [], color=KEPT, label="condition never met"),
+        Line2D([], [], color=NEVER_MET, label="condition never met"),
     ]

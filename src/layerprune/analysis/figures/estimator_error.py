@@ -38,7 +38,7 @@ def prepare(study: Study) -> pd.DataFrame:
 
 
 def _rows(study: Study) -> Iterator[dict]:
-    for run in experiments.made(study, EXPERIMENT):
+    for run in experiments.records_of(study, EXPERIMENT):
         for row in run.details["errors"]:
             numbers = {name: 100 * row[name] for name in NUMBERS if row.get(name) is not None}
             yield {"arch": run.arch, "seed": run.seed} | row | numbers

@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from layerprune.analysis import statistics, style
-from layerprune.analysis.figures import _by_name
+from layerprune.analysis.figures import _variants
 from layerprune.analysis.frames import Study
 
 TITLE = "Gated training with each estimator"
@@ -73,4 +73,4 @@ def draw(data: pd.DataFrame, heading: str) -> Figure:
     """A row of panels per architecture."""
     if data.empty:
         return style.empty_figure(heading, "no variants estimator-... of gated in this preset")
-    return _by_name.draw(data.assign(row=data["arch"]), heading, list(NAMES.values()), PANELS)
+    return _variants.draw(data.assign(row=data["arch"]), heading, list(NAMES.values()), PANELS)

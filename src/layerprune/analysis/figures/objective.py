@@ -9,7 +9,7 @@ from matplotlib.ticker import FormatStrFormatter, LogLocator
 
 from layerprune.analysis import style
 from layerprune.analysis.frames import Study
-from layerprune.analysis.gate_traces import objective, planned, watched
+from layerprune.analysis.gate_traces import archs_with, objective, traces_of
 from layerprune.analysis.prior_variants import PRIORS, variant_of
 
 TITLE = "The objective while theta moves"
@@ -24,7 +24,7 @@ COLUMNS = ["arch", "seed", "steps_on_theta", "step", "objective", "rounded", "op
 
 
 def prepare(study: Study) -> pd.DataFrame:
-    """A row a check of the watched trainings: J with the mean loss since the last check, `rounded` that of theta
+    """A row a check of the trainings with traces: J with the mean loss since the last check, `rounded` that of theta
     rounded, `open` the expected number of open sections.
 
     An architecture without a record has one row without numbers.
@@ -32,13 +32,13 @@ def prepare(study: Study) -> pd.DataFrame:
     rows = []
     for variant, steps in VARIANTS.items():
         there = set()
-        for run in watched(study, variant):
-            there.add(run.record.arch)
-            theta = np.nan_to_num(run.theta).sum(1)
-            names = {"arch": run.record.arch, "seed": run.record.seed, "steps_on_theta": steps}
-            values = zip(run.step, run.loss + run.price * theta, objective(run)[1], theta, strict=True)
+        for trace in traces_of(study, variant):
+            there.add(trace.record.arch)
+            theta = np.nan_to_num(trace.theta).sum(1)
+            names = {"arch": trace.record.arch, "seed": trace.record.seed, "steps_on_theta": steps}
+            values = zip(trace.step, trace.loss + trace.price * theta, objective(trace)[1], theta, strict=True)
             rows += [names | dict(zip(COLUMNS[3:], map(float, each), strict=True)) for each in values]
-        rows += [{"arch": arch, "steps_on_theta": steps} for arch in planned(study, variant) if arch not in there]
+        rows += [{"arch": arch, "steps_on_theta": steps} for arch in archs_with(study, variant) if arch not in there]
     return pd.DataFrame(rows, columns=COLUMNS)
 
 

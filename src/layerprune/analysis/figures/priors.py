@@ -3,14 +3,13 @@
 from collections.abc import Iterator
 from itertools import product
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from layerprune.analysis import statistics, style
-from layerprune.analysis.figures import _by_name
+from layerprune.analysis.figures import _variants
 from layerprune.analysis.frames import Study
-from layerprune.analysis.gate_traces import Watched, planned, watched
+from layerprune.analysis.gate_traces import archs_with, traces_of, undecided_share
 from layerprune.analysis.prior_variants import PRIORS, premature_share, starts, variant_of
 
 TITLE = "Gated training under several priors"
@@ -24,12 +23,6 @@ PLACE = ["arch", "start", "prior"]
 NUMBERS = ["sections_left", "premature", "undecided", "test_accuracy"]
 
 
-def undecided_share(run: Watched) -> float:
-    """Share of sections whose theta was neither 0 nor 1 when it was rounded."""
-    theta = np.array(run.record.details["theta_before_consolidation"])
-    return float(np.mean((theta > 0.01) & (theta < 0.99)))
-
-
 def prepare(study: Study) -> pd.DataFrame:
     """A row a run (kind `run`) and a row a mean with its 95 % bootstrap interval and n (kind `mean`); shares and
     accuracies in per cent; `start` is one of `starts`. A prior that was planned and not run has one row of kind `mean`
@@ -40,7 +33,7 @@ def prepare(study: Study) -> pd.DataFrame:
     means = list(_means(runs))
     there = {tuple(row[name] for name in PLACE) for row in means}
     for start, prior in product(starts(study), PRIORS):
-        for arch in planned(study, variant_of(prior, start)):
+        for arch in archs_with(study, variant_of(prior, start)):
             if (place := (arch, start, prior)) not in there:
                 means.append({"kind": "mean", "n": 0} | dict(zip(PLACE, place, strict=True)))
     return pd.DataFrame([*({"kind": "run"} | row for row in runs.to_dict("records")), *means], columns=columns)
@@ -48,18 +41,18 @@ def prepare(study: Study) -> pd.DataFrame:
 
 def _runs(study: Study) -> Iterator[dict]:
     for start, prior in product(starts(study), PRIORS):
-        for run in watched(study, variant_of(prior, start)):
-            premature = premature_share(run)
+        for trace in traces_of(study, variant_of(prior, start)):
+            premature = premature_share(trace)
             yield {
-                "arch": run.record.arch,
+                "arch": trace.record.arch,
                 "start": start,
                 "prior": prior,
-                "seed": run.record.seed,
-                "sections_total": run.record.sections_total,
-                "sections_left": sum(run.record.keep),
+                "seed": trace.record.seed,
+                "sections_total": trace.record.sections_total,
+                "sections_left": sum(trace.record.keep),
                 "premature": None if premature is None else 100 * premature,
-                "undecided": 100 * undecided_share(run),
-                "test_accuracy": 100 * run.record.test_accuracy,
+                "undecided": 100 * undecided_share(trace.record.details["theta_before_consolidation"]),
+                "test_accuracy": 100 * trace.record.test_accuracy,
             }
 
 
@@ -93,4 +86,4 @@ def draw(data: pd.DataFrame, heading: str) -> Figure:
     if data.empty:
         return style.empty_figure(heading, "no variants prior-... of gated in this preset")
     titles = data["arch"] + data["start"].map(lambda start: start.replace("-theta0-", ", theta from "))
-    return _by_name.draw(data.assign(row=titles, name=data["prior"]), heading, PRIORS, PANELS)
+    return _variants.draw(data.assign(row=titles, name=data["prior"]), heading, PRIORS, PANELS)

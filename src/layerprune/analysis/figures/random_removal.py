@@ -25,7 +25,7 @@ def prepare(study: Study) -> pd.DataFrame:
     architecture without a record has one row without numbers.
     """
     rows = []
-    for run in experiments.made(study, RANDOM_REMOVAL):
+    for run in experiments.records_of(study, RANDOM_REMOVAL):
         found = run.details
         shared = {"arch": run.arch, "seed": run.seed, "sections": run.sections_total}
         shared |= {"whole": 100 * found["whole_accuracy"], "guessing": 100 * better_than_guessing(run)}

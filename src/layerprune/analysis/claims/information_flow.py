@@ -25,7 +25,7 @@ def _working(found: Record) -> float:
 
 
 def _samples(study: Study, number: Callable[[Record], float]) -> list[Sample]:
-    runs = list(experiments.made(study, RANDOM_REMOVAL))
+    runs = list(experiments.records_of(study, RANDOM_REMOVAL))
     return [
         Sample(arch, tuple(number(run) for run in runs if run.arch == arch))
         for arch in experiments.planned(study, RANDOM_REMOVAL)
