@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 import numpy as np
 
+from layerprune.analysis.basin import VARIANT, Fates, fates
 from layerprune.analysis.claims.sample import Sample
 from layerprune.analysis.frames import Study
-from layerprune.analysis.gate_traces import Watched, planned, watched
-from layerprune.analysis.prepare.basin import VARIANT, Fates, fates
+from layerprune.analysis.gate_traces import GateTrace, archs_with, traces_of
 
 ROBBINS_MONRO = "robbins-monro"
 
@@ -32,32 +32,32 @@ def drift_left(study: Study) -> list[Sample]:
     return _samples(study, ROBBINS_MONRO, _drift_left)
 
 
-def _drift_left(run: Watched) -> float | None:
-    first, last = (np.sqrt(np.mean(_projected(run, check) ** 2)) for check in (run.warmup, -1))
+def _drift_left(trace: GateTrace) -> float | None:
+    first, last = (np.sqrt(np.mean(_projected(trace, check) ** 2)) for check in (trace.warmup, -1))
     return float(last / first)
 
 
-def _projected(run: Watched, check: int) -> np.ndarray:
+def _projected(trace: GateTrace, check: int) -> np.ndarray:
     """The drift that theta can follow; of a section that is gone none."""
-    theta, drift = run.theta[check], run.delta[check] + run.price
+    theta, drift = trace.theta[check], trace.delta[check] + trace.price
     held = ((theta <= 0) & (drift > 0)) | ((theta >= 1) & (drift < 0)) | np.isnan(theta)
     return np.where(held, 0.0, drift)
 
 
 def _of_fates(study: Study, number: Callable[[Fates], float | None]) -> list[Sample]:
-    def of_run(run: Watched) -> float | None:
-        found = fates(run)
+    def of_run(trace: GateTrace) -> float | None:
+        found = fates(trace)
         return number(found) if found is not None else None
 
     return _samples(study, VARIANT, of_run)
 
 
-def _samples(study: Study, variant: str, number: Callable[[Watched], float | None]) -> list[Sample]:
-    values: dict[str, list[float]] = {arch: [] for arch in planned(study, variant)}
-    for run in watched(study, variant):
-        found = number(run)
+def _samples(study: Study, variant: str, number: Callable[[GateTrace], float | None]) -> list[Sample]:
+    values: dict[str, list[float]] = {arch: [] for arch in archs_with(study, variant)}
+    for trace in traces_of(study, variant):
+        found = number(trace)
         if found is not None:
-            values[run.record.arch].append(found)
+            values[trace.record.arch].append(found)
     return [Sample(arch, tuple(each)) for arch, each in values.items()]
 
 

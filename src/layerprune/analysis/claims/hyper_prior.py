@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator
 
 from layerprune.analysis.claims.sample import Sample
 from layerprune.analysis.frames import Study
-from layerprune.analysis.gate_traces import Watched, planned, watched
-from layerprune.analysis.prepare.priors import PRIORS, premature_share, starts, variant_of
+from layerprune.analysis.gate_traces import GateTrace, archs_with, traces_of
+from layerprune.analysis.prior_variants import PRIORS, premature_share, starts, variant_of
 
 FLATTENING = PRIORS[0]
 OTHERS = tuple(prior for prior in PRIORS[1:] if prior != "none")  # which removes nothing but by chance
@@ -14,7 +14,7 @@ OTHERS = tuple(prior for prior in PRIORS[1:] if prior != "none")  # which remove
 def premature_removals(study: Study) -> list[Sample]:
     """Share of a run's removals of sections that were then worth more than the median section."""
     found = _by_seed(study, variant_of(FLATTENING), premature_share)
-    return [Sample(arch, tuple(found.get(arch, {}).values())) for arch in planned(study, variant_of(FLATTENING))]
+    return [Sample(arch, tuple(found.get(arch, {}).values())) for arch in archs_with(study, variant_of(FLATTENING))]
 
 
 def premature_against_other_priors(study: Study) -> list[Sample]:
@@ -29,17 +29,17 @@ def premature_from_other_starts(study: Study) -> list[Sample]:
 
 def spread_against_other_priors(study: Study) -> list[Sample]:
     """Distance of a seed's share of sections left from the mean over seeds: under flattening minus under another."""
-    return list(_against(study, lambda run: sum(run.record.keep) / len(run.record.keep), centred=True))
+    return list(_against(study, lambda trace: sum(trace.record.keep) / len(trace.record.keep), centred=True))
 
 
 def _against(
-    study: Study, number: Callable[[Watched], float | None], centred: bool = False, start: str = ""
+    study: Study, number: Callable[[GateTrace], float | None], centred: bool = False, start: str = ""
 ) -> Iterator[Sample]:
     own = _by_seed(study, variant_of(FLATTENING, start), number)
-    for arch in planned(study, variant_of(FLATTENING, start)):
+    for arch in archs_with(study, variant_of(FLATTENING, start)):
         mine = _distances(own.get(arch, {})) if centred else own.get(arch, {})
         for other in OTHERS:
-            if arch in planned(study, variant_of(other, start)):
+            if arch in archs_with(study, variant_of(other, start)):
                 theirs = _by_seed(study, variant_of(other, start), number).get(arch, {})
                 theirs = _distances(theirs) if centred else theirs
                 pairs = [mine[seed] - theirs[seed] for seed in mine if seed in theirs]
@@ -51,11 +51,11 @@ def _distances(values: dict[int, float]) -> dict[int, float]:
     return {seed: abs(value - mean) for seed, value in values.items()}
 
 
-def _by_seed(study: Study, variant: str, number: Callable[[Watched], float | None]) -> dict[str, dict[int, float]]:
+def _by_seed(study: Study, variant: str, number: Callable[[GateTrace], float | None]) -> dict[str, dict[int, float]]:
     """Architecture -> seed -> number, where there is one."""
     found: dict[str, dict[int, float]] = {}
-    for run in watched(study, variant):
-        value = number(run)
+    for trace in traces_of(study, variant):
+        value = number(trace)
         if value is not None:
-            found.setdefault(run.record.arch, {})[run.record.seed] = value
+            found.setdefault(trace.record.arch, {})[trace.record.seed] = value
     return found

@@ -1,16 +1,12 @@
 """C2: whether anything gets past sections that are gone, from the experiment random-removal."""
 
-import math
 from collections.abc import Callable
 
 from layerprune.analysis import experiments
 from layerprune.analysis.claims.sample import Sample
+from layerprune.analysis.experiments import RANDOM_REMOVAL, better_than_guessing
 from layerprune.analysis.frames import Study
 from layerprune.suite.record import Record
-
-EXPERIMENT = "random-removal"
-DEVIATIONS = 3
-"""So many standard deviations above guessing a network's accuracy must lie to count as better than that."""
 
 
 def working_networks(study: Study) -> list[Sample]:
@@ -28,15 +24,9 @@ def _working(found: Record) -> float:
     return sum(accuracy > better_than_guessing(found) for accuracy in accuracies) / len(accuracies)
 
 
-def better_than_guessing(found: Record) -> float:
-    """The accuracy above which a network does not merely guess between equally frequent classes."""
-    chance, images = 1 / found.details["classes"], found.details["images"]
-    return chance + DEVIATIONS * math.sqrt(chance * (1 - chance) / images)
-
-
 def _samples(study: Study, number: Callable[[Record], float]) -> list[Sample]:
-    runs = list(experiments.made(study, EXPERIMENT))
+    runs = list(experiments.records_of(study, RANDOM_REMOVAL))
     return [
         Sample(arch, tuple(number(run) for run in runs if run.arch == arch))
-        for arch in experiments.planned(study, EXPERIMENT)
+        for arch in experiments.planned(study, RANDOM_REMOVAL)
     ]
