@@ -233,6 +233,21 @@ def test_a_part_that_nobody_makes_ends_the_build(monkeypatch: pytest.MonkeyPatch
         filled("<!-- site:make-up -->")
 
 
+def test_the_drawing_of_the_house_has_every_floor_and_every_room_of_core() -> None:
+    text = (REPOSITORY / "docs" / "architecture.md").read_text(encoding="utf-8")
+    (drawing,) = re.findall(r"```text\n(src/layerprune/.*?)```", text, flags=re.DOTALL)
+    package = Path(layerprune.__file__).parent
+    assert set(re.findall(r"^  (\w\S+)", drawing, flags=re.MULTILINE)) == rooms(package)
+    (core,) = re.findall(r"^  core/.*\n((?:    .*\n)+)", drawing, flags=re.MULTILINE)
+    assert set(re.findall(r"^    (\w\S+)", core, flags=re.MULTILINE)) == rooms(package / "core")
+
+
+def rooms(folder: Path) -> set[str]:
+    """Folders and modules directly in a folder of the package, as the drawing writes them."""
+    folders = {f"{path.parent.name}/" for path in folder.glob("*/__init__.py")}
+    return folders | {path.name for path in folder.glob("[!_]*.py")}
+
+
 # --- the cheat sheet --------------------------------------------------------------------------------------------
 
 
