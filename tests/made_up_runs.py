@@ -5,12 +5,12 @@ look like the real ones only as far as figures need it. Everything is written be
 """
 
 import hashlib
+import json
 import math
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 
 from layerprune.core import methods
 from layerprune.core.version import versions_of
@@ -55,7 +55,7 @@ def preset(
 
 def write_study(raw: dict[str, Any], name: str = PRESET) -> list[RunKey]:
     """Write the preset and a record and curves for each of its runs; returns the runs."""
-    files.write_text(paths.preset_file(name), yaml.safe_dump(raw, sort_keys=False))
+    files.write_text(paths.preset_file(name), json.dumps(raw, indent=2))
     parsed = config.load_preset(name)
     keys = config.plan(parsed, name)
     for key in keys:
