@@ -10,8 +10,10 @@ from layerprune.system import files, paths
 
 
 def network_in(folder: Path) -> SectionedNetwork:
-    """The network that is left of a run, with its weights. Raises LayerpruneError for a file that is missing or damaged,
-    or is not the record's."""
+    """The network that is left of a run, with its weights.
+
+    Raises LayerpruneError for a file that is missing or damaged, or is not the one that the record was written with.
+    """
     network = described_in(folder)
     path = paths.weights_in(folder)
     store.read_checked(path, _told(folder).weights)

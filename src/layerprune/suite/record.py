@@ -124,8 +124,9 @@ class Record(BaseModel):
         return RunKey(self.preset, self.dataset, self.arch, self.method, self.variant, self.seed)
 
     def comparable(self) -> dict[str, Any]:
-        """The record as plain data without what must differ between two equal runs (times)."""
+        """The record as plain data without what must differ between two equal runs (times, which curves.csv has too)."""
         data = self.model_dump(mode="json")
+        del data["files"]["curves"]
         absent = {name for name in LATER if data[name] is None}
         return {name: value for name, value in data.items() if not name.startswith(VOLATILE) and name not in absent}
 

@@ -1,4 +1,4 @@
-"""A run's files: its old record goes first and its new one comes last, so that no record ever stands beside others' files.
+"""A run's files: its old record goes first and its new one comes last: no record ever lies beside others' files.
 
 Between them the network is written and read back, and what was read back is measured.
 """
