@@ -19,7 +19,7 @@ from layerprune.core.data.class_folders import Images, read_index, unpacked
 from layerprune.core.data.streaming import EvaluationStream, TrainingStream
 from layerprune.core.data.views import DECODERS, EvaluationView, TrainingView, Unreadable
 from layerprune.errors import LayerpruneError
-from layerprune.system.process_group import Ranks
+from layerprune.system.process_group import ProcessGroup
 
 CLASSES = ("n01", "n02", "n03")
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
@@ -315,7 +315,7 @@ def test_a_batch_without_a_sound_image_stops_the_run(tree: Path) -> None:
 def test_processes_that_share_a_run_decode_each_image_of_a_batch_once(tree: Path) -> None:
     images = read_index(tree)["train"]
     whole = epoch(training(images, 7))
-    parts = [epoch(training(images, 7, ranks=Ranks(rank, 2))) for rank in range(2)]
+    parts = [epoch(training(images, 7, group=ProcessGroup(rank, 2))) for rank in range(2)]
     for (x, y), (first, firsts), (second, seconds) in zip(whole, *parts, strict=True):
         assert torch.equal(x[0::2], first) and torch.equal(x[1::2], second)
         assert torch.equal(y[0::2], firsts) and torch.equal(y[1::2], seconds)

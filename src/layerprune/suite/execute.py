@@ -32,7 +32,7 @@ from layerprune.core.training.state import StateFile
 from layerprune.errors import SettingError
 from layerprune.suite.config import RunSettings
 from layerprune.suite.record import Record
-from layerprune.system.process_group import ALONE, Ranks
+from layerprune.system.process_group import SINGLE_PROCESS, ProcessGroup
 from layerprune.system.signals import Notice
 
 Report = Callable[[int, int, str], None]
@@ -58,7 +58,7 @@ class Run:
     state: StateFile
     report: Report
     notice: Notice = field(default_factory=Notice)
-    ranks: Ranks = ALONE
+    group: ProcessGroup = SINGLE_PROCESS
 
     @property
     def method_settings(self) -> Any:
@@ -112,8 +112,8 @@ def execute(run: Run) -> Finished:
     """Train and prune. The result's network has lost its sections but is not folded yet."""
     batches = _batches(run)
     start = _STARTS[families()[run.settings.method]](run, batches)
-    _check_ranks(run, start.method, batches)
-    run.ranks.agree("the sections to start with", start.network.keep())
+    _check_process_group(run, start.method, batches)
+    run.group.agree("the sections to start with", start.network.keep())
     spent = _spent_by_ancestors(run)
     job = Job(
         run.data,
@@ -125,7 +125,7 @@ def execute(run: Run) -> Finished:
         start.progress,
         run.report,
         run.notice,
-        run.ranks,
+        run.group,
     )
     trainer = Trainer(start.network, start.method, job)
     progress = trainer.run()
@@ -136,15 +136,15 @@ def execute(run: Run) -> Finished:
 
 def _batches(run: Run) -> Batches:
     training, seed = run.settings.training, run.settings.seed
-    return training_batches(run.data, training.batch_size, seed, training.augment, run.device, run.ranks)
+    return training_batches(run.data, training.batch_size, seed, training.augment, run.device, run.group)
 
 
-def _check_ranks(run: Run, method: TrainingMethod, batches: Batches) -> None:
+def _check_process_group(run: Run, method: TrainingMethod, batches: Batches) -> None:
     """Raises SettingError for what several processes cannot share."""
-    size = run.ranks.size
+    size = run.group.size
     if size == 1:
         return
-    if not method.works_on_ranks:
+    if not method.supports_process_groups:
         raise SettingError(f"'{run.settings.method}' cannot be shared by several processes: run it on one device")
     smallest = batches.examples_in(batches.steps_per_epoch - 1)
     if smallest < size:
@@ -184,7 +184,7 @@ def _context(
         keep_count=_keep_count(run, network),
         teacher=teacher,
         teacher_macs=count_macs(teacher, teacher.input_shape) if teacher is not None else 0,
-        ranks=run.ranks,
+        group=run.group,
     )
 
 
@@ -289,7 +289,7 @@ def _finetune(
     context = _context(run, network, batches, steps, run.teacher())
     method = Finetuning(run.method_settings, network, context, ranking)
     # Where sections go one after the other there is no moment at which all are gone and nothing was repaired.
-    before = evaluate(network, run.data, run.data.validation, ranks=run.ranks) if ranking is None else None
+    before = evaluate(network, run.data, run.data.validation, group=run.group) if ranking is None else None
     spent = Progress(train_macs=dense.train_macs + scoring[0], wall_seconds=dense.wall_seconds + scoring[1])
     return Start(network, method, run.settings.finetune, steps, spent, before.accuracy if before else None, details)
 

@@ -37,7 +37,7 @@ from layerprune.system import files, paths, torchrun
 from layerprune.system.cpu import cpu_name
 from layerprune.system.devices import borrowed, choose_device
 from layerprune.system.paths import RunKey
-from layerprune.system.process_group import ALONE, Ranks, joined
+from layerprune.system.process_group import SINGLE_PROCESS, ProcessGroup, joined
 from layerprune.system.signals import Notice, noticed
 
 
@@ -49,7 +49,7 @@ class Caller:
     threads: int
     report: Report
     say: Callable[[str], None]
-    ranks: Ranks
+    group: ProcessGroup
     weights: Path | None = None
     """A file that the dense network is read from instead of being trained."""
 
@@ -70,9 +70,9 @@ def run(
     if weights is not None:
         _check_takes_weights(preset, key)
     chosen = device or preset.resources.device
-    with _fellows(preset, chosen, say) as ranks:
-        told = (report, say) if ranks.first else (lambda *_: None, lambda _: None)
-        caller = Caller(chosen, _threads_of_a_process(threads) or preset.resources.threads, *told, ranks, weights)
+    with _fellows(preset, chosen, say) as group:
+        told = (report, say) if group.first else (lambda *_: None, lambda _: None)
+        caller = Caller(chosen, _threads_of_a_process(threads) or preset.resources.threads, *told, group, weights)
         return _run(preset, key, caller)
 
 
@@ -88,11 +88,11 @@ def _threads_of_a_process(threads: int | None) -> int | None:
 
 
 @contextmanager
-def _fellows(preset: Preset, name: str, say: Callable[[str], None]) -> Iterator[Ranks]:
+def _fellows(preset: Preset, name: str, say: Callable[[str], None]) -> Iterator[ProcessGroup]:
     """The processes that torchrun started, each with the GPU of its number; or this one alone, still without a GPU."""
     place = torchrun.torchrun_place()
     if place is None or place.size == 1:
-        yield ALONE
+        yield SINGLE_PROCESS
         return
     device = choose_device(name)
     with ExitStack() as held:
@@ -107,7 +107,7 @@ def _fellows(preset: Preset, name: str, say: Callable[[str], None]) -> Iterator[
 
 
 def _run(preset: Preset, key: RunKey, caller: Caller) -> Record:
-    settings, ranks = config.resolve(preset, key), caller.ranks
+    settings, group = config.resolve(preset, key), caller.group
     given = caller.weights if key.method == "dense" else None
     if given is not None:
         settings = pretrained.with_weights(settings, given.name)
@@ -117,35 +117,35 @@ def _run(preset: Preset, key: RunKey, caller: Caller) -> Record:
         for dense in (parent for parent in parents if parent.method == "dense"):
             _run(preset, dense, caller)
     existing = up_to_date(preset, key, settings, weights)
-    if not ranks.any(existing is None):
+    if not group.any(existing is None):
         caller.say(f"{paths.record(key)}: up to date, status {existing.status}")
         paths.state(key).unlink(missing_ok=True)  # left where a kill came between record and clearing up
         return existing
     for parent in parents:
-        if ranks.any(not (paths.record(parent).exists() and paths.weights(parent).exists())):
+        if group.any(not (paths.record(parent).exists() and paths.weights(parent).exists())):
             caller.say(f"{key} starts from {parent}, which is run first")
             _run(preset, parent, caller)
     torch.set_num_threads(caller.threads)
-    with _alone_on(key, ranks):
-        ranks.meet()
+    with _alone_on(key, group):
+        group.meet()
         made_meanwhile = up_to_date(preset, key, settings, weights)
-        if not ranks.any(made_meanwhile is None):
+        if not group.any(made_meanwhile is None):
             return made_meanwhile
         with _lent(preset, caller) as device, noticed() as notice:
             return _run_locked(preset, key, settings, weights, device, caller, notice)
 
 
-def _alone_on(key: RunKey, ranks: Ranks) -> AbstractContextManager[None]:
+def _alone_on(key: RunKey, group: ProcessGroup) -> AbstractContextManager[None]:
     """The lock on a run, held by the first process for all."""
-    if not ranks.first:
+    if not group.first:
         return nullcontext()
     return files.exclusive(paths.lock(key), "this run is being made by another process")
 
 
 def _lent(preset: Preset, caller: Caller) -> AbstractContextManager[torch.device]:
     """The device to compute on: for a process alone a GPU with a free place, for one of several its own."""
-    if caller.ranks.size > 1:
-        return nullcontext(caller.ranks.device)
+    if caller.group.size > 1:
+        return nullcontext(caller.group.device)
     return borrowed(choose_device(caller.device), preset.resources.runs_per_gpu, caller.say)
 
 
@@ -193,13 +193,13 @@ def _run_locked(
     notice: Notice,
 ) -> Record:
     check_engine(settings.training.engine, device)
-    ranks = caller.ranks
-    if ranks.first:
+    group = caller.group
+    if group.first:
         _clear_up(key)
     parents = _parents(preset, key)
     data = load(key.dataset, config.data_root(preset), device, reading(preset, key.dataset))
     state = StateFile(paths.state(key), _identity(key, settings, parents), preset.resources.state_seconds)
-    task = Run(settings, data, device, parents, state, caller.report, notice, ranks)
+    task = Run(settings, data, device, parents, state, caller.report, notice, group)
     made_by = _provenance(task, key, weights)  # of now: preset and checkout may change while the run goes on
     broken = [name for name, parent in parents.items() if parent.record.status in ("diverged", "failed")]
     if broken:
@@ -207,8 +207,8 @@ def _run_locked(
         made = _failed_record(task, key, reason, made_by)
     else:
         made = _finish(task, key, _execute(task, key, weights), made_by)
-    ranks.meet()  # no process goes on to what needs this run before its record is there
-    if ranks.first:
+    group.meet()  # no process goes on to what needs this run before its record is there
+    if group.first:
         state.delete()
     return made
 
@@ -260,14 +260,14 @@ def _identity(key: RunKey, settings: RunSettings, parents: dict[str, Parent]) ->
 def _finish(task: Run, key: RunKey, finished: Finished, made_by: Provenance) -> Record:
     """Save the smaller network, read it back, measure what was read, write the record."""
     healthy = not finished.progress.diverged and all_finite(finished.network)
-    if task.ranks.first:
+    if task.group.first:
         smaller = smaller_network(finished) if healthy else finished.network
         storage.save(smaller, paths.arch(key), paths.weights(key))
         files.write_text(paths.curves(key), _as_csv(finished.progress.rows))
-    task.ranks.meet()
+    task.group.meet()
     smaller = storage.load(paths.arch(key), paths.weights(key)).to(task.device)
     made = _record(task, key, finished, smaller, healthy, made_by)
-    if task.ranks.first:
+    if task.group.first:
         record.write(paths.record(key), made)
     return made
 
@@ -318,12 +318,12 @@ def _record(
 
 def _left_out(task: Run) -> dict:
     """The damaged images that any of the run's processes met, and what is wrong with them."""
-    found = {name: reason for each in task.ranks.everyones(task.data.left_out) for name, reason in each.items()}
+    found = {name: reason for each in task.group.everyones(task.data.left_out) for name, reason in each.items()}
     return {"images_left_out": found} if found else {}
 
 
 def _score(task: Run, network: SectionedNetwork, split: str) -> Score:
-    return evaluate(network, task.data, getattr(task.data, split), ranks=task.ranks)
+    return evaluate(network, task.data, getattr(task.data, split), group=task.group)
 
 
 def _finite(value: Any) -> Any:
@@ -358,7 +358,7 @@ def _failed_record(task: Run, key: RunKey, reason: str, made_by: Provenance) -> 
         finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
         provenance=made_by,
     )
-    if task.ranks.first:
+    if task.group.first:
         storage.save(network, paths.arch(key), paths.weights(key))
         files.write_text(paths.curves(key), "epoch,step\n")
         record.write(paths.record(key), made)
@@ -412,7 +412,7 @@ def _provenance(task: Run, key: RunKey, weights: Weights | None) -> Provenance:
         gpu=torch.cuda.get_device_name(task.device) if task.device.type == "cuda" else None,
         cpu=cpu_name(),
         threads=torch.get_num_threads(),
-        processes=task.ranks.size,
+        processes=task.group.size,
         cpu_kernels=torch.backends.cpu.get_cpu_capability(),
     )
 

@@ -27,7 +27,7 @@ def finished(
 
 def _row(run: Run, network: SectionedNetwork, progress: Progress) -> dict[str, float | int | None]:
     """The one line of curves.csv, with the columns of a training's."""
-    validation = evaluate(network, run.data, run.data.validation, ranks=run.ranks)
+    validation = evaluate(network, run.data, run.data.validation, group=run.group)
     return {
         "epoch": 0,
         "step": 0,
@@ -54,5 +54,5 @@ def context(run: Run, network: SectionedNetwork, steps: int) -> Context:
         device=run.device,
         section_macs=tuple(section_macs(network)),
         section_params=tuple(section_params(network)),
-        ranks=run.ranks,
+        group=run.group,
     )

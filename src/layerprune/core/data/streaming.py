@@ -25,7 +25,7 @@ from layerprune.core.data.class_folders import Images
 from layerprune.core.data.views import EvaluationView, TrainingView, Unreadable
 from layerprune.core.seeding import generator, stream_seed
 from layerprune.errors import LayerpruneError, SettingError
-from layerprune.system.process_group import ALONE, Ranks
+from layerprune.system.process_group import SINGLE_PROCESS, ProcessGroup
 
 AUGMENT = "resized-crop"
 """The only augmentation there is: views.TrainingView."""
@@ -81,7 +81,7 @@ class StreamedSplit:
         batch_size: int,
         seed: int,
         augment: str,
-        ranks: Ranks = ALONE,
+        group: ProcessGroup = SINGLE_PROCESS,
     ) -> "TrainingStream":
         """Shuffled batches of random views; see batches.Batches. Raises SettingError for another augmentation."""
         if augment != AUGMENT:
@@ -98,7 +98,7 @@ class StreamedSplit:
             self.device,
             self.bad_images,
             seed=seed,
-            ranks=ranks,
+            group=group,
             decoder=self.decoder,
         )
         stream.left_out = self.left_out
@@ -208,13 +208,13 @@ class TrainingStream(Stream):
         size: int,
         *rest: object,
         seed: int,
-        ranks: Ranks = ALONE,
+        group: ProcessGroup = SINGLE_PROCESS,
         decoder: str = "pil",
         **options: object,
     ) -> None:
         super().__init__(images, TrainingView(size, decoder), *rest, **options)
         self.seed = seed
-        self.ranks = ranks
+        self.group = group
 
     @property
     def steps_per_epoch(self) -> int:
@@ -229,7 +229,7 @@ class TrainingStream(Stream):
         order = torch.randperm(len(self.images), generator=generator("order", self.seed, number)).tolist()
         keyed = [(place, stream_seed("view", self.seed, number, place)) for place in order]
         batches = _batches(keyed, self.batch_size)[start_step:]
-        return self._run([batch[self.ranks.mine(len(batch))] for batch in batches])
+        return self._run([batch[self.group.mine(len(batch))] for batch in batches])
 
 
 class EvaluationStream(Stream):

@@ -13,7 +13,7 @@ from layerprune.core.networks.sections import SectionedNetwork, mask_gates
 
 
 @dataclass(frozen=True)
-class Subject:
+class ExperimentInput:
     """A network, the trained dense one where the experiment starts from it, else a fresh one; nothing may change it.
 
     `accuracy` is a network's on the validation split of `images_seen` images in `classes` classes, `certified` the
