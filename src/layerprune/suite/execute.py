@@ -320,7 +320,7 @@ def smaller_network(finished: Finished) -> SectionedNetwork:
 
 
 def certificate(run: Run, finished: Finished, smaller: SectionedNetwork) -> float:
-    """Gap between the whole network with gates fixed, and the smaller one; see measure.equivalence.
+    """Gap between the whole network with gates fixed, and the smaller one; see core.measure.
 
     Branches that went are given fresh random weights in the whole network: behind a gate at 0 they must not matter.
     """

@@ -127,7 +127,7 @@ class TrainingMethod:
         """Called before the first step of each epoch; re-seed the method's generators here."""
 
     def gates(self, step: int, batch: int) -> Gates:
-        """Gates of this step; see models.sections for their shapes."""
+        """Gates of this step; see networks.sections for their shapes."""
         return None
 
     def losses(self, images: Tensor, logits: Tensor, labels: Tensor) -> Tensor:

@@ -38,6 +38,6 @@ class ExperimentInput:
         return smaller
 
     def gap(self, keep: Sequence[int], smaller: SectionedNetwork) -> float:
-        """How far the whole network under gates `keep` is from the smaller one; see measure.equivalence."""
+        """How far the whole network under gates `keep` is from the smaller one; see measure.equivalence_gap."""
         gates = mask_gates([float(stays) for stays in keep], self.certified.device)
         return equivalence_gap(self.network, gates, smaller, self.certified)

@@ -6,9 +6,9 @@ A section whose theta stays at or below theta_tol while its averaged drift Delta
 with its parameters and their momentum. At `consolidate_at` theta is rounded; the rest trains deterministically.
 Two settings make the noise milder: gates open while theta is frozen, and gates drawn for a share of each batch only,
 the rest meeting the network that theta, rounded, stands for. Both are ours, as is a price nu that follows a budget
-(methods.parts.budget). Other priors (methods.parts.priors), sections that stay where the condition holds, and what is
-noted of them (methods.parts.watch) are there to be compared with.
-Read: the abstract. Derived: the linear price (gates.hyper_prior), the estimators, the pruning condition.
+(methods.parts.budget). Other priors (gates.priors), sections that stay where the condition holds, and what is
+noted of them (methods.parts.gate_trace) are there to be compared with.
+Read: the abstract. Derived: the linear price (gates.priors), the estimators, the pruning condition.
 """
 
 import math
