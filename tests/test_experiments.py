@@ -18,7 +18,7 @@ from layerprune.analysis.claims.sample import Sample
 from layerprune.analysis.figures import FIGURES
 from layerprune.analysis.verify import verify
 from layerprune.core.methods.experiments import estimator_error, random_removal
-from layerprune.core.methods.experiments._subject import Subject
+from layerprune.core.methods.experiments._input import ExperimentInput
 from layerprune.core.networks.build import build
 from layerprune.core.networks.sections import SectionedNetwork
 from layerprune.core.settings import EstimatorErrorSettings, ModelSettings, RandomRemovalSettings
@@ -54,14 +54,14 @@ def made() -> record.Record:
     return running.run(EXPERIMENT, "cpu", 1, lambda *_: None, lambda _: None)
 
 
-def subject(arch: str = "resnet-14", **changes: object) -> Subject:
+def inputs(arch: str = "resnet-14", **changes: object) -> ExperimentInput:
     network = build(
         arch, (3, 16, 16), 10, torch.Generator().manual_seed(0), ModelSettings(width=4 if "resnet" in arch else None)
     ).eval()
     x = images(8, (3, 16, 16)).float() / 255
     values = {"network": network, "seed": 0, "classes": 10, "images_seen": 8, "certified": x, "accuracy": kept}
     trained = {"sample": lambda count: (x[:count], torch.arange(8)[:count]), "train": lambda method, epochs: network}
-    return Subject(**(values | trained | changes))
+    return ExperimentInput(**(values | trained | changes))
 
 
 def kept(network: SectionedNetwork) -> float:
@@ -83,14 +83,14 @@ def test_keep_lists_remove_one_to_all_sections_and_hang_on_the_seed_alone() -> N
 
 
 def test_each_list_is_measured_on_the_network_without_its_sections() -> None:
-    found = random_removal.measure(RandomRemovalSettings(lists=9), subject())
+    found = random_removal.measure(RandomRemovalSettings(lists=9), inputs())
     assert found["accuracies"] == [sum(keep) / len(keep) for keep in found["keep_lists"]]
     assert found["whole_accuracy"] == 1 and (found["classes"], found["images"]) == (10, 8)
     assert 0 <= max(found["gaps"]) < 1e-5
 
 
 def test_the_network_that_was_looked_at_stays_whole() -> None:
-    one = subject()
+    one = inputs()
     before = {name: value.clone() for name, value in one.network.state_dict().items()}
     random_removal.measure(RandomRemovalSettings(lists=3), one)
     after = one.network.state_dict()
@@ -98,15 +98,15 @@ def test_the_network_that_was_looked_at_stays_whole() -> None:
 
 
 def test_a_removal_that_is_not_the_closing_of_a_gate_shows_in_the_gap(monkeypatch: pytest.MonkeyPatch) -> None:
-    def spoil(subject: Subject, keep: list[int]) -> SectionedNetwork:
+    def spoil(inputs: ExperimentInput, keep: list[int]) -> SectionedNetwork:
         with torch.no_grad():
-            smaller = without(subject, keep)
+            smaller = without(inputs, keep)
             smaller.head[-1].bias += 1
         return smaller
 
-    without = Subject.without
-    monkeypatch.setattr(Subject, "without", spoil)
-    assert min(random_removal.measure(RandomRemovalSettings(lists=3), subject())["gaps"]) > 0.01
+    without = ExperimentInput.without
+    monkeypatch.setattr(ExperimentInput, "without", spoil)
+    assert min(random_removal.measure(RandomRemovalSettings(lists=3), inputs())["gaps"]) > 0.01
 
 
 # --- estimators' error ------------------------------------------------------------------------------------------
@@ -142,7 +142,7 @@ def errors_of(found: dict) -> dict[tuple[str, int], float]:
 
 def test_unbiased_readings_come_nearer_with_every_batch_and_one_sided_ones_stay_away() -> None:
     settings = EstimatorErrorSettings(epochs=(1,), thetas=(0.5,), sample=8, batch_size=64, batches=256, repetitions=2)
-    found = errors_of(estimator_error.measure(settings, subject("mlp-residual-3")))
+    found = errors_of(estimator_error.measure(settings, inputs("mlp-residual-3")))
     for name in ("finite_difference", "disarm"):
         assert found[name, 256] < 0.5 * found[name, 4]
     assert found["two_sided", 256] < min(found["only_open", 256], found["only_closed", 256])
@@ -157,7 +157,7 @@ def test_error_bias_and_spread_are_told_apart() -> None:
 
 def test_the_unbiased_readings_have_less_bias_than_the_one_sided_ones() -> None:
     settings = EstimatorErrorSettings(epochs=(1,), thetas=(0.5,), sample=8, batch_size=64, batches=64, repetitions=6)
-    rows = estimator_error.measure(settings, subject("mlp-residual-3"))["errors"]
+    rows = estimator_error.measure(settings, inputs("mlp-residual-3"))["errors"]
     last = {row["reading"]: row for row in rows if row["batches"] == 64}
     for unbiased in ("finite_difference", "disarm"):
         for half in ("only_open", "only_closed"):
@@ -166,7 +166,7 @@ def test_the_unbiased_readings_have_less_bias_than_the_one_sided_ones() -> None:
 
 def test_too_many_sections_to_enumerate_are_refused() -> None:
     with pytest.raises(SettingError, match="estimator-error: 11 sections, of which no more than 10"):
-        estimator_error.measure(EstimatorErrorSettings(), subject("mlp-residual-11"))
+        estimator_error.measure(EstimatorErrorSettings(), inputs("mlp-residual-11"))
 
 
 def test_a_run_of_it_trains_under_gates_and_pays_for_it(study: Path) -> None:

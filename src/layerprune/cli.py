@@ -365,7 +365,7 @@ UsageError = typer.BadParameter.__base__
 def main() -> None:
     """Run the command line; a mistake that people can mend is one line on stderr and exit status 2.
 
-    After SIGTERM a run's exit status is preemption.REQUEUE: its state is written and it can be taken up again.
+    After SIGTERM a run's exit status is system.signals.REQUEUE: its state is written and it can be taken up again.
     """
     # Torch warns of a damaged file before it refuses it; the refusal alone is for people.
     warnings.filterwarnings("ignore", category=UserWarning, module="torch")

@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from layerprune.core.networks.sections import Gates, SectionedNetwork
-from layerprune.system.process_group import ALONE, Ranks
+from layerprune.system.process_group import SINGLE_PROCESS, ProcessGroup
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Context:
     teacher: SectionedNetwork | None = None
     """The trained dense network, where the run starts from it."""
     teacher_macs: int = 0
-    ranks: Ranks = ALONE
+    group: ProcessGroup = SINGLE_PROCESS
     """The processes that share the run."""
 
     @property
@@ -103,13 +103,13 @@ class TrainingMethod:
 
     Called once a step, in this order: gates, losses, penalty, after_backward, after_step. None of these may copy from
     the device to the host; `removals`, `curve`, `outcome` may. Where several processes share a run, `batch` counts the
-    examples of all, and images, labels, losses and gates given by example are this process's (`context.ranks.mine`).
+    examples of all, and images, labels, losses and gates given by example are this process's (`context.group.mine`).
     """
 
     aims_to_prune = False
     skips_sections = False
     """Whether gates may be CLOSED."""
-    works_on_ranks = True
+    supports_process_groups = True
     """Whether several processes that share a run decide with it as one would."""
     noise: torch.Generator | None = None
     """What gates are drawn from within an epoch, where they are drawn on the device."""
@@ -127,7 +127,7 @@ class TrainingMethod:
         """Called before the first step of each epoch; re-seed the method's generators here."""
 
     def gates(self, step: int, batch: int) -> Gates:
-        """Gates of this step; see models.sections for their shapes."""
+        """Gates of this step; see networks.sections for their shapes."""
         return None
 
     def losses(self, images: Tensor, logits: Tensor, labels: Tensor) -> Tensor:

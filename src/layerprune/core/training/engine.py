@@ -13,20 +13,22 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from layerprune.core.networks.sections import Gates, SectionedNetwork
-from layerprune.system.process_group import ALONE, Ranks
+from layerprune.system.process_group import SINGLE_PROCESS, ProcessGroup
 
 Forward = Callable[[Tensor, Gates], Tensor]
 
 
-def forward_of(network: SectionedNetwork, engine: str, ranks: Ranks = ALONE, skips_sections: bool = False) -> Forward:
+def forward_of(
+    network: SectionedNetwork, engine: str, group: ProcessGroup = SINGLE_PROCESS, skips_sections: bool = False
+) -> Forward:
     """The network as a function of images and gates; `engine` is "eager" or "compiled".
 
     With several processes its gradients become their means. `skips_sections`: some gates are CLOSED, the same ones in
     every process, and those sections have no gradient; to find them takes time.
     """
     function: Forward = network
-    if ranks.size > 1:
-        with ranks.explaining():
+    if group.size > 1:
+        with group.explaining():
             function = DistributedDataParallel(network, find_unused_parameters=skips_sections)
     if engine == "eager":
         return function

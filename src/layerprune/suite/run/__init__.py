@@ -21,7 +21,7 @@ from layerprune.suite.run.train import Trained, train
 from layerprune.suite.run.write import clear_up, write, write_failed
 from layerprune.system import files, paths
 from layerprune.system.paths import RunKey
-from layerprune.system.process_group import Ranks
+from layerprune.system.process_group import ProcessGroup
 from layerprune.system.signals import noticed
 
 
@@ -41,10 +41,10 @@ def run(
     if weights is not None:
         _check_takes_weights(preset, key)
     chosen = device or preset.resources.device
-    with prepare.process_group(preset, chosen, say) as ranks:
-        told = (report, say) if ranks.first else (lambda *_: None, lambda _: None)
+    with prepare.process_group(preset, chosen, say) as group:
+        told = (report, say) if group.first else (lambda *_: None, lambda _: None)
         own_threads = prepare.threads_of_a_process(threads) or preset.resources.threads
-        return _made(preset, key, Caller(chosen, own_threads, *told, ranks, weights))
+        return _made(preset, key, Caller(chosen, own_threads, *told, group, weights))
 
 
 def _check_takes_weights(preset: Preset, key: RunKey) -> None:
@@ -54,22 +54,22 @@ def _check_takes_weights(preset: Preset, key: RunKey) -> None:
 
 def _made(preset: Preset, key: RunKey, caller: Caller) -> Record:
     """The run's record, made where it is not current."""
-    asked, ranks = prepare.request(preset, key, caller.weights), caller.ranks
+    asked, group = prepare.request(preset, key, caller.weights), caller.group
     _make_parents(asked, caller)
     existing = asked.current(caller.say)
-    if not ranks.any(existing is None):
+    if not group.any(existing is None):
         caller.say(f"{paths.record(key)}: up to date, status {existing.status}")
         paths.state(key).unlink(missing_ok=True)  # left where a kill came between record and clearing up
         return existing
     torch.set_num_threads(caller.threads)
-    with _locked(key, ranks):
-        ranks.meet()
+    with _locked(key, group):
+        group.meet()
         made_meanwhile = asked.current(caller.say)
-        if not ranks.any(made_meanwhile is None):
+        if not group.any(made_meanwhile is None):
             return made_meanwhile
         with prepare.lent_device(preset, caller) as device, noticed() as notice:
             prepare.check_engine(asked.settings.training.engine, device)
-            if ranks.first:
+            if group.first:
                 clear_up(key)
             return _finished(prepare.task_of(asked, device, caller, notice), key)
 
@@ -77,15 +77,15 @@ def _made(preset: Preset, key: RunKey, caller: Caller) -> Record:
 def _make_parents(asked: Request, caller: Caller) -> None:
     for parent in asked.parents:
         given = caller.weights is not None and parent.method == "dense"
-        if given or caller.ranks.any(not prepare.is_there(asked.preset, asked.key, parent)):
+        if given or caller.group.any(not prepare.is_there(asked.preset, asked.key, parent)):
             if not given:
                 caller.say(f"{asked.key} starts from {parent}, which is run first")
             _made(asked.preset, parent, caller)
 
 
-def _locked(key: RunKey, ranks: Ranks) -> AbstractContextManager[None]:
+def _locked(key: RunKey, group: ProcessGroup) -> AbstractContextManager[None]:
     """The lock on a run, held by the first process for all."""
-    if not ranks.first:
+    if not group.first:
         return nullcontext()
     return files.exclusive(paths.lock(key), "this run is being made by another process")
 
@@ -99,8 +99,8 @@ def _finished(task: Task, key: RunKey) -> Record:
         made = write_failed(task, key, reason, made_by)
     else:
         made = write(task, key, _trained(task, key), made_by)
-    task.ranks.meet()  # no process goes on to what needs this run before its record is there
-    if task.ranks.first:
+    task.group.meet()  # no process goes on to what needs this run before its record is there
+    if task.group.first:
         task.state.delete()
     return made
 

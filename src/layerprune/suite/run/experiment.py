@@ -6,7 +6,7 @@ from torch import Tensor
 
 from layerprune.core.data.batches import evaluation_batches, training_batches
 from layerprune.core.methods.base import Context, TrainingMethod
-from layerprune.core.methods.experiments._subject import Subject
+from layerprune.core.methods.experiments._input import ExperimentInput
 from layerprune.core.networks.sections import SectionedNetwork
 from layerprune.core.training.evaluate import evaluate
 from layerprune.core.training.loop import Job, Progress, Trainer
@@ -24,10 +24,10 @@ class Bench:
         self.train_macs = 0
         self.wall_seconds = 0.0
 
-    def subject(self, network: SectionedNetwork) -> Subject:
-        """What the experiment looks at."""
+    def inputs(self, network: SectionedNetwork) -> ExperimentInput:
+        """What the experiment is given."""
         data = self.task.data
-        return Subject(
+        return ExperimentInput(
             network=network,
             seed=self.task.settings.seed,
             classes=data.classes,
@@ -39,7 +39,7 @@ class Bench:
         )
 
     def _accuracy(self, network: SectionedNetwork) -> float:
-        return evaluate(network, self.task.data, self.task.data.validation, ranks=self.task.ranks).accuracy
+        return evaluate(network, self.task.data, self.task.data.validation, group=self.task.group).accuracy
 
     def _sample(self, count: int) -> tuple[Tensor, Tensor]:
         data = self.task.data
@@ -49,10 +49,10 @@ class Bench:
     def _train(self, method: type[TrainingMethod], epochs: int) -> SectionedNetwork:
         task, training = self.task, self.task.settings.training
         network = task.fresh_network()
-        source = training.batch_size, task.settings.seed, training.augment, task.device, task.ranks
+        source = training.batch_size, task.settings.seed, training.augment, task.device, task.group
         batches = training_batches(task.data, *source)
         steps = epochs * batches.steps_per_epoch
-        job = Job(task.data, batches, training, training, steps, StateFile(None, "", 0.0), Progress(), ranks=task.ranks)
+        job = Job(task.data, batches, training, training, steps, StateFile(None, "", 0.0), Progress(), group=task.group)
         progress = Trainer(network, method(task.method_settings, network, self.context_of(network, steps)), job).run()
         self.train_macs += progress.train_macs
         self.wall_seconds += progress.wall_seconds

@@ -133,12 +133,12 @@ def _status(trained: Trained, healthy: bool) -> tuple[Status, str | None]:
 
 def _left_out(task: Task) -> dict:
     """The damaged images that any of the run's processes met, and what is wrong with them."""
-    found = {name: reason for each in task.ranks.everyones(task.data.left_out) for name, reason in each.items()}
+    found = {name: reason for each in task.group.everyones(task.data.left_out) for name, reason in each.items()}
     return {"images_left_out": found} if found else {}
 
 
 def _score(task: Task, network: SectionedNetwork, split: str) -> Score:
-    return evaluate(network, task.data, getattr(task.data, split), ranks=task.ranks)
+    return evaluate(network, task.data, getattr(task.data, split), group=task.group)
 
 
 def _finite(value: Any) -> Any:

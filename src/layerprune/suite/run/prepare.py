@@ -24,7 +24,7 @@ from layerprune.system.cpu import cpu_name
 from layerprune.system.devices import borrowed, choose_device
 from layerprune.system.files import sha256
 from layerprune.system.paths import RunKey
-from layerprune.system.process_group import ALONE, Ranks, joined
+from layerprune.system.process_group import SINGLE_PROCESS, ProcessGroup, joined
 from layerprune.system.signals import Notice
 
 
@@ -36,7 +36,7 @@ class Caller:
     threads: int
     report: Report
     say: Callable[[str], None]
-    ranks: Ranks
+    group: ProcessGroup
     weights: Path | None = None
     """A file that the dense network is read from instead of being trained."""
 
@@ -100,11 +100,11 @@ def is_there(preset: Preset, key: RunKey, parent: RunKey) -> bool:
 
 
 @contextmanager
-def process_group(preset: Preset, name: str, say: Callable[[str], None]) -> Iterator[Ranks]:
+def process_group(preset: Preset, name: str, say: Callable[[str], None]) -> Iterator[ProcessGroup]:
     """The processes that torchrun started, each with the GPU of its number; or this one alone, still without a GPU."""
     place = torchrun.torchrun_place()
     if place is None or place.size == 1:
-        yield ALONE
+        yield SINGLE_PROCESS
         return
     device = choose_device(name)
     with ExitStack() as held:
@@ -126,8 +126,8 @@ def threads_of_a_process(threads: int | None) -> int | None:
 
 def lent_device(preset: Preset, caller: Caller) -> AbstractContextManager[torch.device]:
     """The device to compute on: for a process alone a GPU with a free place, for one of several its own."""
-    if caller.ranks.size > 1:
-        return nullcontext(caller.ranks.device)
+    if caller.group.size > 1:
+        return nullcontext(caller.group.device)
     return borrowed(choose_device(caller.device), preset.resources.runs_per_gpu, caller.say)
 
 
@@ -159,7 +159,7 @@ def task_of(asked: Request, device: torch.device, caller: Caller, notice: Notice
                 f"({parent.record.data_source}) than there is now ({data.source})"
             )
     state = StateFile(paths.state(key), _identity(asked, parents), preset.resources.state_seconds)
-    return Task(settings, data, device, parents, state, caller.report, notice, caller.ranks, asked.weights)
+    return Task(settings, data, device, parents, state, caller.report, notice, caller.group, asked.weights)
 
 
 def reading(preset: Preset, dataset: str) -> Reading:
@@ -205,7 +205,7 @@ def provenance_of(task: Task, key: RunKey) -> Provenance:
         gpu=torch.cuda.get_device_name(task.device) if on_gpu else None,
         cpu=cpu_name(),
         threads=torch.get_num_threads(),
-        processes=task.ranks.size,
+        processes=task.group.size,
         cpu_kernels=torch.backends.cpu.get_cpu_capability(),
     )
 

@@ -69,7 +69,7 @@ def context_of(
         keep_count=_keep_count(task, network),
         teacher=teacher,
         teacher_macs=count_macs(teacher, teacher.input_shape) if teacher is not None else 0,
-        ranks=task.ranks,
+        group=task.group,
     )
 
 
@@ -182,7 +182,7 @@ def _finetuned(
     context = context_of(task, network, batches, steps, task.teacher())
     method = Finetuning(task.method_settings, network, context, ranking)
     # Where sections go one after the other there is no moment at which all are gone and nothing was repaired.
-    before = evaluate(network, task.data, task.data.validation, ranks=task.ranks) if ranking is None else None
+    before = evaluate(network, task.data, task.data.validation, group=task.group) if ranking is None else None
     return Start(network, method, task.settings.finetune, steps, books, before.accuracy if before else None, details)
 
 
@@ -193,7 +193,7 @@ def _measured(task: Task, batches: Batches) -> Start:
     """An experiment: its numbers are the record's details, its network the dense or a fresh one."""
     network = (task.dense_network() if "dense" in task.parents else task.fresh_network()).eval()
     bench = Bench(task, lambda fresh, steps: context_of(task, fresh, batches, steps))
-    details = _module(task).measure(task.method_settings, bench.subject(network))
+    details = _module(task).measure(task.method_settings, bench.inputs(network))
     return _untrained(task, network, batches, _books(task, bench.train_macs, bench.wall_seconds), details)
 
 

@@ -17,7 +17,7 @@ from layerprune.core.training.evaluate import batch_size
 from layerprune.core.training.state import StateFile
 from layerprune.suite.config import RunSettings
 from layerprune.suite.record import Record
-from layerprune.system.process_group import ALONE, Ranks
+from layerprune.system.process_group import SINGLE_PROCESS, ProcessGroup
 from layerprune.system.signals import Notice
 
 CERTIFICATE_IMAGES = 500
@@ -51,7 +51,7 @@ class Task:
     state: StateFile
     report: Report
     notice: Notice = field(default_factory=Notice)
-    ranks: Ranks = ALONE
+    group: ProcessGroup = SINGLE_PROCESS
     weights: WeightsFile | None = None
     """What the dense network is read from instead of being trained."""
 

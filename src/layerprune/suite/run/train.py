@@ -31,8 +31,8 @@ def train(task: Task) -> Trained:
     """Train and prune. Raises SettingError for settings that do not fit, Preempted when the process is told to end."""
     batches = batches_of(task)
     start = start_of(task, batches)
-    _check_ranks(task, start.method, batches)
-    task.ranks.agree("the sections to start with", start.network.keep())
+    _check_group(task, start.method, batches)
+    task.group.agree("the sections to start with", start.network.keep())
     progress = trainer_of(task, start, batches).run()
     outcome = start.method.outcome()
     _take_out(start.network, outcome, progress)
@@ -42,7 +42,7 @@ def train(task: Task) -> Trained:
 def batches_of(task: Task) -> Batches:
     """The training split's batches, in the order and augmentation of the run's seed."""
     training, seed = task.settings.training, task.settings.seed
-    return training_batches(task.data, training.batch_size, seed, training.augment, task.device, task.ranks)
+    return training_batches(task.data, training.batch_size, seed, training.augment, task.device, task.group)
 
 
 def trainer_of(task: Task, start: Start, batches: Batches) -> Trainer:
@@ -57,17 +57,17 @@ def trainer_of(task: Task, start: Start, batches: Batches) -> Trainer:
         start.progress,
         task.report,
         task.notice,
-        task.ranks,
+        task.group,
     )
     return Trainer(start.network, start.method, job)
 
 
-def _check_ranks(task: Task, method: TrainingMethod, batches: Batches) -> None:
+def _check_group(task: Task, method: TrainingMethod, batches: Batches) -> None:
     """Raises SettingError for what several processes cannot share."""
-    size = task.ranks.size
+    size = task.group.size
     if size == 1:
         return
-    if not method.works_on_ranks:
+    if not method.supports_process_groups:
         raise SettingError(f"'{task.settings.method}' cannot be shared by several processes: run it on one device")
     smallest = batches.examples_in(batches.steps_per_epoch - 1)
     if smallest < size:

@@ -22,10 +22,10 @@ from layerprune.system.paths import RunKey
 
 def write(task: Task, key: RunKey, trained: Trained, made_by: Provenance) -> Record:
     """Save the smaller network and the curves, measure what is read back, write the record."""
-    if task.ranks.first:
+    if task.group.first:
         network = smaller_network(trained) if is_healthy(trained) else trained.network
         _replace(key, network, _as_csv(trained.progress.rows))
-    task.ranks.meet()
+    task.group.meet()
     smaller = storage.load(paths.arch(key), paths.weights(key)).to(task.device)
     return _finish(task, measure(task, key, trained, smaller, _digests(key), made_by))
 
@@ -33,9 +33,9 @@ def write(task: Task, key: RunKey, trained: Trained, made_by: Provenance) -> Rec
 def write_failed(task: Task, key: RunKey, reason: str, made_by: Provenance) -> Record:
     """The files of a run that could not start."""
     network = task.fresh_network()
-    if task.ranks.first:
+    if task.group.first:
         _replace(key, network, "epoch,step\n")
-    task.ranks.meet()
+    task.group.meet()
     return _finish(task, failed(task, key, reason, network, _digests(key), made_by))
 
 
@@ -63,8 +63,8 @@ def _digests(key: RunKey) -> Files:
 
 
 def _finish(task: Task, made: Record) -> Record:
-    task.ranks.meet()  # the files are read: nobody may replace them before
-    return record.write(paths.record(made.key), made) if task.ranks.first else made.sealed()
+    task.group.meet()  # the files are read: nobody may replace them before
+    return record.write(paths.record(made.key), made) if task.group.first else made.sealed()
 
 
 def _as_csv(rows: list[Row]) -> str:

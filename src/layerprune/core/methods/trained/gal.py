@@ -61,7 +61,7 @@ class Method(TrainingMethod):
     """Masks [L, 1, 1], teacher and discriminator."""
 
     aims_to_prune = True
-    works_on_ranks = False  # the discriminator's gradients are not averaged
+    supports_process_groups = False  # the discriminator's gradients are not averaged
 
     def __init__(self, settings: GalSettings, network: SectionedNetwork, context: Context) -> None:
         super().__init__(settings, network, context)

@@ -13,7 +13,7 @@ from layerprune.core.networks.sections import SectionedNetwork, mask_gates
 
 
 @dataclass(frozen=True)
-class Subject:
+class ExperimentInput:
     """A network, the trained dense one where the experiment starts from it, else a fresh one; nothing may change it.
 
     `accuracy` is a network's on the validation split of `images_seen` images in `classes` classes, `certified` the
@@ -38,6 +38,6 @@ class Subject:
         return smaller
 
     def gap(self, keep: Sequence[int], smaller: SectionedNetwork) -> float:
-        """How far the whole network under gates `keep` is from the smaller one; see measure.equivalence."""
+        """How far the whole network under gates `keep` is from the smaller one; see measure.equivalence_gap."""
         gates = mask_gates([float(stays) for stays in keep], self.certified.device)
         return equivalence_gap(self.network, gates, smaller, self.certified)

@@ -1,26 +1,30 @@
 """CIFAR-10 and CIFAR-100 from the publisher's archive or a class-folder tree, decoded once.
 
 Train 45,000, validation 5,000 (held out of the training images, stratified, the same on every machine) and test
-10,000 images of 3x32x32. What was decoded from a tree is kept for the next time.
+10,000 images of 3x32x32. Images of a tree must be colour and of one size; every other image stops the reading with one
+line that names it. What was decoded is stored for the next time.
 """
 
+import io
 from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 
 from layerprune.core.data import catalog, splits
 from layerprune.core.data.catalog import DataSpec
 from layerprune.core.data.checksums import sha256
+from layerprune.core.data.cifar_archive import read_archive
+from layerprune.core.data.class_folders import Images, read_index, unpacked
 from layerprune.core.data.dataset import DataSet, Split, channel_statistics
-from layerprune.core.data.formats.cifar_archive import read_archive
-from layerprune.core.data.formats.class_folders import read_class_folders
-from layerprune.core.data.formats.kept import Arrays, kept_or_read
+from layerprune.core.data.decoded import Arrays, decoded
 from layerprune.errors import LayerpruneError
 
 VALIDATION_SHARE = 10
 """One training image in so many is held out."""
 
+PARTS = ("train", "test")
 _KINDS = ("images", "labels")
 
 
@@ -52,12 +56,36 @@ def _read(located: dict[str, Path], form: DataSpec) -> Arrays:
         _check_labels(located["archive"], arrays, form.classes)
         return arrays
     path = located["images"]
-    return kept_or_read(form.sources[0], path, lambda: _decoded(path, form))
+    return decoded(form.sources[0], path, lambda: _decoded(path, form))
 
 
 def _decoded(path: Path, form: DataSpec) -> Arrays:
-    read = read_class_folders(path, form.classes, form.channels, form.size)
-    return _from_parts({part: (images, labels) for part, (images, labels, _) in read.items()})
+    with unpacked(path) as tree:
+        index = read_index(tree, PARTS, form.classes)
+        return _from_parts(
+            {part: (_pictures(path, images, form.size), images.labels) for part, images in index.items()}
+        )
+
+
+def _pictures(path: Path, images: Images, size: int) -> np.ndarray:
+    """All images as uint8 [N, 3, size, size]."""
+    names = (name.decode() for name in images.names)
+    return np.stack([_picture(path / name, images.content(place), size) for place, name in enumerate(names)])
+
+
+def _picture(where: Path, content: bytes, size: int) -> np.ndarray:
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            image.load()
+    except (OSError, SyntaxError, ValueError) as error:  # PIL raises these for damaged files
+        raise LayerpruneError(f"{where}: not a sound image: {' '.join(str(error).split())}") from None
+    if image.mode != "RGB":
+        found = "grey" if image.mode == "L" else image.mode
+        raise LayerpruneError(f"{where}: {found} image instead of a colour one")
+    if image.size != (size, size):
+        width, height = image.size
+        raise LayerpruneError(f"{where}: {height}x{width} pixels instead of {size}x{size}")
+    return np.asarray(image).transpose(2, 0, 1)
 
 
 def _from_parts(parts: dict[str, tuple[np.ndarray, np.ndarray]]) -> Arrays:
@@ -65,7 +93,7 @@ def _from_parts(parts: dict[str, tuple[np.ndarray, np.ndarray]]) -> Arrays:
 
 
 def _check_labels(path: Path, arrays: Arrays, classes: int) -> None:
-    for part in ("train", "test"):
+    for part in PARTS:
         found = len(np.unique(arrays[f"{part}_labels"]))
         if found != classes:
             raise LayerpruneError(f"{path}: {part} holds {found} classes instead of {classes}")

@@ -1,4 +1,4 @@
-"""Batches decoded in worker processes while the network trains; the cast to float and normalisation on the device.
+"""A split whose images stay in their files: worker processes decode its batches while the network trains.
 
 Order and views depend on (seed, epoch) alone, not on the number of workers, and an epoch can be begun at any step: so
 training resumes as with data in memory (data/batches.py). Workers live as long as the batches and are used by one epoch
@@ -12,6 +12,7 @@ import logging
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal
 
@@ -20,18 +21,106 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.v2 import functional
 
-from layerprune.core.data.streams.decode import EvaluationView, TrainingView, Unreadable
-from layerprune.core.data.streams.index import Images
+from layerprune.core.data.class_folders import Images
+from layerprune.core.data.views import EvaluationView, TrainingView, Unreadable
 from layerprune.core.seeding import generator, stream_seed
-from layerprune.errors import LayerpruneError
-from layerprune.system.process_group import ALONE, Ranks
+from layerprune.errors import LayerpruneError, SettingError
+from layerprune.system.process_group import SINGLE_PROCESS, ProcessGroup
 
+AUGMENT = "resized-crop"
+"""The only augmentation there is: views.TrainingView."""
 BadImages = Literal["stop", "skip"]
 View = Callable[[bytes, int], Tensor | Unreadable]
 Item = tuple[Tensor | Unreadable, int, int]
 """Picture, label, and the image's place in the index."""
 Collated = tuple[Tensor, Tensor, list[tuple[int, str]]]
 """Pictures uint8 [B, 3, H, W] and labels int64 [B] of the sound images; places of the others, and what is wrong."""
+
+
+@dataclass(frozen=True, eq=False)
+class StreamedSplit:
+    """Where images lie, and the size of the square pictures [3, size, size] that networks see of them.
+
+    `workers` processes decode, by `decoder` (see views); `left_out` is shared by the splits of a data set:
+    damaged image -> what is wrong.
+    """
+
+    images: Images
+    size: int
+    workers: int = 0
+    bad_images: BadImages = "stop"
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    left_out: dict[str, str] = field(default_factory=dict)
+    decoder: str = "pil"
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of a picture."""
+        return 3, self.size, self.size
+
+    @property
+    def labels(self) -> Tensor:
+        """Labels int64 [N], on the CPU."""
+        return torch.from_numpy(self.images.labels)
+
+    def to(self, device: torch.device | str) -> "StreamedSplit":
+        """The same with batches on another device."""
+        return replace(self, device=torch.device(device))
+
+    def take(self, indices: Tensor) -> "StreamedSplit":
+        """The examples at `indices` (int64, on the CPU)."""
+        return replace(self, images=self.images.take(indices.numpy()))
+
+    def training_batches(
+        self,
+        mean: Sequence[float],
+        std: Sequence[float],
+        batch_size: int,
+        seed: int,
+        augment: str,
+        group: ProcessGroup = SINGLE_PROCESS,
+    ) -> "TrainingStream":
+        """Shuffled batches of random views; see batches.Batches. Raises SettingError for another augmentation."""
+        if augment != AUGMENT:
+            raise SettingError(
+                f"training.augment: '{augment}' is for images in memory; here there is '{AUGMENT}' alone"
+            )
+        stream = TrainingStream(
+            self.images,
+            self.size,
+            mean,
+            std,
+            batch_size,
+            self.workers,
+            self.device,
+            self.bad_images,
+            seed=seed,
+            group=group,
+            decoder=self.decoder,
+        )
+        stream.left_out = self.left_out
+        return stream
+
+    def evaluation_batches(
+        self, mean: Sequence[float], std: Sequence[float], batch_size: int
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Batches of centre views, in order."""
+        stream = EvaluationStream(
+            self.images,
+            self.size,
+            mean,
+            std,
+            batch_size,
+            self.workers,
+            self.device,
+            self.bad_images,
+            decoder=self.decoder,
+        )
+        stream.left_out = self.left_out
+        return iter(stream)
 
 
 class Stream:
@@ -119,13 +208,13 @@ class TrainingStream(Stream):
         size: int,
         *rest: object,
         seed: int,
-        ranks: Ranks = ALONE,
+        group: ProcessGroup = SINGLE_PROCESS,
         decoder: str = "pil",
         **options: object,
     ) -> None:
         super().__init__(images, TrainingView(size, decoder), *rest, **options)
         self.seed = seed
-        self.ranks = ranks
+        self.group = group
 
     @property
     def steps_per_epoch(self) -> int:
@@ -140,7 +229,7 @@ class TrainingStream(Stream):
         order = torch.randperm(len(self.images), generator=generator("order", self.seed, number)).tolist()
         keyed = [(place, stream_seed("view", self.seed, number, place)) for place in order]
         batches = _batches(keyed, self.batch_size)[start_step:]
-        return self._run([batch[self.ranks.mine(len(batch))] for batch in batches])
+        return self._run([batch[self.group.mine(len(batch))] for batch in batches])
 
 
 class EvaluationStream(Stream):

@@ -12,36 +12,36 @@ from together import Answers, run_together
 
 from layerprune.errors import LayerpruneError
 from layerprune.system import torchrun
-from layerprune.system.process_group import ALONE, Ranks, lost
+from layerprune.system.process_group import SINGLE_PROCESS, ProcessGroup, lost
 from layerprune.system.torchrun import TorchrunPlace
 
 # --- in the processes -----------------------------------------------------------------------------------------
 
 
-def sums(ranks: Ranks) -> list:
-    whole, parts = torch.tensor([1.0 + ranks.rank]), torch.full((2, 3), 10.0 * ranks.rank)
-    ranks.add_up(whole, parts)
+def sums(group: ProcessGroup) -> list:
+    whole, parts = torch.tensor([1.0 + group.rank]), torch.full((2, 3), 10.0 * group.rank)
+    group.add_up(whole, parts)
     return [whole.tolist(), parts.tolist()]
 
 
-def flags(ranks: Ranks) -> list:
-    return [ranks.any(False), ranks.any(ranks.rank == 1), ranks.any(True)]
+def flags(group: ProcessGroup) -> list:
+    return [group.any(False), group.any(group.rank == 1), group.any(True)]
 
 
-def agreement(ranks: Ranks) -> list:
-    ranks.agree("the same", [1, 2, None])
+def agreement(group: ProcessGroup) -> list:
+    group.agree("the same", [1, 2, None])
     return ["agreed"]
 
 
-def disagreement(ranks: Ranks) -> list:
-    ranks.agree("sections to remove", [3, ranks.rank])
+def disagreement(group: ProcessGroup) -> list:
+    group.agree("sections to remove", [3, group.rank])
     return ["agreed"]
 
 
-def death(ranks: Ranks) -> list:
-    if ranks.rank == 1:
+def death(group: ProcessGroup) -> list:
+    if group.rank == 1:
         os.kill(os.getpid(), signal.SIGKILL)
-    ranks.add_up(torch.ones(1))
+    group.add_up(torch.ones(1))
     return ["nothing noticed"]
 
 
@@ -79,21 +79,26 @@ def test_when_one_dies_the_other_ends_within_a_minute_with_one_line(together: Ca
 
 def test_alone_nothing_is_changed_and_everything_agrees() -> None:
     values = torch.tensor([1.0, 2.0])
-    ALONE.add_up(values)
-    ALONE.agree("anything", [1])
-    assert values.tolist() == [1.0, 2.0] and not ALONE.any(False) and ALONE.any(True) and ALONE.first
+    SINGLE_PROCESS.add_up(values)
+    SINGLE_PROCESS.agree("anything", [1])
+    assert (
+        values.tolist() == [1.0, 2.0]
+        and not SINGLE_PROCESS.any(False)
+        and SINGLE_PROCESS.any(True)
+        and SINGLE_PROCESS.first
+    )
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 7, 128])
 @pytest.mark.parametrize("size", [1, 2, 3])
 def test_every_example_is_one_processs(count: int, size: int) -> None:
-    parts = [torch.arange(count)[Ranks(rank, size).mine(count)] for rank in range(size)]
+    parts = [torch.arange(count)[ProcessGroup(rank, size).mine(count)] for rank in range(size)]
     assert sorted(torch.cat(parts).tolist()) == list(range(count))
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
 
 def test_the_reason_of_a_loss_is_one_line() -> None:
-    assert str(lost(Ranks(1, 4), RuntimeError("Connection closed by peer\nstack"))).endswith(
+    assert str(lost(ProcessGroup(1, 4), RuntimeError("Connection closed by peer\nstack"))).endswith(
         "rank 1 of 4: another process of this run is gone or silent: Connection closed by peer"
     )
 

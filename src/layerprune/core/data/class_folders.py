@@ -1,15 +1,18 @@
 """Where the images of a class-folder tree lie: <part>/<class>/<image>, in a folder or a plain tar file, read in place.
 
 Classes are numbered in the alphabetical order of their folders, images stand in the order of their names, whichever way
-they are kept. Only names, places and labels are held: some tens of bytes an image, in arrays that processes share.
+they are kept; a tree may lie in one more folder of its own. Only names, places and labels are held: some tens of bytes
+an image, in arrays that processes share.
 """
 
 import gzip
 import os
 import shutil
 import tarfile
+import tempfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -20,6 +23,7 @@ from layerprune.errors import LayerpruneError
 from layerprune.system import files
 
 PARTS = ("train", "val")
+"""As ImageNet names them."""
 SUFFIXES = {".jpg", ".jpeg", ".png"}
 
 
@@ -70,50 +74,61 @@ class Images:
         return self._open[process]
 
 
-def read_index(root: Path) -> dict[str, Images]:
-    """The parts `train` and `val` of a tree in a folder or a plain tar file, or in a folder with train.tar and val.tar.
+def read_index(root: Path, parts: tuple[str, str] = PARTS, classes: int | None = None) -> dict[str, Images]:
+    """The two parts of a tree in a folder or a plain tar file, or in a folder with a tar file of each, as train.tar.
 
     Raises LayerpruneError for a file that is no such tar, a name that leads out of the tree, a part or class that is
-    missing or empty, and parts with different classes.
+    missing or empty, parts with different classes, and another number of them than `classes`.
     """
-    archives = {part: root / f"{part}.tar" for part in PARTS}
+    archives = {part: root / f"{part}.tar" for part in parts}
     if all(path.is_file() for path in archives.values()):
-        parts = {part: _part_in(path, part) for part, path in archives.items()}
+        index = {part: _part_in(path, part) for part, path in archives.items()}
     else:
-        grouped = _grouped(_members(root), root)
-        parts = {part: _images(root, part, grouped.get(part, {})) for part in PARTS}
-    train, val = (set(parts[part].classes) for part in PARTS)
-    if train != val:
-        odd = min(train ^ val)
-        lacking = "val" if odd in train else "train"
-        raise LayerpruneError(f"{root}: {lacking}/ has no folder for class '{odd}'")
-    return parts
+        grouped = _grouped(_members(root), root, parts)
+        index = {part: _images(root, part, grouped.get(part, {})) for part in parts}
+    _check_classes(root, index, classes)
+    return index
+
+
+def _check_classes(root: Path, index: dict[str, Images], expected: int | None) -> None:
+    (first, second), (some, others) = index, (set(images.classes) for images in index.values())
+    if some != others:
+        odd = min(some ^ others)
+        raise LayerpruneError(f"{root}: {second if odd in some else first}/ has no folder for class '{odd}'")
+    if expected is not None and len(some) != expected:
+        raise LayerpruneError(f"{root}: {first}/ holds {len(some)} classes instead of {expected}")
 
 
 def _part_in(archive: Path, part: str) -> Images:
     """One part from a tar file of its own, whose class folders may lie in a folder named after the part."""
     members = list(_members(archive))
     if not any(PurePosixPath(member.name).parts[:1] == (part,) for member in members):
-        grouped = _grouped(members, archive, within=part)
+        grouped = _grouped(members, archive, (part,), within=part)
     else:
-        grouped = _grouped(members, archive)
+        grouped = _grouped(members, archive, (part,))
     return _images(archive, part, grouped.get(part, {}))
 
 
-def unpacked(path: Path, kept: Path) -> Path:
-    """A tree that can be read in place: `path` itself, or `kept`, into which a gzip-compressed tar is unpacked once.
+@contextmanager
+def unpacked(path: Path) -> Iterator[Path]:
+    """A tree that can be read in place: `path` itself, or of a gzip-compressed tar an unpacked copy, for a while.
 
-    Raises LayerpruneError for a damaged archive and where there is no room.
+    Raises LayerpruneError for a damaged archive and where there is no room; what the copy lacks is said of `path`.
     """
     if path.suffix not in (".gz", ".tgz"):
-        return path
-    if not kept.is_file():
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        copy = Path(scratch) / path.stem
         try:
             with gzip.open(path, "rb") as packed:
-                files.write_atomically(kept, lambda stream: shutil.copyfileobj(packed, stream))
+                files.write_atomically(copy, lambda stream: shutil.copyfileobj(packed, stream))
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise LayerpruneError(f"{path}: not a sound gzip archive: {error}") from None
-    return kept
+        try:
+            yield copy
+        except LayerpruneError as error:
+            raise LayerpruneError(str(error).replace(str(copy), str(path))) from None
 
 
 def _members(root: Path) -> Iterator[Member]:
@@ -138,20 +153,26 @@ Grouped = dict[str, dict[str, list[Member]]]
 """Part -> class -> images."""
 
 
-def _grouped(members: Iterable[Member], root: Path, within: str | None = None) -> Grouped:
+def _grouped(members: Iterable[Member], root: Path, parts: Sequence[str], within: str | None = None) -> Grouped:
     """Images by part and class; `within` is the part of members whose names begin with their class."""
-    grouped: Grouped = {}
+    trees: dict[tuple[str, ...], Grouped] = {}  # by the folder around them: there may be one
     for member in members:
-        path = PurePosixPath(member.name)
-        if path.is_absolute() or ".." in path.parts:
-            raise LayerpruneError(f"{root}: '{member.name}' leads out of the archive: refused")
-        parts = tuple(part for part in (*filter(None, [within]), *path.parts) if part != ".")
-        if parts[:1] not in [(part,) for part in PARTS] or len(parts) < (2 if member.is_folder else 3):
+        names = _names(member, root, within)
+        start = next((place for place, name in enumerate(names[:2]) if name in parts), len(names))
+        if len(names) - start < (2 if member.is_folder else 3):
             continue
-        images = grouped.setdefault(parts[0], {}).setdefault(parts[1], [])
-        if not member.is_folder and path.suffix.lower() in SUFFIXES:
+        part, label = names[start : start + 2]
+        images = trees.setdefault(names[:start], {}).setdefault(part, {}).setdefault(label, [])
+        if not member.is_folder and PurePosixPath(names[-1]).suffix.lower() in SUFFIXES:
             images.append(member)
-    return grouped
+    return trees[min(trees, key=len)] if trees else {}
+
+
+def _names(member: Member, root: Path, within: str | None) -> tuple[str, ...]:
+    path = PurePosixPath(member.name)
+    if path.is_absolute() or ".." in path.parts:
+        raise LayerpruneError(f"{root}: '{member.name}' leads out of the archive: refused")
+    return (within, *path.parts) if within is not None else path.parts
 
 
 def _images(root: Path, part: str, by_class: dict[str, list[Member]]) -> Images:

@@ -1,4 +1,4 @@
-"""Decoded images kept for the next time, under a name that changes with the file they came from."""
+"""Decoded images, stored for the next time under a name that changes with the file they came from."""
 
 import contextlib
 import hashlib
@@ -16,17 +16,17 @@ from layerprune.system import files, paths
 Arrays = dict[str, np.ndarray]
 
 
-def kept_or_read(name: str, path: Path, read: Callable[[], Arrays]) -> Arrays:
-    """What `read` makes of the images at `path`: from the project's data/decoded/ where it lies there.
+def decoded(name: str, path: Path, decode: Callable[[], Arrays]) -> Arrays:
+    """What `decode` makes of the images at `path`: from the project's data/decoded/ if it is stored there.
 
-    Where that cannot be written it is read anew each time. Raises what `read` raises.
+    In a project that cannot be written they are decoded each time. Raises what `decode` raises.
     """
-    kept = paths.decoded(f"{name}-{_fingerprint(path)}")
-    arrays = _kept(kept)
+    stored = paths.decoded(f"{name}-{_fingerprint(path)}")
+    arrays = _stored(stored)
     if arrays is None:
-        arrays = read()
+        arrays = decode()
         with contextlib.suppress(LayerpruneError):  # a read-only project: decoded again next time
-            _keep(kept, arrays)
+            _store(stored, arrays)
     return arrays
 
 
@@ -40,16 +40,16 @@ def _fingerprint(path: Path) -> str:
     return sha256("\n".join(lines).encode())[:16]
 
 
-def _keep(path: Path, arrays: Arrays) -> None:
+def _store(path: Path, arrays: Arrays) -> None:
     packed = io.BytesIO()
     np.savez(packed, **arrays)
     files.write_atomically(path, lambda stream: stream.write(packed.getbuffer()))
 
 
-def _kept(path: Path) -> Arrays | None:
+def _stored(path: Path) -> Arrays | None:
     """What was decoded before; None where there is nothing, or where its CRC says that it was damaged since."""
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            return dict(stored)
+        with np.load(path, allow_pickle=False) as archive:
+            return dict(archive)
     except (OSError, ValueError, EOFError, zipfile.BadZipFile):
         return None

@@ -7,13 +7,14 @@ nothing but numpy arrays.
 import hashlib
 import io
 import pickle
-from collections.abc import Mapping
+import tarfile
+import zlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
-from layerprune.core.data.formats import tar
 from layerprune.errors import LayerpruneError
 
 _PARTS = {
@@ -61,8 +62,24 @@ def _check_md5(path: Path, expected: str | None) -> None:
 
 def _batches(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     wanted = {name for names in _PARTS.values() for name in names}
-    found = ((PurePosixPath(name).name, content) for name, content in tar.members(path))
-    return {name: _unpack(path, name, content) for name, content in found if content is not None and name in wanted}
+    found = ((PurePosixPath(name).name, content) for name, content in _members(path))
+    return {name: _unpack(path, name, content) for name, content in found if name in wanted}
+
+
+def _members(path: Path) -> Iterator[tuple[str, bytes]]:
+    """Name and content of every file in a tar file, plain or compressed, read in place. Raises LayerpruneError naming
+    the file when it is damaged.
+    """
+    try:
+        with tarfile.open(path) as archive:
+            for member in archive:
+                if member.isfile():
+                    yield member.name, archive.extractfile(member).read()
+    except EOFError:
+        raise LayerpruneError(f"{path}: truncated: the archive ends early") from None
+    except (tarfile.TarError, zlib.error, OSError) as error:
+        first_line = str(error).partition("\n")[0].rstrip(":")
+        raise LayerpruneError(f"{path}: not a sound tar archive: {first_line}") from None
 
 
 def _unpack(path: Path, name: str, content: bytes) -> tuple[np.ndarray, np.ndarray]:
