@@ -1,5 +1,6 @@
 """Figures draw what their CSV says, show gaps, and come out the same each time."""
 
+import re
 import shutil
 from functools import cache
 from pathlib import Path
@@ -20,6 +21,7 @@ from layerprune.system import files, paths
 from layerprune.system.paths import RunKey
 
 matplotlib.use("Agg")
+REPOSITORY = Path(__file__).parents[1]
 NAMES = [
     *("accuracy-vs-depth", "accuracy-vs-macs", "accuracy-vs-training-macs", "basin", "budgets", "depth-vs-start"),
     *("estimator-error", "estimators", "latency-vs-macs", "objective", "pareto", "priors", "random-removal"),
@@ -281,6 +283,13 @@ def test_a_png_is_drawn_of_what_the_readme_and_docs_show_and_of_nothing_else(sma
     assert pngs() == ["survivors", "theta"]
     show(small, "docs/page.md", "")
     assert pngs() == ["theta"]
+
+
+def test_the_pngs_of_the_repository_are_those_that_its_pages_show(monkeypatch):
+    monkeypatch.setenv("LAYERPRUNE_ROOT", str(REPOSITORY))
+    pages = [REPOSITORY / "README.md", *REPOSITORY.glob("docs/*.md"), *REPOSITORY.glob("results/*/claims.md")]
+    linked = re.findall(r"\]\((?:\.\./)*(figures/[^)]+\.png)\)", "\n".join(page.read_text("utf-8") for page in pages))
+    assert {REPOSITORY / link for link in linked} == build.shown_as_png() == set(REPOSITORY.glob("figures/*/*/*.png"))
 
 
 def test_a_png_has_two_dots_a_css_pixel_and_a_palette(small):
