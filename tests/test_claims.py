@@ -476,7 +476,7 @@ def test_the_page_names_claim_rule_numbers_and_sources(study: list[RunKey]) -> N
     text = page.read_text()
     assert "| C8 | State-of-the-art layer pruning at lower total cost. | **supported** | 1 of 1 |" in text
     assert "Rule: `against-matched-depth >= 0`" in text and "mnist mlp-residual-20 | magnitude | 5 | 0.01" in text
-    for link in ("mnist/runs.csv", "../../figures/made-up/mnist/theta.png"):
+    for link in ("mnist/runs.csv", "../../figures/made-up/mnist/theta.svg"):
         assert f"({link})" in text
         assert (page.parent / link).resolve().is_relative_to(paths.root().resolve())
 

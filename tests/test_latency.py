@@ -337,7 +337,7 @@ def test_a_damaged_table_is_named(runs: list[RunKey], damage: str) -> None:
 
 def test_the_figure_is_written_like_every_other(runs: list[RunKey]) -> None:
     measured(1)
-    svg, png, table = build.build_figures(PRESET, DATASET, ["latency-vs-macs"])
-    assert svg.stat().st_size > 1000 and png.stat().st_size > 1000
+    svg, table = build.build_figures(PRESET, DATASET, ["latency-vs-macs"])
+    assert svg.stat().st_size > 1000
     assert pd.read_csv(table)["runs"].sum() == len(runs)
     assert "n = " not in build.heading(frames.read_study(PRESET, DATASET, partial=True), "title", prepared())

@@ -202,7 +202,7 @@ def test_imagenet_is_a_target_from_staging_to_the_last_figure(empty: Study, monk
     assert records == ["dense", "gated", "magnitude", "random-removal"]
     table = (empty.folder / "results/tiny/tables/imagenet.md").read_text()
     assert "(images: imagenet-tiny40)" in table and "| top-5 (%) |" in table
-    assert (empty.folder / "figures/tiny/imagenet/random-removal.png").is_file()
+    assert (empty.folder / "figures/tiny/imagenet/random-removal.svg").is_file()
     assert empty.snakemake("verify").code == 0
 
 

@@ -210,7 +210,7 @@ def figures(
     partial: Partial = False,
     name: Annotated[list[str] | None, typer.Option(help="Only this figure; may be given several times.")] = None,
 ) -> None:
-    """Draw the figures (SVG, PNG and the plotted values as CSV) from the records."""
+    """Draw the figures: SVG, the plotted values as CSV, and PNG for those that README.md or a page of docs/ shows."""
     from layerprune.analysis.build import build_figures
 
     for each in _datasets(preset, dataset):

@@ -164,6 +164,11 @@ def figure(preset: str, dataset: str, name: str, suffix: str) -> Path:
     return root() / "figures" / preset / dataset / f"{name}.{suffix}"
 
 
+def pages() -> list[Path]:
+    """Markdown in which figures may be shown, as far as it is there."""
+    return [page for page in (root() / "README.md", *sorted((root() / "docs").glob("*.md"))) if page.is_file()]
+
+
 def report(preset: str) -> Path:
     return root() / "report" / f"{preset}.html"
 
