@@ -48,9 +48,9 @@ datasets:
           straight-through: {settings: {estimator: straight_through}}
           finite-difference: {settings: {estimator: finite_difference}}
           disarm: {settings: {estimator: disarm}}
-          share: {settings: {nu: 0.01, drawn_share: 0.3, warmup_gates: open}}
+          share: {settings: {nu: 0.05, drawn_share: 0.3, warmup_gates: open}}
           long: {training: {duration: 40ep}}
-      sss: {settings: {gamma: 0.15}}
+      sss: {settings: {gamma: 0.3}}
       hard-concrete: {settings: {penalty: 0.1}}
       stochastic-depth: {settings: {keep: 3}}
       taylor: {settings: {keep: 2, removal: iterative, distill: 0.5}}
