@@ -364,7 +364,7 @@ def test_sections_leave_model_and_optimizer_and_what_is_exported_is_plain(make: 
 
 
 def test_cheap_sections_stay_and_the_network_learns() -> None:
-    pruner = a_pruner(own(), nu=0.0, target_depth=None)
+    pruner = a_pruner(own(), nu=0.0, drawn_share=0.5)
     train(pruner, range(STEPS))
     model, (x, y) = pruner.export().eval(), batches()[0]
     assert len(pruner.removed) < 4 and float((model(x).argmax(1) == y).float().mean()) > 0.8

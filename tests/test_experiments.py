@@ -29,7 +29,7 @@ from layerprune.system import paths
 from layerprune.system.paths import RunKey
 
 PRESET = """
-training: {duration: 3ep, batch_size: 64, lr: 0.02}
+training: {duration: 3ep, batch_size: 64, lr: 0.01}
 datasets:
   digits:
     archs: {mlp-residual-6: {}}

@@ -201,10 +201,10 @@ def test_sections_that_are_to_stay_stay_until_consolidation() -> None:
 def test_steps_on_theta_become_smaller_where_asked() -> None:
     moved = []
     for decay in (0.0, 1.0):
-        finished = trained(nu=0.05, theta_lr_decay=decay, theta_lr=0.5, remove=False)
+        finished = trained(nu=0.05, theta_lr_decay=decay, theta_lr=0.05, remove=False)
         before = torch.tensor(finished.outcome.details["theta_before_consolidation"])
         moved.append(float((before - 0.5).abs().sum()))
-    assert moved[1] < moved[0]
+    assert moved[1] < 0.75 * moved[0]
 
 
 def test_notes_budget_and_price_come_back_from_a_state() -> None:

@@ -272,8 +272,8 @@ def finished_gated(**settings: Any) -> Trained:
 
 @pytest.fixture(scope="module")
 def pruned() -> Trained:
-    finished = finished_gated(nu=0.02, consolidate_at=0.75)
-    assert 0 < sum(finished.outcome.keep) < 4
+    finished = finished_gated(target_depth=2, consolidate_at=0.75)
+    assert sum(finished.outcome.keep) == 2
     return finished
 
 
@@ -544,7 +544,7 @@ def test_a_replayed_list_of_the_wrong_length_is_refused(length: int) -> None:
 # --- every method, from settings to record ------------------------------------------------------------------
 
 METHOD_SETTINGS = {
-    "gated": "{nu: 0.05, warmup: 5it, check_interval: 4, checks: 1, theta_lr: 0.2}",
+    "gated": "{target_depth: 2, nu: 0.05, warmup: 5it, check_interval: 4, checks: 1, theta_lr: 0.2}",
     "epsilon-resnet": "{epsilon: 0.1, start: 0.0}",
 }
 PRESET = """
@@ -558,17 +558,17 @@ datasets:
       mlp-residual-4:
         only: [{anywhere}]
       resnet-8:
-        model: {{width: 2}}
-        training: {{lr: 0.1}}
-        methods: {{gated: {{settings: {{nu: 0.0, theta0: 1.0}}}}}}
+        model: {{width: 4}}
+        training: {{duration: 6ep, lr: 0.1}}
+        methods: {{gated: {{settings: {{target_depth: null, nu: 0.0, theta0: 1.0}}}}}}
         only: [dense, gated, {normed}]
     methods:
 {methods}
 """
 VARIANTS = """
         variants:
-          collapse: {settings: {nu: 100.0, warmup: 0ep}}
-          whole: {settings: {nu: 0.0, theta0: 1.0}}
+          collapse: {settings: {target_depth: null, nu: 100.0, warmup: 0ep}}
+          whole: {settings: {target_depth: null, nu: 0.0, theta0: 1.0}}
           diverge: {training: {lr: 1.0e+6}}
 """
 COLUMNS = [
