@@ -12,6 +12,7 @@ from layerprune.analysis.verify import verify
 from layerprune.core.networks.build import build
 from layerprune.core.networks.pretrained import load_pretrained, to_akamaster
 from layerprune.core.networks.sections import SectionedNetwork
+from layerprune.core.networks.storage import read_weights
 from layerprune.core.settings import ModelSettings
 from layerprune.errors import LayerpruneError
 from layerprune.suite import config, current, record
@@ -109,7 +110,7 @@ def test_a_dense_run_with_weights_is_these_weights(study: Path) -> None:
     trained = fresh(seed=7)
     path = saved(study, trained.state_dict())
     dense = made(DENSE, path)
-    state = torch.load(paths.weights(DENSE), weights_only=True)
+    state = read_weights(paths.weights(DENSE))
     assert all(torch.equal(value, trained.state_dict()[name]) for name, value in state.items())
     checksum = hashlib.sha256(path.read_bytes()).hexdigest()
     assert dense.details["pretrained"] == {"file": "trained.pth", "sha256": checksum, "billed": "as trained here"}

@@ -76,7 +76,9 @@ def present(dataset):
     available, why = catalog.is_available(dataset, settings.data_root(PRESET), PRESET.data.download, source)
     missing = [] if available else [key for key in planned(dataset) if not stored(key)]
     if missing:
-        what = "every run" if len(missing) == len(planned(dataset)) else f"{len(missing)} of {len(planned(dataset))} runs"
+        what = (
+            "every run" if len(missing) == len(planned(dataset)) else f"{len(missing)} of {len(planned(dataset))} runs"
+        )
         print(f"LEFT OUT: {what} on {dataset}: {why}", file=sys.stderr)
     return not missing
 
