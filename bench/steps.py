@@ -10,7 +10,7 @@ from bench.timing import Measurement, compare
 from layerprune.core import surgery
 from layerprune.core.data.batches import Batches, training_batches
 from layerprune.core.data.dataset import DataSet, Split
-from layerprune.core.measure import count_macs, section_macs, section_params
+from layerprune.core.measure import count_macs, section_macs
 from layerprune.core.methods.base import Context
 from layerprune.core.networks.build import build
 from layerprune.core.networks.sections import SectionedNetwork
@@ -69,18 +69,7 @@ def steps_of(
     """A call that makes so many training steps, batches included."""
     data = made_up_data(training.batch_size * 32, network.input_shape)
     batches = training_batches(data, training.batch_size, 0, training.augment, "cpu", group)
-    context = Context(
-        examples=len(data.train),
-        batch_size=training.batch_size,
-        steps_per_epoch=batches.steps_per_epoch,
-        steps_total=STEPS_TOTAL,
-        seed=0,
-        device=torch.device("cpu"),
-        section_macs=tuple(section_macs(network)),
-        section_params=tuple(section_params(network)),
-        momentum=training.momentum,
-        group=group,
-    )
+    context = Context.of(network, len(data.train), training, STEPS_TOTAL, 0, torch.device("cpu"), group=group)
     trained = importlib.import_module(f"layerprune.core.methods.trained.{method}").Method(settings, network, context)
     job = Job(data, batches, training, training, STEPS_TOTAL, StateFile(None, "", 0), Progress(), group=group)
     trainer = Trainer(network, trained, job)

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -123,20 +124,7 @@ def a_dense_parent(arch: str, data: DataSet) -> Parent:
 
 def a_context(network: SectionedNetwork, **changes: Any) -> Context:
     """A context of ten steps an epoch and two epochs."""
-    from layerprune.core.measure import section_macs, section_params
-
-    values = {
-        "examples": 1000,
-        "batch_size": 100,
-        "steps_per_epoch": 10,
-        "steps_total": 20,
-        "seed": 0,
-        "device": CPU,
-        "section_macs": tuple(section_macs(network)),
-        "section_params": tuple(section_params(network)),
-        "momentum": 0.9,
-    }
-    return Context(**(values | changes))
+    return replace(Context.of(network, 1000, TrainingSettings(batch_size=100), 20, 0, CPU), **changes)
 
 
 def no_losses(gates: Any) -> Tensor:

@@ -17,11 +17,13 @@ from layerprune.analysis.claims import information_flow
 from layerprune.analysis.claims.sample import Sample
 from layerprune.analysis.figures import FIGURES
 from layerprune.analysis.verify import verify
+from layerprune.core.data import DataSet, Split, evaluation_batches, load
 from layerprune.core.methods.experiments import estimator_error, random_removal
 from layerprune.core.methods.experiments._input import ExperimentInput
 from layerprune.core.networks.build import build
 from layerprune.core.networks.sections import SectionedNetwork
 from layerprune.core.settings import EstimatorErrorSettings, ModelSettings, RandomRemovalSettings
+from layerprune.core.training.evaluate import evaluate
 from layerprune.errors import SettingError
 from layerprune.suite import record
 from layerprune.suite import run as running
@@ -214,6 +216,27 @@ def test_an_experiment_is_a_run_that_costs_nothing_of_its_own_and_leaves_the_den
     assert found.train_macs_own == 0 and found.wall_seconds_own == 0
     assert len(found.details["accuracies"]) == 12 and found.details["whole_accuracy"] == dense.val_accuracy
     assert [finding for finding in verify("study") if finding.is_error] == []
+
+
+def pictures(split: Split, data: DataSet) -> set[bytes]:
+    """Images as networks see them, to be compared whole."""
+    return {each.numpy().tobytes() for each in next(evaluation_batches(split, data.mean, data.std, len(split)))[0]}
+
+
+def test_samples_are_of_the_training_split_and_accuracies_of_the_validation_split(
+    study: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[ExperimentInput] = []
+    monkeypatch.setattr(random_removal, "measure", lambda settings, given: told.append(given) or {})
+    made()
+    (given,), data = told, load("digits", paths.root())
+    x, y = given.sample(300)
+    drawn = {each.numpy().tobytes() for each in x}
+    assert len(x) == len(y) == 300 and len(drawn) > 290
+    assert drawn <= pictures(data.train, data) and not drawn & pictures(data.validation, data)
+    on = {part: evaluate(given.network, data, getattr(data, part)).accuracy for part in ("train", "validation", "test")}
+    assert len(set(on.values())) == 3 and given.accuracy(given.network) == on["validation"]
+    assert given.images_seen == len(data.validation)
 
 
 def test_an_experiment_is_in_no_table(study: Path) -> None:

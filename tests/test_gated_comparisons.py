@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from networks import a_run, a_trainer, digits, make
+from networks import a_context, a_run, a_trainer, digits, make
 from scipy.optimize import minimize_scalar
 from scipy.stats import beta as beta_density
 from torch import Tensor
@@ -17,6 +17,7 @@ from layerprune.core.gates import priors
 from layerprune.core.measure import count_macs, section_macs
 from layerprune.core.methods.parts import gate_trace
 from layerprune.core.methods.parts.budget import Budget
+from layerprune.core.methods.trained import gated
 from layerprune.core.settings import GatedSettings
 from layerprune.errors import SettingError
 from layerprune.suite.run.train import Trained, train
@@ -105,6 +106,33 @@ def test_nu_rises_where_the_budget_is_exceeded_and_falls_where_it_is_not(theta: 
     factor = Budget(allowed, COSTS).factor(theta)
     assert (factor > 1) == (spent - allowed > 1e-6) or abs(spent - allowed) < 1e-5
     assert math.exp(-1) <= factor <= math.exp(1)
+
+
+@pytest.mark.parametrize(
+    ("theta", "allowed", "log_factor"),
+    [
+        ([1.0, 1.0, 1.0, 1.0], 4.0, 0.75),  # 10 where 4 are allowed: half of the excess of 150 %
+        ([1.0, 0.5, 0.0, 0.0], 4.0, -0.25),  # 2 where 4 are allowed
+        ([0.0, 0.0, 0.0, 0.0], 4.0, -0.5),  # nothing is open: the fastest fall
+        ([1.0, 1.0, 1.0, 1.0], 2.0, 1.0),  # an excess of 400 %: no more than a factor e
+        ([0.75, 0.0, 0.0, 0.0], 0.5, 0.125),  # less allowed than any section costs: relative to the cheapest
+    ],
+)
+def test_log_nu_moves_by_half_the_relative_excess_and_at_most_by_one(
+    theta: list[float], allowed: float, log_factor: float
+) -> None:
+    assert math.log(Budget(allowed, COSTS).factor(torch.tensor(theta))) == pytest.approx(log_factor)
+
+
+def test_a_check_multiplies_nu_and_every_price_by_the_factor() -> None:
+    network = make("mlp-residual-4")
+    settings = GatedSettings(nu=0.01, target_depth=2, cost="macs", warmup="0it", check_interval=5)
+    method = gated.Method(settings, network, a_context(network))
+    method.theta = torch.tensor([1.0, 1.0, 1.0, 0.5])  # 3.5 sections where 2 are asked for
+    before = method.prices.clone()
+    method.removals(5)
+    assert method.nu == pytest.approx(0.01 * math.exp(0.375))
+    torch.testing.assert_close(method.prices, before * math.exp(0.375))
 
 
 @given(st.permutations(range(4)), st.floats(0, 10), st.tuples(*[st.integers(0, 1)] * 4))

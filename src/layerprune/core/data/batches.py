@@ -36,6 +36,11 @@ class Batches(Protocol):
         """This process's part of the batches of epoch `number` from `start_step` on."""
 
 
+def steps_per_epoch(examples: int, batch_size: int) -> int:
+    """Batches that so many examples make; the last one may be smaller."""
+    return -(-examples // batch_size)
+
+
 def training_batches(
     data: DataSet,
     batch_size: int,
@@ -82,7 +87,7 @@ class TrainingBatches:
 
     @property
     def steps_per_epoch(self) -> int:
-        return -(-len(self._labels) // self.batch_size)
+        return steps_per_epoch(len(self._labels), self.batch_size)
 
     def examples_in(self, step: int) -> int:
         """Size of an epoch's batch number `step`, over all processes."""

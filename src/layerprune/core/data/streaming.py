@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.v2 import functional
 
+from layerprune.core.data.batches import steps_per_epoch
 from layerprune.core.data.class_folders import Images
 from layerprune.core.data.views import EvaluationView, TrainingView, Unreadable
 from layerprune.core.seeding import generator, stream_seed
@@ -218,7 +219,7 @@ class TrainingStream(Stream):
 
     @property
     def steps_per_epoch(self) -> int:
-        return -(-len(self.images) // self.batch_size)
+        return steps_per_epoch(len(self.images), self.batch_size)
 
     def examples_in(self, step: int) -> int:
         """Size of an epoch's batch number `step`, over all processes."""

@@ -16,13 +16,16 @@ A module that works with some networks only says REQUIRES = "...", one of the wo
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from layerprune.core.data.batches import steps_per_epoch
+from layerprune.core.measure import count_macs, section_macs, section_params
 from layerprune.core.networks.sections import Gates, SectionedNetwork
+from layerprune.core.settings import TrainingSettings
 from layerprune.system.process_group import SINGLE_PROCESS, ProcessGroup
 
 
@@ -46,6 +49,37 @@ class Context:
     teacher_macs: int = 0
     group: ProcessGroup = SINGLE_PROCESS
     """The processes that share the run."""
+
+    @classmethod
+    def of(
+        cls,
+        network: SectionedNetwork,
+        examples: int,
+        training: TrainingSettings,
+        steps_total: int,
+        seed: int,
+        device: torch.device,
+        *,
+        keep_count: int | None = None,
+        teacher: SectionedNetwork | None = None,
+        group: ProcessGroup = SINGLE_PROCESS,
+    ) -> Self:
+        """Of `steps_total` steps of training on so many examples; costs are those of the network as it is now."""
+        return cls(
+            examples=examples,
+            batch_size=training.batch_size,
+            steps_per_epoch=steps_per_epoch(examples, training.batch_size),
+            steps_total=steps_total,
+            seed=seed,
+            device=device,
+            section_macs=tuple(section_macs(network)),
+            section_params=tuple(section_params(network)),
+            momentum=training.momentum,
+            keep_count=keep_count,
+            teacher=teacher,
+            teacher_macs=count_macs(teacher, teacher.input_shape) if teacher is not None else 0,
+            group=group,
+        )
 
     @property
     def sections(self) -> int:
