@@ -24,7 +24,7 @@ from layerprune.core.networks.build import build as build_network
 from layerprune.errors import LayerpruneError
 from layerprune.library.latency import machine, timing
 from layerprune.library.latency.conditions import Conditions
-from layerprune.suite import provenance, record
+from layerprune.suite import record
 from layerprune.suite.latency import studies, tables
 from layerprune.system import files, paths
 from layerprune.system.paths import RunKey
@@ -159,12 +159,6 @@ def test_a_busy_machine_is_remarked(runs: list[RunKey], monkeypatch: pytest.Monk
         monkeypatch.setattr(machine.os, "getloadavg", lambda load=load: (load, 0.0, 0.0))
         studies.measure(PRESET, [DATASET], QUICK, said.append)
     assert [text for text in said if "not idle" in text] == [said[0]] and "load 1.7" in said[0]
-
-
-def test_no_record_depends_on_how_latency_is_measured() -> None:
-    read = {path.name for path in provenance._science_files("mnist", "resnet-20", "gated")}
-    measuring = {path.name for path in Path(studies.__file__).parent.glob("[!_]*.py")}
-    assert "counting.py" in read and len(measuring) > 5 and not read & measuring
 
 
 # --- the command ----------------------------------------------------------------------------------------------
