@@ -74,7 +74,7 @@ _PARAMETERS = {
     "figure.dpi": 100,
     "savefig.dpi": 200,
     "svg.hashsalt": "layerprune",
-    "svg.fonttype": "path",
+    "svg.fonttype": "none",
     "path.simplify": True,
 }
 

@@ -14,8 +14,8 @@ from layerprune.system.paths import RunKey
 
 LARGEST_FILE = 1_000_000
 """Bytes of a file in git, weights apart."""
-MOST_BYTES = 15_000_000
-"""Of all weights of a preset together."""
+MOST_BYTES = 7_000_000
+"""Of all weights of a preset together: a checkout should stay small."""
 
 
 def pack(preset_name: str, datasets: Sequence[str], weights: bool) -> Iterator[str]:
