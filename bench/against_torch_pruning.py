@@ -22,10 +22,12 @@ from torch import Tensor, fx, nn
 from torchvision.models.resnet import BasicBlock
 
 import layerprune
-from bench.timing import Measurement, quartiles
+from bench.timing import Measurement
+from layerprune.core.measure import timing
 from layerprune.core.measure.counting import count_macs
+from layerprune.core.measure.timing import quartiles
 from layerprune.errors import LayerpruneError
-from layerprune.library.latency import engines, timing
+from layerprune.library.latency import engines
 from layerprune.library.latency.subject import Subject
 
 Shape = tuple[int, int, int]

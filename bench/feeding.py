@@ -19,11 +19,12 @@ from torch import Tensor
 
 from bench.steps import CLASSES, GATED, TRAINING, made_up_data
 from bench.streams import write_images
-from bench.timing import Measurement, quartiles
+from bench.timing import Measurement
 from layerprune.core.data.batches import Batches, TrainingBatches
 from layerprune.core.data.imagenet import MEAN, STD
 from layerprune.core.data.streams.batches import TrainingStream
 from layerprune.core.data.streams.index import read_index
+from layerprune.core.measure.timing import quartiles
 from layerprune.core.methods.base import Context, TrainingMethod
 from layerprune.core.methods.trained import gated
 from layerprune.core.networks.build import build

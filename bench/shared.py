@@ -21,8 +21,8 @@ from bench.steps import BATCH, GATED, TRAINING, network_of, steps_of
 from bench.timing import Measurement
 from layerprune.core.gates.estimators import TwoSided
 from layerprune.core.settings import NoSettings, TrainingSettings
-from layerprune.suite.config import TorchrunPlace
 from layerprune.system.process_group import ALONE, Ranks, joined
+from layerprune.system.torchrun import TorchrunPlace
 
 SIZE, ARCH = 2, "resnet-20"
 CPU = torch.device("cpu")

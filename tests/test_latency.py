@@ -18,13 +18,14 @@ from layerprune.analysis import build, frames, style
 from layerprune.analysis.figures import latency_vs_macs as figure
 from layerprune.analysis.latencies import read_latencies
 from layerprune.core import surgery
+from layerprune.core.measure import timing
 from layerprune.core.measure.counting import count_macs
 from layerprune.core.networks import storage
 from layerprune.core.networks.build import build as build_network
 from layerprune.errors import LayerpruneError
-from layerprune.library.latency import machine, timing
+from layerprune.library.latency import machine
 from layerprune.library.latency.conditions import Conditions
-from layerprune.suite import provenance, record
+from layerprune.suite import record
 from layerprune.suite.latency import studies, tables
 from layerprune.system import files, paths
 from layerprune.system.paths import RunKey
@@ -105,7 +106,7 @@ def test_every_run_has_a_row_for_each_batch_without_its_weights(runs: list[RunKe
 def test_networks_that_are_the_same_are_measured_once(runs: list[RunKey], monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = []
 
-    def fake(works: list, repeats: int) -> list[list[float]]:
+    def fake(works: list, repeats: int, device: torch.device) -> list[list[float]]:
         sizes.append(len(works))
         return [[float(place + 1)] * repeats for place in range(len(works))]
 
@@ -124,8 +125,8 @@ def test_a_run_that_left_no_network_is_passed_over(runs: list[RunKey]) -> None:
 
 def test_networks_take_turns_and_who_begins_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     timed = []
-    monkeypatch.setattr(timing, "_calls_needed", lambda work: 5)
-    monkeypatch.setattr(timing, "_seconds", lambda work, calls: timed.append((work, calls)) or 0.01)
+    monkeypatch.setattr(timing, "_calls_needed", lambda work, device: 5)
+    monkeypatch.setattr(timing, "seconds", lambda work, device, calls=1: timed.append((work, calls)) or 0.01)
     times = timing.milliseconds(["a", "b"], repeats=2)
     assert [work for work, calls in timed if calls == 5] == ["a", "b", "b", "a"]
     assert timed[::2] == [(work, 1) for work in "abba"]  # one untimed call before each
@@ -133,14 +134,16 @@ def test_networks_take_turns_and_who_begins_changes(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_fast_network_is_called_until_the_clock_can_tell(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(timing, "_seconds", lambda work, calls: 0.0006 * calls)
-    assert timing._calls_needed(None) == 9  # 5 ms
-    monkeypatch.setattr(timing, "_seconds", lambda work, calls: 0.2 * calls)
-    assert timing._calls_needed(None) == 1
+    monkeypatch.setattr(timing, "seconds", lambda work, device, calls=1: 0.0006 * calls)
+    assert timing._calls_needed(None, timing.CPU) == 9  # 5 ms
+    monkeypatch.setattr(timing, "seconds", lambda work, device, calls=1: 0.2 * calls)
+    assert timing._calls_needed(None, timing.CPU) == 1
 
 
-def test_quartiles_are_of_the_repeats() -> None:
-    assert timing.quartiles([5.0, 1.0, 4.0, 2.0, 3.0]) == {"median_ms": 3.0, "low_ms": 2.0, "high_ms": 4.0}
+def test_quartiles_are_of_the_repeats(runs: list[RunKey], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timing, "milliseconds", lambda works, *_: [[5.0, 1.0, 4.0, 2.0, 3.0]] * len(works))
+    table = measured(1)
+    assert {tuple(row) for row in table[["low_ms", "median_ms", "high_ms"]].to_numpy()} == {(2.0, 3.0, 4.0)}
 
 
 def test_it_computes_with_the_asked_threads_and_puts_them_back(
@@ -159,12 +162,6 @@ def test_a_busy_machine_is_remarked(runs: list[RunKey], monkeypatch: pytest.Monk
         monkeypatch.setattr(machine.os, "getloadavg", lambda load=load: (load, 0.0, 0.0))
         studies.measure(PRESET, [DATASET], QUICK, said.append)
     assert [text for text in said if "not idle" in text] == [said[0]] and "load 1.7" in said[0]
-
-
-def test_no_record_depends_on_how_latency_is_measured() -> None:
-    read = {path.name for path in provenance._science_files("mnist", "resnet-20", "gated")}
-    measuring = {path.name for path in Path(studies.__file__).parent.glob("[!_]*.py")}
-    assert "counting.py" in read and len(measuring) > 5 and not read & measuring
 
 
 # --- the command ----------------------------------------------------------------------------------------------

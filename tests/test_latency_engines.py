@@ -15,10 +15,11 @@ from torch import nn
 import layerprune
 from layerprune import cli
 from layerprune.core import surgery
+from layerprune.core.measure import timing
 from layerprune.core.measure.counting import count_macs
 from layerprune.core.networks import storage
 from layerprune.errors import LayerpruneError
-from layerprune.library.latency import engines, machine, subjects, timing
+from layerprune.library.latency import engines, machine, subjects
 from layerprune.library.latency.conditions import Conditions, chosen
 from layerprune.library.latency.subject import Subject
 from layerprune.suite.latency import singles, tables
@@ -275,7 +276,7 @@ def test_a_module_is_asked_for() -> None:
 def test_networks_of_one_combination_are_measured_together(monkeypatch: pytest.MonkeyPatch) -> None:
     together: list[int] = []
 
-    def fake(works: list, repeats: int) -> list[list[float]]:
+    def fake(works: list, repeats: int, device: torch.device) -> list[list[float]]:
         together.append(len(works))
         return [[1.0] * repeats for _ in works]
 

@@ -7,17 +7,18 @@ package, a precision, memory.
 
 import copy
 import warnings
-from collections.abc import Callable
+from functools import partial
 from types import FunctionType
 
 import torch
 from torch import Tensor, nn
 
+from layerprune.core.measure import timing
+from layerprune.core.measure.timing import Work
 from layerprune.errors import LayerpruneError
 from layerprune.library import onnx_files
 from layerprune.library.latency.conditions import DTYPES, Engine, Precision
 from layerprune.library.latency.subject import Subject
-from layerprune.library.latency.timing import Work
 from layerprune.library.save import reason_of
 
 BACKEND = "inductor"
@@ -27,7 +28,7 @@ BACKEND = "inductor"
 def prepare(
     subject: Subject, engine: Engine, precision: Precision, batch: int, device: torch.device, threads: int
 ) -> Work:
-    """Calls of a network with a batch of inputs, the first of which has been made.
+    """A call of a network with a batch of inputs, which has been made once.
 
     Raises LayerpruneError where the engine cannot run it so.
     """
@@ -35,7 +36,7 @@ def prepare(
         with torch.inference_mode(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the engines', of their own insides
             work = _PREPARING[engine](subject, precision, batch, device, threads)
-            work(1)
+            timing.seconds(work, device)
     except LayerpruneError:
         raise
     except (MemoryError, torch.OutOfMemoryError):
@@ -51,7 +52,7 @@ def try_out(engine: Engine, precision: Precision, device: torch.device, threads:
 
 
 def _eager(subject: Subject, precision: Precision, batch: int, device: torch.device, threads: int) -> Work:
-    return _calling(_ready(subject, precision, device), subject.inputs(batch, DTYPES[precision], device))
+    return partial(_ready(subject, precision, device), subject.inputs(batch, DTYPES[precision], device))
 
 
 def _compiled(subject: Subject, precision: Precision, batch: int, device: torch.device, threads: int) -> Work:
@@ -64,7 +65,7 @@ def _compiled(subject: Subject, precision: Precision, batch: int, device: torch.
     code = forward.__code__.replace(co_name=f"forward_{id(module)}")
     own = FunctionType(code, globals(), None, None, forward.__closure__)
     compiled = torch.compile(own, dynamic=False, backend=BACKEND)
-    return _calling(compiled, subject.inputs(batch, DTYPES[precision], device))
+    return partial(compiled, subject.inputs(batch, DTYPES[precision], device))
 
 
 def _onnxruntime(subject: Subject, precision: Precision, batch: int, device: torch.device, threads: int) -> Work:
@@ -74,12 +75,7 @@ def _onnxruntime(subject: Subject, precision: Precision, batch: int, device: tor
         raise LayerpruneError("onnxruntime is measured on CPUs only")
     opened = onnx_files.session(subject.onnx, threads)
     fed = {opened.get_inputs()[0].name: subject.inputs(batch, DTYPES[precision], device).numpy()}
-
-    def work(calls: int) -> None:
-        for _ in range(calls):
-            opened.run(None, fed)
-
-    return work
+    return partial(opened.run, None, fed)
 
 
 _PREPARING = {"eager": _eager, "compiled": _compiled, "onnxruntime": _onnxruntime}
@@ -90,13 +86,3 @@ def _ready(subject: Subject, precision: Precision, device: torch.device) -> nn.M
     if "eval" not in vars(copied):  # a program of torch.export is in evaluation mode for good
         copied.eval()
     return copied.to(device, DTYPES[precision], memory_format=torch.channels_last)
-
-
-def _calling(network: Callable[[Tensor], object], inputs: Tensor) -> Work:
-    def work(calls: int) -> None:
-        for _ in range(calls):
-            network(inputs)
-        if inputs.is_cuda:
-            torch.cuda.synchronize(inputs.device)
-
-    return work

@@ -3,12 +3,13 @@
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+from layerprune.core.measure import timing
+from layerprune.core.measure.timing import Work
 from layerprune.errors import LayerpruneError
-from layerprune.library.latency import engines, machine, timing
+from layerprune.library.latency import engines, machine
 from layerprune.library.latency.conditions import Conditions, Engine, Precision
 from layerprune.library.latency.machine import Say
 from layerprune.library.latency.subject import Subject
-from layerprune.library.latency.timing import Work
 
 
 class Measured(NamedTuple):
@@ -63,7 +64,7 @@ def _side_by_side(
             reasons.setdefault(str(error), []).append(subject.name)
     for reason, names in reasons.items():
         say(f"{told}: left out{'' if len(names) == len(subjects) else ': ' + ', '.join(names)}: {reason}")
-    times = timing.milliseconds(list(works.values()), conditions.repeats)
+    times = timing.milliseconds(list(works.values()), conditions.repeats, conditions.device)
     base = {
         "batch": batch,
         "threads": conditions.threads,
@@ -75,7 +76,7 @@ def _side_by_side(
         "clock": machine.clock(conditions.device),  # now that it has been at work
     }
     for place, taken in zip(works, times, strict=True):
-        yield Measured(subjects[place], base | timing.quartiles(taken))
+        yield Measured(subjects[place], base | _quartiles(taken))
 
 
 def _prepared(subject: Subject, engine: Engine, precision: Precision, batch: int, conditions: Conditions) -> Work:
@@ -84,3 +85,9 @@ def _prepared(subject: Subject, engine: Engine, precision: Precision, batch: int
     if conditions.device.type == "cpu" and free is not None and subject.bytes_needed(batch) > free:
         raise LayerpruneError("does not fit into memory")
     return engines.prepare(subject, engine, precision, batch, conditions.device, conditions.threads)
+
+
+def _quartiles(taken: Sequence[float]) -> dict[str, float]:
+    """Median and quartiles by the names of their columns."""
+    low, middle, high = (round(value, 5) for value in timing.quartiles(taken))
+    return {"median_ms": middle, "low_ms": low, "high_ms": high}
