@@ -27,7 +27,7 @@ _HOMES = {
     "section_scores": "library.score",
     "save": "library.save",
     "load": "library.save",
-    "measure_latency": "library.latency.library",
+    "measure_latency": "library.latency.measuring",
 }
 
 

@@ -17,7 +17,7 @@ TENSORS_AT_ONCE = 3
 
 
 @dataclass(frozen=True)
-class Subject:
+class MeasuredModel:
     """A network by name; `shape` is one input's, without the batch. `file` is an ONNX file, whose `module` is None."""
 
     name: str
