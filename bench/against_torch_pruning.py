@@ -23,9 +23,9 @@ from torchvision.models.resnet import BasicBlock
 
 import layerprune
 from bench.timing import Measurement
-from layerprune.core.measure import timing
-from layerprune.core.measure.counting import count_macs
-from layerprune.core.measure.timing import quartiles
+from layerprune.core import timing
+from layerprune.core.measure import count_macs
+from layerprune.core.timing import quartiles
 from layerprune.errors import LayerpruneError
 from layerprune.library.latency import engines
 from layerprune.library.latency.measured_model import MeasuredModel

@@ -6,7 +6,7 @@ A ratio is the median over rounds of second / first within one round; its spread
 from dataclasses import dataclass
 from functools import partial
 
-from layerprune.core.measure.timing import Work, in_turns, quartiles, seconds
+from layerprune.core.timing import Work, in_turns, quartiles, seconds
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from torch import nn
 
 from bench import __main__ as command
 from bench import against_torch_pruning as against
-from layerprune.core.measure import timing
-from layerprune.core.measure.counting import count_macs
+from layerprune.core import timing
+from layerprune.core.measure import count_macs
 from layerprune.errors import LayerpruneError
 
 pytestmark = pytest.mark.bench

@@ -9,8 +9,8 @@ import torch
 from bench import __main__ as command
 from bench import feeding, gates, inference, loader, reference, row_subset, shared, steps, streams, throughput, timing
 from layerprune.core.gates.estimators import ESTIMATORS
-from layerprune.core.measure.counting import count_macs, count_params
-from layerprune.core.measure.timing import quartiles
+from layerprune.core.measure import count_macs, count_params
+from layerprune.core.timing import quartiles
 
 pytestmark = pytest.mark.bench
 

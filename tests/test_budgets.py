@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from layerprune.analysis.figures import FIGURES
+from layerprune.analysis.figures.budgets import bisection
 from layerprune.analysis.frames import read_study
-from layerprune.analysis.prepare.budgets import bisection
 from layerprune.system import paths
 
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from layerprune.core import timing
 from layerprune.core.data import catalog, load
-from layerprune.core.measure import timing
 from layerprune.suite import forecast
 from layerprune.suite.config import parse_preset, plan, resolve
 from layerprune.suite.forecast import Row, report, training_steps

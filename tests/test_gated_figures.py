@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from layerprune.analysis.figures import FIGURES
+from layerprune.analysis.figures.pareto import OBJECTIVES, _on_front
 from layerprune.analysis.frames import read_study
-from layerprune.analysis.prepare.pareto import OBJECTIVES, _on_front
 from layerprune.suite import record
 from layerprune.system import files, paths
 from layerprune.system.paths import RunKey

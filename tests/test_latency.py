@@ -17,9 +17,8 @@ from layerprune import cli
 from layerprune.analysis import build, frames, style
 from layerprune.analysis.figures import latency_vs_macs as figure
 from layerprune.analysis.latencies import read_latencies
-from layerprune.core import surgery
-from layerprune.core.measure import timing
-from layerprune.core.measure.counting import count_macs
+from layerprune.core import surgery, timing
+from layerprune.core.measure import count_macs
 from layerprune.core.networks import storage
 from layerprune.core.networks.build import build as build_network
 from layerprune.errors import LayerpruneError
@@ -334,7 +333,7 @@ def test_a_damaged_table_is_named(runs: list[RunKey], damage: str) -> None:
 
 def test_the_figure_is_written_like_every_other(runs: list[RunKey]) -> None:
     measured(1)
-    svg, png, table = build.build_figures(PRESET, DATASET, ["latency-vs-macs"])
-    assert svg.stat().st_size > 1000 and png.stat().st_size > 1000
+    svg, table = build.build_figures(PRESET, DATASET, ["latency-vs-macs"])
+    assert svg.stat().st_size > 1000
     assert pd.read_csv(table)["runs"].sum() == len(runs)
     assert "n = " not in build.heading(frames.read_study(PRESET, DATASET, partial=True), "title", prepared())

@@ -14,9 +14,8 @@ from torch import nn
 
 import layerprune
 from layerprune import cli
-from layerprune.core import surgery
-from layerprune.core.measure import timing
-from layerprune.core.measure.counting import count_macs
+from layerprune.core import surgery, timing
+from layerprune.core.measure import count_macs
 from layerprune.core.networks import storage
 from layerprune.errors import LayerpruneError
 from layerprune.library.latency import engines, machine, measuring

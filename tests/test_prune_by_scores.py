@@ -14,9 +14,9 @@ from torchvision.models.convnext import CNBlockConfig
 
 import layerprune
 from layerprune.core import methods, surgery
-from layerprune.core.measure.counting import count_params
+from layerprune.core.measure import count_params
 from layerprune.core.methods.parts import probes
-from layerprune.core.networks.layouts.torchvision import to_torchvision
+from layerprune.core.networks.pretrained import to_torchvision
 from layerprune.core.networks.sections import CLOSED, SectionedNetwork
 from layerprune.core.training.section_scores import metered_score
 from layerprune.errors import LayerpruneError

@@ -23,8 +23,8 @@ import torch.distributed as processes
 from pydantic import ValidationError
 from torch import Tensor, fx, nn
 
-from layerprune.core.measure import timing
-from layerprune.core.measure.modes import evaluating
+from layerprune.core import timing
+from layerprune.core.measure import evaluating
 from layerprune.core.methods.base import Context
 from layerprune.core.methods.parts import budget
 from layerprune.core.methods.parts.section_latency import SectionLatencies, shared_out, shortest
@@ -35,7 +35,7 @@ from layerprune.core.surgery import drop_parameters
 from layerprune.errors import LayerpruneError
 from layerprune.library.find import FoundSections, lost_hooks
 from layerprune.library.rewriting import Forward
-from layerprune.system.process_group import ALONE, Ranks
+from layerprune.system.process_group import SINGLE_PROCESS, ProcessGroup
 
 
 class ConcurrentPruner:
@@ -100,7 +100,7 @@ class ConcurrentPruner:
             side_floor=side_floor,
         )
         self._budget = self._budget_of(target_macs, target_depth)
-        self._ranks = _ranks_here(model)
+        self._group = _process_group_here(model)
         self._method: gated.Method | None = None
         self._draws: list[Tensor] = []
         self._examples = 0  # of the forward passes behind these draws, in all processes
@@ -200,10 +200,10 @@ class ConcurrentPruner:
             batch = next(len(each) for each in (*inputs, *named.values()) if isinstance(each, Tensor))
             if self._method is None:
                 self._begin(batch)
-            gates = self._method.gates(self._steps, batch * self._ranks.size)
+            gates = self._method.gates(self._steps, batch * self._group.size)
             if self._method.drawn is not None:
                 self._draws.append(self._method.drawn)
-                self._examples += batch * self._ranks.size
+                self._examples += batch * self._group.size
                 self._scale = float(self._scaler.get_scale()) if self._scaler is not None else 1.0
         else:
             gates = self._method.evaluation_gates() if self._method is not None else None
@@ -217,14 +217,14 @@ class ConcurrentPruner:
         network = _Network(self._forward)
         context = Context(
             examples=1,
-            batch_size=batch * self._ranks.size,
+            batch_size=batch * self._group.size,
             steps_per_epoch=self._total,
             steps_total=self._total,
             seed=self._seed,
             device=device,
             section_macs=tuple(max(section.macs, 1) for section in removable),
             section_params=tuple(section.params for section in removable),
-            ranks=self._ranks,
+            group=self._group,
         )
         self._method = _Method(self._settings, network, context, self._latencies)
         if self._budget is not None:
@@ -257,7 +257,7 @@ class ConcurrentPruner:
         return self._method is not None and self._method.drawn is None
 
     def _remove(self, places: list[int]) -> list[str]:
-        self._ranks.agree(f"the sections to remove at step {self._steps}", places)
+        self._group.agree(f"the sections to remove at step {self._steps}", places)
         if not places:
             return []
         drop_parameters(self.optimizer, self._forward.remove(places))
@@ -303,7 +303,7 @@ class _Method(gated.Method):
         super().__init__(settings, network, context)
 
     def _latencies(self) -> SectionLatencies | None:
-        return self.context.ranks.everyones(self._measured)[0]
+        return self.context.group.everyones(self._measured)[0]
 
 
 class _Network:
@@ -394,8 +394,8 @@ def _check(
         )
 
 
-def _ranks_here(model: nn.Module) -> Ranks:
+def _process_group_here(model: nn.Module) -> ProcessGroup:
     """This process among those that train the model together."""
     if not processes.is_available() or not processes.is_initialized() or processes.get_world_size() == 1:
-        return ALONE
-    return Ranks(processes.get_rank(), processes.get_world_size(), next(model.parameters()).device)
+        return SINGLE_PROCESS
+    return ProcessGroup(processes.get_rank(), processes.get_world_size(), next(model.parameters()).device)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from layerprune.core.measure.modes import evaluating
+from layerprune.core.measure import evaluating
 from layerprune.core.networks.sections import SectionedNetwork
 from layerprune.core.networks.storage import construct, describe, read_tensors, write_tensors
 from layerprune.errors import LayerpruneError

@@ -17,8 +17,8 @@ from torch import Tensor, fx, nn
 
 from layerprune.core import methods
 from layerprune.core.methods import settings_class
-from layerprune.core.methods.parts.gate_position import WeightLayer, first_batch_norm, gate_position
-from layerprune.core.methods.ranking import keep_highest
+from layerprune.core.methods.base import keep_highest
+from layerprune.core.methods.parts.first_layer import WeightLayer, first_batch_norm, gate_position
 from layerprune.core.seeding import stream_seed
 from layerprune.errors import LayerpruneError
 from layerprune.library.find import FoundSections

@@ -12,11 +12,11 @@ from functools import partial
 
 import torch
 
+from layerprune.core import timing
 from layerprune.core.data import catalog
-from layerprune.core.data.batches import TrainingBatches
+from layerprune.core.data.batches import TrainingBatches, steps_per_epoch
 from layerprune.core.data.catalog import DataSpec
 from layerprune.core.data.dataset import DataSet, Split
-from layerprune.core.measure import timing
 from layerprune.core.methods import families
 from layerprune.core.methods.base import Context, TrainingMethod
 from layerprune.core.networks.build import build
@@ -65,7 +65,7 @@ def forecast(
 
 def training_steps(settings: RunSettings) -> int:
     """Steps of a run itself, in steps of the dense network: Scratch-B's many cheap ones cost as much as dense's."""
-    steps_per_epoch = -(-_form(settings).train // settings.training.batch_size)
+    in_an_epoch = steps_per_epoch(_form(settings).train, settings.training.batch_size)
     own = settings.method_settings()
     if families()[settings.method] == "experiments":
         durations = [f"{epochs}ep" for epochs in getattr(own, "epochs", ())]
@@ -75,7 +75,7 @@ def training_steps(settings: RunSettings) -> int:
         durations = [own.search, settings.finetune.duration]
     else:
         durations = [settings.training.duration]
-    return sum(steps_of(duration, steps_per_epoch) for duration in durations)
+    return sum(steps_of(duration, in_an_epoch) for duration in durations)
 
 
 def _form(settings: RunSettings) -> DataSpec:
@@ -106,8 +106,7 @@ def _trainer(settings: RunSettings, device: torch.device, steps: int, batch: int
     network = network.to(device, memory_format=torch.channels_last).train()
     augment = training.augment if spec.in_memory else "none"  # decoding is not measured
     batches = TrainingBatches(data.train, data.mean, data.std, batch, 0, augment, device)
-    count = len(network.sections)
-    context = Context(len(data.train), batch, steps, steps, 0, device, (1,) * count, (1,) * count)
+    context = Context.of(network, len(data.train), training, steps, 0, device)
     job = Job(data, batches, training, training, steps, StateFile(None, "", 1.0), Progress())
     return Trainer(network, TrainingMethod(None, network, context), job)
 

@@ -14,8 +14,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from layerprune.core.measure import timing
-from layerprune.core.measure.timing import Work
+from layerprune.core import timing
+from layerprune.core.timing import Work
 from layerprune.errors import LayerpruneError
 from layerprune.library import onnx_files
 from layerprune.library.latency.measured_model import MeasuredModel

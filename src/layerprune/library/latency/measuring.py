@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from layerprune.core.measure import timing
-from layerprune.core.measure.timing import Work
+from layerprune.core import timing
+from layerprune.core.timing import Work
 from layerprune.errors import LayerpruneError
 from layerprune.library.latency import engines, machine
 from layerprune.library.latency.engines import ENGINES, PRECISIONS, Engine, Precision

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from layerprune.core.measure.counting import count_macs
+from layerprune.core.measure import count_macs
 from layerprune.core.networks import storage
 from layerprune.errors import LayerpruneError
 from layerprune.library.latency import machine, measuring

@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
-from layerprune.core.measure import timing
-from layerprune.core.measure.modes import evaluating
+from layerprune.core import timing
+from layerprune.core.measure import evaluating
 from layerprune.core.networks.sections import Section, SectionedNetwork
 
 REPEATS = 50
