@@ -19,7 +19,7 @@ from layerprune.core.timing import Work
 from layerprune.errors import LayerpruneError
 from layerprune.library import onnx_files
 from layerprune.library.latency.measured_model import MeasuredModel
-from layerprune.library.save import reason_of
+from layerprune.library.network_files import reason_of
 
 Engine = Literal["eager", "compiled", "onnxruntime"]
 Precision = Literal["fp32", "bf16"]

@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from layerprune.library import onnx_files
-from layerprune.library.save import in_evaluation
+from layerprune.library.network_files import in_evaluation
 
 TENSORS_AT_ONCE = 3
 """As many tensors as the largest one are taken to be in memory at the same time: a layer's input, output and branch."""

@@ -15,7 +15,7 @@ from layerprune.library.latency import machine, measuring
 from layerprune.library.latency.machine import Say
 from layerprune.library.latency.measured_model import MeasuredModel
 from layerprune.library.latency.measuring import Conditions
-from layerprune.library.save import load_program
+from layerprune.library.network_files import load_program
 from layerprune.suite.latency.presets import as_csv, model_of
 from layerprune.system import files, paths
 

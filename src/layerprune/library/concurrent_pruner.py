@@ -33,7 +33,7 @@ from layerprune.core.settings import GatedSettings
 from layerprune.core.settings.types import first_problem
 from layerprune.core.surgery import drop_parameters
 from layerprune.errors import LayerpruneError
-from layerprune.library.find import FoundSections, lost_hooks
+from layerprune.library.find_sections import FoundSections, lost_hooks
 from layerprune.library.rewriting import Forward
 from layerprune.system.process_group import SINGLE_PROCESS, ProcessGroup
 
