@@ -19,7 +19,7 @@ from torch import Tensor
 
 from bench.steps import CLASSES, GATED, TRAINING, made_up_data
 from bench.streams import write_images
-from bench.timing import Measurement, quartiles
+from bench.timing import Measurement
 from layerprune.core.data.batches import Batches, TrainingBatches
 from layerprune.core.data.class_folders import read_index
 from layerprune.core.data.imagenet import MEAN, STD
@@ -28,6 +28,7 @@ from layerprune.core.methods.base import Context, TrainingMethod
 from layerprune.core.methods.trained import gated
 from layerprune.core.networks.build import build
 from layerprune.core.settings import NoSettings
+from layerprune.core.timing import quartiles
 from layerprune.core.training.loop import Job, Progress, Trainer
 from layerprune.core.training.state import StateFile
 

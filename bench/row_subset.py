@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bench.steps import BATCH, made_up_data, network_of
-from bench.timing import Measurement, compare, quartiles
+from bench.timing import Measurement, compare
 from layerprune.core.data import load
 from layerprune.core.data.dataset import DataSet
 from layerprune.core.gates import bernoulli
@@ -21,6 +21,7 @@ from layerprune.core.gates.estimators import TwoSided
 from layerprune.core.methods import settings_class
 from layerprune.core.networks.sections import SectionedNetwork
 from layerprune.core.settings import FinetuneSettings, TrainingSettings
+from layerprune.core.timing import quartiles
 from layerprune.core.training.state import StateFile
 from layerprune.suite.config import RunSettings
 from layerprune.suite.run.task import Task

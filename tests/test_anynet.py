@@ -16,9 +16,9 @@ from torch.nn import functional
 import layerprune
 from layerprune.core.measure import count_macs
 from layerprune.errors import LayerpruneError
-from layerprune.library import pruner as pruning
-from layerprune.library.find import FoundSections, find_sections
-from layerprune.library.pruner import ConcurrentPruner
+from layerprune.library import concurrent_pruner as pruning
+from layerprune.library.concurrent_pruner import ConcurrentPruner
+from layerprune.library.find_sections import FoundSections, find_sections
 from layerprune.library.rewriting import Forward
 from layerprune.library.tracing import register_block
 from layerprune.system.process_group import SINGLE_PROCESS, ProcessGroup

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 import layerprune
 from layerprune.errors import LayerpruneError
-from layerprune.library.find import find_sections
+from layerprune.library.find_sections import find_sections
 from layerprune.library.rewriting import Forward
 
 transformers = pytest.importorskip("transformers", reason="Transformers is absent: pip install transformers accelerate")

@@ -257,24 +257,24 @@ def latency(
     Writes results/<preset>/<dataset>/latency.csv, which the figure latency-vs-macs shows; of single networks, which
     take turns, latency.csv in the run's folder or FILE.latency.csv. What cannot be measured is left out with one line.
     """
-    from layerprune.library.latency import conditions as known
-    from layerprune.suite.latency import singles, studies
+    from layerprune.library.latency import engines, measuring
+    from layerprune.suite.latency import presets, single_networks
     from layerprune.system import devices
 
-    conditions = known.Conditions(
+    conditions = measuring.Conditions(
         devices.choose_device(device),
-        tuple(dict.fromkeys(batch or (known.SINGLE_BATCHES if models else known.STUDY_BATCHES))),
+        tuple(dict.fromkeys(batch or (measuring.SINGLE_BATCHES if models else measuring.STUDY_BATCHES))),
         repeats,
         threads,
-        known.chosen("--engine", engine, known.ENGINES),
-        known.chosen("--precision", precision, known.PRECISIONS),
+        measuring.chosen("--engine", engine, engines.ENGINES),
+        measuring.chosen("--precision", precision, engines.PRECISIONS),
     )
     runs_per_gpu = 1 if models else config.load_preset(preset).resources.runs_per_gpu
     with devices.whole_machine(conditions.device, runs_per_gpu, _remark):
         if models:
-            _print_paths(singles.measure(models, conditions, _remark))
+            _print_paths(single_networks.measure(models, conditions, _remark))
         else:
-            _print_paths(studies.measure(preset, _datasets(preset, dataset), conditions, _remark))
+            _print_paths(presets.measure(preset, _datasets(preset, dataset), conditions, _remark))
 
 
 @app.command()

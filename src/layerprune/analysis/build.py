@@ -65,7 +65,7 @@ def shown_as_png() -> set[Path]:
 
 
 def _as_svg(figure: Figure) -> str:
-    """The picture as text, places rounded to hundredths of a point and lines joined: half the size."""
+    """The picture as text, places cut to hundredths of a point and lines joined: half the size."""
     drawn = io.StringIO()
     figure.savefig(drawn, format="svg", metadata=_METADATA)
     rounded = _PLACES.sub(

@@ -18,7 +18,7 @@ from torch import Tensor, fx, nn
 
 from layerprune.core.networks.sections import CLOSED, Gates
 from layerprune.errors import LayerpruneError
-from layerprune.library.find import FoundSection, FoundSections
+from layerprune.library.find_sections import FoundSection, FoundSections
 from layerprune.library.rewriting import erase_with_users, function_of, node_of
 
 _CHANNELS_LAST = (nn.Linear, nn.LayerNorm, nn.MultiheadAttention)

@@ -7,8 +7,8 @@ from typing import Literal
 import torch
 
 from layerprune.core.networks import storage
+from layerprune.library import network_files as programs
 from layerprune.library import onnx_files
-from layerprune.library import save as programs
 from layerprune.suite.folder import network_in
 from layerprune.system import paths
 

@@ -7,11 +7,12 @@ devices would share them out.
 
 import heapq
 import statistics
-import time
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
+from layerprune.core import timing
 from layerprune.core.data import catalog
 from layerprune.core.data.batches import TrainingBatches, steps_per_epoch
 from layerprune.core.data.catalog import DataSpec
@@ -87,11 +88,7 @@ def _seconds_a_step(settings: RunSettings, device: torch.device, count: int) -> 
     trainer = _trainer(settings, device, WARM_UP + count, batch)
     times = []
     for images, labels in trainer.job.batches.epoch(0):
-        began = time.perf_counter()
-        trainer._step(images, labels)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        times.append(time.perf_counter() - began)
+        times.append(timing.seconds(partial(trainer._step, images, labels), device))
     return statistics.median(times[WARM_UP:]) * settings.training.batch_size / batch
 
 

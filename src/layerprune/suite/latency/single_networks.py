@@ -11,13 +11,12 @@ import torch
 
 from layerprune.errors import LayerpruneError
 from layerprune.library import onnx_files
-from layerprune.library.latency import machine, subjects
-from layerprune.library.latency.conditions import Conditions
+from layerprune.library.latency import machine, measuring
 from layerprune.library.latency.machine import Say
-from layerprune.library.latency.subject import Subject
-from layerprune.library.save import load_program
-from layerprune.suite.latency import studies
-from layerprune.suite.latency.tables import as_csv
+from layerprune.library.latency.measured_model import MeasuredModel
+from layerprune.library.latency.measuring import Conditions
+from layerprune.library.network_files import load_program
+from layerprune.suite.latency.presets import as_csv, model_of
 from layerprune.system import files, paths
 
 _ONNX_TYPES = {"tensor(float)": torch.float32, "tensor(int64)": torch.int64, "tensor(int32)": torch.int32}
@@ -28,13 +27,13 @@ def measure(models: Sequence[Path], conditions: Conditions, say: Say) -> list[Pa
 
     Raises LayerpruneError for one that holds no network, and when another process measures.
     """
-    found = {path: _subject(path) for path in dict.fromkeys(models)}
+    found = {path: _model(path) for path in dict.fromkeys(models)}
     tables = []
     with machine.alone(conditions.threads, say, paths.latency_lock()):
-        measured = list(subjects.measure(list(found.values()), conditions, say))
-    for path, subject in found.items():
-        row = _named(path, subject) | {"macs": subject.macs if subject.macs is not None else ""}
-        rows = [row | numbers for of, numbers in measured if of is subject]
+        measured = list(measuring.measure(list(found.values()), conditions, say))
+    for path, model in found.items():
+        row = _named(path, model) | {"macs": model.macs if model.macs is not None else ""}
+        rows = [row | numbers for of, numbers in measured if of is model]
         tables.append(table_of(path))
         files.write_text(tables[-1], as_csv(rows))
     return tables
@@ -45,34 +44,34 @@ def table_of(path: Path) -> Path:
     return paths.latency_in(path) if path.is_dir() else path.with_name(f"{path.name}.latency.csv")
 
 
-def _subject(path: Path) -> Subject:
+def _model(path: Path) -> MeasuredModel:
     if path.is_dir():
-        return studies.subject_of(paths.arch_in(path), str(path))[0]
+        return model_of(paths.arch_in(path), str(path))[0]
     if not path.is_file():
         raise LayerpruneError(f"{path}: no such run folder or file")
     return _of_onnx(path) if path.suffix == ".onnx" else _of_program(path)
 
 
-def _of_program(path: Path) -> Subject:
+def _of_program(path: Path) -> MeasuredModel:
     program = load_program(path)
     inputs, named = program.example_inputs or ((), {})
     if len(inputs) != 1 or named or not isinstance(inputs[0], torch.Tensor):
         raise LayerpruneError(f"{path}: takes other inputs than one batch")
-    return Subject(str(path), program.module(), tuple(inputs[0].shape[1:]), inputs[0].dtype)
+    return MeasuredModel(str(path), program.module(), tuple(inputs[0].shape[1:]), inputs[0].dtype)
 
 
-def _of_onnx(path: Path) -> Subject:
+def _of_onnx(path: Path) -> MeasuredModel:
     inputs = onnx_files.session(path).get_inputs()
     shape = inputs[0].shape[1:]
     if len(inputs) != 1 or inputs[0].type not in _ONNX_TYPES or not all(isinstance(size, int) for size in shape):
         raise LayerpruneError(f"{path}: takes other inputs than one batch of a known shape")
-    return Subject(str(path), None, tuple(shape), _ONNX_TYPES[inputs[0].type], path)
+    return MeasuredModel(str(path), None, tuple(shape), _ONNX_TYPES[inputs[0].type], path)
 
 
-def _named(path: Path, subject: Subject) -> dict[str, Any]:
+def _named(path: Path, model: MeasuredModel) -> dict[str, Any]:
     try:
         run = paths.parse_run_folder(path.resolve())
     except ValueError:
-        arch = subject.module.arch if path.is_dir() else path.name
+        arch = model.module.arch if path.is_dir() else path.name
         return {"arch": arch, "method": "", "variant": "", "seed": ""}
     return {name: getattr(run, name) for name in ("arch", "method", "variant", "seed")}

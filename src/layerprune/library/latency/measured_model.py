@@ -10,14 +10,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from layerprune.library import onnx_files
-from layerprune.library.save import in_evaluation
+from layerprune.library.network_files import in_evaluation
 
 TENSORS_AT_ONCE = 3
 """As many tensors as the largest one are taken to be in memory at the same time: a layer's input, output and branch."""
 
 
 @dataclass(frozen=True)
-class Subject:
+class MeasuredModel:
     """A network by name; `shape` is one input's, without the batch. `file` is an ONNX file, whose `module` is None."""
 
     name: str

@@ -21,10 +21,10 @@ from layerprune.core.methods.base import keep_highest
 from layerprune.core.methods.parts.first_layer import WeightLayer, first_batch_norm, gate_position
 from layerprune.core.seeding import stream_seed
 from layerprune.errors import LayerpruneError
-from layerprune.library.find import FoundSections
-from layerprune.library.pruner import unwrapped
+from layerprune.library.concurrent_pruner import unwrapped
+from layerprune.library.find_sections import FoundSections
+from layerprune.library.network_files import reason_of
 from layerprune.library.rewriting import Forward
-from layerprune.library.save import reason_of
 from layerprune.library.scored_network import Branch, ScoredNetwork
 
 Batches = Iterable[tuple[Tensor, Tensor]]

@@ -4,6 +4,8 @@ Needs arch.json alone: latency does not depend on what the weights are. Runs who
 measurement. The networks of an architecture take turns.
 """
 
+import csv
+import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,21 +15,26 @@ from typing import Any
 from layerprune.core.measure import count_macs
 from layerprune.core.networks import storage
 from layerprune.errors import LayerpruneError
-from layerprune.library.latency import machine, subjects
-from layerprune.library.latency.conditions import Conditions
+from layerprune.library.latency import machine, measuring
 from layerprune.library.latency.machine import Say
-from layerprune.library.latency.subject import Subject
+from layerprune.library.latency.measured_model import MeasuredModel
+from layerprune.library.latency.measuring import Conditions
 from layerprune.suite import config
-from layerprune.suite.latency.tables import as_csv
 from layerprune.system import files, paths
 from layerprune.system.paths import RunKey
+
+COLUMNS = (
+    *("arch", "method", "variant", "seed", "batch", "threads", "device", "hardware"),
+    *("macs", "median_ms", "low_ms", "high_ms", "repeats", "engine", "precision", "clock"),
+)
+_ORDER = (*COLUMNS[:5], "engine", "precision")
 
 
 @dataclass
 class Candidate:
     """A network, and the runs that left it."""
 
-    subject: Subject
+    model: MeasuredModel
     macs: int
     runs: list[RunKey]
 
@@ -57,19 +64,19 @@ def _candidates(preset: str, dataset: str) -> dict[str, list[Candidate]]:
         if path.is_file():
             text = json.dumps(files.read_json(path), sort_keys=True)
             if text not in found:
-                found[text] = Candidate(*subject_of(path, str(key)), [])
+                found[text] = Candidate(*model_of(path, str(key)), [])
             found[text].runs.append(key)
     return _by_arch(found.values())
 
 
-def subject_of(path: Path, name: str) -> tuple[Subject, int]:
+def model_of(path: Path, name: str) -> tuple[MeasuredModel, int]:
     """The network that an arch.json describes, and its multiply-adds."""
     network = storage.load_without_weights(path)
     try:
         macs = count_macs(network, network.input_shape)
     except RuntimeError as error:
         raise LayerpruneError(f"{path}: not a network's description: {error}") from None
-    return Subject(name, network, network.input_shape), macs
+    return MeasuredModel(name, network, network.input_shape), macs
 
 
 def _by_arch(candidates: Sequence[Candidate]) -> dict[str, list[Candidate]]:
@@ -97,13 +104,25 @@ def _measure_dataset(
 
 def _rows(candidates: list[Candidate], conditions: Conditions, say: Say, title: str) -> list[dict[str, Any]]:
     """A row a run; runs with one network have the same numbers."""
-    of_subject = {id(each.subject): each for each in candidates}
+    of_model = {id(each.model): each for each in candidates}
     return [
-        numbers | _named(run) | {"macs": of_subject[id(subject)].macs}
-        for subject, numbers in subjects.measure([each.subject for each in candidates], conditions, say, title)
-        for run in of_subject[id(subject)].runs
+        numbers | _named(run) | {"macs": of_model[id(model)].macs}
+        for model, numbers in measuring.measure([each.model for each in candidates], conditions, say, title)
+        for run in of_model[id(model)].runs
     ]
 
 
 def _named(run: RunKey) -> dict[str, Any]:
     return {name: getattr(run, name) for name in ("arch", "method", "variant", "seed")}
+
+
+# --- the table ------------------------------------------------------------------------------------------------
+
+
+def as_csv(rows: list[dict[str, Any]]) -> str:
+    """The rows in order, what a row lacks left empty."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(sorted(rows, key=lambda row: [row[name] for name in _ORDER]))
+    return text.getvalue()

@@ -13,7 +13,8 @@ leaves model and optimizer. The loss has to be the mean over the examples of a s
 """
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, Literal
 
@@ -22,16 +23,17 @@ import torch.distributed as processes
 from pydantic import ValidationError
 from torch import Tensor, fx, nn
 
+from layerprune.core import timing
+from layerprune.core.measure import evaluating
 from layerprune.core.methods.base import Context
 from layerprune.core.methods.parts import budget
-from layerprune.core.methods.parts.section_latency import SectionLatencies
+from layerprune.core.methods.parts.section_latency import SectionLatencies, shared_out, shortest
 from layerprune.core.methods.trained import gated
 from layerprune.core.settings import GatedSettings
 from layerprune.core.settings.types import first_problem
 from layerprune.core.surgery import drop_parameters
 from layerprune.errors import LayerpruneError
-from layerprune.library import section_latency
-from layerprune.library.find import FoundSections, lost_hooks
+from layerprune.library.find_sections import FoundSections, lost_hooks
 from layerprune.library.rewriting import Forward
 from layerprune.system.process_group import SINGLE_PROCESS, ProcessGroup
 
@@ -271,13 +273,24 @@ class ConcurrentPruner:
         count = len(self._forward.alive)
         if not all(self._forward.alive):
             return SectionLatencies(1.0, (1 / count,) * count)
-        return section_latency.of_model(self._forward, self.sections.example)
+        return _latencies_of(self._forward, self.sections.example)
 
     def _budget_of(self, target_macs: float | None, target_depth: int | None) -> budget.Budget | None:
         removable = self.sections.removable
         if target_macs is not None:
             return budget.of_macs(target_macs, self.sections.macs, [section.macs for section in removable])
         return budget.of_depth(target_depth, len(removable)) if target_depth is not None else None
+
+
+def _latencies_of(forward: Forward, example: Tensor) -> SectionLatencies:
+    """Milliseconds of the whole model and of each removable section, for batches like the example, in evaluation."""
+    everything = range(len(forward.sections))
+    absent: list[Sequence[int]] = [(), everything, *((place,) for place in everything)]
+    batch = torch.zeros_like(example, device=next(forward.model.parameters()).device)
+    with evaluating(forward.model), torch.inference_mode():
+        works = [partial(forward.without(places).eval(), batch) for places in absent]
+        whole, none, *without = shortest([partial(timing.seconds, work, batch.device) for work in works])
+    return shared_out(whole, none, without)
 
 
 class _Method(gated.Method):
