@@ -14,12 +14,13 @@ from typing import Any
 
 from layerprune.core.measure import count_macs
 from layerprune.core.networks import storage
+from layerprune.core.networks.sections import SectionedNetwork
 from layerprune.errors import LayerpruneError
 from layerprune.library.latency import machine, measuring
 from layerprune.library.latency.machine import Say
 from layerprune.library.latency.measured_model import MeasuredModel
 from layerprune.library.latency.measuring import Conditions
-from layerprune.suite import config
+from layerprune.suite import config, store
 from layerprune.system import files, paths
 from layerprune.system.paths import RunKey
 
@@ -60,22 +61,21 @@ def _candidates(preset: str, dataset: str) -> dict[str, list[Candidate]]:
     planned = config.plan(config.load_preset(preset), preset, dataset)
     found: dict[str, Candidate] = {}
     for key in planned:
-        path = paths.arch(key)
-        if path.is_file():
-            text = json.dumps(files.read_json(path), sort_keys=True)
+        description = store.arch(key)
+        if description is not None:
+            text = json.dumps(description, sort_keys=True)
             if text not in found:
-                found[text] = Candidate(*model_of(path, str(key)), [])
+                found[text] = Candidate(*model_of(storage.described(description, paths.arch(key)), str(key)), [])
             found[text].runs.append(key)
     return _by_arch(found.values())
 
 
-def model_of(path: Path, name: str) -> tuple[MeasuredModel, int]:
-    """The network that an arch.json describes, and its multiply-adds."""
-    network = storage.load_without_weights(path)
+def model_of(network: SectionedNetwork, name: str) -> tuple[MeasuredModel, int]:
+    """A network to be measured under a name, and its multiply-adds. Raises LayerpruneError if it cannot compute."""
     try:
         macs = count_macs(network, network.input_shape)
     except RuntimeError as error:
-        raise LayerpruneError(f"{path}: not a network's description: {error}") from None
+        raise LayerpruneError(f"{name}: not a network's description: {error}") from None
     return MeasuredModel(name, network, network.input_shape), macs
 
 

@@ -16,6 +16,7 @@ from layerprune.library.latency.machine import Say
 from layerprune.library.latency.measured_model import MeasuredModel
 from layerprune.library.latency.measuring import Conditions
 from layerprune.library.network_files import load_program
+from layerprune.suite.folder import described_in
 from layerprune.suite.latency.presets import as_csv, model_of
 from layerprune.system import files, paths
 
@@ -46,7 +47,7 @@ def table_of(path: Path) -> Path:
 
 def _model(path: Path) -> MeasuredModel:
     if path.is_dir():
-        return model_of(paths.arch_in(path), str(path))[0]
+        return model_of(described_in(path), str(path))[0]
     if not path.is_file():
         raise LayerpruneError(f"{path}: no such run folder or file")
     return _of_onnx(path) if path.suffix == ".onnx" else _of_program(path)
