@@ -2,8 +2,10 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+import torch
 from golden import cases, compare, runs, store
 
 from layerprune.core import methods, networks
@@ -21,6 +23,23 @@ def _workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def test_numbers_are_those_of_their_versions(name: str) -> None:
     case = cases.all_cases()[name]
     told = cases.complaint(case, store.read(case.group).get(name), case.values())
+    assert told is None, told
+
+
+DRAWN_ON_THE_HOST = ("dense", "sss", "stochastic-depth", "epsilon-resnet", "magnitude")
+
+
+@pytest.mark.gpu
+@pytest.mark.usefixtures("_workplace")
+@pytest.mark.parametrize("method", DRAWN_ON_THE_HOST)
+def test_a_gpu_makes_the_same_numbers(method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where gates are not drawn on the device. In a root of its own: runs of the CPU count as up to date."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    monkeypatch.setattr(runs, "DEVICE", "cuda")
+    case = cases.all_cases()[f"mlp/digits/mlp-residual-6/{method}/default/seed0"]
+    with runs.workplace(tmp_path / "root"):
+        found = case.values()
+    told = cases.complaint(case, store.read(case.group)[case.name], found)
     assert told is None, told
 
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-RELATIVE = 2e-3
+RELATIVE = 5e-3
 """Of the largest entry of a list, or of the number itself; see the package's docstring for where it comes from."""
 NOTHING = 1e-12
 """Numbers as small as this are rounding."""
