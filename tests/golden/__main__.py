@@ -2,6 +2,7 @@
 
 Values that have changed are written only where a version was raised, or where the case's own settings are new: so
 nobody can make a change of results pass by writing alone.
+A case that is itself made otherwise (pieces.py) is written once its old values are deleted by hand.
 """
 
 import sys

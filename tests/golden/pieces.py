@@ -95,6 +95,7 @@ def _network(arch: str, shape: tuple[int, int, int], options: dict[str, Any]) ->
         "section_params": section_params(network),
         "weights": [float(each.detach().double().norm()) for each in network.parameters()],
     } | _sizes(network)
+    _enliven(network)
     with torch.no_grad():
         found["training_logits"] = _numbers(network(images))
         count = len(network.sections)
@@ -104,6 +105,14 @@ def _network(arch: str, shape: tuple[int, int, int], options: dict[str, Any]) ->
         surgery.fold(network)
         found["folded_logits"] = _numbers(network(images))
     return found | {f"folded_{name}": value for name, value in _sizes(network).items()}
+
+
+@torch.no_grad()
+def _enliven(network: SectionedNetwork) -> None:
+    """Biases and normalisations that do not happen to do nothing, as those of a fresh network."""
+    for name, value in network.state_dict().items():
+        if value.dim() == 1:
+            value.copy_(made_up.values(name, tuple(value.shape)))
 
 
 def _sizes(network: SectionedNetwork) -> dict[str, int]:
@@ -120,6 +129,7 @@ def _without_any_section() -> dict[str, Any]:
     found = {}
     for name, (arch, shape, options) in NETWORKS.items():
         network = build(arch, shape, 10, generator("initialisation", 3), ModelSettings(**options)).eval()
+        _enliven(network)
         surgery.remove_all_but(network, [0] * len(network.sections))
         surgery.fold(network)
         images = torch.randn(2, *shape, generator=torch.Generator().manual_seed(5))
@@ -303,7 +313,7 @@ def _prices() -> dict[str, Any]:
         "section_latency": list(shared.sections),
         "allowed": allowed.allowed,
         "factor": allowed.factor(theta),
-        "may_go": allowed.may_go([1, 2, 3], [1, 1, 1, 1]),
+        "may_go": allowed.may_go([3, 0, 1], [1, 1, 1, 1]),
         "rounded": allowed.rounded(theta, torch.zeros(4), [1, 1, 1, 1]).tolist(),
     }
 
@@ -311,7 +321,7 @@ def _prices() -> dict[str, Any]:
 def _probed_by_clusters() -> dict[str, Any]:
     from layerprune.core.methods.parts.clusters import optimal_clusters
 
-    values = [0.1, 5.0, 0.2, 4.8, 9.0, 0.15, 9.3, 5.1]
+    values = [7.0, 0.0, 1.0, 12.0, 2.0, 8.5, 4.0, 13.0]
     return {str(count): optimal_clusters(values, count) for count in (1, 2, 3, 5)}
 
 

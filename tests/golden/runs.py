@@ -56,12 +56,12 @@ def versions(key: RunKey) -> dict[str, int]:
 
 
 @contextmanager
-def workplace(folder: Path) -> Iterator[None]:
-    """A root of all files with the studies and their data, for a while that of this process."""
+def workplace(folder: Path, data: Path | None = None) -> Iterator[None]:
+    """A root of all files with the studies, for a while this process's; data are written unless given."""
     shutil.copytree(STUDIES, folder / "config")
-    write_data(folder / "data")
+    data = data or write_data(folder / "data")
     before = dict(os.environ)
-    os.environ |= {"LAYERPRUNE_ROOT": str(folder), "LAYERPRUNE_DATA": str(folder / "data")}
+    os.environ |= {"LAYERPRUNE_ROOT": str(folder), "LAYERPRUNE_DATA": str(data)}
     try:
         with small_imagenet():
             yield

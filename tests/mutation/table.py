@@ -255,7 +255,13 @@ NETWORKS = [
         "{ours: own[ours] for ours, theirs in names.items()}",
         piece("torchvision's weights"),
     ),
-    Fault("gate not applied", "torch.addcmul(passed.to(out.dtype), gate, out)", "passed + out", mlp("sss"), quick=True),
+    Fault(
+        "gates squared",
+        "torch.addcmul(passed.to(out.dtype), gate, out)",
+        "torch.addcmul(passed.to(out.dtype), gate**2, out)",
+        mlp("sss"),
+        quick=True,
+    ),
     Fault(
         "mean for max in ImageNet's pre-activation stem",
         "width, 7, 2), nn.MaxPool2d(3, 2, padding=1)",
@@ -400,7 +406,7 @@ GATES = [
         mlp("gated", "finite-difference"),
     ),
     Fault("DisARM's half lost", "half = 0.5 * (losses", "half = 1.0 * (losses", mlp("gated", "disarm")),
-    Fault("longer memory", "self.sums.mul_(self.decay)", "self.sums.mul_(1.0)", mlp("gated")),
+    Fault("longer memory", "self.sums.mul_(self.decay)", "self.sums.mul_(1.0)", mlp("gated", "watched")),
     Fault("no floor in sampling", "min(side_floor / batch_size, 0.5)", "0.0", mlp("estimator-error")),
     Fault("another stretch", "BETA = 2 / 3", "BETA = 1 / 2", mlp("hard-concrete")),
 ]
@@ -532,9 +538,9 @@ METHODS = [
         mlp("scratch-b"),
     ),
     Fault(
-        "replayed on a fresh network",
+        "replayed backwards",
         'else question.matched, "dense")',
-        'else question.matched, "fresh")',
+        'else question.matched[::-1], "dense")',
         mlp("by-index"),
     ),
     Fault(
@@ -613,10 +619,10 @@ SUITE = [
         quick=True,
     ),
     Fault(
-        "parents for nothing",
+        "scoring for nothing",
         "Progress(train_macs=dense.train_macs + scoring[0]",
-        "Progress(train_macs=scoring[0]",
-        mlp("magnitude"),
+        "Progress(train_macs=dense.train_macs",
+        mlp("taylor"),
     ),
     Fault(
         "one seed for all streams",
