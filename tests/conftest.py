@@ -163,7 +163,11 @@ LACKING: dict[str, Callable[..., str | None]] = {
 }
 
 
-ASKED_FOR = {"slurm": "waits for a cluster's daemons", "bench": "tries every part of the benchmark"}
+ASKED_FOR = {
+    "slurm": "waits for a cluster's daemons",
+    "bench": "tries every part of the benchmark",
+    "mutation": "plants every fault that golden values must notice",
+}
 """Marker -> why its tests run only when they are asked for."""
 
 
