@@ -24,10 +24,10 @@ from data_helpers import (
 
 from layerprune.core.data import TrainingBatches, catalog, digits, evaluation_batches, load, mnist, splits, stage
 from layerprune.core.data.batches import steps_per_epoch
-from layerprune.core.data.checksums import sha256
 from layerprune.core.data.dataset import DataSet, Split
 from layerprune.core.data.mnist import read_idx
 from layerprune.errors import LayerpruneError
+from layerprune.system.files import sha256
 
 MNIST_LIKE = [
     pytest.param("", "", id="plain"),

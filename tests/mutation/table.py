@@ -159,9 +159,10 @@ DATA = [
     ),
     Fault(
         "images on their side",
-        "reshape(size, size, channels).transpose(2, 0, 1)",
-        "reshape(size, size, channels).transpose(2, 1, 0)",
+        "np.asarray(image).transpose(2, 0, 1)",
+        "np.asarray(image).transpose(2, 1, 0)",
         piece("data cifar10 as a tree"),
+        inside="def _from_parts(",
     ),
     Fault("fewer images held out", "VALIDATION_SHARE = 10", "VALIDATION_SHARE = 20", piece("data cifar10 as a tree")),
     Fault(
@@ -169,12 +170,12 @@ DATA = [
         "    return arrays\n",
         "    return {name: array[::-1].copy() for name, array in arrays.items()}\n",
         piece("data cifar10 as a tree"),
-        inside='"""Decoded images kept',
+        inside='"""Decoded images, stored',
     ),
     Fault(
         "a part of the archive lost",
-        "if member.isdir() or member.isfile():",
-        'if member.isdir() or (member.isfile() and "_5" not in member.name):',
+        "if member.isfile():",
+        'if member.isfile() and "_5" not in member.name:',
         piece("data cifar10 as an archive"),
     ),
     Fault("another split", "_SEED = 20240531", "_SEED = 20240532", piece("data mnist"), quick=True),
@@ -233,8 +234,8 @@ NETWORKS = [
     ),
     Fault(
         "weights not taken",
-        "        layout(network, content)",
-        "        layout",
+        "        load(network, content)",
+        "        load",
         ("pretrained/cifar10/resnet-8/dense/default/seed0",),
     ),
     Fault(
@@ -607,21 +608,21 @@ SUITE = [
     ),
     Fault(
         "pretrained weights for nothing",
-        "bill = 3 * macs *",
-        "bill = 1 * macs *",
+        "Progress(train_macs=3 * count_macs(",
+        "Progress(train_macs=1 * count_macs(",
         ("pretrained/cifar10/resnet-8/dense/default/seed0",),
     ),
     Fault(
         "experiments sample validation",
-        'draw_sample(self.run.data, "training", count',
-        'draw_sample(self.run.data, "validation", count',
+        'draw_sample(data, "training", count',
+        'draw_sample(data, "validation", count',
         mlp("estimator-error"),
         quick=True,
     ),
     Fault(
         "scoring for nothing",
-        "Progress(train_macs=dense.train_macs + scoring[0]",
-        "Progress(train_macs=dense.train_macs",
+        "books = _books(task, macs, time",
+        "books = _books(task, 0, time",
         mlp("taylor"),
     ),
     Fault(

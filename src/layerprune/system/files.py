@@ -83,6 +83,14 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def checked_sha256(data: bytes, expected: str | None, path: Path) -> str:
+    """The digest of `data`; raises LayerpruneError naming `path` unless it is as expected (None: any)."""
+    found = sha256(data)
+    if expected is not None and found != expected:
+        raise LayerpruneError(f"{path}: altered data: expected SHA-256 {expected}, found {found}")
+    return found
+
+
 def sha256_of(path: Path) -> str:
     """Digest of a file. Raises LayerpruneError naming the file when it cannot be read."""
     try:

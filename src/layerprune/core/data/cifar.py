@@ -14,12 +14,12 @@ from PIL import Image
 
 from layerprune.core.data import catalog, splits
 from layerprune.core.data.catalog import DataSpec
-from layerprune.core.data.checksums import sha256
 from layerprune.core.data.cifar_archive import read_archive
 from layerprune.core.data.class_folders import Images, read_index, unpacked
 from layerprune.core.data.dataset import DataSet, Split, channel_statistics
 from layerprune.core.data.decoded import Arrays, decoded
 from layerprune.errors import LayerpruneError
+from layerprune.system.files import sha256
 
 VALIDATION_SHARE = 10
 """One training image in so many is held out."""

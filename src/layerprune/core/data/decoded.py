@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from layerprune.core.data.checksums import sha256
 from layerprune.errors import LayerpruneError
 from layerprune.system import files, paths
+from layerprune.system.files import sha256
 
 Arrays = dict[str, np.ndarray]
 

@@ -14,9 +14,9 @@ import torch
 
 from layerprune.core.data import splits
 from layerprune.core.data.catalog import DIGITS
-from layerprune.core.data.checksums import checked_sha256
 from layerprune.core.data.dataset import DataSet, Split, channel_statistics
 from layerprune.errors import LayerpruneError
+from layerprune.system.files import checked_sha256
 
 VERSION = 1
 EMBEDDED = Path(__file__).parent / "digits.npz"

@@ -15,13 +15,13 @@ import torch
 
 from layerprune.core.data import catalog, splits
 from layerprune.core.data.catalog import DataSpec
-from layerprune.core.data.checksums import sha256
 from layerprune.core.data.class_folders import PARTS, Images, read_index, unpacked
 from layerprune.core.data.dataset import AnySplit, DataSet, Split, channel_statistics
 from layerprune.core.data.decoded import Arrays, decoded
 from layerprune.core.data.streaming import StreamedSplit
 from layerprune.core.data.views import Unreadable, decode
 from layerprune.errors import LayerpruneError
+from layerprune.system.files import sha256
 
 VERSION = 1
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from layerprune.core.data import splits
 from layerprune.core.data.catalog import MNIST, DataSpec, require
-from layerprune.core.data.checksums import checked_sha256
 from layerprune.core.data.dataset import DataSet, Split, channel_statistics
 from layerprune.errors import LayerpruneError
+from layerprune.system.files import checked_sha256
 
 VERSION = 1
 _UNSIGNED_BYTE = 0x08

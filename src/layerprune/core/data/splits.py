@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from layerprune.core.data.checksums import sha256
+from layerprune.system.files import sha256
 
 _FOLDER = Path(__file__).parent / "indices"
 _SEED = 20240531
