@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from layerprune.core import methods
 from layerprune.core.version import versions_of
@@ -245,3 +246,8 @@ def _theta(made: Record, place: int, at: int | None, epoch: int, step: int) -> f
     if at is None:
         return 1.0 if epoch >= EPOCHS / 2 else float(np.clip(0.5 + 0.2 * (epoch - 1.5) + wiggle, 0, 1))
     return float(np.clip(0.5 * (1 - (step - 200) / max(at - 200, 25)) + wiggle, 0, 1))
+
+
+def texts(figure: Figure) -> list[str]:
+    """What a figure says inside its panels, such as why one is empty."""
+    return [text.get_text() for ax in figure.axes for text in ax.texts]

@@ -5,7 +5,7 @@ from math import prod
 from operator import mul
 from pathlib import Path
 
-import pandas as pd
+import made_up_runs as made_up
 import pytest
 import torch
 from hypothesis import given
@@ -200,8 +200,12 @@ def test_its_figure_has_means_over_seeds_and_says_what_was_not_run(study: Path) 
     ]
     assert point["n"] == 2 and point["error"] == pytest.approx(sum(errors) / 2)
     assert point["error_low"] <= min(errors) + 1e-6 and point["error_high"] >= max(errors) - 1e-6
-    for frame in (before, data, pd.DataFrame(columns=data.columns)):
-        assert module.draw(frame, "heading").axes
+    assert made_up.texts(module.draw(before, "heading"))[0] == "not run"
+    assert made_up.texts(module.draw(data.iloc[:0], "heading")) == ["not run: no estimator-error in this preset"]
+    assert [ax.get_title() for ax in module.draw(data, "heading").axes][:2] == [
+        "mlp-residual-3, 1 epoch (n = 2)",
+        "mlp-residual-3, 2 epochs (n = 2)",
+    ]
 
 
 FEW = "{epochs: [1, 2], thetas: [0.3], sample: 64, batches: 4, repetitions: 1}"
@@ -253,8 +257,10 @@ def test_the_figure_has_a_row_a_keep_list_and_says_what_was_not_run(study: Path)
     made()
     data = module.prepare(frames.read_study("study", "digits"))
     assert len(data) == 12 and data["removed"].between(1, 6).all() and data["accuracy"].between(0, 100).all()
-    for frame in (before, data, pd.DataFrame(columns=data.columns)):
-        assert module.draw(frame, "heading").axes
+    assert made_up.texts(module.draw(before, "heading")) == ["not run"]
+    assert made_up.texts(module.draw(data.iloc[:0], "heading")) == ["not run: no random-removal in this preset"]
+    (dots, *_) = module.draw(data, "heading").axes[0].lines
+    assert list(dots.get_xdata()) == list(data["removed"]) and list(dots.get_ydata()) == list(data["accuracy"])
 
 
 # --- the claim --------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ import math
 from types import SimpleNamespace
 from typing import Any
 
+import made_up_runs as made_up
 import numpy as np
 import pandas as pd
 import pytest
@@ -131,4 +132,5 @@ def test_undecided_sections_are_neither_open_nor_closed() -> None:
 def test_a_figure_without_a_run_says_so(name: str) -> None:
     columns: dict[str, Any] = {"basin": ["arch", "seed", "step"], "priors": ["arch", "prior", "kind"]}
     columns |= {"objective": ["arch", "seed", "step"]}
-    assert FIGURES[name].draw(pd.DataFrame(columns=columns[name]), "heading").axes
+    (reason,) = made_up.texts(FIGURES[name].draw(pd.DataFrame(columns=columns[name]), "heading"))
+    assert reason.startswith("not run: no ") and reason.endswith("of gated in this preset")

@@ -114,10 +114,7 @@ def _stale(preset: config.Preset, key: RunKey, run: Record) -> Iterator[Finding]
 
 def _damaged(key: RunKey, run: Record) -> Iterator[Finding]:
     """Files that are not what the record says; in the store the network's description and the curves are looked at."""
-    if paths.record(key).is_file():
-        found = current.damage(key, run)
-    else:
-        found = _damage_in_store(key)
+    found = current.damage(key, run) if paths.record(key).is_file() else _damage_in_store(key)
     if found is not None:
         yield Finding(str(key), "damaged", found)
 

@@ -50,19 +50,16 @@ def in_folders(preset_name: str, dataset: str | None = None) -> Iterator[RunKey]
 
 
 def headline(preset: Preset, preset_name: str, dataset: str) -> list[RunKey]:
-    """The runs whose weights are committed."""
+    """Of every network dense and gated with their default settings, each the first seed whose folder holds weights."""
     planned = config.plan(preset, preset_name, dataset)
     chosen = [key for key in planned if key.method in ("dense", "gated") and key.variant == "default"]
-    first: dict[tuple[str, str], RunKey] = {}
-    for key in sorted(chosen, key=lambda key: key.seed):
-        first.setdefault((key.arch, key.method), key)
-    return list(first.values())
+    there = [key for key in chosen if paths.weights(key).is_file()]
+    return list({(key.arch, key.method): key for key in sorted(there, key=lambda key: -key.seed)}.values())
 
 
 def _pack_weights(preset: Preset, preset_name: str, dataset: str) -> Iterator[str]:
     """The smallest files first, so that as many networks as possible find room."""
-    there = [key for key in headline(preset, preset_name, dataset) if paths.weights(key).is_file()]
-    for key in sorted(there, key=lambda key: paths.weights(key).stat().st_size):
+    for key in sorted(headline(preset, preset_name, dataset), key=lambda key: paths.weights(key).stat().st_size):
         size = paths.weights(key).stat().st_size
         stored = [path for path in paths.results(preset_name).glob("*/weights/*") if path != paths.stored_weights(key)]
         if size + sum(path.stat().st_size for path in stored) > MOST_BYTES:

@@ -124,7 +124,7 @@ class Record(BaseModel):
         return RunKey(self.preset, self.dataset, self.arch, self.method, self.variant, self.seed)
 
     def comparable(self) -> dict[str, Any]:
-        """The record as plain data without what must differ between two equal runs (times, which curves.csv has too)."""
+        """The record as plain data without what differs between equal runs (times, which curves.csv has too)."""
         data = self.model_dump(mode="json")
         del data["files"]["curves"]
         absent = {name for name in LATER if data[name] is None}

@@ -12,7 +12,7 @@ from typing import Any
 
 from layerprune.core import surgery
 from layerprune.core.data.batches import Batches
-from layerprune.core.measure import count_macs, section_macs, section_params
+from layerprune.core.measure import count_macs
 from layerprune.core.methods import families, module_name
 from layerprune.core.methods.base import Context, ControlPlan, Question, TrainingMethod, keep_highest
 from layerprune.core.networks.pretrained import load_pretrained
@@ -53,24 +53,13 @@ def _module(task: Task) -> ModuleType:
 
 
 def context_of(
-    task: Task, network: SectionedNetwork, batches: Batches, steps_total: int, teacher: SectionedNetwork | None = None
+    task: Task, network: SectionedNetwork, steps_total: int, teacher: SectionedNetwork | None = None
 ) -> Context:
     """What the run's method may know of it."""
-    return Context(
-        examples=len(task.data.train),
-        batch_size=task.settings.training.batch_size,
-        steps_per_epoch=batches.steps_per_epoch,
-        steps_total=steps_total,
-        seed=task.settings.seed,
-        device=task.device,
-        section_macs=tuple(section_macs(network)),
-        section_params=tuple(section_params(network)),
-        momentum=task.settings.training.momentum,
-        keep_count=_keep_count(task, network),
-        teacher=teacher,
-        teacher_macs=count_macs(teacher, teacher.input_shape) if teacher is not None else 0,
-        group=task.group,
-    )
+    settings, examples = task.settings, len(task.data.train)
+    keep_count = _keep_count(task, network)
+    own = {"keep_count": keep_count, "teacher": teacher, "group": task.group}
+    return Context.of(network, examples, settings.training, steps_total, settings.seed, task.device, **own)
 
 
 def _keep_count(task: Task, network: SectionedNetwork) -> int | None:
@@ -95,7 +84,7 @@ def _trained(task: Task, batches: Batches) -> Start:
         return _trained_from_dense(task, batches)
     network = task.fresh_network()
     steps = steps_of(task.settings.training.duration, batches.steps_per_epoch)
-    method = _module(task).Method(task.method_settings, network, context_of(task, network, batches, steps))
+    method = _module(task).Method(task.method_settings, network, context_of(task, network, steps))
     return Start(network, method, task.settings.training, steps, Progress())
 
 
@@ -104,7 +93,7 @@ def _trained_from_dense(task: Task, batches: Batches) -> Start:
     network = task.dense_network()
     durations = task.method_settings.search, task.settings.finetune.duration
     steps = sum(steps_of(duration, batches.steps_per_epoch) for duration in durations)
-    context = context_of(task, network, batches, steps, task.teacher())
+    context = context_of(task, network, steps, task.teacher())
     method = _module(task).Method(task.method_settings, network, context)
     return Start(network, method, task.settings.finetune, steps, _books(task))
 
@@ -146,7 +135,7 @@ def _controlled(task: Task, batches: Batches) -> Start:
     surgery.remove_all_but(network, plan.keep)
     duration = task.settings.training.duration
     steps = steps_of(f"{int(int(duration[:-2]) * plan.duration_factor)}{duration[-2:]}", batches.steps_per_epoch)
-    method = TrainingMethod(task.method_settings, network, context_of(task, network, batches, steps))
+    method = TrainingMethod(task.method_settings, network, context_of(task, network, steps))
     return Start(network, method, task.settings.training, steps, Progress())
 
 
@@ -179,7 +168,7 @@ def _finetuned(
     """Remove the sections, then train on with the fine-tuning rate."""
     surgery.remove_all_but(network, keep)
     steps = steps_of(task.settings.finetune.duration, batches.steps_per_epoch)
-    context = context_of(task, network, batches, steps, task.teacher())
+    context = context_of(task, network, steps, task.teacher())
     method = Finetuning(task.method_settings, network, context, ranking)
     # Where sections go one after the other there is no moment at which all are gone and nothing was repaired.
     before = evaluate(network, task.data, task.data.validation, group=task.group) if ranking is None else None
@@ -192,9 +181,9 @@ def _finetuned(
 def _measured(task: Task, batches: Batches) -> Start:
     """An experiment: its numbers are the record's details, its network the dense or a fresh one."""
     network = (task.dense_network() if "dense" in task.parents else task.fresh_network()).eval()
-    bench = Bench(task, lambda fresh, steps: context_of(task, fresh, batches, steps))
+    bench = Bench(task, lambda fresh, steps: context_of(task, fresh, steps))
     details = _module(task).measure(task.method_settings, bench.inputs(network))
-    return _untrained(task, network, batches, _books(task, bench.train_macs, bench.wall_seconds), details)
+    return _untrained(task, network, _books(task, bench.train_macs, bench.wall_seconds), details)
 
 
 def _pretrained(task: Task, batches: Batches) -> Start:
@@ -208,7 +197,7 @@ def _pretrained(task: Task, batches: Batches) -> Start:
     seen = _examples(task.settings.training, len(task.data.train))
     books = Progress(train_macs=3 * count_macs(network, network.input_shape) * seen)
     details = {"pretrained": {"file": file.path.name, "sha256": file.checksum, "billed": "as trained here"}}
-    return _untrained(task, network, batches, books, details)
+    return _untrained(task, network, books, details)
 
 
 def _examples(training: TrainingSettings, in_an_epoch: int) -> int:
@@ -217,8 +206,8 @@ def _examples(training: TrainingSettings, in_an_epoch: int) -> int:
     return count * (in_an_epoch if unit == "ep" else training.batch_size)
 
 
-def _untrained(task: Task, network: SectionedNetwork, batches: Batches, books: Progress, details: dict) -> Start:
-    method = TrainingMethod(task.method_settings, network, context_of(task, network, batches, 0))
+def _untrained(task: Task, network: SectionedNetwork, books: Progress, details: dict) -> Start:
+    method = TrainingMethod(task.method_settings, network, context_of(task, network, 0))
     return Start(network, method, task.settings.training, 0, books, details=details)
 
 
