@@ -61,15 +61,15 @@ def test_the_description_names_every_layer_with_its_sizes(saved) -> None:
 
 def test_weights_of_another_architecture_are_refused(saved, tmp_path: Path) -> None:
     other = make("lenet-300-100")
-    storage.save(other, tmp_path / "other.json", tmp_path / "other.pt")
-    with pytest.raises(LayerpruneError, match=r"other\.pt.*another architecture"):
-        storage.load(saved[1], tmp_path / "other.pt")
+    storage.save(other, tmp_path / "other.json", tmp_path / "other.safetensors")
+    with pytest.raises(LayerpruneError, match=r"other\.safetensors.*another architecture"):
+        storage.load(saved[1], tmp_path / "other.safetensors")
 
 
 def test_truncated_weights_are_refused_by_name(saved) -> None:
     _, arch, weights = saved
     weights.write_bytes(weights.read_bytes()[:200])
-    with pytest.raises(LayerpruneError, match=r"weights\.pt: corrupt") as caught:
+    with pytest.raises(LayerpruneError, match=r"weights\.safetensors: corrupt") as caught:
         storage.load(arch, weights)
     assert "\n" not in str(caught.value)
 
@@ -79,10 +79,10 @@ class _Anything:
 
 
 def test_weights_that_carry_code_are_not_run(saved) -> None:
-    _, arch, weights = saved
-    torch.save({"stem": _Anything()}, weights)
-    with pytest.raises(LayerpruneError, match=r"weights\.pt"):
-        storage.load(arch, weights)
+    pickled = saved[2].with_suffix(".pt")
+    torch.save({"stem": _Anything()}, pickled)
+    with pytest.raises(LayerpruneError, match=r"weights\.pt: corrupt"):
+        storage.load(saved[1], pickled)
 
 
 @pytest.mark.parametrize("text", ["{}", "[]", '{"stem": 3}', "not json", '{"arch": "x", "sections": [1]}'])
