@@ -642,6 +642,7 @@ EXEMPT = {
     "core/settings/__init__.py": "resolves names",
     "core/settings/methods.py": "descriptions: a run's settings are in its digest",
     "core/settings/training.py": "descriptions: a run's settings are in its digest",
+    "core/timing.py": "measures time, and what rests on that is not repeated bit by bit",
     "core/training/state.py": "what is stored for a resume: tests/test_resume.py compares bit by bit",
     "core/version.py": "the versions themselves: tests/test_golden.py",
 }
