@@ -92,7 +92,7 @@ TRAINING = [
         "    function = lambda images, gates: network(images)",
         cifar("stochastic-depth"),
     ),
-    Fault("bfloat16 never", 'if precision == "bf16"', 'if precision == "bf17"', mlp("dense", "bf16")),
+    Fault("bfloat16 never", 'if precision == "bf16"', 'if precision == "bf17"', piece("number formats")),
     Fault("cooler distillation", "TEMPERATURE = 4.0", "TEMPERATURE = 2.0", mlp("leave-one-out", "distilled")),
     Fault(
         "removal one step late",
