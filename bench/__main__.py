@@ -22,8 +22,8 @@ from bench import (
     throughput,
 )
 from bench.timing import Measurement
-from layerprune.suite.runner import cpu_name
 from layerprune.system import files
+from layerprune.system.cpu import cpu_name
 
 VERDICT = {None: "", True: "met", False: "missed"}
 

@@ -22,11 +22,13 @@ from torch import Tensor, fx, nn
 from torchvision.models.resnet import BasicBlock
 
 import layerprune
-from bench.timing import Measurement, quartiles
-from layerprune.core.measure.counting import count_macs
+from bench.timing import Measurement
+from layerprune.core import timing
+from layerprune.core.measure import count_macs
+from layerprune.core.timing import quartiles
 from layerprune.errors import LayerpruneError
-from layerprune.library.latency import engines, timing
-from layerprune.library.latency.subject import Subject
+from layerprune.library.latency import engines
+from layerprune.library.latency.measured_model import MeasuredModel
 
 Shape = tuple[int, int, int]
 CIFAR: Shape = (3, 32, 32)
@@ -181,7 +183,7 @@ def side_by_side(
 ) -> Iterator[Measurement]:
     """Latency without sections over latency without channels, of each kind, all in the rounds of one run."""
     works = [
-        engines.prepare(Subject(name, network, case.shape), "eager", "fp32", batch, torch.device("cpu"), threads)
+        engines.prepare(MeasuredModel(name, network, case.shape), "eager", "fp32", batch, torch.device("cpu"), threads)
         for name, network in networks.items()
     ]
     times = dict(zip(networks, timing.milliseconds(works, rounds), strict=True))

@@ -19,15 +19,16 @@ from torch import Tensor
 
 from bench.steps import CLASSES, GATED, TRAINING, made_up_data
 from bench.streams import write_images
-from bench.timing import Measurement, quartiles
+from bench.timing import Measurement
 from layerprune.core.data.batches import Batches, TrainingBatches
+from layerprune.core.data.class_folders import read_index
 from layerprune.core.data.imagenet import MEAN, STD
-from layerprune.core.data.streams.batches import TrainingStream
-from layerprune.core.data.streams.index import read_index
+from layerprune.core.data.streaming import TrainingStream
 from layerprune.core.methods.base import Context, TrainingMethod
 from layerprune.core.methods.trained import gated
 from layerprune.core.networks.build import build
 from layerprune.core.settings import NoSettings
+from layerprune.core.timing import quartiles
 from layerprune.core.training.loop import Job, Progress, Trainer
 from layerprune.core.training.state import StateFile
 
@@ -90,8 +91,7 @@ def trainer_of(case: Case, batches: Batches, method: str = "dense") -> Trainer:
     network = build(ARCH, shape, CLASSES, torch.Generator().manual_seed(0))
     network = network.to(case.device, memory_format=torch.channels_last).train()
     settings = TRAINING.model_copy(update={"batch_size": case.batch, "precision": case.precision})
-    count = len(network.sections)
-    context = Context(10**9, case.batch, 10**9, 10**9, 0, case.device, (1,) * count, (1,) * count)
+    context = Context.of(network, 10**9, settings, 10**9, 0, case.device)
     data = made_up_data(1, shape).to(case.device)
     job = Job(data, batches, settings, settings, 10**9, StateFile(None, "", 0.0), Progress())
     kind, method_settings = (gated.Method, GATED) if method == "gated" else (TrainingMethod, NoSettings())

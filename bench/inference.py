@@ -8,7 +8,7 @@ import torch
 from bench.steps import network_of
 from bench.timing import Measurement, compare
 from layerprune.core import surgery
-from layerprune.core.measure.counting import count_macs
+from layerprune.core.measure import count_macs
 from layerprune.core.networks.sections import SectionedNetwork
 
 ARCH, KEPT = "mlp-residual-20", 10

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bench.steps import BATCH, made_up_data, network_of
-from bench.timing import Measurement, compare, quartiles
+from bench.timing import Measurement, compare
 from layerprune.core.data import load
 from layerprune.core.data.dataset import DataSet
 from layerprune.core.gates import bernoulli
@@ -21,9 +21,11 @@ from layerprune.core.gates.estimators import TwoSided
 from layerprune.core.methods import settings_class
 from layerprune.core.networks.sections import SectionedNetwork
 from layerprune.core.settings import FinetuneSettings, TrainingSettings
+from layerprune.core.timing import quartiles
 from layerprune.core.training.state import StateFile
 from layerprune.suite.config import RunSettings
-from layerprune.suite.execute import Run, execute
+from layerprune.suite.run.task import Task
+from layerprune.suite.run.train import train
 
 ARCH, THETAS = "resnet-20", (0.9, 0.5, 0.25)
 SMALL_ARCH, EPOCHS, DRAWS = "resnet-8", 8, 8
@@ -96,8 +98,8 @@ def trained_under_gates(seed: int, data: DataSet, epochs: int) -> SectionedNetwo
         finetune=FinetuneSettings(),
         settings=settings,
     )
-    run = Run(science, data, CPU, {}, StateFile(None, "", 1e9), lambda *told: None)
-    return execute(run).network.eval()
+    run = Task(science, data, CPU, {}, StateFile(None, "", 1e9), lambda *told: None)
+    return train(run).network.eval()
 
 
 def true_delta(network: SectionedNetwork, images: Tensor, labels: Tensor) -> Tensor:

@@ -10,14 +10,15 @@ from layerprune.core.data import load
 from layerprune.core.settings import FinetuneSettings, TrainingSettings
 from layerprune.core.training.state import StateFile
 from layerprune.suite.config import RunSettings
-from layerprune.suite.execute import Finished, Run, execute
+from layerprune.suite.run.task import Task
+from layerprune.suite.run.train import Trained, train
 
 ARCH = "mlp-residual-20"
 # Sections go early, in the second of eight epochs, as they do in long trainings.
 GATED = {"nu": 0.003, "theta_lr": 2.0, "warmup": "1ep", "check_interval": 5}
 
 
-def run_of(method: str, settings: dict, epochs: int) -> Run:
+def run_of(method: str, settings: dict, epochs: int) -> Task:
     """A run that writes nothing."""
     training = TrainingSettings(duration=f"{epochs}ep", batch_size=64, lr=0.02)
     described = RunSettings(
@@ -31,15 +32,15 @@ def run_of(method: str, settings: dict, epochs: int) -> Run:
     )
     cpu = torch.device("cpu")
     data = load("digits", Path(), cpu)
-    return Run(described, data, cpu, {}, StateFile(None, "", 0), lambda done, total, text: None)
+    return Task(described, data, cpu, {}, StateFile(None, "", 0), lambda done, total, text: None)
 
 
 def gated_against_dense(rounds: int, epochs: int) -> Measurement:
     """Wall time of a gated run over a dense one, evaluation after each epoch included."""
     dense, gated = run_of("dense", {}, epochs), run_of("gated", GATED, epochs)
-    finished: list[Finished] = []
+    finished: list[Trained] = []
     name = f"gated run / dense run, {ARCH}, {epochs} epochs of digits"
-    measured = compare(name, lambda: execute(dense), lambda: finished.append(execute(gated)), rounds, "<= 1.0")
+    measured = compare(name, lambda: train(dense), lambda: finished.append(train(gated)), rounds, "<= 1.0")
     left, total = sum(finished[-1].outcome.keep), len(finished[-1].outcome.keep)
     note = f"{left} of {total} sections left"
     return Measurement(**{**vars(measured), "note": note})

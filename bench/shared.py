@@ -21,8 +21,8 @@ from bench.steps import BATCH, GATED, TRAINING, network_of, steps_of
 from bench.timing import Measurement
 from layerprune.core.gates.estimators import TwoSided
 from layerprune.core.settings import NoSettings, TrainingSettings
-from layerprune.suite.config import TorchrunPlace
-from layerprune.system.process_group import ALONE, Ranks, joined
+from layerprune.system.process_group import SINGLE_PROCESS, ProcessGroup, joined
+from layerprune.system.torchrun import TorchrunPlace
 
 SIZE, ARCH = 2, "resnet-20"
 CPU = torch.device("cpu")
@@ -37,22 +37,22 @@ def in_process(rank: int, port: int, folder: str, method: str, together: bool, s
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     torch.set_num_threads(1)
     training = TRAINING.model_copy(update={"batch_size": BATCH if together else BATCH // SIZE})
-    with joined(TorchrunPlace(rank, SIZE, rank, SIZE), CPU) as ranks:
-        step = _step_of(method, training, ranks if together else ALONE)
+    with joined(TorchrunPlace(rank, SIZE, rank, SIZE), CPU) as group:
+        step = _step_of(method, training, group if together else SINGLE_PROCESS)
         times = []
         for _ in range(WARM_UP + steps):
-            ranks.meet()
+            group.meet()
             began = time.perf_counter()
             step()
             times.append(time.perf_counter() - began)
     Path(folder, str(rank)).write_text(json.dumps(times[WARM_UP:]))
 
 
-def _step_of(method: str, training: TrainingSettings, ranks: Ranks) -> Callable[[], object]:
+def _step_of(method: str, training: TrainingSettings, group: ProcessGroup) -> Callable[[], object]:
     network = network_of(ARCH)
     if method == THETA:
-        return partial(ranks.add_up, *(torch.zeros(TwoSided.rows, len(network.sections)) for _ in ("sums", "counts")))
-    return steps_of(network, method, SETTINGS[method], training, steps=1, ranks=ranks)
+        return partial(group.add_up, *(torch.zeros(TwoSided.rows, len(network.sections)) for _ in ("sums", "counts")))
+    return steps_of(network, method, SETTINGS[method], training, steps=1, group=group)
 
 
 def seconds_a_step(method: str, together: bool, steps: int) -> float:

@@ -10,14 +10,14 @@ from bench.timing import Measurement, compare
 from layerprune.core import surgery
 from layerprune.core.data.batches import Batches, training_batches
 from layerprune.core.data.dataset import DataSet, Split
-from layerprune.core.measure.counting import count_macs, section_macs, section_params
+from layerprune.core.measure import count_macs, section_macs
 from layerprune.core.methods.base import Context
 from layerprune.core.networks.build import build
 from layerprune.core.networks.sections import SectionedNetwork
 from layerprune.core.settings import GatedSettings, ModelSettings, NoSettings, TrainingSettings
 from layerprune.core.training.loop import Job, Progress, Trainer
 from layerprune.core.training.state import StateFile
-from layerprune.system.process_group import ALONE, Ranks
+from layerprune.system.process_group import SINGLE_PROCESS, ProcessGroup
 
 SHAPE, CLASSES, BATCH = (1, 28, 28), 10, 128
 CIFAR_SHAPE = (3, 32, 32)
@@ -64,25 +64,14 @@ def steps_of(
     settings: object,
     training: TrainingSettings = TRAINING,
     steps: int = STEPS_A_ROUND,
-    ranks: Ranks = ALONE,
+    group: ProcessGroup = SINGLE_PROCESS,
 ) -> Callable[[], None]:
     """A call that makes so many training steps, batches included."""
     data = made_up_data(training.batch_size * 32, network.input_shape)
-    batches = training_batches(data, training.batch_size, 0, training.augment, "cpu", ranks)
-    context = Context(
-        examples=len(data.train),
-        batch_size=training.batch_size,
-        steps_per_epoch=batches.steps_per_epoch,
-        steps_total=STEPS_TOTAL,
-        seed=0,
-        device=torch.device("cpu"),
-        section_macs=tuple(section_macs(network)),
-        section_params=tuple(section_params(network)),
-        momentum=training.momentum,
-        ranks=ranks,
-    )
+    batches = training_batches(data, training.batch_size, 0, training.augment, "cpu", group)
+    context = Context.of(network, len(data.train), training, STEPS_TOTAL, 0, torch.device("cpu"), group=group)
     trained = importlib.import_module(f"layerprune.core.methods.trained.{method}").Method(settings, network, context)
-    job = Job(data, batches, training, training, STEPS_TOTAL, StateFile(None, "", 0), Progress(), ranks=ranks)
+    job = Job(data, batches, training, training, STEPS_TOTAL, StateFile(None, "", 0), Progress(), group=group)
     trainer = Trainer(network, trained, job)
     network.train()
     source = _endless(batches, trained.start_epoch)

@@ -17,10 +17,10 @@ from torchvision.datasets import ImageFolder
 
 from bench.loader import drain
 from bench.timing import Measurement, compare
+from layerprune.core.data.class_folders import read_index
 from layerprune.core.data.imagenet import MEAN, STD
-from layerprune.core.data.streams.batches import TrainingStream
-from layerprune.core.data.streams.decode import DECODERS
-from layerprune.core.data.streams.index import read_index
+from layerprune.core.data.streaming import TrainingStream
+from layerprune.core.data.views import DECODERS
 
 SIZE, BATCH, CLASSES = 224, 32, 2
 PHOTOGRAPH = (500, 375)

@@ -3,12 +3,10 @@
 A ratio is the median over rounds of second / first within one round; its spread is the interquartile range.
 """
 
-import statistics
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
-Work = Callable[[], object]
+from layerprune.core.timing import Work, in_turns, quartiles, seconds
 
 
 @dataclass(frozen=True)
@@ -32,25 +30,9 @@ class Measurement:
         return self.ratio <= bound if self.target.startswith("<=") else self.ratio >= bound
 
 
-def seconds(work: Work) -> float:
-    """Wall time of one call."""
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
-
-
 def alternate(first: Work, second: Work, rounds: int, warm_up: int = 1) -> list[tuple[float, float]]:
     """Seconds of `first` and `second`, a pair a round; who begins changes from round to round."""
-    for _ in range(warm_up):
-        first(), second()
-    pairs = []
-    for number in range(rounds):
-        if number % 2:
-            late = seconds(second)
-            pairs.append((seconds(first), late))
-        else:
-            pairs.append((seconds(first), seconds(second)))
-    return pairs
+    return list(zip(*in_turns([partial(seconds, work) for work in (first, second)], rounds, warm_up), strict=True))
 
 
 def compare(
@@ -60,11 +42,3 @@ def compare(
     ratios = [late / early for early, late in alternate(first, second, rounds, warm_up)]
     low, middle, high = quartiles(ratios)
     return Measurement(name, middle, low, high, rounds, target, note)
-
-
-def quartiles(values: list[float]) -> tuple[float, float, float]:
-    """Lower quartile, median and upper quartile of at least one value."""
-    if len(values) == 1:
-        return values[0], values[0], values[0]
-    low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
-    return low, middle, high

@@ -12,7 +12,8 @@ project = "layerprune"
 author = "the authors of layerprune"
 release = layerprune.__version__
 
-extensions = ["sphinx.ext.autodoc", "myst_nb", "mathml", "plain_docstrings", "from_source", "pictures", "outside_links"]
+extensions = ["sphinx.ext.autodoc", "sphinxcontrib.typer", "myst_nb"]
+extensions += ["mathml", "plain_docstrings", "links", "from_source", "pictures", "outside_links"]
 exclude_patterns = ["_extensions"]
 nitpicky = True
 
@@ -24,7 +25,7 @@ nitpick_ignore_regex = [
     ),
     (
         "py:.*",
-        r"layerprune\.(ranks|config|anynet\.(tracing|rewriting))\..*|.*\._\w+",
+        r"layerprune\.(system|core\.settings|suite\.config|library\.(tracing|rewriting))\..*|.*\._\w+",
     ),  # named in signatures, not public
     ("py:.*", r"(Tensor|Module|Parameter|Optimizer|Generator|GraphModule|Path|Any|Sequence|Literal|Final|Protocol)"),
 ]

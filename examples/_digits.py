@@ -23,7 +23,8 @@ def images(part: str, colours: int = 1) -> tuple[Tensor, Tensor]:
 
 
 def train(pruner: ConcurrentPruner, x: Tensor, y: Tensor, epochs: int) -> None:
-    """Anybody's training loop: all that is new in it is pruner.step()."""
+    """Anybody's training loop, with a learning rate that falls: all that is new in it is pruner.step()."""
+    decay = torch.optim.lr_scheduler.CosineAnnealingLR(pruner.optimizer, epochs)
     for _ in range(epochs):
         pruner.model.train()
         for part in torch.randperm(len(x)).split(SIZE):
@@ -32,6 +33,7 @@ def train(pruner: ConcurrentPruner, x: Tensor, y: Tensor, epochs: int) -> None:
             pruner.optimizer.zero_grad()
             for name in pruner.step():
                 print("removed", name)
+        decay.step()
 
 
 def report(name: str, model: nn.Module, sections: int, macs: int, x: Tensor, y: Tensor) -> None:

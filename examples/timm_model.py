@@ -8,7 +8,7 @@ import layerprune
 
 torch.manual_seed(0)
 (x, y), test = images("train"), images("test")
-model, epochs = timm.create_model("regnety_002", in_chans=1, num_classes=10), 4
+model, epochs = timm.create_model("regnety_002", in_chans=1, num_classes=10), 12
 optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=1e-2)
 sections = layerprune.find_sections(model, x[:2])
 print(sections)

@@ -5,12 +5,13 @@ look like the real ones only as far as figures need it. Everything is written be
 """
 
 import hashlib
+import json
 import math
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
+from matplotlib.figure import Figure
 
 from layerprune.core import methods
 from layerprune.core.version import versions_of
@@ -55,7 +56,7 @@ def preset(
 
 def write_study(raw: dict[str, Any], name: str = PRESET) -> list[RunKey]:
     """Write the preset and a record and curves for each of its runs; returns the runs."""
-    files.write_text(paths.preset_file(name), yaml.safe_dump(raw, sort_keys=False))
+    files.write_text(paths.preset_file(name), json.dumps(raw, indent=2))
     parsed = config.load_preset(name)
     keys = config.plan(parsed, name)
     for key in keys:
@@ -66,10 +67,9 @@ def write_study(raw: dict[str, Any], name: str = PRESET) -> list[RunKey]:
 def write_run(parsed: config.Preset, key: RunKey, **changes: Any) -> Record:
     """Write one run; `changes` replace fields of its record. Parents must have been written before."""
     made = make_record(parsed, key).model_copy(update=changes)
-    record.write(paths.record(key), made)
     if made.status not in ("failed", "diverged"):
         files.write_text(paths.curves(key), make_curves(made).to_csv(index=False))
-    return made
+    return record.write(paths.record(key), made)
 
 
 def change(key: RunKey, **changes: Any) -> None:
@@ -79,7 +79,7 @@ def change(key: RunKey, **changes: Any) -> None:
         *folder, leaf = name.split("__")
         target = raw[folder[0]] if folder else raw
         target[leaf] = value
-    files.write_json(paths.record(key), raw)
+    files.write_json(paths.record(key), raw | {"checksum": record.checksum_of(raw)})
 
 
 def fail(key: RunKey, status: str = "diverged") -> None:
@@ -136,6 +136,7 @@ def make_record(parsed: config.Preset, key: RunKey) -> Record:
         device="cpu",
         equivalence_gap=2e-6,
         finished_at="2025-01-01T00:00:00Z",
+        files=record.Files(),
         provenance=_provenance(key, settings, {name: parent.digest() for name, parent in parents.items()}),
     )
 
@@ -245,3 +246,8 @@ def _theta(made: Record, place: int, at: int | None, epoch: int, step: int) -> f
     if at is None:
         return 1.0 if epoch >= EPOCHS / 2 else float(np.clip(0.5 + 0.2 * (epoch - 1.5) + wiggle, 0, 1))
     return float(np.clip(0.5 * (1 - (step - 200) / max(at - 200, 25)) + wiggle, 0, 1))
+
+
+def texts(figure: Figure) -> list[str]:
+    """What a figure says inside its panels, such as why one is empty."""
+    return [text.get_text() for ax in figure.axes for text in ax.texts]

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +20,7 @@ from layerprune.core.networks.sections import SectionedNetwork
 from layerprune.core.settings import FinetuneSettings, TrainingSettings
 from layerprune.core.training.state import StateFile
 from layerprune.suite.config import RunSettings
-from layerprune.suite.execute import Parent, Run
+from layerprune.suite.run.task import Parent, Task
 
 CPU = torch.device("cpu")
 IMAGE = (1, 28, 28)
@@ -93,7 +94,7 @@ def a_run(
     parents: dict[str, Parent] | None = None,
     finetune: dict[str, Any] | None = None,
     **training: Any,
-) -> Run:
+) -> Task:
     """A run that touches no file; by default one epoch on noise, at a learning rate that cannot diverge.
 
     So short a run of gated has no room for a warm-up.
@@ -112,7 +113,7 @@ def a_run(
         finetune=FinetuneSettings(**(finetune or {"duration": "1ep"})),
         settings=settings_class(method)(**(settings or {})).model_dump(mode="json"),
     )
-    return Run(science, data or random_data(), CPU, parents or {}, StateFile(None, "", 1e9), lambda *told: None)
+    return Task(science, data or random_data(), CPU, parents or {}, StateFile(None, "", 1e9), lambda *told: None)
 
 
 def a_dense_parent(arch: str, data: DataSet) -> Parent:
@@ -123,35 +124,20 @@ def a_dense_parent(arch: str, data: DataSet) -> Parent:
 
 def a_context(network: SectionedNetwork, **changes: Any) -> Context:
     """A context of ten steps an epoch and two epochs."""
-    from layerprune.core.measure.counting import section_macs, section_params
-
-    values = {
-        "examples": 1000,
-        "batch_size": 100,
-        "steps_per_epoch": 10,
-        "steps_total": 20,
-        "seed": 0,
-        "device": CPU,
-        "section_macs": tuple(section_macs(network)),
-        "section_params": tuple(section_params(network)),
-        "momentum": 0.9,
-    }
-    return Context(**(values | changes))
+    return replace(Context.of(network, 1000, TrainingSettings(batch_size=100), 20, 0, CPU), **changes)
 
 
 def no_losses(gates: Any) -> Tensor:
     raise AssertionError("this estimator asked for a second forward pass")
 
 
-def a_trainer(run: Run) -> Any:
+def a_trainer(run: Task) -> Any:
     """A trainer of a trained method, at its first step, and the batches of its first epoch."""
-    from layerprune.core.training.loop import Job, Trainer
-    from layerprune.suite import execute
+    from layerprune.suite.run.starts import start_of
+    from layerprune.suite.run.train import batches_of, trainer_of
 
-    batches = execute._batches(run)
-    start = execute._start_trained(run, batches)
-    job = Job(run.data, batches, run.settings.training, start.rate, start.steps_total, run.state, start.progress)
-    trainer = Trainer(start.network, start.method, job)
+    batches = batches_of(run)
+    trainer = trainer_of(run, start_of(run, batches), batches)
     trainer.network.train()
     trainer.method.start_epoch(0)
     return trainer

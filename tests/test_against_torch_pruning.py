@@ -6,9 +6,9 @@ from torch import nn
 
 from bench import __main__ as command
 from bench import against_torch_pruning as against
-from layerprune.core.measure.counting import count_macs
+from layerprune.core import timing
+from layerprune.core.measure import count_macs
 from layerprune.errors import LayerpruneError
-from layerprune.library.latency import timing
 
 pytestmark = pytest.mark.bench
 

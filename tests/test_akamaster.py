@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from layerprune.core import surgery
 from layerprune.core.networks.build import build
-from layerprune.core.networks.layouts.akamaster import load_akamaster, to_akamaster
+from layerprune.core.networks.pretrained import load_akamaster, to_akamaster
 from layerprune.core.networks.sections import SectionedNetwork
 from layerprune.core.settings import ModelSettings
 from layerprune.errors import LayerpruneError

@@ -14,14 +14,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import layerprune
-from layerprune.core.measure.counting import count_macs
+from layerprune.core.measure import count_macs
 from layerprune.errors import LayerpruneError
-from layerprune.library import pruner as pruning
-from layerprune.library.find import FoundSections, find_sections
-from layerprune.library.pruner import ConcurrentPruner
+from layerprune.library import concurrent_pruner as pruning
+from layerprune.library.concurrent_pruner import ConcurrentPruner
+from layerprune.library.find_sections import FoundSections, find_sections
 from layerprune.library.rewriting import Forward
 from layerprune.library.tracing import register_block
-from layerprune.system.process_group import ALONE, Ranks
+from layerprune.system.process_group import SINGLE_PROCESS, ProcessGroup
 
 # --- networks of somebody's own ---------------------------------------------------------------------------------
 
@@ -364,7 +364,7 @@ def test_sections_leave_model_and_optimizer_and_what_is_exported_is_plain(make: 
 
 
 def test_cheap_sections_stay_and_the_network_learns() -> None:
-    pruner = a_pruner(own(), nu=0.0, target_depth=None)
+    pruner = a_pruner(own(), nu=0.0, drawn_share=0.5)
     train(pruner, range(STEPS))
     model, (x, y) = pruner.export().eval(), batches()[0]
     assert len(pruner.removed) < 4 and float((model(x).argmax(1) == y).float().mean()) > 0.8
@@ -481,10 +481,10 @@ def test_a_training_goes_on_exactly_from_its_states(stop: int) -> None:
     assert all(torch.equal(value, again.model.state_dict()[name]) for name, value in whole.model.state_dict().items())
 
 
-def shared(ranks: Ranks) -> list:
+def shared(group: ProcessGroup) -> list:
     """Half of every batch for each process; the sections that left, theta, and a weight."""
     model = own(rate=0.0)
-    trained = nn.parallel.DistributedDataParallel(model, find_unused_parameters=True) if ranks.size > 1 else model
+    trained = nn.parallel.DistributedDataParallel(model, find_unused_parameters=True) if group.size > 1 else model
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
     found = find_sections(model, EXAMPLE)
     options = {"total_steps": 60, "target_depth": 2, "theta_lr": 1.0, "check_interval": 10, "warmup_steps": 5}
@@ -492,7 +492,7 @@ def shared(ranks: Ranks) -> list:
     data, thetas = batches(), []
     trained.train()
     for step in range(60):
-        x, y = (each[ranks.mine(len(each))] for each in data[step % len(data)])
+        x, y = (each[group.mine(len(each))] for each in data[step % len(data)])
         functional.cross_entropy(trained(x), y).backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -503,13 +503,13 @@ def shared(ranks: Ranks) -> list:
 
 def test_processes_that_train_together_decide_what_one_decides(tmp_path: Path) -> None:
     first, second = map(ast.literal_eval, run_together(shared, tmp_path).texts)
-    alone = shared(ALONE)
+    alone = shared(SINGLE_PROCESS)
     assert first == second and first[0] == alone[0] and len(alone[0]) == 2
     assert first[1] == [pytest.approx(theta, abs=1e-3) for theta in alone[1]]
     assert first[2] == pytest.approx(alone[2], abs=1e-3)
 
 
-def without_a_word(ranks: Ranks) -> list:
+def without_a_word(group: ProcessGroup) -> list:
     model = own()
     found = find_sections(model, EXAMPLE)
     wrapped = nn.parallel.DistributedDataParallel(model)

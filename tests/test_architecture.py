@@ -19,7 +19,7 @@ NEVER = {"analysis": "library"}
 TORCH_FREE = [*(f"core/{name}.py" for name in ("version", "methods/__init__", "networks/__init__", "data/catalog"))]
 TORCH_FREE += [*(f"suite/{name}.py" for name in ("record", "provenance", "config/__init__"))]
 TORCH_FREE += [f"system/{name}.py" for name in ("paths", "files", "cpu", "signals", "torchrun")]
-FILE_NAMES = {"record.json", "curves.csv", "arch.json", "weights.pt", "state.pt", "runs.csv", "summary.csv"}
+FILE_NAMES = {"record.json", "curves.csv", "arch.json", "weights.safetensors", "state.pt", "runs.csv", "summary.csv"}
 READ_THE_ENVIRONMENT = ("suite/config/reading.py", "system/torchrun.py", "system/paths.py", "system/cpu.py")
 
 

@@ -20,7 +20,8 @@ from torch._inductor import config as inductor
 from layerprune import cli
 from layerprune.core.data import mnist, registry
 from layerprune.core.networks import storage
-from layerprune.suite import config, runner
+from layerprune.suite import config
+from layerprune.suite import run as running
 from layerprune.system import paths
 from layerprune.system.paths import RunKey
 
@@ -112,9 +113,24 @@ BAD_PRESETS = {
     "unknown estimator": ("nu: 0.001", "estimator: guess", "gated.settings.estimator: Input should be 'two_sided'"),
     "keep is neither a number nor a rule": ("{keep: 1}", "{keep: most}", "methods.random.settings.keep"),
     "keep list with other numbers": ("[1, 0]", "[1, 2]", "methods.by-index.settings.keep_list.1: Input should be"),
-    "key written twice": (LR, "lr: 0.05, lr: 0.1", "line 3: key 'lr' stands twice"),
-    "malformed YAML": ("seeds: [0]", "seeds: [0", "not valid YAML: "),
-    "tab in YAML": ("seeds: [0]", "\tseeds: [0]", "not valid YAML: "),
+    "key written twice": (
+        LR,
+        "lr: 0.05, lr: 0.1",
+        'YAML: line 3: while constructing a mapping (line 3) found duplicate key "lr"',
+    ),
+    "number written twice": (
+        PRESET,
+        "1: a\n1: b\n",
+        "line 2: while constructing a mapping (line 1) found duplicate",
+    ),
+    "mapping as a key": (
+        PRESET,
+        "? {a: 1}\n: 2\n",
+        "line 1: while constructing a mapping (line 1) found unhashable key",
+    ),
+    "Python object": (PRESET, "a: !!python/object:os.system {}\n", "line 1: could not determine a constructor"),
+    "malformed YAML": ("seeds: [0]", "seeds: [0", "not valid YAML: line 2: while parsing a flow sequence (line 1) exp"),
+    "tab in YAML": ("seeds: [0]", "\tseeds: [0]", "not valid YAML: line 1: while scanning for the next token found"),
     "no mapping": (PRESET, "- 1\n", "a preset must be a mapping of keys"),
     "empty": (PRESET, "", "a preset must be a mapping of keys"),
 }
@@ -127,6 +143,13 @@ def test_a_mistake_in_a_preset_is_named_with_file_and_key(root: Path, complain: 
     path = write_preset(root, PRESET.replace(right, wrong))
     line = complain(*words(run_key("dense")))
     assert str(path) in line and expected in line
+
+
+def test_a_number_in_a_preset_may_be_written_without_a_point(root: Path) -> None:
+    """YAML 1.1 takes 5e-2 for text, 012 for ten and `off` for false."""
+    write_preset(root, PRESET.replace(LR, "lr: 5e-2").replace("seeds: [0]", "description: off\nseeds: [012]"))
+    preset = config.load_preset("study")
+    assert (preset.training.lr, preset.seeds, preset.description) == (0.05, (12,), "off")
 
 
 def test_a_preset_that_is_not_text_is_named(root: Path, complain: Complain) -> None:
@@ -269,7 +292,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_preset(folder, PRESET)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LAYERPRUNE_ROOT", str(folder))
-        runner.run(run_key("dense"), "cpu", 1, lambda done, total, text: None, lambda line: None)
+        running.run(run_key("dense"), "cpu", 1, lambda done, total, text: None, lambda line: None)
     return folder
 
 
@@ -279,7 +302,7 @@ def test_a_preset_edited_during_a_run_neither_spoils_nor_renames_it(root: Path) 
     def edit(done: int, total: int, text: str) -> None:
         paths.preset_file("study").write_text("no_such_key: 1\n")
 
-    made = runner.run(run_key("dense"), "cpu", 1, edit, lambda line: None)
+    made = running.run(run_key("dense"), "cpu", 1, edit, lambda line: None)
     assert (made.status, made.provenance.config_digest) == ("ok", planned)
 
 
@@ -393,7 +416,7 @@ def test_a_full_disk_is_said_and_a_rerun_with_room_succeeds(
     assert str(root / name) in line and line.endswith("cannot write: no space left on the disk")
     assert not [path.name for path in disk.rglob("*") if path.is_file() and path.name != "lock"]
     subprocess.run(["mount", "-o", "remount,size=16m", str(disk)], check=True)
-    runner.run(run_key("dense"), "cpu", 1, lambda done, total, text: None, lambda line: None)
+    running.run(run_key("dense"), "cpu", 1, lambda done, total, text: None, lambda line: None)
     assert paths.record(run_key("dense")).exists()
 
 

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from layerprune.analysis.figures import FIGURES
+from layerprune.analysis.figures.budgets import bisection
 from layerprune.analysis.frames import read_study
-from layerprune.analysis.prepare.budgets import bisection
 from layerprune.system import paths
 
 
@@ -48,9 +48,9 @@ def test_each_budget_has_what_is_left_and_the_same_seeds_search(root) -> None:
     # A made-up section costs 20,000 of 479,400 multiply-adds: more than two per cent.
     assert macs["asked"].tolist() == [50, 50] and macs["tolerance"].tolist() == pytest.approx([4.172] * 2, abs=1e-3)
     assert data["runs_by_hand"].between(1, 6).all()
-    assert FIGURES["budgets"].draw(data, "heading").axes
     for key in keys:
         paths.record(key).unlink()
     gone = FIGURES["budgets"].prepare(read_study(made_up.PRESET, made_up.DATASET, partial=True))
-    assert gone["left"].isna().all() and FIGURES["budgets"].draw(gone, "heading").axes
-    assert FIGURES["budgets"].draw(gone.iloc[:0], "heading").axes
+    assert gone["left"].isna().all() and made_up.texts(FIGURES["budgets"].draw(gone, "heading")) == ["not run"]
+    (reason,) = made_up.texts(FIGURES["budgets"].draw(gone.iloc[:0], "heading"))
+    assert reason == "not run: no variants target-... of gated in this preset"

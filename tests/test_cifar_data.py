@@ -13,9 +13,8 @@ import torch
 from cifar_helpers import add, pack, write_archive, write_tree
 from PIL import Image
 
-from layerprune.core.data import catalog, load, stage
-from layerprune.core.data.formats import cifar, class_folders
-from layerprune.core.data.formats.cifar_archive import read_archive
+from layerprune.core.data import catalog, cifar, class_folders, load, stage
+from layerprune.core.data.cifar_archive import read_archive
 from layerprune.errors import LayerpruneError
 from layerprune.system import paths
 
@@ -79,7 +78,7 @@ def test_a_tar_file_is_read_in_place_whatever_its_order(tree: Path, tmp_path: Pa
 
 def test_images_are_decoded_once(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = load("cifar10", tree.parent)
-    monkeypatch.setattr(cifar, "read_class_folders", None)
+    monkeypatch.setattr(cifar, "read_index", None)
     again = load("cifar10", tree.parent)
     assert again.checksums == first.checksums and torch.equal(again.test.images, first.test.images)
 
@@ -133,13 +132,14 @@ def damage_size(tree: Path) -> str:
 
 
 def damage_classes(tree: Path) -> str:
-    shutil.rmtree(tree / "train" / "class0")
+    for part in ("train", "test"):
+        shutil.rmtree(tree / part / "class0")
     return f"{tree}: train/ holds 9 classes instead of 10"
 
 
 def damage_other_classes(tree: Path) -> str:
     (tree / "test" / "class0").rename(tree / "test" / "class00")
-    return "train/ and test/ hold different classes (first: 'class0')"
+    return f"{tree}: test/ has no folder for class 'class0'"
 
 
 def damage_part(tree: Path) -> str:
@@ -174,7 +174,7 @@ def test_a_tar_file_cannot_write_outside_its_folder(tree: Path, tmp_path: Path) 
     with tarfile.open(archive, "w") as tar:
         add(tar, "train/../../outside.jpg", b"x")
     before = sorted(tmp_path.rglob("*"))
-    complaint(class_folders.read_class_folders, archive, 10, 3, 32)
+    complaint(class_folders.read_index, archive, cifar.PARTS)
     assert sorted(tmp_path.rglob("*")) == before
 
 

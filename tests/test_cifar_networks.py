@@ -9,13 +9,11 @@ from networks import enliven, images, random_keep_lists, source
 from torch import nn
 
 from layerprune.core import surgery
-from layerprune.core.measure.counting import count_depth, count_macs, count_params, section_macs, section_params
-from layerprune.core.measure.equivalence import equivalence_gap
+from layerprune.core.measure import count_depth, count_macs, count_params, equivalence_gap, section_macs, section_params
 from layerprune.core.networks import known_archs, storage
 from layerprune.core.networks.archs import resnet
 from layerprune.core.networks.build import build
-from layerprune.core.networks.parts.zero_pad_shortcut import ZeroPadShortcut
-from layerprune.core.networks.sections import SectionedNetwork, mask_gates
+from layerprune.core.networks.sections import SectionedNetwork, ZeroPadShortcut, mask_gates
 from layerprune.core.settings import ModelSettings
 from layerprune.errors import LayerpruneError, SettingError
 
@@ -171,8 +169,8 @@ def test_removal_equals_gating_through_batch_norm(originals, tmp_path, arch: str
     left, x = copy.deepcopy(originals[arch]), images(8, COLOUR)
     surgery.remove_all_but(left, keep)
     surgery.fold(left)
-    storage.save(left, tmp_path / "arch.json", tmp_path / "weights.pt")
-    again = storage.load(tmp_path / "arch.json", tmp_path / "weights.pt").eval()
+    storage.save(left, tmp_path / "arch.json", tmp_path / "weights.safetensors")
+    again = storage.load(tmp_path / "arch.json", tmp_path / "weights.safetensors").eval()
     assert equivalence_gap(originals[arch], mask_gates(keep), again, x) < 1e-5
     assert again.keep() == keep
 
@@ -217,8 +215,8 @@ def test_gates_and_keep_lists_speak_of_removable_sections_alone() -> None:
 
 def test_a_fixed_section_is_still_fixed_when_it_was_saved(tmp_path) -> None:
     network = build("resnet-20", COLOUR, 10, source(0), SHAPE_PRESERVING)
-    storage.save(network, tmp_path / "arch.json", tmp_path / "weights.pt")
-    again = storage.load(tmp_path / "arch.json", tmp_path / "weights.pt")
+    storage.save(network, tmp_path / "arch.json", tmp_path / "weights.safetensors")
+    again = storage.load(tmp_path / "arch.json", tmp_path / "weights.safetensors")
     assert [section.removable for section in again.chain] == [section.removable for section in network.chain]
 
 

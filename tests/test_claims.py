@@ -15,8 +15,8 @@ from layerprune.analysis import verify
 from layerprune.analysis.claims import QUANTITIES, ledger, verdicts
 from layerprune.analysis.claims.sample import Sample
 from layerprune.analysis.claims.verdicts import Verdict
+from layerprune.analysis.figures import FIGURES
 from layerprune.analysis.frames import read_study
-from layerprune.analysis.prepare.starts import depth_vs_start
 from layerprune.errors import LayerpruneError
 from layerprune.suite import config, record
 from layerprune.suite.config import Claim, Condition
@@ -168,9 +168,9 @@ def test_the_cheapest_rival_is_the_cheapest_that_is_as_good(study: list[RunKey])
     assert (row["against"], row["mean"]) == ("magnitude", 0.25)
 
 
-# --- claims about watched trainings -----------------------------------------------------------------------------
+# --- claims about traces of gates ---------------------------------------------------------------------------------
 
-WATCHED = {
+TRACED = {
     **{f"prior-{name}": {"settings": {"prior": name, "watch": True}} for name in ("flattening", "fixed", "beta", "l0")},
     "stay": {"settings": {"remove": False, "watch": True}},
     "robbins-monro": {"settings": {"theta_lr_decay": 1.0, "watch": True}},
@@ -179,10 +179,10 @@ CHECKS = 12
 
 
 @pytest.fixture
-def watched(root: Path) -> list[RunKey]:
+def traced(root: Path) -> list[RunKey]:
     """Gated alone, under every prior; in each run sections 0 to 9 left at step 200, the eighth check."""
     raw = made_up.preset(ARCHS, ["dense", "gated"], SEEDS)
-    raw["datasets"][made_up.DATASET]["methods"]["gated"]["variants"] = WATCHED
+    raw["datasets"][made_up.DATASET]["methods"]["gated"]["variants"] = TRACED
     keys = made_up.write_study(raw)
     for key in of(keys, "gated"):
         made_up.change(key, keep=[0] * 10 + [1] * 10, removed_step=[200] * 10 + [None] * 10, status="ok")
@@ -216,9 +216,9 @@ def of_variant(keys: list[RunKey], variant: str) -> list[RunKey]:
     return [key for key in keys if key.variant == variant]
 
 
-def test_c5_is_supported_where_flattening_alone_removes_nothing_too_early(watched: list[RunKey]) -> None:
+def test_c5_is_supported_where_flattening_alone_removes_nothing_too_early(traced: list[RunKey]) -> None:
     for name in ("fixed", "beta", "l0"):
-        for key in of_variant(watched, f"prior-{name}"):
+        for key in of_variant(traced, f"prior-{name}"):
             set_notes(key, worth=0.6)
             kept = (2, 18, 2, 18, 4)[key.seed]
             made_up.change(key, keep=[1] * kept + [0] * (20 - kept))
@@ -227,21 +227,21 @@ def test_c5_is_supported_where_flattening_alone_removes_nothing_too_early(watche
     assert verdict_of("C5") == "supported"
 
 
-def test_c5_is_not_supported_where_flattening_removes_what_is_worth_most(watched: list[RunKey]) -> None:
-    for key in of_variant(watched, "prior-flattening"):
+def test_c5_is_not_supported_where_flattening_removes_what_is_worth_most(traced: list[RunKey]) -> None:
+    for key in of_variant(traced, "prior-flattening"):
         set_notes(key, worth=0.6)
     assert verdict_of("C5") == "not supported"
 
 
-def test_c5_compares_how_far_seeds_are_from_their_mean(watched: list[RunKey]) -> None:
-    for key in of_variant(watched, "prior-fixed"):
+def test_c5_compares_how_far_seeds_are_from_their_mean(traced: list[RunKey]) -> None:
+    for key in of_variant(traced, "prior-fixed"):
         kept = 2 * key.seed  # 0 to 8 of twenty, where flattening keeps ten each time
         made_up.change(key, keep=[1] * kept + [0] * (20 - kept))
     rows = {row["against"]: row["mean"] for row in rows_of("C5", "spread-against-other-priors")}
     assert rows == {"fixed": pytest.approx(-(4 + 2 + 0 + 2 + 4) / 5 / 20), "beta": 0, "l0": 0}
 
 
-def test_c7_is_supported_where_theta_comes_to_rest_and_nothing_comes_back(watched: list[RunKey]) -> None:
+def test_c7_is_supported_where_theta_comes_to_rest_and_nothing_comes_back(traced: list[RunKey]) -> None:
     assert [row["mean"] for row in rows_of("C7", "came-back")] == [0.0]
     assert [row["mean"] for row in rows_of("C7", "weights-of-sections-that-may-go")] == [pytest.approx(0.1)]
     assert verdict_of("C7") == "supported"
@@ -252,15 +252,15 @@ def test_c7_is_supported_where_theta_comes_to_rest_and_nothing_comes_back(watche
     [("stay", {"back": 3}), ("stay", {"norm_at_the_end": 0.9}), ("robbins-monro", {"drift": 0.3})],
     ids=["sections come back", "weights stay", "theta still moves"],
 )
-def test_c7_is_not_supported_where(watched: list[RunKey], variant: str, notes: dict) -> None:
-    for key in of_variant(watched, variant):
+def test_c7_is_not_supported_where(traced: list[RunKey], variant: str, notes: dict) -> None:
+    for key in of_variant(traced, variant):
         set_notes(key, **notes)
     assert verdict_of("C7") == "not supported"
 
 
 @pytest.mark.parametrize(("rounded", "cost"), [(0.99, -0.0098), (1.5, 0.49)])
-def test_c4_asks_what_rounding_costs(watched: list[RunKey], rounded: float, cost: float) -> None:
-    for key in of_variant(watched, "prior-flattening"):
+def test_c4_asks_what_rounding_costs(traced: list[RunKey], rounded: float, cost: float) -> None:
+    for key in of_variant(traced, "prior-flattening"):
         notes = record.read(paths.record(key)).details
         notes["watch"]["rounded"] = [rounded] * CHECKS
         made_up.change(key, details=notes)
@@ -269,7 +269,7 @@ def test_c4_asks_what_rounding_costs(watched: list[RunKey], rounded: float, cost
     assert row["verdict"] == ("supported" if cost < 0 else "not supported")
 
 
-def test_watched_claims_are_not_run_without_watched_trainings(study: list[RunKey]) -> None:
+def test_claims_about_traces_are_not_run_without_traces(study: list[RunKey]) -> None:
     assert {verdict_of(claim) for claim in ("C5", "C7")} == {"not run"}
 
 
@@ -324,7 +324,7 @@ def test_c6_compares_starts_of_one_family_that_lost_sections(root: Path, left: t
 def test_the_figure_over_starts_shows_rivals_that_start_at_two_depths(root: Path) -> None:
     archs = {"resnet-20": {}, "resnet-32": {"only": ["dense", "gated", "sss"]}}
     made_up.write_study(made_up.preset(archs, ["dense", "gated", "sss", "hard-concrete"], SEEDS))
-    data = depth_vs_start(read_study(made_up.PRESET, made_up.DATASET))
+    data = FIGURES["depth-vs-start"].prepare(read_study(made_up.PRESET, made_up.DATASET))
     assert set(data["method"]) == {"dense", "gated", "sss"}
 
 
@@ -365,9 +365,9 @@ def test_c3_tells_measured_latencies_beside(study: list[RunKey]) -> None:
 
 def test_c5_tells_other_starts_beside(root: Path) -> None:
     raw = made_up.preset(ARCHS, ["gated"], SEEDS)
-    watched = {"settings": {"watch": True, "theta0": 0.3}}
+    traced = {"settings": {"watch": True, "theta0": 0.3}}
     fixed = {"settings": {"watch": True, "theta0": 0.3, "prior": "fixed"}}
-    variants = {"prior-flattening-theta0-0.3": watched, "prior-fixed-theta0-0.3": fixed}
+    variants = {"prior-flattening-theta0-0.3": traced, "prior-fixed-theta0-0.3": fixed}
     raw["datasets"][made_up.DATASET]["methods"]["gated"]["variants"] = variants
     made_up.write_study(raw)
     (row,) = rows_of("C5", "premature-from-other-starts")
@@ -476,7 +476,7 @@ def test_the_page_names_claim_rule_numbers_and_sources(study: list[RunKey]) -> N
     text = page.read_text()
     assert "| C8 | State-of-the-art layer pruning at lower total cost. | **supported** | 1 of 1 |" in text
     assert "Rule: `against-matched-depth >= 0`" in text and "mnist mlp-residual-20 | magnitude | 5 | 0.01" in text
-    for link in ("mnist/runs.csv", "../../figures/made-up/mnist/theta.png"):
+    for link in ("mnist/runs.csv", "../../figures/made-up/mnist/theta.svg"):
         assert f"({link})" in text
         assert (page.parent / link).resolve().is_relative_to(paths.root().resolve())
 

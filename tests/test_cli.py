@@ -20,7 +20,7 @@ from layerprune.suite import record
 from layerprune.system import paths
 from layerprune.system.paths import RunKey
 
-FOUR_FILES = {"record.json", "curves.csv", "arch.json", "weights.pt"}
+FOUR_FILES = {"record.json", "curves.csv", "arch.json", "weights.safetensors"}
 COMMANDS = typer.main.get_command(cli.app).commands
 
 Command = Callable[..., tuple[str, str]]
@@ -180,11 +180,11 @@ def test_a_runs_network_is_exported_for_elsewhere(command: Command, tmp_path: Pa
 
     command(*run_words("magnitude"))
     folder = paths.run_folder(run_key("magnitude"))
-    network = storage.load(folder / "arch.json", folder / "weights.pt").eval()
+    network = storage.load(folder / "arch.json", folder / "weights.safetensors").eval()
     x = torch.rand(3, *network.input_shape)
     out, _ = command("export", str(folder))
     torch.testing.assert_close(layerprune.load(Path(out.strip()))(x), network(x))
-    out, _ = command("export", str(folder), "--format", "state-dict", "--output", str(tmp_path / "weights.pt"))
+    out, _ = command("export", str(folder), "--format", "state-dict", "--output", str(tmp_path / "weights.safetensors"))
     state = torch.load(out.strip(), weights_only=True)
     assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
 

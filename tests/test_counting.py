@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from layerprune.core import surgery
-from layerprune.core.measure.counting import count_depth, count_macs, count_params, section_macs, section_params
+from layerprune.core.measure import count_depth, count_macs, count_params, section_macs, section_params
 from layerprune.core.networks.sections import SectionedNetwork
 
 CASES = [("lenet-300-100", keep) for keep in every_keep_list(2)]

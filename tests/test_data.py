@@ -23,9 +23,10 @@ from data_helpers import (
 )
 
 from layerprune.core.data import TrainingBatches, catalog, digits, evaluation_batches, load, mnist, splits, stage
+from layerprune.core.data.batches import steps_per_epoch
 from layerprune.core.data.checksums import sha256
 from layerprune.core.data.dataset import DataSet, Split
-from layerprune.core.data.idx import read_idx
+from layerprune.core.data.mnist import read_idx
 from layerprune.errors import LayerpruneError
 
 MNIST_LIKE = [
@@ -155,6 +156,11 @@ class TestHeldOutIndices:
     def test_classes_of_unequal_size_are_shared_out_in_proportion(self):
         labels = np.repeat([0, 1, 2], [50, 30, 21])
         assert np.bincount(labels[splits.choose(labels, 10)]).tolist() == [5, 3, 2]
+
+
+@pytest.mark.parametrize(("examples", "batch_size", "steps"), [(20, 10, 2), (21, 10, 3), (1, 10, 1), (30, 1, 30)])
+def test_an_epoch_has_a_step_for_the_ragged_last_batch_too(examples: int, batch_size: int, steps: int) -> None:
+    assert steps_per_epoch(examples, batch_size) == steps
 
 
 class TestTrainingBatches:

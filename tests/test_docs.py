@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from html import unescape
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 from urllib.parse import unquote, urldefrag
 
@@ -175,8 +176,8 @@ def test_every_public_name_is_in_the_reference_with_its_docstring(site: Path) ->
 
 def test_the_extension_points_are_in_the_reference(site: Path) -> None:
     anchors = read(site / "api.html").anchors
-    for name in ("methods.base.TrainingMethod.gates", "models.sections.Section", "data.dataset.DataSet"):
-        assert f"layerprune.{name}" in anchors
+    for name in ("methods.base.TrainingMethod.gates", "networks.sections.Section", "data.dataset.DataSet"):
+        assert f"layerprune.core.{name}" in anchors
     assert {"layerprune.core.gates.estimators.Estimator", "layerprune.core.networks.build.build"} <= anchors
 
 
@@ -212,13 +213,39 @@ def test_no_equation_is_left_as_text(site: Path) -> None:
     assert not re.search(r"\\[a-z]{2,}", words_of(site / "method.html"))
 
 
-def test_a_section_of_the_readme_that_is_not_there_ends_the_build(monkeypatch: pytest.MonkeyPatch) -> None:
+HEADINGS = re.findall(r"^## .+$", (REPOSITORY / "README.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
+INCLUDED = re.compile(r'\.\./README\.md\n:start-after: "(.+)"\n:end-before: "(.+)"')
+
+
+def test_pages_show_one_section_of_the_readme_at_a_time() -> None:
+    texts = [page.read_text(encoding="utf-8") for page in (REPOSITORY / "docs").glob("*.md")]
+    bounds = [found for text in texts for found in INCLUDED.findall(text)]
+    assert len(bounds) == "".join(texts).count("{include} ../README.md") > 0
+    assert [each for each in bounds if each not in pairwise(HEADINGS)] == []
+
+
+def test_a_part_that_nobody_makes_ends_the_build(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(REPOSITORY / "docs" / "_extensions")
     from from_source import filled
 
-    assert "snakemake" in filled("<!-- site:readme:Rerun a part -->")
-    with pytest.raises(Exception, match="no section 'Rerun everything'"):
-        filled("<!-- site:readme:Rerun everything -->")
+    assert "make reproduce" in filled("<!-- site:make-targets -->")
+    with pytest.raises(Exception, match="site:make-up -->: unknown part"):
+        filled("<!-- site:make-up -->")
+
+
+def test_the_drawing_of_the_house_has_every_floor_and_every_room_of_core() -> None:
+    text = (REPOSITORY / "docs" / "architecture.md").read_text(encoding="utf-8")
+    (drawing,) = re.findall(r"```text\n(src/layerprune/.*?)```", text, flags=re.DOTALL)
+    package = Path(layerprune.__file__).parent
+    assert set(re.findall(r"^  (\w\S+)", drawing, flags=re.MULTILINE)) == rooms(package)
+    (core,) = re.findall(r"^  core/.*\n((?:    .*\n)+)", drawing, flags=re.MULTILINE)
+    assert set(re.findall(r"^    (\w\S+)", core, flags=re.MULTILINE)) == rooms(package / "core")
+
+
+def rooms(folder: Path) -> set[str]:
+    """Folders and modules directly in a folder of the package, as the drawing writes them."""
+    folders = {f"{path.parent.name}/" for path in folder.glob("*/__init__.py")}
+    return folders | {path.name for path in folder.glob("[!_]*.py")}
 
 
 # --- the cheat sheet --------------------------------------------------------------------------------------------

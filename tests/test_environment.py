@@ -6,9 +6,9 @@ import tomllib
 from pathlib import Path
 
 import pytest
-import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from ruamel.yaml import YAML
 
 CONDA_MACHINE = {"python_version": "3.11", "python_full_version": "3.11.9", "sys_platform": "linux"}
 
@@ -32,7 +32,7 @@ def locked(repository: Path) -> dict[str, str]:
 
 @pytest.fixture
 def conda(repository: Path) -> dict:
-    return yaml.safe_load((repository / "environment.yml").read_text())
+    return YAML(typ="safe", pure=True).load(repository / "environment.yml")
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ def test_make_without_a_target_lists_every_target(repository: Path) -> None:
 
 
 def test_the_citation_names_the_paper_and_the_licence(repository: Path) -> None:
-    citation = yaml.safe_load((repository / "CITATION.cff").read_text())
+    citation = YAML(typ="safe", pure=True).load(repository / "CITATION.cff")
     paper = citation["preferred-citation"]
     assert citation["license"] == "MIT" and (repository / "LICENSE").read_text().startswith("MIT License")
     assert [author["family-names"] for author in paper["authors"]] == ["Guenter", "Sideris"]

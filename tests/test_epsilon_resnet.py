@@ -11,7 +11,8 @@ from torch import Tensor
 from layerprune.core.methods.trained import epsilon_resnet
 from layerprune.core.networks.sections import SectionedNetwork
 from layerprune.core.settings import EpsilonResnetSettings
-from layerprune.suite.execute import certificate, execute, smaller_network
+from layerprune.suite.run.measure import certificate, smaller_network
+from layerprune.suite.run.train import train
 
 SHAPE = (1, 4, 4)
 
@@ -77,10 +78,10 @@ def test_nothing_is_discarded_before_the_start() -> None:
 def test_what_is_discarded_in_the_end_is_gone_and_the_network_is_the_one_that_was_evaluated() -> None:
     # Responses of 0.9 in the first section cannot grow past epsilon in four steps this small.
     run = a_run("epsilon-resnet", settings={"epsilon": 50.0, "start": 0.5, "patience": "100ep"}, lr=1e-4)
-    finished = execute(run)
+    finished = train(run)
     assert finished.outcome.keep == [0, 0, 0, 0]
     assert certificate(run, finished, smaller_network(finished)) < 1e-5
-    kept = execute(a_run("epsilon-resnet", settings={"epsilon": 1e-6, "start": 0.0}, lr=1e-4))
+    kept = train(a_run("epsilon-resnet", settings={"epsilon": 1e-6, "start": 0.0}, lr=1e-4))
     assert kept.outcome.keep == [1, 1, 1, 1]
 
 

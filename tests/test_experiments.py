@@ -5,7 +5,7 @@ from math import prod
 from operator import mul
 from pathlib import Path
 
-import pandas as pd
+import made_up_runs as made_up
 import pytest
 import torch
 from hypothesis import given
@@ -13,22 +13,25 @@ from hypothesis import strategies as st
 from networks import images
 
 from layerprune.analysis import frames, statistics, tables
-from layerprune.analysis.claims import flow
+from layerprune.analysis.claims import information_flow
 from layerprune.analysis.claims.sample import Sample
 from layerprune.analysis.figures import FIGURES
 from layerprune.analysis.verify import verify
+from layerprune.core.data import DataSet, Split, evaluation_batches, load
 from layerprune.core.methods.experiments import estimator_error, random_removal
-from layerprune.core.methods.experiments._subject import Subject
+from layerprune.core.methods.experiments._input import ExperimentInput
 from layerprune.core.networks.build import build
 from layerprune.core.networks.sections import SectionedNetwork
 from layerprune.core.settings import EstimatorErrorSettings, ModelSettings, RandomRemovalSettings
+from layerprune.core.training.evaluate import evaluate
 from layerprune.errors import SettingError
-from layerprune.suite import record, runner
+from layerprune.suite import record
+from layerprune.suite import run as running
 from layerprune.system import paths
 from layerprune.system.paths import RunKey
 
 PRESET = """
-training: {duration: 3ep, batch_size: 64, lr: 0.02}
+training: {duration: 3ep, batch_size: 64, lr: 0.01}
 datasets:
   digits:
     archs: {mlp-residual-6: {}}
@@ -50,17 +53,17 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def made() -> record.Record:
-    return runner.run(EXPERIMENT, "cpu", 1, lambda *_: None, lambda _: None)
+    return running.run(EXPERIMENT, "cpu", 1, lambda *_: None, lambda _: None)
 
 
-def subject(arch: str = "resnet-14", **changes: object) -> Subject:
+def inputs(arch: str = "resnet-14", **changes: object) -> ExperimentInput:
     network = build(
         arch, (3, 16, 16), 10, torch.Generator().manual_seed(0), ModelSettings(width=4 if "resnet" in arch else None)
     ).eval()
     x = images(8, (3, 16, 16)).float() / 255
     values = {"network": network, "seed": 0, "classes": 10, "images_seen": 8, "certified": x, "accuracy": kept}
     trained = {"sample": lambda count: (x[:count], torch.arange(8)[:count]), "train": lambda method, epochs: network}
-    return Subject(**(values | trained | changes))
+    return ExperimentInput(**(values | trained | changes))
 
 
 def kept(network: SectionedNetwork) -> float:
@@ -82,14 +85,14 @@ def test_keep_lists_remove_one_to_all_sections_and_hang_on_the_seed_alone() -> N
 
 
 def test_each_list_is_measured_on_the_network_without_its_sections() -> None:
-    found = random_removal.measure(RandomRemovalSettings(lists=9), subject())
+    found = random_removal.measure(RandomRemovalSettings(lists=9), inputs())
     assert found["accuracies"] == [sum(keep) / len(keep) for keep in found["keep_lists"]]
     assert found["whole_accuracy"] == 1 and (found["classes"], found["images"]) == (10, 8)
     assert 0 <= max(found["gaps"]) < 1e-5
 
 
 def test_the_network_that_was_looked_at_stays_whole() -> None:
-    one = subject()
+    one = inputs()
     before = {name: value.clone() for name, value in one.network.state_dict().items()}
     random_removal.measure(RandomRemovalSettings(lists=3), one)
     after = one.network.state_dict()
@@ -97,15 +100,15 @@ def test_the_network_that_was_looked_at_stays_whole() -> None:
 
 
 def test_a_removal_that_is_not_the_closing_of_a_gate_shows_in_the_gap(monkeypatch: pytest.MonkeyPatch) -> None:
-    def spoil(subject: Subject, keep: list[int]) -> SectionedNetwork:
+    def spoil(inputs: ExperimentInput, keep: list[int]) -> SectionedNetwork:
         with torch.no_grad():
-            smaller = without(subject, keep)
+            smaller = without(inputs, keep)
             smaller.head[-1].bias += 1
         return smaller
 
-    without = Subject.without
-    monkeypatch.setattr(Subject, "without", spoil)
-    assert min(random_removal.measure(RandomRemovalSettings(lists=3), subject())["gaps"]) > 0.01
+    without = ExperimentInput.without
+    monkeypatch.setattr(ExperimentInput, "without", spoil)
+    assert min(random_removal.measure(RandomRemovalSettings(lists=3), inputs())["gaps"]) > 0.01
 
 
 # --- estimators' error ------------------------------------------------------------------------------------------
@@ -141,7 +144,7 @@ def errors_of(found: dict) -> dict[tuple[str, int], float]:
 
 def test_unbiased_readings_come_nearer_with_every_batch_and_one_sided_ones_stay_away() -> None:
     settings = EstimatorErrorSettings(epochs=(1,), thetas=(0.5,), sample=8, batch_size=64, batches=256, repetitions=2)
-    found = errors_of(estimator_error.measure(settings, subject("mlp-residual-3")))
+    found = errors_of(estimator_error.measure(settings, inputs("mlp-residual-3")))
     for name in ("finite_difference", "disarm"):
         assert found[name, 256] < 0.5 * found[name, 4]
     assert found["two_sided", 256] < min(found["only_open", 256], found["only_closed", 256])
@@ -156,7 +159,7 @@ def test_error_bias_and_spread_are_told_apart() -> None:
 
 def test_the_unbiased_readings_have_less_bias_than_the_one_sided_ones() -> None:
     settings = EstimatorErrorSettings(epochs=(1,), thetas=(0.5,), sample=8, batch_size=64, batches=64, repetitions=6)
-    rows = estimator_error.measure(settings, subject("mlp-residual-3"))["errors"]
+    rows = estimator_error.measure(settings, inputs("mlp-residual-3"))["errors"]
     last = {row["reading"]: row for row in rows if row["batches"] == 64}
     for unbiased in ("finite_difference", "disarm"):
         for half in ("only_open", "only_closed"):
@@ -165,14 +168,14 @@ def test_the_unbiased_readings_have_less_bias_than_the_one_sided_ones() -> None:
 
 def test_too_many_sections_to_enumerate_are_refused() -> None:
     with pytest.raises(SettingError, match="estimator-error: 11 sections, of which no more than 10"):
-        estimator_error.measure(EstimatorErrorSettings(), subject("mlp-residual-11"))
+        estimator_error.measure(EstimatorErrorSettings(), inputs("mlp-residual-11"))
 
 
 def test_a_run_of_it_trains_under_gates_and_pays_for_it(study: Path) -> None:
     text = PRESET.replace("random-removal: {settings: {lists: 12}}", f"estimator-error: {{settings: {FEW}}}")
     (study / "config" / "study.yaml").write_text(text.replace("mlp-residual-6", "mlp-residual-3"))
     key = RunKey("study", "digits", "mlp-residual-3", "estimator-error", "default", 0)
-    found = runner.run(key, "cpu", 1, lambda *_: None, lambda _: None)
+    found = running.run(key, "cpu", 1, lambda *_: None, lambda _: None)
     assert found.train_macs == found.train_macs_own == 3 * 3 * 1237 * found.macs  # one epoch and two
     assert {(row["epochs"], row["theta"]) for row in found.details["errors"]} == {(1, 0.3), (2, 0.3)}
     assert not paths.record(DENSE).exists()
@@ -186,7 +189,7 @@ def test_its_figure_has_means_over_seeds_and_says_what_was_not_run(study: Path) 
     assert before["arch"].tolist() == ["mlp-residual-3"] and before["error"].isna().all()
     keys = [RunKey("study", "digits", "mlp-residual-3", "estimator-error", "default", seed) for seed in (0, 1)]
     (study / "config" / "study.yaml").write_text((study / "config" / "study.yaml").read_text() + "seeds: [0, 1]\n")
-    runs = [runner.run(key, "cpu", 1, lambda *_: None, lambda _: None) for key in keys]
+    runs = [running.run(key, "cpu", 1, lambda *_: None, lambda _: None) for key in keys]
     data = module.prepare(frames.read_study("study", "digits", partial=True))
     (point,) = data[(data["reading"] == "disarm") & (data["batches"] == 4) & (data["epochs"] == 2)].to_dict("records")
     errors = [
@@ -197,8 +200,12 @@ def test_its_figure_has_means_over_seeds_and_says_what_was_not_run(study: Path) 
     ]
     assert point["n"] == 2 and point["error"] == pytest.approx(sum(errors) / 2)
     assert point["error_low"] <= min(errors) + 1e-6 and point["error_high"] >= max(errors) - 1e-6
-    for frame in (before, data, pd.DataFrame(columns=data.columns)):
-        assert module.draw(frame, "heading").axes
+    assert made_up.texts(module.draw(before, "heading"))[0] == "not run"
+    assert made_up.texts(module.draw(data.iloc[:0], "heading")) == ["not run: no estimator-error in this preset"]
+    assert [ax.get_title() for ax in module.draw(data, "heading").axes][:2] == [
+        "mlp-residual-3, 1 epoch (n = 2)",
+        "mlp-residual-3, 2 epochs (n = 2)",
+    ]
 
 
 FEW = "{epochs: [1, 2], thetas: [0.3], sample: 64, batches: 4, repetitions: 1}"
@@ -215,6 +222,27 @@ def test_an_experiment_is_a_run_that_costs_nothing_of_its_own_and_leaves_the_den
     assert [finding for finding in verify("study") if finding.is_error] == []
 
 
+def pictures(split: Split, data: DataSet) -> set[bytes]:
+    """Images as networks see them, to be compared whole."""
+    return {each.numpy().tobytes() for each in next(evaluation_batches(split, data.mean, data.std, len(split)))[0]}
+
+
+def test_samples_are_of_the_training_split_and_accuracies_of_the_validation_split(
+    study: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[ExperimentInput] = []
+    monkeypatch.setattr(random_removal, "measure", lambda settings, given: told.append(given) or {})
+    made()
+    (given,), data = told, load("digits", paths.root())
+    x, y = given.sample(300)
+    drawn = {each.numpy().tobytes() for each in x}
+    assert len(x) == len(y) == 300 and len(drawn) > 290
+    assert drawn <= pictures(data.train, data) and not drawn & pictures(data.validation, data)
+    on = {part: evaluate(given.network, data, getattr(data, part)).accuracy for part in ("train", "validation", "test")}
+    assert len(set(on.values())) == 3 and given.accuracy(given.network) == on["validation"]
+    assert given.images_seen == len(data.validation)
+
+
 def test_an_experiment_is_in_no_table(study: Path) -> None:
     made()
     read = frames.read_study("study", "digits")
@@ -229,8 +257,10 @@ def test_the_figure_has_a_row_a_keep_list_and_says_what_was_not_run(study: Path)
     made()
     data = module.prepare(frames.read_study("study", "digits"))
     assert len(data) == 12 and data["removed"].between(1, 6).all() and data["accuracy"].between(0, 100).all()
-    for frame in (before, data, pd.DataFrame(columns=data.columns)):
-        assert module.draw(frame, "heading").axes
+    assert made_up.texts(module.draw(before, "heading")) == ["not run"]
+    assert made_up.texts(module.draw(data.iloc[:0], "heading")) == ["not run: no random-removal in this preset"]
+    (dots, *_) = module.draw(data, "heading").axes[0].lines
+    assert list(dots.get_xdata()) == list(data["removed"]) and list(dots.get_ydata()) == list(data["accuracy"])
 
 
 # --- the claim --------------------------------------------------------------------------------------------------
@@ -242,10 +272,12 @@ def change(**details: object) -> None:
 
 
 def test_the_quantities_are_those_of_the_records(study: Path) -> None:
-    assert flow.working_networks(frames.read_study("study", "digits", partial=True)) == [Sample("mlp-residual-6", ())]
+    assert information_flow.working_networks(frames.read_study("study", "digits", partial=True)) == [
+        Sample("mlp-residual-6", ())
+    ]
     made()
     # Of 900 images in ten classes a guesser gets 10 % right, with a standard deviation of one point.
     change(accuracies=[0.9, 0.14, 0.129, 0.1], gaps=[1e-7, 3e-4, 2e-6, 0.0], images=900, classes=10)
     read = frames.read_study("study", "digits")
-    assert flow.working_networks(read) == [Sample("mlp-residual-6", (0.5,))]
-    assert flow.largest_gap(read) == [Sample("mlp-residual-6", (3e-4,))]
+    assert information_flow.working_networks(read) == [Sample("mlp-residual-6", (0.5,))]
+    assert information_flow.largest_gap(read) == [Sample("mlp-residual-6", (3e-4,))]

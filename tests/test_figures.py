@@ -1,5 +1,6 @@
 """Figures draw what their CSV says, show gaps, and come out the same each time."""
 
+import re
 import shutil
 from functools import cache
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from matplotlib.colors import same_color, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from PIL import Image
 
 from layerprune.analysis import build, frames, style
 from layerprune.analysis.figures import FIGURES, _marks, captions
@@ -19,6 +21,7 @@ from layerprune.system import files, paths
 from layerprune.system.paths import RunKey
 
 matplotlib.use("Agg")
+REPOSITORY = Path(__file__).parents[1]
 NAMES = [
     *("accuracy-vs-depth", "accuracy-vs-macs", "accuracy-vs-training-macs", "basin", "budgets", "depth-vs-start"),
     *("estimator-error", "estimators", "latency-vs-macs", "objective", "pareto", "priors", "random-removal"),
@@ -84,12 +87,10 @@ def test_figures_are_found_by_file_name_and_have_captions():
     assert all(text.endswith(".") for text in captions.values())
 
 
-def test_every_figure_is_written_as_svg_png_and_csv(full):
+def test_every_figure_is_written_as_svg_and_csv(full):
     written = build.build_figures(made_up.PRESET, made_up.DATASET, partial=True)
     expected = [
-        paths.figure(made_up.PRESET, made_up.DATASET, name, suffix)
-        for name in NAMES
-        for suffix in ("svg", "png", "csv")
+        paths.figure(made_up.PRESET, made_up.DATASET, name, suffix) for name in NAMES for suffix in ("svg", "csv")
     ]
     assert sorted(written) == sorted(expected)
     assert all(path.stat().st_size > 40 for path in expected)  # a header at the least
@@ -240,7 +241,7 @@ def test_survivors_of_a_network_that_has_not_run_claim_no_section(small):
 @pytest.mark.parametrize("name", NAMES)
 def test_no_records_at_all_still_give_a_figure(small, name):
     shutil.rmtree(paths.results(made_up.PRESET))
-    assert len(build.build_figures(made_up.PRESET, made_up.DATASET, [name], partial=True)) == 3
+    assert len(build.build_figures(made_up.PRESET, made_up.DATASET, [name], partial=True)) == 2
 
 
 def test_missing_runs_are_refused_unless_gaps_are_allowed(small):
@@ -254,8 +255,57 @@ def test_an_unknown_figure_is_named(small):
         build.build_figures(made_up.PRESET, made_up.DATASET, ["nothing"])
 
 
+def show(root: Path, page: str, text: str) -> None:
+    files.write_text(root / page, text)
+
+
+def pngs() -> list[str]:
+    build.build_figures(made_up.PRESET, made_up.DATASET, ["basin", "pareto", "survivors", "theta"])
+    return sorted(path.stem for path in (paths.root() / "figures").rglob("*.png"))
+
+
+def test_a_png_is_drawn_of_what_the_readme_and_docs_show_and_of_nothing_else(small):
+    show(
+        small,
+        "README.md",
+        "<!-- generated:figure:made-up:mnist:theta -->\n<!-- /generated:figure:made-up:mnist:theta -->",
+    )
+    show(
+        small,
+        "docs/page.md",
+        "![Depth](../figures/made-up/mnist/survivors.png) ![B](../figures/made-up/mnist/basin.svg)",
+    )
+    show(
+        small,
+        "docs/other.md",
+        "![Other presets](../figures/laptop/mnist/budgets.png) <!-- site:figure:mnist:pareto -->",
+    )
+    assert pngs() == ["survivors", "theta"]
+    show(small, "docs/page.md", "")
+    assert pngs() == ["theta"]
+
+
+def test_the_pngs_of_the_repository_are_those_that_its_pages_show(monkeypatch):
+    monkeypatch.setenv("LAYERPRUNE_ROOT", str(REPOSITORY))
+    pages = [REPOSITORY / "README.md", *REPOSITORY.glob("docs/*.md"), *REPOSITORY.glob("results/*/claims.md")]
+    linked = re.findall(r"\]\((?:\.\./)*(figures/[^)]+\.png)\)", "\n".join(page.read_text("utf-8") for page in pages))
+    assert {REPOSITORY / link for link in linked} == build.shown_as_png() == set(REPOSITORY.glob("figures/*/*/*.png"))
+
+
+def test_a_png_has_two_dots_a_css_pixel_and_a_palette(small):
+    show(small, "README.md", "![Depth](figures/made-up/mnist/survivors.png)")
+    _, png, _ = build.build_figures(made_up.PRESET, made_up.DATASET, ["survivors"])
+    _, figure = drawn("survivors")
+    with Image.open(png) as image:
+        assert image.size == tuple(int(200 * inches) for inches in figure.get_size_inches())
+        colors = {color: count for count, color in image.convert("RGB").getcolors(256)}
+    assert colors[255, 255, 255] > sum(colors.values()) / 2
+    assert any(same_color([channel / 255 for channel in color], style.color("gated")) for color in colors)
+
+
 @pytest.mark.parametrize("name", ["accuracy-vs-depth", "survivors"])
 def test_figures_have_the_same_bytes_on_a_rebuild(small, name):
+    show(small, "README.md", f"![{name}](figures/made-up/mnist/{name}.png)")
     before = [path.read_bytes() for path in build.build_figures(made_up.PRESET, made_up.DATASET, [name])]
     after = [path.read_bytes() for path in build.build_figures(made_up.PRESET, made_up.DATASET, [name])]
     assert after == before

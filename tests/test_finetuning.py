@@ -13,7 +13,7 @@ from layerprune.core.networks.sections import SectionedNetwork
 from layerprune.core.settings import ScoreSettings
 from layerprune.core.training.finetuning import Finetuning
 from layerprune.suite.config import parse_preset, prerequisites
-from layerprune.suite.execute import execute
+from layerprune.suite.run.train import train
 from layerprune.system.paths import RunKey
 
 STEPS = 4
@@ -22,7 +22,7 @@ STEPS = 4
 
 def scored(method: str, epochs: int = 3, **settings: Any) -> Any:
     run = a_run(method, settings=settings, parents={"dense": a_parent([1] * 4)}, finetune={"duration": f"{epochs}ep"})
-    return execute(run)
+    return train(run)
 
 
 # --- distillation ---------------------------------------------------------------------------------------------
@@ -67,7 +67,7 @@ def test_iterative_removal_spreads_over_the_one_budget_and_ends_at_the_asked_dep
 def test_iterative_removal_without_room_for_every_round_still_ends_at_the_asked_depth() -> None:
     run = a_run("magnitude", settings={"keep": 0, "removal": "iterative"}, parents={"dense": a_parent([1] * 4)})
     run.settings.finetune.__dict__["duration"] = "2it"
-    assert sum(execute(run).outcome.keep) == 0
+    assert sum(train(run).outcome.keep) == 0
 
 
 def test_scores_of_a_later_round_are_those_of_what_is_left() -> None:
@@ -130,7 +130,7 @@ def test_a_threshold_needs_no_gated_run() -> None:
 
     assert parents() == ["dense", "gated"] and parents(threshold=0.1) == ["dense"]
     dense = {"dense": a_parent([1] * 4)}
-    assert execute(a_run("linear-probes", settings={"threshold": 1.0}, parents=dense)).outcome.keep == [0] * 4
+    assert train(a_run("linear-probes", settings={"threshold": 1.0}, parents=dense)).outcome.keep == [0] * 4
 
 
 def test_distillation_reaches_a_weight_by_its_gradient() -> None:

@@ -11,8 +11,7 @@ from torch import nn
 
 from layerprune.core import surgery
 from layerprune.core.folding.linear_maps import shorten
-from layerprune.core.measure.counting import count_depth, count_macs, count_params
-from layerprune.core.measure.equivalence import equivalence_gap
+from layerprune.core.measure import count_depth, count_macs, count_params, equivalence_gap
 from layerprune.core.networks import storage
 from layerprune.core.networks.build import build
 from layerprune.core.networks.sections import Section, SectionedNetwork, mask_gates

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from layerprune.core import timing
 from layerprune.core.data import catalog, load
 from layerprune.suite import forecast
 from layerprune.suite.config import parse_preset, plan, resolve
@@ -67,7 +68,7 @@ def test_of_a_batch_too_large_for_a_cpu_a_part_is_measured(monkeypatch: pytest.M
     }
     seen = []
     monkeypatch.setattr(forecast.Trainer, "_step", lambda trainer, images, labels: seen.append(tuple(images.shape)))
-    monkeypatch.setattr(forecast.time, "perf_counter", iter(range(100)).__next__)
+    monkeypatch.setattr(timing.time, "perf_counter", iter(range(100)).__next__)
     (row,) = forecast.forecast(parse_preset(raw, "test"), "test", "imagenet", torch.device("cpu"), 1, 2)
     assert set(seen) == {(10, 3, 224, 224)}
     assert row.seconds_a_step == pytest.approx(64 / 10)

@@ -14,7 +14,8 @@ from layerprune.core.methods.trained import gal
 from layerprune.core.networks.sections import mask_gates
 from layerprune.core.settings import GalSettings
 from layerprune.errors import SettingError
-from layerprune.suite.execute import execute, smaller_network
+from layerprune.suite.run.measure import smaller_network
+from layerprune.suite.run.train import train
 
 SHAPE = (1, 4, 4)
 
@@ -121,9 +122,10 @@ def test_a_search_without_a_step_is_refused() -> None:
 
 @pytest.mark.parametrize("faithful", [False, True])
 def test_a_search_from_a_trained_network_ends_in_a_network_that_its_masks_describe(faithful: bool) -> None:
-    settings = {"search": "2ep", "penalty": 10.0 if faithful else 1.0, "mask_lr": 10.0, "faithful": faithful}
-    run = a_run("gal", settings=settings, parents={"dense": a_parent([1] * 4)})
-    finished = execute(run)
+    settings = {"search": "2ep", "penalty": 10.0 if faithful else 30.0, "mask_lr": 10.0, "faithful": faithful}
+    slow = {"lr": 1e-3, "finetune": {"duration": "1ep", "lr": 1e-3}}  # at ten times that rate some networks diverge
+    run = a_run("gal", settings=settings, parents={"dense": a_parent([1] * 4)}, **slow)
+    finished = train(run)
     masks = finished.outcome.details["mask"]
     assert finished.progress.step == 3 * 4  # two epochs of search, one of fine-tuning
     assert finished.outcome.keep == [int(mask > 0) for mask in masks] != [1, 1, 1, 1]

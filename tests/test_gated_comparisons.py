@@ -8,18 +8,19 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from networks import a_run, a_trainer, digits, make
+from networks import a_context, a_run, a_trainer, digits, make
 from scipy.optimize import minimize_scalar
 from scipy.stats import beta as beta_density
 from torch import Tensor
 
 from layerprune.core.gates import priors
-from layerprune.core.measure.counting import count_macs, section_macs
+from layerprune.core.measure import count_macs, section_macs
 from layerprune.core.methods.parts import gate_trace
 from layerprune.core.methods.parts.budget import Budget
+from layerprune.core.methods.trained import gated
 from layerprune.core.settings import GatedSettings
 from layerprune.errors import SettingError
-from layerprune.suite.execute import Finished, execute
+from layerprune.suite.run.train import Trained, train
 
 INSIDE = st.floats(0.05, 0.95)
 MEAN = 0.1
@@ -77,10 +78,10 @@ def test_a_step_on_the_logit_is_a_step_on_theta_at_the_start_and_stays_inside(th
     assert 0 < float(theta[0]) < 0.05 and 0.95 < float(theta[1]) < 1
 
 
-def trained(**settings: Any) -> Finished:
+def trained(**settings: Any) -> Trained:
     """Four sections on digits, long enough that a price of 1 closes all of them."""
     values = {"warmup": "20it", "check_interval": 10, "theta_lr": 0.05, "consolidate_at": 0.8} | settings
-    return execute(a_run("gated", digits(), settings=values, duration="4ep", batch_size=64))
+    return train(a_run("gated", digits(), settings=values, duration="4ep", batch_size=64))
 
 
 @pytest.mark.parametrize(("prior", "any_stay"), [("flattening", False), ("beta", False), ("l0", False), ("none", True)])
@@ -105,6 +106,33 @@ def test_nu_rises_where_the_budget_is_exceeded_and_falls_where_it_is_not(theta: 
     factor = Budget(allowed, COSTS).factor(theta)
     assert (factor > 1) == (spent - allowed > 1e-6) or abs(spent - allowed) < 1e-5
     assert math.exp(-1) <= factor <= math.exp(1)
+
+
+@pytest.mark.parametrize(
+    ("theta", "allowed", "log_factor"),
+    [
+        ([1.0, 1.0, 1.0, 1.0], 4.0, 0.75),  # 10 where 4 are allowed: half of the excess of 150 %
+        ([1.0, 0.5, 0.0, 0.0], 4.0, -0.25),  # 2 where 4 are allowed
+        ([0.0, 0.0, 0.0, 0.0], 4.0, -0.5),  # nothing is open: the fastest fall
+        ([1.0, 1.0, 1.0, 1.0], 2.0, 1.0),  # an excess of 400 %: no more than a factor e
+        ([0.75, 0.0, 0.0, 0.0], 0.5, 0.125),  # less allowed than any section costs: relative to the cheapest
+    ],
+)
+def test_log_nu_moves_by_half_the_relative_excess_and_at_most_by_one(
+    theta: list[float], allowed: float, log_factor: float
+) -> None:
+    assert math.log(Budget(allowed, COSTS).factor(torch.tensor(theta))) == pytest.approx(log_factor)
+
+
+def test_a_check_multiplies_nu_and_every_price_by_the_factor() -> None:
+    network = make("mlp-residual-4")
+    settings = GatedSettings(nu=0.01, target_depth=2, cost="macs", warmup="0it", check_interval=5)
+    method = gated.Method(settings, network, a_context(network))
+    method.theta = torch.tensor([1.0, 1.0, 1.0, 0.5])  # 3.5 sections where 2 are asked for
+    before = method.prices.clone()
+    method.removals(5)
+    assert method.nu == pytest.approx(0.01 * math.exp(0.375))
+    torch.testing.assert_close(method.prices, before * math.exp(0.375))
 
 
 @given(st.permutations(range(4)), st.floats(0, 10), st.tuples(*[st.integers(0, 1)] * 4))
@@ -201,10 +229,10 @@ def test_sections_that_are_to_stay_stay_until_consolidation() -> None:
 def test_steps_on_theta_become_smaller_where_asked() -> None:
     moved = []
     for decay in (0.0, 1.0):
-        finished = trained(nu=0.05, theta_lr_decay=decay, theta_lr=0.5, remove=False)
+        finished = trained(nu=0.05, theta_lr_decay=decay, theta_lr=0.05, remove=False)
         before = torch.tensor(finished.outcome.details["theta_before_consolidation"])
         moved.append(float((before - 0.5).abs().sum()))
-    assert moved[1] < moved[0]
+    assert moved[1] < 0.75 * moved[0]
 
 
 def test_notes_budget_and_price_come_back_from_a_state() -> None:

@@ -12,7 +12,7 @@ from scipy.integrate import quad
 from scipy.optimize import minimize_scalar
 from torch.nn import functional
 
-from layerprune.core.gates import bernoulli, hyper_prior
+from layerprune.core.gates import bernoulli, priors
 from layerprune.core.networks.sections import mask_gates
 
 INSIDE = st.floats(0.01, 0.99)
@@ -24,17 +24,17 @@ def test_best_pi_is_where_a_numerical_search_finds_the_minimum(theta: float, gam
     """Searched in the logit of pi, which is tiny for small gamma."""
 
     def cost(logit: float) -> float:
-        return hyper_prior.complexity(theta, 1 / (1 + math.exp(-logit)), gamma)
+        return priors.complexity(theta, 1 / (1 + math.exp(-logit)), gamma)
 
     found = minimize_scalar(cost, bounds=(-30, 10), method="bounded", options={"xatol": 1e-9})
-    best = hyper_prior.best_pi(theta, gamma)
+    best = priors.best_pi(theta, gamma)
     assert math.log(best / (1 - best)) == pytest.approx(found.x, abs=1e-3)
 
 
 @given(gamma=GAMMA, first=INSIDE, second=INSIDE)
 def test_the_price_of_theta_has_one_slope_everywhere(gamma: float, first: float, second: float) -> None:
     def price(theta: float) -> float:
-        return hyper_prior.complexity(theta, hyper_prior.best_pi(theta, gamma), gamma)
+        return priors.complexity(theta, priors.best_pi(theta, gamma), gamma)
 
     assert price(first) - price(second) == pytest.approx((first - second) * math.log(1 / gamma), abs=1e-8)
 
@@ -42,12 +42,12 @@ def test_the_price_of_theta_has_one_slope_everywhere(gamma: float, first: float,
 @pytest.mark.parametrize("gamma", [0.9, 0.3, 0.01])
 def test_the_hyper_prior_is_a_density(gamma: float) -> None:
     """Where theta equals pi the divergence is 0 and the complexity is -log of the density."""
-    total, _ = quad(lambda pi: math.exp(-hyper_prior.complexity(pi, pi, gamma)), 0, 1)
+    total, _ = quad(lambda pi: math.exp(-priors.complexity(pi, pi, gamma)), 0, 1)
     assert total == pytest.approx(1, abs=1e-6)
 
 
 def test_the_price_is_per_example() -> None:
-    assert hyper_prior.price(math.log(1000), 55_000) == pytest.approx(1.25595e-4, rel=1e-4)
+    assert priors.price(math.log(1000), 55_000) == pytest.approx(1.25595e-4, rel=1e-4)
 
 
 def expected_loss(losses: dict[tuple[int, ...], float], theta: list[float]) -> float:

@@ -21,7 +21,8 @@ from layerprune.core.data.batches import training_batches
 from layerprune.core.data.registry import Reading, load
 from layerprune.core.training.loop import Trainer
 from layerprune.errors import LayerpruneError, SettingError
-from layerprune.suite import config, runner
+from layerprune.suite import config
+from layerprune.suite import run as running
 from layerprune.system import paths
 from layerprune.system.paths import RunKey
 from layerprune.system.signals import Preempted
@@ -164,7 +165,7 @@ def test_a_run_from_files_end_to_end(root: Path) -> None:
     keys = [
         RunKey("study", "imagenet", "imagenet-resnet-18", each, "default", 0) for each in ("dense", "gated", "taylor")
     ]
-    made = [runner.run(key, "cpu", 1, lambda *_: None, lambda _: None) for key in keys]
+    made = [running.run(key, "cpu", 1, lambda *_: None, lambda _: None) for key in keys]
     assert [sum(each.keep) for each in made] == [8, 0, 5]
     for each in made:
         assert each.data_source == "imagenet" and each.test_accuracy is not None and each.equivalence_gap < 1e-3
@@ -181,7 +182,7 @@ def undisturbed(root: Path) -> dict[str, str]:
     """The digests of DISTURBED's weights and curves had nothing come between; none of its files."""
     paths.preset_file("study").parent.mkdir()
     paths.preset_file("study").write_text(PRESET.replace("nu: 10.0", "nu: 0.1").replace("2ep", "3ep"))
-    runner.run(DISTURBED, "cpu", 1, lambda *_: None, lambda _: None)
+    running.run(DISTURBED, "cpu", 1, lambda *_: None, lambda _: None)
     try:
         return outcome()
     finally:
@@ -217,8 +218,8 @@ def test_told_to_end_within_an_epoch_of_files_it_goes_on_from_that_step(
 ) -> None:
     at_step_six(lambda: os.kill(os.getpid(), signal.SIGTERM))
     with pytest.raises(Preempted, match=r"state\.pt: told to end \(SIGTERM\), state written"):
-        runner.run(DISTURBED, "cpu", 1, lambda *_: None, lambda _: None)
-    made = runner.run(DISTURBED, "cpu", 1, lambda *_: None, lambda _: None)
+        running.run(DISTURBED, "cpu", 1, lambda *_: None, lambda _: None)
+    made = running.run(DISTURBED, "cpu", 1, lambda *_: None, lambda _: None)
     assert made.resumed == 1 and outcome() == undisturbed
 
 
@@ -231,8 +232,8 @@ def test_a_disk_that_fills_up_under_a_run_from_files_is_said_and_the_run_made_ag
     with pytest.MonkeyPatch.context() as full:
         at_step_six(lambda: (full.setattr(os, "fsync", no_room), os.kill(os.getpid(), signal.SIGTERM)))
         with pytest.raises(LayerpruneError, match=r"state\.pt: cannot write: "):
-            runner.run(DISTURBED, "cpu", 1, lambda *_: None, lambda _: None)
-    runner.run(DISTURBED, "cpu", 1, lambda *_: None, lambda _: None)
+            running.run(DISTURBED, "cpu", 1, lambda *_: None, lambda _: None)
+    running.run(DISTURBED, "cpu", 1, lambda *_: None, lambda _: None)
     assert outcome() == undisturbed
 
 
@@ -297,7 +298,7 @@ def test_a_run_on_real_images_of_full_size(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setitem(catalog._FORMS, "imagenet", (form,))
     (tmp_path / "config").mkdir()
     (tmp_path / "config" / "full.yaml").write_text(FULL_SIZE)
-    made = runner.run(
+    made = running.run(
         RunKey("full", "imagenet", "imagenet-resnet-18", "gated", "default", 0),
         "cpu",
         1,

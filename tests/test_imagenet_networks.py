@@ -8,10 +8,10 @@ import torchvision
 from networks import enliven, images, source
 
 from layerprune.core import surgery
-from layerprune.core.measure.counting import count_depth, count_macs, count_params, section_macs, section_params
+from layerprune.core.measure import count_depth, count_macs, count_params, section_macs, section_params
 from layerprune.core.networks import storage
 from layerprune.core.networks.build import build
-from layerprune.core.networks.layouts.torchvision import load_torchvision, to_torchvision
+from layerprune.core.networks.pretrained import load_torchvision, to_torchvision
 from layerprune.core.networks.sections import SectionedNetwork, mask_gates
 from layerprune.core.settings import ModelSettings
 from layerprune.errors import LayerpruneError
@@ -140,6 +140,6 @@ def test_a_removed_section_computes_what_a_closed_gate_does(family: str, depth: 
 def test_a_pruned_network_comes_back_from_disk(tmp_path) -> None:
     network, x = enliven(whole(50, SMALL, 7, width=4)), images(2, SMALL)
     surgery.remove(network, [1, 3, 15])
-    storage.save(network, tmp_path / "arch.json", tmp_path / "weights.pt")
-    again = storage.load(tmp_path / "arch.json", tmp_path / "weights.pt").eval()
+    storage.save(network, tmp_path / "arch.json", tmp_path / "weights.safetensors")
+    again = storage.load(tmp_path / "arch.json", tmp_path / "weights.safetensors").eval()
     assert torch.equal(again(x), network(x)) and count_macs(again, SMALL) == count_macs(network, SMALL)

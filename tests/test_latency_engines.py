@@ -14,14 +14,14 @@ from torch import nn
 
 import layerprune
 from layerprune import cli
-from layerprune.core import surgery
-from layerprune.core.measure.counting import count_macs
+from layerprune.core import surgery, timing
+from layerprune.core.measure import count_macs
 from layerprune.core.networks import storage
 from layerprune.errors import LayerpruneError
-from layerprune.library.latency import engines, machine, subjects, timing
-from layerprune.library.latency.conditions import Conditions, chosen
-from layerprune.library.latency.subject import Subject
-from layerprune.suite.latency import singles, tables
+from layerprune.library.latency import engines, machine, measuring
+from layerprune.library.latency.measured_model import MeasuredModel
+from layerprune.library.latency.measuring import Conditions, chosen
+from layerprune.suite.latency import presets, single_networks
 from layerprune.system import paths
 
 CPU = torch.device("cpu")
@@ -125,7 +125,7 @@ def test_what_cannot_run_is_one_line_and_the_rest_goes_on(monkeypatch: pytest.Mo
 
 
 def test_a_batch_too_large_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    needed = Subject("", network(), SHAPE).bytes_needed(1)
+    needed = MeasuredModel("", network(), SHAPE).bytes_needed(1)
     assert needed == 3 * 100 * 4  # the widest layer's outputs, three times
     monkeypatch.setattr(machine, "free_bytes", lambda: 5 * needed)
     rows, said = measured({"model": network()}, batches=(1, 5, 6))
@@ -174,7 +174,7 @@ def test_two_measurements_never_run_at_once_wherever_they_were_asked_for(tmp_pat
     with machine.alone(1, lambda text: None), pytest.raises(LayerpruneError, match="another process is measuring"):
         measured({"model": network()})
     with filelock.FileLock(next(tmp_path.glob("layerprune-latency-*.lock"))), pytest.raises(LayerpruneError):
-        singles.measure([run_folder(tmp_path)], Conditions(CPU), lambda text: None)
+        single_networks.measure([run_folder(tmp_path)], Conditions(CPU), lambda text: None)
     assert measured({"model": network()}, batches=(1,))[0]
 
 
@@ -204,7 +204,7 @@ def test_runs_take_turns_and_their_rows_lie_beside_their_records(tmp_path: Path,
     assert out.splitlines() == [str(folder / "latency.csv") for folder in folders]
     for folder, method, gone in zip(folders, ("dense", "gated"), ((), (1, 2)), strict=True):
         rows = rows_of(folder / "latency.csv")
-        assert tuple(rows[0]) == tables.COLUMNS and [row["precision"] for row in rows] == ["bf16", "fp32"]
+        assert tuple(rows[0]) == presets.COLUMNS and [row["precision"] for row in rows] == ["bf16", "fp32"]
         for row in rows:
             assert (row["arch"], row["method"], row["seed"]) == ("mlp-residual-4", method, "3")
             assert int(row["macs"]) == count_macs(network(gone), SHAPE) and float(row["median_ms"]) > 0
@@ -275,11 +275,11 @@ def test_a_module_is_asked_for() -> None:
 def test_networks_of_one_combination_are_measured_together(monkeypatch: pytest.MonkeyPatch) -> None:
     together: list[int] = []
 
-    def fake(works: list, repeats: int) -> list[list[float]]:
+    def fake(works: list, repeats: int, device: torch.device) -> list[list[float]]:
         together.append(len(works))
         return [[1.0] * repeats for _ in works]
 
     monkeypatch.setattr(timing, "milliseconds", fake)
-    found = [Subject(name, network(), SHAPE) for name in "abc"]
+    found = [MeasuredModel(name, network(), SHAPE) for name in "abc"]
     conditions = Conditions(CPU, batches=(1, 2), precisions=("fp32", "bf16"))
-    assert len(list(subjects.measure(found, conditions, lambda text: None))) == 12 and together == [3] * 4
+    assert len(list(measuring.measure(found, conditions, lambda text: None))) == 12 and together == [3] * 4

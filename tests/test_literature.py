@@ -1,5 +1,6 @@
-"""What the literature lets one expect of a record: counts in closed form, and published patterns over stages."""
+"""What the literature says: published numbers with source and tag, counts in closed form, patterns over stages."""
 
+import re
 from pathlib import Path
 
 import made_up_runs as made_up
@@ -7,7 +8,7 @@ import pytest
 import torch
 
 from layerprune.analysis import literature, verify
-from layerprune.core.measure.counting import count_macs, count_params
+from layerprune.core.measure import count_macs, count_params
 from layerprune.core.networks.build import build
 from layerprune.core.settings import ModelSettings
 from layerprune.suite import config
@@ -112,3 +113,42 @@ def test_another_pattern_is_worth_a_look_and_no_error(parsed):
     made_up.write_run(parsed, key("dbp"), details={"scores": [-0.5] * 9})
     found = [each for each in verify.verify(made_up.PRESET, "cifar10") if each.kind == "unlike-published"]
     assert [each.where for each in found] == [str(key("dbp"))] and not verify.has_errors(found)
+
+
+# --- published numbers ----------------------------------------------------------------------------------------
+
+DATASETS = ["cifar10", "cifar100", "imagenet"]
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_every_row_has_a_source_and_a_known_tag(dataset: str) -> None:
+    rows = literature.published(dataset)
+    assert len(rows) and set(rows["tag"]) <= set(literature.TAGS)
+    assert (rows["source"] != "").all() and (rows["network"] != "").all()
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_numbers_are_numbers(dataset: str) -> None:
+    rows = literature.published(dataset)
+    for column in ("base", "pruned", "change", "macs_cut", "params_cut"):
+        assert all(re.fullmatch(r"[+-]?\d+(\.\d+)?|", cell) for cell in rows[column])
+
+
+def test_blocks_and_cuts_of_cka_agree_with_a_count_of_option_b_resnets() -> None:
+    """A block of ResNet-56 is 3.7524 % of its multiply-adds with option B, one of ResNet-110 1.8639 %."""
+    rows = literature.published("cifar10")
+    for row in rows[rows["method"] == "CKA"].itertuples():
+        share = {"ResNet-56": 3.7524, "ResNet-110": 1.8639}[row.network]
+        assert float(row.macs_cut) == pytest.approx(share * int(row.blocks_out.split()[0]), abs=0.01)
+
+
+def test_a_data_set_about_which_nothing_was_published_has_no_rows() -> None:
+    assert len(literature.published("digits")) == 0
+
+
+def test_the_page_shows_every_row_and_explains_its_tags() -> None:
+    rows = literature.published("cifar10")
+    page = literature.published_page("cifar10", rows)
+    assert page.count("\n| ") == len(rows) + 2  # heading and rule
+    assert all(f"{tag}: {meaning}" in page for tag, meaning in literature.TAGS.items())
+    assert "None of these was measured here" in page

@@ -13,11 +13,10 @@ from torch.nn import functional
 
 from layerprune.core import surgery
 from layerprune.core.data.batches import evaluation_batches
-from layerprune.core.measure.counting import count_macs, count_params
+from layerprune.core.measure import count_macs, count_params
 from layerprune.core.methods import families, lack
-from layerprune.core.methods.base import ControlPlan, Question
+from layerprune.core.methods.base import ControlPlan, Question, keep_highest
 from layerprune.core.methods.controls import shallower
-from layerprune.core.methods.ranking import keep_highest
 from layerprune.core.methods.scores import leave_one_out, magnitude, random, taylor
 from layerprune.core.methods.trained import gated, sss, stochastic_depth
 from layerprune.core.networks import arch_file, storage
@@ -27,9 +26,11 @@ from layerprune.core.settings import GatedSettings, ScratchAtDepthSettings, Stoc
 from layerprune.core.training.evaluate import evaluate
 from layerprune.core.training.section_scores import draw_sample, metered_score
 from layerprune.errors import LayerpruneError
-from layerprune.suite import runner
-from layerprune.suite.execute import Finished, Parent, certificate, execute, smaller_network
+from layerprune.suite import run as running
 from layerprune.suite.record import Record
+from layerprune.suite.run.measure import certificate, smaller_network
+from layerprune.suite.run.task import Parent
+from layerprune.suite.run.train import Trained, train
 from layerprune.system import paths
 from layerprune.system.paths import RunKey
 
@@ -264,19 +265,19 @@ def test_a_section_that_costs_ten_times_the_macs_is_ten_times_as_dear() -> None:
     assert costs.tolist() == pytest.approx([0.25, 2.5, 0.25])
 
 
-def finished_gated(**settings: Any) -> Finished:
+def finished_gated(**settings: Any) -> Trained:
     values = {"warmup": "1it", "check_interval": 1, "checks": 1, "theta_lr": 0.3} | settings
-    return execute(a_run("gated", settings=values, duration="4ep"))
+    return train(a_run("gated", settings=values, duration="4ep"))
 
 
 @pytest.fixture(scope="module")
-def pruned() -> Finished:
-    finished = finished_gated(nu=0.02, consolidate_at=0.75)
-    assert 0 < sum(finished.outcome.keep) < 4
+def pruned() -> Trained:
+    finished = finished_gated(target_depth=2, consolidate_at=0.75)
+    assert sum(finished.outcome.keep) == 2
     return finished
 
 
-def test_nothing_is_undecided_after_consolidation(pruned: Finished) -> None:
+def test_nothing_is_undecided_after_consolidation(pruned: Trained) -> None:
     last = pruned.progress.rows[-1]
     assert all(last[f"theta_{index:02d}"] in (None, 1.0) for index in range(4))
 
@@ -448,18 +449,18 @@ SCORES = [slug for slug, family in families().items() if family == "scores" and 
 
 @pytest.mark.parametrize("method", SCORES)
 def test_score_methods_keep_as_many_sections_as_gated_or_as_asked(method: str) -> None:
-    assert sum(execute(child(method)).outcome.keep) == 2
-    asked = execute(a_run(method, settings={"keep": 3}, parents={"dense": a_parent([1] * 4)}))
+    assert sum(train(child(method)).outcome.keep) == 2
+    asked = train(a_run(method, settings={"keep": 3}, parents={"dense": a_parent([1] * 4)}))
     assert sum(asked.outcome.keep) == 3
 
 
 def test_asking_for_more_sections_than_there_are_is_refused() -> None:
     with pytest.raises(LayerpruneError, match="5 sections"):
-        execute(a_run("magnitude", settings={"keep": 5}, parents={"dense": a_parent([1] * 4)}))
+        train(a_run("magnitude", settings={"keep": 5}, parents={"dense": a_parent([1] * 4)}))
 
 
 def test_fine_tuning_starts_from_dense_and_from_its_bill() -> None:
-    finished = execute(child("magnitude"))
+    finished = train(child("magnitude"))
     steps_of_an_epoch, own = 4, 3 * 60 * (1_600 + 2 * 10_000 + 1_000)
     assert finished.progress.step == steps_of_an_epoch
     assert finished.progress.train_macs == DENSE_MACS + own
@@ -469,13 +470,13 @@ def test_fine_tuning_starts_from_dense_and_from_its_bill() -> None:
 
 def test_scoring_is_on_the_bill_too() -> None:
     """60 examples forward and backward through the whole network."""
-    finished = execute(child("taylor"))
+    finished = train(child("taylor"))
     assert finished.progress.rows[0]["train_macs"] == DENSE_MACS + 60 * 3 * 42_600
 
 
 def test_scratch_has_gateds_sections_and_weights_of_its_own() -> None:
     run = child("scratch-e")
-    finished = execute(run)
+    finished = train(run)
     assert finished.outcome.keep == KEPT
     dense_start = run.fresh_network()
     scratch_start = run.fresh_network("initialisation from scratch")
@@ -485,13 +486,13 @@ def test_scratch_has_gateds_sections_and_weights_of_its_own() -> None:
 
 def test_scratch_e_trains_for_the_same_epochs_and_scratch_b_for_the_same_macs() -> None:
     """42,600 MACs whole, 22,600 pruned: 3 epochs become int(3 * 1.885) = 5."""
-    assert execute(child("scratch-e")).progress.epoch == 3
-    assert execute(child("scratch-b")).progress.epoch == 5
+    assert train(child("scratch-e")).progress.epoch == 3
+    assert train(child("scratch-b")).progress.epoch == 5
 
 
 def test_random_layouts_have_gateds_depth_or_the_asked_one_and_follow_the_seed() -> None:
     def layout(seed: int, **settings: Any) -> list[int]:
-        return execute(
+        return train(
             a_run("scratch-random", seed=seed, settings=settings, parents={"gated": a_parent(KEPT)})
         ).outcome.keep
 
@@ -530,20 +531,20 @@ def test_a_shallower_resnet_is_that_resnet() -> None:
 
 
 def test_by_index_replays_gateds_list_or_its_own() -> None:
-    assert execute(child("by-index")).outcome.keep == KEPT
-    assert execute(child("by-index", keep_list=[0, 1, 1, 1])).outcome.keep == [0, 1, 1, 1]
+    assert train(child("by-index")).outcome.keep == KEPT
+    assert train(child("by-index", keep_list=[0, 1, 1, 1])).outcome.keep == [0, 1, 1, 1]
 
 
 @pytest.mark.parametrize("length", [3, 5])
 def test_a_replayed_list_of_the_wrong_length_is_refused(length: int) -> None:
     with pytest.raises(LayerpruneError, match=f"{length} entries"):
-        execute(child("by-index", keep_list=[1] * length))
+        train(child("by-index", keep_list=[1] * length))
 
 
 # --- every method, from settings to record ------------------------------------------------------------------
 
 METHOD_SETTINGS = {
-    "gated": "{nu: 0.05, warmup: 5it, check_interval: 4, checks: 1, theta_lr: 0.2}",
+    "gated": "{target_depth: 2, nu: 0.05, warmup: 5it, check_interval: 4, checks: 1, theta_lr: 0.2}",
     "epsilon-resnet": "{epsilon: 0.1, start: 0.0}",
 }
 PRESET = """
@@ -557,17 +558,17 @@ datasets:
       mlp-residual-4:
         only: [{anywhere}]
       resnet-8:
-        model: {{width: 2}}
-        training: {{lr: 0.1}}
-        methods: {{gated: {{settings: {{nu: 0.0, theta0: 1.0}}}}}}
+        model: {{width: 4}}
+        training: {{duration: 6ep, lr: 0.1}}
+        methods: {{gated: {{settings: {{target_depth: null, nu: 0.0, theta0: 1.0}}}}}}
         only: [dense, gated, {normed}]
     methods:
 {methods}
 """
 VARIANTS = """
         variants:
-          collapse: {settings: {nu: 100.0, warmup: 0ep}}
-          whole: {settings: {nu: 0.0, theta0: 1.0}}
+          collapse: {settings: {target_depth: null, nu: 100.0, warmup: 0ep}}
+          whole: {settings: {target_depth: null, nu: 0.0, theta0: 1.0}}
           diverge: {training: {lr: 1.0e+6}}
 """
 COLUMNS = [
@@ -606,7 +607,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def run_and_read(method: str, variant: str = "default") -> tuple[Record, list[dict[str, str]], RunKey]:
     arch = "mlp-residual-4" if works_without_batch_norm(method) else "resnet-8"
     key = RunKey("every", "digits", arch, method, variant, 0)
-    made = runner.run(key, "cpu", 1, lambda *told: None, lambda line: None)
+    made = running.run(key, "cpu", 1, lambda *told: None, lambda line: None)
     with open(paths.curves(key), newline="") as stream:
         return made, list(csv.DictReader(stream)), key
 
@@ -668,7 +669,7 @@ def test_the_test_accuracy_is_that_of_the_saved_network(study: Any) -> None:
     assert network.keep() == made.keep
 
 
-def test_the_certificate_sees_a_wrong_fold(pruned: Finished) -> None:
+def test_the_certificate_sees_a_wrong_fold(pruned: Trained) -> None:
     run = a_run("gated")
     left = smaller_network(pruned)
     assert certificate(run, pruned, left) < 1e-5

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from layerprune.errors import LayerpruneError
-from layerprune.library.find import find_sections
-from layerprune.library.pruner import ConcurrentPruner
+from layerprune.library.concurrent_pruner import ConcurrentPruner
+from layerprune.library.find_sections import find_sections
 
 EXAMPLE = torch.zeros(2, 8)
 

@@ -32,8 +32,8 @@ print(layerprune.__file__, len(layerprune.find_sections(smaller, torch.zeros(1, 
 
 from pathlib import Path
 from layerprune.core.data import digits
-from layerprune.analysis import published
-print(len(digits.load(Path()).train), len(published.published("cifar10")) > 0)
+from layerprune.analysis import literature
+print(len(digits.load(Path()).train), len(literature.published("cifar10")) > 0)
 """
 
 

@@ -10,12 +10,13 @@ import torchvision
 from layerprune import cli
 from layerprune.analysis.verify import verify
 from layerprune.core.networks.build import build
-from layerprune.core.networks.layouts.akamaster import to_akamaster
-from layerprune.core.networks.layouts.pretrained import load_pretrained
+from layerprune.core.networks.pretrained import load_pretrained, to_akamaster
 from layerprune.core.networks.sections import SectionedNetwork
+from layerprune.core.networks.storage import read_weights
 from layerprune.core.settings import ModelSettings
 from layerprune.errors import LayerpruneError
-from layerprune.suite import config, record, runner
+from layerprune.suite import config, current, record
+from layerprune.suite import run as running
 from layerprune.system import paths
 from layerprune.system.paths import RunKey
 
@@ -58,7 +59,7 @@ def saved(folder: Path, content: object, name: str = "trained.pth") -> Path:
 
 
 def made(key: RunKey, weights: Path | None = None) -> record.Record:
-    return runner.run(key, "cpu", 1, lambda *_: None, lambda _: None, weights)
+    return running.run(key, "cpu", 1, lambda *_: None, lambda _: None, weights)
 
 
 # --- whose files ------------------------------------------------------------------------------------------------
@@ -109,7 +110,7 @@ def test_a_dense_run_with_weights_is_these_weights(study: Path) -> None:
     trained = fresh(seed=7)
     path = saved(study, trained.state_dict())
     dense = made(DENSE, path)
-    state = torch.load(paths.weights(DENSE), weights_only=True)
+    state = read_weights(paths.weights(DENSE))
     assert all(torch.equal(value, trained.state_dict()[name]) for name, value in state.items())
     checksum = hashlib.sha256(path.read_bytes()).hexdigest()
     assert dense.details["pretrained"] == {"file": "trained.pth", "sha256": checksum, "billed": "as trained here"}
@@ -152,7 +153,7 @@ def test_a_preset_can_name_the_file_in_the_data_folder(study: Path) -> None:
     assert made(DENSE).finished_at == given.finished_at  # the same run, whoever names the file
     made(MAGNITUDE)
     preset = config.load_preset("study")
-    assert runner.up_to_date(preset, MAGNITUDE, config.resolve(preset, MAGNITUDE)) is not None
+    assert current.is_current(preset, record.read(paths.record(MAGNITUDE)))
     assert [finding for finding in verify("study", "digits") if finding.where != str(OTHER) and finding.is_error] == []
 
 

@@ -14,13 +14,13 @@ from torchvision.models.convnext import CNBlockConfig
 
 import layerprune
 from layerprune.core import methods, surgery
-from layerprune.core.measure.counting import count_params
+from layerprune.core.measure import count_params
 from layerprune.core.methods.parts import probes
-from layerprune.core.networks.layouts.torchvision import to_torchvision
+from layerprune.core.networks.pretrained import to_torchvision
 from layerprune.core.networks.sections import CLOSED, SectionedNetwork
 from layerprune.core.training.section_scores import metered_score
 from layerprune.errors import LayerpruneError
-from layerprune.library.find import FoundSections
+from layerprune.library.find_sections import FoundSections
 from layerprune.library.scored_network import ScoredNetwork
 
 SCORES = sorted(slug for slug, family in methods.families().items() if family == "scores")

@@ -9,7 +9,7 @@ import torch
 
 import layerprune
 from layerprune.core.methods import families
-from layerprune.core.methods.ranking import keep_highest
+from layerprune.core.methods.base import keep_highest
 from layerprune.core.networks.build import build, initialise
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")

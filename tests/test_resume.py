@@ -24,7 +24,8 @@ from layerprune import cli
 from layerprune.core.training.loop import Trainer
 from layerprune.core.training.state import StateFile
 from layerprune.errors import LayerpruneError
-from layerprune.suite import config, record, runner
+from layerprune.suite import config, record
+from layerprune.suite import run as running
 from layerprune.system import files, paths, signals
 from layerprune.system.paths import RunKey
 
@@ -205,7 +206,7 @@ def start() -> Callable[..., Process]:
     # Imported once, before any fork. Building an optimizer imports torch._dynamo, which takes seconds. This module
     # itself is not found there before Python 3.13.
     context.set_forkserver_preload(
-        ["layerprune.cli", "layerprune.suite.runner", "layerprune.core.data.digits", "torch._dynamo", "pytest"]
+        ["layerprune.cli", "layerprune.suite.run", "layerprune.core.data.digits", "torch._dynamo", "pytest"]
     )
 
     def start_process(root: Path, key: RunKey, disturb: Callable | None = None, *arguments: Any) -> Process:
@@ -243,7 +244,7 @@ def files_of(key: RunKey) -> Files:
 def assert_nothing_left(key: RunKey) -> None:
     """Four files of the run, none half-written; of the state folder at most the lock."""
     left = {path.name for path in paths.run_folder(key).iterdir()}
-    assert left == {"record.json", "curves.csv", "arch.json", "weights.pt"}
+    assert left == {"record.json", "curves.csv", "arch.json", "weights.safetensors"}
     assert {path.name for path in paths.state(key).parent.iterdir()} <= {"lock"}
 
 
@@ -419,7 +420,7 @@ def shared_root(undisturbed: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def run_here(key: RunKey) -> None:
-    runner.run(key, "cpu", 1, lambda done, total, text: None, lambda line: None)
+    running.run(key, "cpu", 1, lambda done, total, text: None, lambda line: None)
 
 
 OTHERS = [

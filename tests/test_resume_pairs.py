@@ -20,7 +20,8 @@ from layerprune.core.networks import arch_file
 from layerprune.core.settings import ModelSettings
 from layerprune.core.training.loop import Trainer
 from layerprune.core.training.state import StateFile
-from layerprune.suite.execute import Finished, Parent, Run, execute
+from layerprune.suite.run.task import Parent, Task
+from layerprune.suite.run.train import Trained, train
 
 NETWORKS = {"resnet-14": (3, 8, 8), "preact-resnet-14": (3, 8, 8), "vgg16": (3, 32, 32)}
 """Architecture -> shape of its images, small where the network can be asked for that."""
@@ -53,7 +54,7 @@ class Interrupted(Exception):
     pass
 
 
-def make_run(arch: str, method: str, precision: str, state: StateFile) -> Run:
+def make_run(arch: str, method: str, precision: str, state: StateFile) -> Task:
     data = random_data(train=32, validation=12, shape=NETWORKS[arch])
     settings = SETTINGS.get(method, {})
     if method not in SETTINGS and method not in ("dense", *PASSED_ON):
@@ -74,7 +75,7 @@ def make_run(arch: str, method: str, precision: str, state: StateFile) -> Run:
     return replace(run, parents=_parents(run, data))
 
 
-def _parents(run: Run, data: DataSet) -> dict[str, Parent]:
+def _parents(run: Task, data: DataSet) -> dict[str, Parent]:
     """A dense network and a gated run that cost nothing, where the method starts from one."""
     starts_from_dense = methods.families()[run.settings.method] == "scores" or run.settings.method in (
         "gal",
@@ -91,7 +92,7 @@ def state_file(folder: Path) -> StateFile:
     return StateFile(folder / "state", "this run", 0)
 
 
-def interrupted(run: Run, epochs: int) -> None:
+def interrupted(run: Task, epochs: int) -> None:
     """Run until so many epochs are done and stored."""
     epoch = Trainer._epoch
 
@@ -102,10 +103,10 @@ def interrupted(run: Run, epochs: int) -> None:
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Interrupted):
         patch.setattr(Trainer, "_epoch", stopping)
-        execute(run)
+        train(run)
 
 
-def outcome(finished: Finished) -> tuple[Any, ...]:
+def outcome(finished: Trained) -> tuple[Any, ...]:
     """Everything but times."""
     progress = vars(finished.progress) | {"wall_seconds": 0, "resumed": 0}
     progress["rows"] = [row | {"wall_seconds": 0} for row in progress["rows"]]
@@ -114,11 +115,11 @@ def outcome(finished: Finished) -> tuple[Any, ...]:
 
 @pytest.mark.parametrize(("arch", "method", "precision"), list(pairs()), ids=lambda part: part)
 def test_a_stopped_run_ends_as_an_undisturbed_one(tmp_path: Path, arch: str, method: str, precision: str) -> None:
-    undisturbed = execute(make_run(arch, method, precision, StateFile(None, "", 0)))
+    undisturbed = train(make_run(arch, method, precision, StateFile(None, "", 0)))
     stops = [epochs for epochs in (1, 2) if epochs < undisturbed.progress.epoch]
     for epochs in stops:
         interrupted(make_run(arch, method, precision, state_file(tmp_path)), epochs)
-    resumed = execute(make_run(arch, method, precision, state_file(tmp_path)))
+    resumed = train(make_run(arch, method, precision, state_file(tmp_path)))
     assert resumed.progress.resumed == len(stops)
     assert outcome(resumed) == outcome(undisturbed)
     first, second = undisturbed.network.state_dict(), resumed.network.state_dict()
@@ -129,6 +130,6 @@ def test_a_stopped_run_ends_as_an_undisturbed_one(tmp_path: Path, arch: str, met
 @pytest.mark.parametrize("method", ["gated", "gal", "cka"])
 @pytest.mark.parametrize("arch", NETWORKS)
 def test_the_runs_above_lose_sections_while_they_train(arch: str, method: str) -> None:
-    finished = execute(make_run(arch, method, "fp32", StateFile(None, "", 0)))
+    finished = train(make_run(arch, method, "fp32", StateFile(None, "", 0)))
     gone = [step for step in finished.progress.removed_step if step is not None]
     assert any(0 < step < finished.progress.step for step in gone)

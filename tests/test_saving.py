@@ -19,7 +19,7 @@ def saved(tmp_path: Path) -> tuple[SectionedNetwork, Path, Path]:
     network = make("lenet5")
     surgery.remove_all_but(network, [1, 0, 1])
     surgery.fold(network)
-    places = tmp_path / "arch.json", tmp_path / "weights.pt"
+    places = tmp_path / "arch.json", tmp_path / "weights.safetensors"
     storage.save(network, *places)
     return network, *places
 
@@ -101,7 +101,7 @@ def test_a_layer_that_cannot_be_described_is_said_so() -> None:
 
 
 def test_a_saved_network_still_knows_which_activation_goes_with_its_branch(tmp_path: Path) -> None:
-    places = tmp_path / "arch.json", tmp_path / "weights.pt"
+    places = tmp_path / "arch.json", tmp_path / "weights.safetensors"
     storage.save(make("resnet-8", shape=(3, 32, 32)), *places)
     again = storage.load(*places)
     surgery.remove(again, [0])

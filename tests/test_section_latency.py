@@ -12,7 +12,7 @@ from torch import nn
 from layerprune.core import surgery
 from layerprune.core.methods.parts import section_latency
 from layerprune.core.methods.parts.initial_scale import scale_branches
-from layerprune.suite.execute import execute
+from layerprune.suite.run.train import train
 
 TIMES = st.floats(0.0, 10.0)
 
@@ -60,7 +60,7 @@ def test_a_section_that_computes_more_takes_longer() -> None:
 
 def trained(**settings: object):
     defaults = {"theta_lr": 1.0, "warmup": "8it", "consolidate_at": 0.8, "check_interval": 10, "nu": 0.01}
-    return execute(a_run("gated", digits(), arch="mlp-residual-4", settings=defaults | settings, duration="4ep"))
+    return train(a_run("gated", digits(), arch="mlp-residual-4", settings=defaults | settings, duration="4ep"))
 
 
 def test_a_budget_in_latency_ends_within_half_a_section_of_it() -> None:

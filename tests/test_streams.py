@@ -15,11 +15,11 @@ from cifar_helpers import add
 from PIL import Image
 from torchvision import transforms
 
-from layerprune.core.data.streams.batches import EvaluationStream, TrainingStream
-from layerprune.core.data.streams.decode import DECODERS, EvaluationView, TrainingView, Unreadable
-from layerprune.core.data.streams.index import Images, read_index, unpacked
+from layerprune.core.data.class_folders import Images, read_index, unpacked
+from layerprune.core.data.streaming import EvaluationStream, TrainingStream
+from layerprune.core.data.views import DECODERS, EvaluationView, TrainingView, Unreadable
 from layerprune.errors import LayerpruneError
-from layerprune.system.process_group import Ranks
+from layerprune.system.process_group import ProcessGroup
 
 CLASSES = ("n01", "n02", "n03")
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
@@ -93,21 +93,40 @@ def test_a_folder_and_a_tar_are_one_tree(tree: Path, tmp_path: Path, around: str
         ]
 
 
-def test_a_compressed_tar_is_unpacked_once(tree: Path, tmp_path: Path) -> None:
-    packed, kept = tmp_path / "images.tar.gz", tmp_path / "kept" / "images.tar"
-    packed.write_bytes(gzip.compress(pack(tree, tmp_path / "images.tar").read_bytes()))
-    assert unpacked(packed, kept) == kept and len(read_index(kept)["train"]) == 21
-    packed.write_bytes(b"no longer read")
-    assert unpacked(packed, kept) == kept
-    assert unpacked(tree, kept) == tree and unpacked(tmp_path / "images.tar", kept) == tmp_path / "images.tar"
+def test_a_compressed_tar_is_unpacked_for_a_while(tree: Path, tmp_path: Path) -> None:
+    plain, packed = pack(tree, tmp_path / "images.tar"), tmp_path / "images.tar.gz"
+    packed.write_bytes(gzip.compress(plain.read_bytes()))
+    with unpacked(packed) as copy:
+        assert len(read_index(copy)["train"]) == 21
+    assert not copy.exists()
+    for there in (tree, plain):
+        with unpacked(there) as same_place:
+            assert same_place == there
 
 
-def test_a_truncated_compressed_tar_is_named_and_leaves_nothing(tree: Path, tmp_path: Path) -> None:
-    packed, kept = tmp_path / "images.tar.gz", tmp_path / "kept" / "images.tar"
+def test_a_truncated_compressed_tar_is_named(tree: Path, tmp_path: Path) -> None:
+    packed = tmp_path / "images.tar.gz"
     packed.write_bytes(gzip.compress(pack(tree, tmp_path / "images.tar").read_bytes())[:-100])
-    with pytest.raises(LayerpruneError, match=r"images\.tar\.gz: not a sound gzip archive"):
-        unpacked(packed, kept)
-    assert not any(kept.parent.iterdir())
+    with pytest.raises(LayerpruneError, match=r"images\.tar\.gz: not a sound gzip archive"), unpacked(packed):
+        pass
+
+
+def test_what_an_unpacked_copy_lacks_is_said_of_the_compressed_file(tree: Path, tmp_path: Path) -> None:
+    packed = tmp_path / "images.tar.gz"
+    packed.write_bytes(gzip.compress(pack(tree / "train", tmp_path / "images.tar").read_bytes()))
+    with pytest.raises(LayerpruneError, match=f"^{packed}: has no folder train/"), unpacked(packed) as copy:
+        read_index(copy)
+
+
+def test_a_tree_may_lie_in_a_folder_of_its_own(tree: Path, tmp_path: Path) -> None:
+    around = read_index(pack(tree, tmp_path / "images.tar", "of-somebody/"))["val"]
+    plain = read_index(tree)["val"]
+    assert [around.content(place) for place in range(6)] == [plain.content(place) for place in range(6)]
+
+
+def test_a_tree_in_another_folder_is_not_mixed_with_the_one_at_the_top(tree: Path) -> None:
+    write_tree(tree / "backup", train=9)
+    assert len(read_index(tree)["train"]) == 21
 
 
 @pytest.mark.parametrize(
@@ -296,7 +315,7 @@ def test_a_batch_without_a_sound_image_stops_the_run(tree: Path) -> None:
 def test_processes_that_share_a_run_decode_each_image_of_a_batch_once(tree: Path) -> None:
     images = read_index(tree)["train"]
     whole = epoch(training(images, 7))
-    parts = [epoch(training(images, 7, ranks=Ranks(rank, 2))) for rank in range(2)]
+    parts = [epoch(training(images, 7, group=ProcessGroup(rank, 2))) for rank in range(2)]
     for (x, y), (first, firsts), (second, seconds) in zip(whole, *parts, strict=True):
         assert torch.equal(x[0::2], first) and torch.equal(x[1::2], second)
         assert torch.equal(y[0::2], firsts) and torch.equal(y[1::2], seconds)
@@ -357,7 +376,8 @@ def real() -> Path:
 
 @pytest.mark.real_data("imagenet-tiny40.tar.gz")
 def test_real_images_of_forty_classes_are_read_in_place(real: Path, tmp_path: Path) -> None:
-    index = read_index(unpacked(real / "imagenet-tiny40.tar.gz", tmp_path / "tiny.tar"))
+    with unpacked(real / "imagenet-tiny40.tar.gz") as copy:
+        index = read_index(copy)
     assert {part: len(images) for part, images in index.items()} == {"train": 20_000, "val": 2_000}
     assert len(index["train"].classes) == 40 and np.bincount(index["val"].labels).tolist() == [50] * 40
     x, y = next(iter(TrainingStream(index["train"], 64, MEAN, STD, 128, seed=0).epoch(0)))

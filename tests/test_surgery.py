@@ -8,8 +8,7 @@ from networks import every_keep_list, images, make, random_keep_lists, source
 from torch import nn
 
 from layerprune.core import surgery
-from layerprune.core.measure.counting import count_depth, count_macs, count_params
-from layerprune.core.measure.equivalence import equivalence_gap
+from layerprune.core.measure import count_depth, count_macs, count_params, equivalence_gap
 from layerprune.core.networks import storage
 from layerprune.core.networks.sections import Section, SectionedNetwork, mask_gates
 from layerprune.errors import LayerpruneError
@@ -38,8 +37,8 @@ def smaller(network: SectionedNetwork, keep: list[int]) -> SectionedNetwork:
 def test_removal_and_folding_equal_gates_fixed_at_the_keep_list(originals, tmp_path, arch, keep) -> None:
     left, x = smaller(originals[arch], keep), images(16)
     assert equivalence_gap(originals[arch], mask_gates(keep), left, x) < TOLERANCE
-    storage.save(left, tmp_path / "arch.json", tmp_path / "weights.pt")
-    again = storage.load(tmp_path / "arch.json", tmp_path / "weights.pt")
+    storage.save(left, tmp_path / "arch.json", tmp_path / "weights.safetensors")
+    again = storage.load(tmp_path / "arch.json", tmp_path / "weights.safetensors")
     assert equivalence_gap(originals[arch], mask_gates(keep), again, x) < TOLERANCE
     assert again.keep() == list(keep)
 

@@ -7,7 +7,7 @@ import torch
 from networks import source
 from torch import Tensor, nn
 
-from layerprune.library.find import find_sections
+from layerprune.library.find_sections import find_sections
 from layerprune.library.rewriting import Forward
 
 timm = pytest.importorskip("timm", reason="timm is absent: pip install timm")

@@ -16,13 +16,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from layerprune.core.data.batches import evaluation_batches
 from layerprune.core.gates.estimators import ESTIMATORS
+from layerprune.core.measure import MacMeter
 from layerprune.core.methods import families
 from layerprune.core.networks.sections import CLOSED
 from layerprune.core.settings import FinetuneSettings, TrainingSettings
 from layerprune.core.training.evaluate import BATCH, evaluate
-from layerprune.core.training.meter import MacMeter
 from layerprune.core.training.schedule import learning_rate, warmup_steps
-from layerprune.suite.execute import execute
+from layerprune.suite.run.train import train
 
 TRAINED = [slug for slug, family in families().items() if family == "trained"]
 
@@ -54,7 +54,7 @@ def test_the_warm_up_is_given_in_epochs_or_steps() -> None:
 
 
 def test_the_optimizer_gets_the_scheduled_rate() -> None:
-    finished = execute(a_run("dense", lr=0.02, lr_warmup="4it", schedule="constant", duration="6it"))
+    finished = train(a_run("dense", lr=0.02, lr_warmup="4it", schedule="constant", duration="6it"))
     assert [row["lr"] for row in finished.progress.rows] == [None, 0.02, 0.02]
 
 
@@ -83,7 +83,7 @@ def test_evaluation_puts_the_mode_back(training: bool) -> None:
 
 def test_training_macs_are_three_forward_passes_of_every_example_of_every_epoch() -> None:
     """60 examples in batches of 16: the last one has 12."""
-    finished = execute(a_run("dense", duration="2ep"))
+    finished = train(a_run("dense", duration="2ep"))
     assert finished.progress.step == 8
     assert finished.progress.train_macs == 2 * 60 * 3 * (16 * 100 + 4 * 100 * 100 + 100 * 10)
 
@@ -92,14 +92,14 @@ def test_the_train_loss_is_the_mean_over_examples_and_not_over_batches() -> None
     run = a_run("dense", lr=1e-30)
     network = run.fresh_network()
     whole = evaluate(network, run.data, run.data.train)
-    assert execute(run).progress.rows[1]["train_loss"] == pytest.approx(whole.loss, rel=1e-5)
+    assert train(run).progress.rows[1]["train_loss"] == pytest.approx(whole.loss, rel=1e-5)
 
 
 def test_extra_forward_passes_of_an_estimator_are_paid_for() -> None:
     spent = {}
     for estimator in ("two_sided", "finite_difference"):
         settings = {"estimator": estimator, "consolidate_at": 1.0, "warmup": "0ep", "theta_lr": 1e-9}
-        spent[estimator] = execute(a_run("gated", settings=settings)).progress.train_macs
+        spent[estimator] = train(a_run("gated", settings=settings)).progress.train_macs
     assert spent["finite_difference"] * 3 == spent["two_sided"] * 4
 
 
@@ -113,14 +113,14 @@ def test_closed_and_removed_sections_cost_nothing() -> None:
 
 
 def test_training_for_a_number_of_steps_stops_within_an_epoch() -> None:
-    finished = execute(a_run("dense", duration="6it"))
+    finished = train(a_run("dense", duration="6it"))
     assert (finished.progress.step, finished.progress.epoch) == (6, 2)
     assert finished.progress.rows[-1]["step"] == 6
     assert finished.progress.train_macs == (60 + 2 * 16) * 3 * 42_600
 
 
 def test_a_network_learns() -> None:
-    rows = execute(a_run("dense", duration="30ep", lr=0.02)).progress.rows
+    rows = train(a_run("dense", duration="30ep", lr=0.02)).progress.rows
     assert rows[-1]["train_loss"] < 0.1 * rows[1]["train_loss"]
 
 
@@ -130,7 +130,7 @@ def test_bf16_learns_as_well_as_fp32() -> None:
     accuracy = {}
     for precision in ("fp32", "bf16"):
         run = a_run("dense", digits(), "lenet-300-100", precision=precision, **settings)
-        network = execute(run).network
+        network = train(run).network
         accuracy[precision] = evaluate(network, run.data, run.data.test).accuracy
         in_format = evaluate(network, run.data, run.data.test, precision="bf16")
         assert in_format.accuracy == pytest.approx(accuracy[precision], abs=0.01)
@@ -193,7 +193,7 @@ def test_the_same_seed_gives_the_same_weights_bit_for_bit(method: str) -> None:
     weights = []
     for number in (0, 0, 1):
         torch.manual_seed(len(weights))  # the global stream must not matter
-        weights.append(execute(a_run(method, seed=number, duration="2ep")).network.state_dict())
+        weights.append(train(a_run(method, seed=number, duration="2ep")).network.state_dict())
     assert weights[0].keys() == weights[1].keys()
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     assert not torch.equal(weights[0]["head.weight"], weights[2]["head.weight"])
@@ -305,7 +305,7 @@ def test_a_compiled_step_is_really_compiled(monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize("method", TRAINED)
 def test_training_stops_at_the_end_of_the_epoch_whose_loss_is_no_number(method: str) -> None:
     run = a_run(method, duration="5ep", lr=1e6, finetune={"duration": "5ep", "lr": 1e6})
-    progress = execute(run).progress
+    progress = train(run).progress
     assert progress.diverged
     assert progress.epoch < 5 and len(progress.rows) == progress.epoch + 1
     assert not math.isfinite(progress.rows[-1]["train_loss"])

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 import layerprune
 from layerprune.errors import LayerpruneError
-from layerprune.library.find import find_sections
+from layerprune.library.find_sections import find_sections
 from layerprune.library.rewriting import Forward
 
 transformers = pytest.importorskip("transformers", reason="Transformers is absent: pip install transformers accelerate")
@@ -221,7 +221,7 @@ def test_gates_learn_the_same_however_the_gradients_come(way: dict, tmp_path: Pa
         trainer_of(Own(), prune, tmp_path, num_train_epochs=2, **options).train()
         assert prune.pruner._steps == 20
         deltas.append(prune.pruner._method.estimator.delta())
-    torch.testing.assert_close(*deltas, atol=0.02, rtol=0.2)
+    torch.testing.assert_close(*deltas, atol=0.04, rtol=0.2)
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ def test_a_change_of_code_is_found(runs, monkeypatch):
 
 def test_a_change_of_settings_is_found_and_named(runs):
     path = paths.preset_file(made_up.PRESET)
-    path.write_text(path.read_text().replace("nu: 0.002", "nu: 0.003"))
+    path.write_text(path.read_text().replace('"nu": 0.002', '"nu": 0.003'))
     finding = only("stale-config")
     assert finding.where == str(key("gated")) and "settings.nu (0.002 -> 0.003)" in finding.message
 

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from layerprune.core import surgery
-from layerprune.core.methods.parts.gate_position import first_batch_norm, gate_position
-from layerprune.core.methods.parts.reinitialisation import reinitialised
-from layerprune.core.methods.ranking import keep_highest
+from layerprune.core.methods.base import keep_highest
+from layerprune.core.methods.parts.first_layer import first_batch_norm, gate_position
 from layerprune.core.methods.scores import bn_scale, feature_taylor, gate_taylor, last_k, sr_init, uniform_thinning
+from layerprune.core.methods.scores.sr_init import reinitialised
 from layerprune.core.networks.build import initialise
 from layerprune.core.networks.sections import Section, SectionedNetwork
 from layerprune.errors import SettingError

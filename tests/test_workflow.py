@@ -16,7 +16,7 @@ import pytest
 from conftest import REPOSITORY, Outcome, Study, copy_presets
 from PIL import Image
 
-from layerprune.suite import config
+from layerprune.suite import config, packing
 from layerprune.system import paths
 from layerprune.system.paths import RunKey
 
@@ -74,7 +74,7 @@ def test_every_run_leaves_its_four_files(study: Study) -> None:
             "record.json",
             "curves.csv",
             "arch.json",
-            "weights.pt",
+            "weights.safetensors",
         }
 
 
@@ -135,6 +135,85 @@ def test_a_network_on_a_dataset_is_a_target_that_runs_its_runs_and_draws(copy: S
     table.unlink()
     copy.snakemake("digits_lenet300100")
     assert (copy.folder / RUNS / "magnitude").is_dir() and "magnitude" in table.read_text()
+
+
+# --- results that are shipped in the store --------------------------------------------------------------------
+
+
+@pytest.fixture
+def shipped(copy: Study, monkeypatch: pytest.MonkeyPatch) -> Study:
+    """As in a clone: the store, tables and figures; no folders of runs, no memory of jobs."""
+    monkeypatch.setenv("LAYERPRUNE_ROOT", str(copy.folder))
+    list(packing.pack("tiny", ["digits"], weights=False))
+    shutil.rmtree(copy.folder / RUNS)
+    shutil.rmtree(copy.folder / ".snakemake")
+    return copy
+
+
+def test_shipped_results_are_drawn_and_not_trained_again(shipped: Study) -> None:
+    table = shipped.folder / "results" / "tiny" / "tables" / "digits.md"
+    before = table.read_text()
+    assert planned_jobs(shipped.snakemake("--dry-run")) == 0
+    outcome = shipped.snakemake()
+    assert outcome.code == 0, outcome.stderr
+    assert table.read_text() == before and not (shipped.folder / RUNS).exists()
+    assert "Nothing to be done" in (again := shipped.snakemake("--dry-run")).stderr + again.stdout
+
+
+@pytest.mark.parametrize(
+    ("method", "settings", "planned"),
+    [
+        ("random", "keep: matched", {"random", "gated", "dense"}),  # gated's record, dense's weights
+        ("magnitude", "keep: 1", {"magnitude", "dense"}),
+    ],
+)
+def test_a_seed_of_one_method_needs_only_what_it_starts_from(
+    shipped: Study, method: str, settings: str, planned: set[str]
+) -> None:
+    shipped.edit_preset(
+        f"{method}: {{settings: {{{settings}}}}}", f"{method}: {{settings: {{{settings}}}, seeds: [0, 1]}}"
+    )
+    outcome = shipped.snakemake("--dry-run", "--quiet", "host")
+    assert planned_runs(outcome) == planned and planned_jobs(outcome) == len(planned)
+
+
+def test_a_variant_of_a_seed_that_is_shipped_makes_only_the_weights_that_it_needs(shipped: Study) -> None:
+    old, new = (
+        "magnitude: {settings: {keep: 1}}",
+        "magnitude: {settings: {keep: 1}, variants: {all: {settings: {keep: 2}}}}",
+    )
+    shipped.edit_preset(old, new)
+    assert planned_runs(shipped.snakemake("--dry-run", "--quiet", "host")) == {"magnitude", "dense"}
+    outcome = shipped.snakemake()
+    assert outcome.code == 0, outcome.stderr
+    made = {path.parent.parent.parent.name for path in (shipped.folder / RUNS).glob("*/*/*/record.json")}
+    assert made == {"magnitude", "dense"}  # gated, random and magnitude's default stay as they were shipped
+    assert planned_jobs(shipped.snakemake("--dry-run")) == 0
+
+
+def test_shipped_weights_of_a_parent_spare_its_training(copy: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAYERPRUNE_ROOT", str(copy.folder))
+    list(packing.pack("tiny", ["digits"], weights=True))
+    shutil.rmtree(copy.folder / RUNS)
+    copy.edit_preset("magnitude: {settings: {keep: 1}}", "magnitude: {settings: {keep: 2}}")
+    outcome = copy.snakemake("--dry-run", "--quiet", "host")
+    assert planned_runs(outcome) == {"magnitude"}
+    outcome = copy.snakemake()
+    assert outcome.code == 0, outcome.stderr
+
+
+def test_the_laptop_study_of_this_repository_is_shipped_whole(tmp_path: Path) -> None:
+    tracked = subprocess.run(
+        ["git", "ls-files", "config", "results/laptop"], cwd=REPOSITORY, capture_output=True, text=True
+    )
+    if not tracked.stdout:
+        pytest.skip("not a checkout of the repository")
+    for name in tracked.stdout.splitlines():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(REPOSITORY / name, tmp_path / name)
+    outcome = Study(tmp_path).snakemake("--dry-run", preset="laptop")
+    assert outcome.code == 0 and "LEFT OUT" not in outcome.stderr, outcome.stderr
+    assert planned_jobs(outcome) == planned_jobs(outcome, "stage") == 0
 
 
 # --- what trains nothing ------------------------------------------------------------------------------------
@@ -202,7 +281,7 @@ def test_imagenet_is_a_target_from_staging_to_the_last_figure(empty: Study, monk
     assert records == ["dense", "gated", "magnitude", "random-removal"]
     table = (empty.folder / "results/tiny/tables/imagenet.md").read_text()
     assert "(images: imagenet-tiny40)" in table and "| top-5 (%) |" in table
-    assert (empty.folder / "figures/tiny/imagenet/random-removal.png").is_file()
+    assert (empty.folder / "figures/tiny/imagenet/random-removal.svg").is_file()
     assert empty.snakemake("verify").code == 0
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from layerprune.errors import LayerpruneError
-from layerprune.system.process_group import Ranks, joined
+from layerprune.system.process_group import ProcessGroup, joined
 from layerprune.system.torchrun import TorchrunPlace
 
 CPU = torch.device("cpu")
@@ -26,7 +26,7 @@ class Answers:
     seconds: float
 
 
-def run_together(task: Callable[[Ranks], list], folder: Path) -> Answers:
+def run_together(task: Callable[[ProcessGroup], list], folder: Path) -> Answers:
     """Run a task, a function of a module, in two processes; their answers pass through files in the folder."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["layerprune.system.process_group", "torch.distributed"])
@@ -45,12 +45,12 @@ def run_together(task: Callable[[Ranks], list], folder: Path) -> Answers:
     return Answers(texts, time.monotonic() - began)
 
 
-def _child(rank: int, port: int, folder: str, task: Callable[[Ranks], list]) -> None:
+def _child(rank: int, port: int, folder: str, task: Callable[[ProcessGroup], list]) -> None:
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     torch.set_num_threads(1)
     try:
-        with joined(TorchrunPlace(rank, SIZE, rank, SIZE), CPU) as ranks:
-            answer = str(task(ranks))
+        with joined(TorchrunPlace(rank, SIZE, rank, SIZE), CPU) as group:
+            answer = str(task(group))
     except LayerpruneError as error:
         answer = f"error: {error}"
     Path(folder, str(rank)).write_text(answer)

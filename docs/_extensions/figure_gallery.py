@@ -36,7 +36,7 @@ def _has_values(dataset: str, name: str) -> bool:
 
 
 def _picture(dataset: str, name: str) -> str:
-    return f"![{FIGURES[name].TITLE}, {dataset}]({_path(dataset, name, 'png')})"
+    return f"![{FIGURES[name].TITLE}, {dataset}]({_path(dataset, name, 'svg')})"
 
 
 def _path(dataset: str, name: str, suffix: str) -> str:

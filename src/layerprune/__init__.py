@@ -20,14 +20,14 @@ __all__ = [
 ]
 
 _HOMES = {
-    "find_sections": "library.find",
+    "find_sections": "library.find_sections",
     "register_block": "library.tracing",
-    "ConcurrentPruner": "library.pruner",
-    "prune_by_scores": "library.score",
-    "section_scores": "library.score",
-    "save": "library.save",
-    "load": "library.save",
-    "measure_latency": "library.latency.library",
+    "ConcurrentPruner": "library.concurrent_pruner",
+    "prune_by_scores": "library.prune_by_scores",
+    "section_scores": "library.prune_by_scores",
+    "save": "library.network_files",
+    "load": "library.network_files",
+    "measure_latency": "library.latency.measuring",
 }
 
 

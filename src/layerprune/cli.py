@@ -57,12 +57,12 @@ def run(
     if dataset in settings.datasets and settings.processes(dataset) > 1 and torchrun.torchrun_place() is None:
         raise typer.Exit(torchrun.share(settings.processes(dataset), sys.argv[1:]))
     cpu.choose(settings.resources.cpu_kernels)  # before torch is imported
-    from layerprune.suite import runner
+    from layerprune.suite import run as running
     from layerprune.system.progress import Progress
 
     key = RunKey(preset, dataset, arch, method, variant, seed)
     with Progress(str(key)) as progress:
-        record = runner.run(key, device, threads, progress.report, progress.say, weights)
+        record = running.run(key, device, threads, progress.report, progress.say, weights)
     place = torchrun.torchrun_place()
     if place is not None and place.rank > 0:
         return
@@ -119,7 +119,7 @@ def show(run: Annotated[Path, typer.Argument(help="Folder of a run, results/<pre
 
 @app.command()
 def export(
-    run: Annotated[Path, typer.Argument(help="Folder of a run, with its weights.pt.")],
+    run: Annotated[Path, typer.Argument(help="Folder of a run, with its weights.safetensors.")],
     form: Annotated[
         Literal["pt2", "onnx", "state-dict"],
         typer.Option(
@@ -139,6 +139,62 @@ def export(
 
 
 @app.command()
+def evaluate(
+    dataset: Annotated[str, typer.Option(help="Data set: digits, mnist, cifar10, cifar100 or imagenet.")],
+    arch: Annotated[str, typer.Option(help="Architecture as in the preset: lenet5, resnet-20, vgg16, ...")],
+    method: Annotated[str, typer.Option(help="Method: dense, gated, sss, ... (see `layerprune methods`).")],
+    preset: PresetName = "laptop",
+    variant: Annotated[str, typer.Option(help="Named variant of the method, as in the preset.")] = "default",
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the run.")] = 0,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N, or auto: a GPU where there is one.")] = "auto",
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+) -> None:
+    """Measure the test accuracy of a run's network again and compare it with the record. Trains nothing.
+
+    Weights come from the run's folder or from the store. Exits with status 1 when the accuracy is another.
+    """
+    cpu.choose(config.load_preset(preset).resources.cpu_kernels)
+    from layerprune.suite.evaluate import evaluate_again
+    from layerprune.system.devices import choose_device
+
+    found = evaluate_again(
+        RunKey(preset, dataset, arch, method, variant, seed), choose_device(device), threads, _remark
+    )
+    print(f"{RunKey(preset, dataset, arch, method, variant, seed)}: {found}")
+    if not found.agrees:
+        raise typer.Exit(1)
+
+
+results = typer.Typer(help="The store of results that is committed: records.jsonl and its files.", no_args_is_help=True)
+app.add_typer(results, name="results")
+
+
+@results.command()
+def pack(
+    preset: PresetName = "laptop",
+    dataset: DatasetName = None,
+    weights: Annotated[
+        bool, typer.Option("--weights", help="Also the weights of the headline networks: dense and gated, first seed.")
+    ] = False,
+) -> None:
+    """Take the runs in folders of a preset into its store: records.jsonl, curves, arrays."""
+    from layerprune.suite import packing
+
+    for line in packing.pack(preset, _datasets(preset, dataset), weights):
+        print(line)
+
+
+@results.command()
+def unpack(preset: PresetName = "laptop", dataset: DatasetName = None) -> None:
+    """Write the folders of the runs in the store; folders with a record stay as they are."""
+    from layerprune.suite import store
+
+    for each in _datasets(preset, dataset):
+        done = sum(store.unpack(key) for key in store.keys(preset, each))
+        print(f"{paths.results(preset) / each}: {done} runs unpacked")
+
+
+@app.command()
 def tables(preset: PresetName = "quick", dataset: DatasetName = None, partial: Partial = False) -> None:
     """Make runs.csv, summary.csv and the tables (CSV, Markdown, LaTeX) from the records."""
     from layerprune.analysis.build import build_tables
@@ -154,7 +210,7 @@ def figures(
     partial: Partial = False,
     name: Annotated[list[str] | None, typer.Option(help="Only this figure; may be given several times.")] = None,
 ) -> None:
-    """Draw the figures (SVG, PNG and the plotted values as CSV) from the records."""
+    """Draw the figures: SVG, the plotted values as CSV, and PNG for those that README.md or a page of docs/ shows."""
     from layerprune.analysis.build import build_figures
 
     for each in _datasets(preset, dataset):
@@ -201,24 +257,24 @@ def latency(
     Writes results/<preset>/<dataset>/latency.csv, which the figure latency-vs-macs shows; of single networks, which
     take turns, latency.csv in the run's folder or FILE.latency.csv. What cannot be measured is left out with one line.
     """
-    from layerprune.library.latency import conditions as known
-    from layerprune.suite.latency import singles, studies
+    from layerprune.library.latency import engines, measuring
+    from layerprune.suite.latency import presets, single_networks
     from layerprune.system import devices
 
-    conditions = known.Conditions(
+    conditions = measuring.Conditions(
         devices.choose_device(device),
-        tuple(dict.fromkeys(batch or (known.SINGLE_BATCHES if models else known.STUDY_BATCHES))),
+        tuple(dict.fromkeys(batch or (measuring.SINGLE_BATCHES if models else measuring.STUDY_BATCHES))),
         repeats,
         threads,
-        known.chosen("--engine", engine, known.ENGINES),
-        known.chosen("--precision", precision, known.PRECISIONS),
+        measuring.chosen("--engine", engine, engines.ENGINES),
+        measuring.chosen("--precision", precision, engines.PRECISIONS),
     )
     runs_per_gpu = 1 if models else config.load_preset(preset).resources.runs_per_gpu
     with devices.whole_machine(conditions.device, runs_per_gpu, _remark):
         if models:
-            _print_paths(singles.measure(models, conditions, _remark))
+            _print_paths(single_networks.measure(models, conditions, _remark))
         else:
-            _print_paths(studies.measure(preset, _datasets(preset, dataset), conditions, _remark))
+            _print_paths(presets.measure(preset, _datasets(preset, dataset), conditions, _remark))
 
 
 @app.command()
@@ -309,7 +365,7 @@ UsageError = typer.BadParameter.__base__
 def main() -> None:
     """Run the command line; a mistake that people can mend is one line on stderr and exit status 2.
 
-    After SIGTERM a run's exit status is preemption.REQUEUE: its state is written and it can be taken up again.
+    After SIGTERM a run's exit status is system.signals.REQUEUE: its state is written and it can be taken up again.
     """
     # Torch warns of a damaged file before it refuses it; the refusal alone is for people.
     warnings.filterwarnings("ignore", category=UserWarning, module="torch")

@@ -4,6 +4,7 @@ import ast
 import os
 import shutil
 import sys
+from functools import cache
 from pathlib import Path
 
 # The code beside this Snakefile is what runs, in this process and in the jobs, installed or not.
@@ -19,6 +20,7 @@ put_first("PYTHONPATH", SOURCE)
 put_first("PATH", str(Path(sys.executable).parent))
 
 from layerprune.suite import config as settings
+from layerprune.suite import current
 from layerprune.system import paths
 from layerprune.core.data import catalog
 from layerprune.errors import LayerpruneError
@@ -48,13 +50,37 @@ PRESET_NAME, PRESET = read_preset()
 DATASETS = list(PRESET.datasets)
 
 
+def wants_trainings():
+    """-F and -R train ask for the runs themselves, whatever the store has; known once rules are read."""
+    asked = workflow.dag_settings
+    return asked is not None and (asked.forceall or "train" in asked.forcerun)
+
+
+@cache
+def stored(key):
+    """Is the run in the committed store, as the preset asks for it? Then there is nothing to train."""
+    try:
+        return not wants_trainings() and current.is_stored(PRESET, key)
+    except LayerpruneError as error:
+        stop(str(error))
+
+
+@cache
+def planned(dataset):
+    return settings.plan(PRESET, PRESET_NAME, dataset)
+
+
 def present(dataset):
-    """Can the dataset be had? If not, its runs are left out, and that is said once and loudly."""
+    """Can the dataset be had? If not, its runs are left out but for those in the store, and that is said once, loudly."""
     source = PRESET.datasets[dataset].source
     available, why = catalog.is_available(dataset, settings.data_root(PRESET), PRESET.data.download, source)
-    if not available:
-        print(f"LEFT OUT: every run on {dataset}: {why}", file=sys.stderr)
-    return available
+    missing = [] if available else [key for key in planned(dataset) if not stored(key)]
+    if missing:
+        what = (
+            "every run" if len(missing) == len(planned(dataset)) else f"{len(missing)} of {len(planned(dataset))} runs"
+        )
+        print(f"LEFT OUT: {what} on {dataset}: {why}", file=sys.stderr)
+    return not missing
 
 
 AVAILABLE = [dataset for dataset in DATASETS if present(dataset)]
@@ -83,10 +109,12 @@ def run_of(wildcards):
 
 
 def files_of_runs(dataset, *kinds, arch=None):
-    """One or more files (paths.record, paths.curves) of each run of a dataset, or of one network on it; none where
-    its data is absent."""
-    planned = settings.plan(PRESET, PRESET_NAME, dataset) if dataset in AVAILABLE else []
-    return [kind(key) for key in planned for kind in kinds if arch in (None, key.arch)]
+    """What tables and figures are made of: one or more files (paths.record, paths.curves) of each run of a dataset, or of
+    one network on it, that has to be made, none where its data is absent; and the store, where it has any."""
+    asked = [key for key in planned(dataset) if arch in (None, key.arch)]
+    own = [kind(key) for key in asked for kind in kinds if not stored(key)]
+    store_files = [paths.stored_records(PRESET_NAME, dataset)] if any(map(stored, asked)) else []
+    return (own if dataset in AVAILABLE else []) + store_files
 
 
 def tables_of(datasets):
@@ -131,9 +159,16 @@ def gpus_of_a_run(wildcards):
 
 
 def starts_from(wildcards):
-    """Records and weights of the runs that this one starts from."""
-    parents = settings.prerequisites(PRESET, run_of(wildcards))
-    return [kind(key) for key in parents for kind in (paths.record, paths.weights)]
+    """What this run starts from and has to be made first: records, and weights of the runs whose weights it needs."""
+    key = run_of(wildcards)
+    by_weights = settings.weight_prerequisites(PRESET, key)
+    by_record = [parent for parent in settings.prerequisites(PRESET, key) if parent not in by_weights]
+    weights = [kind(each) for each in by_weights if not has_weights(each) for kind in (paths.record, paths.weights)]
+    return weights + [paths.record(each) for each in by_record if not stored(each)]
+
+
+def has_weights(key):
+    return stored(key) and paths.stored_weights(key).is_file()
 
 
 def settings_of(wildcards):

@@ -1,10 +1,16 @@
-"""Tables and figures of one dataset from its records; figures as SVG, PNG and a CSV of what is plotted."""
+"""Tables and figures of one dataset from its records: a figure as SVG, with a CSV of what is plotted.
 
+Figures that README.md or a page of docs/ shows are drawn as PNG too, see `shown_as_png`.
+"""
+
+import io
+import re
 from pathlib import Path
 from typing import BinaryIO
 
 import pandas as pd
 from matplotlib.figure import Figure
+from PIL import Image
 
 from layerprune.analysis import style, tables
 from layerprune.analysis.figures import FIGURES
@@ -12,8 +18,11 @@ from layerprune.analysis.frames import Study, read_study
 from layerprune.errors import LayerpruneError
 from layerprune.system import files, paths
 
-# Without a date and the library's version the same records give the same bytes.
-_METADATA = {"svg": {"Date": None, "Creator": None}, "png": {"Software": None}}
+_METADATA = {"Date": None, "Creator": None}
+"""Without a date and the library's version the same records give the same bytes."""
+_PLACES = re.compile(r'\b(?:d|x|y|width|height|transform)="[^"]*"')
+_DIGITS = re.compile(r"(\d+\.\d{2})\d*")
+_SHOWN = re.compile(r"(?:figures/|generated:figure:)([^/:\s]+)[/:]([^/:\s]+)[/:]([\w-]+)(?:\.png| -->)")
 
 
 def build_tables(preset_name: str, dataset: str, partial: bool = False) -> list[Path]:
@@ -34,22 +43,42 @@ def build_figures(preset_name: str, dataset: str, names: list[str] | None = None
 def _build_figure(study: Study, name: str) -> list[Path]:
     module = FIGURES[name]
     data = module.prepare(study)
-    targets = {suffix: paths.figure(study.preset, study.dataset, name, suffix) for suffix in ("svg", "png", "csv")}
+    svg, png, table = (paths.figure(study.preset, study.dataset, name, suffix) for suffix in ("svg", "png", "csv"))
+    shown = png in shown_as_png()
     with style.applied():
         figure = module.draw(data, heading(study, module.TITLE, data))
         figure.draw_without_rendering()
         figure.set_layout_engine("none")  # the layout stands: do not work it out again for each format
-        for suffix in ("svg", "png"):
-            _save(figure, targets[suffix], suffix)
-    files.write_text(targets["csv"], data.to_csv(index=False, lineterminator="\n"))
-    return list(targets.values())
+        files.write_text(svg, _as_svg(figure))
+        if shown:
+            files.write_atomically(png, lambda stream: _save_png(figure, stream))
+    files.write_text(table, data.to_csv(index=False, lineterminator="\n"))
+    if not shown:
+        png.unlink(missing_ok=True)  # of a page that no longer shows it
+    return [svg, *([png] if shown else []), table]
 
 
-def _save(figure: Figure, path: Path, suffix: str) -> None:
-    def fill(stream: BinaryIO) -> None:
-        figure.savefig(stream, format=suffix, metadata=_METADATA[suffix])
+def shown_as_png() -> set[Path]:
+    """Pictures that README.md and the pages of docs/ show: those they link, and those of markers yet to be filled."""
+    texts = [page.read_text(encoding="utf-8") for page in paths.pages()]
+    return {paths.figure(*names, "png") for text in texts for names in _SHOWN.findall(text)}
 
-    files.write_atomically(path, fill)
+
+def _as_svg(figure: Figure) -> str:
+    """The picture as text, places cut to hundredths of a point and lines joined: half the size."""
+    drawn = io.StringIO()
+    figure.savefig(drawn, format="svg", metadata=_METADATA)
+    rounded = _PLACES.sub(
+        lambda places: _DIGITS.sub(lambda digits: digits[1].rstrip("0").rstrip("."), places[0]), drawn.getvalue()
+    )
+    return re.sub(r"\s*\n\s*", " ", rounded).replace("> <", "><") + "\n"
+
+
+def _save_png(figure: Figure, stream: BinaryIO) -> None:
+    """With a palette of 256 colours: a third of the size, and no difference to be seen."""
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png")
+    Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(stream, "png", optimize=True)
 
 
 def heading(study: Study, title: str, data: pd.DataFrame) -> str:

@@ -8,6 +8,7 @@ tables and legends: architecture as in the preset, then dense, gated, the other 
 variants in natural order.
 """
 
+import io
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,7 @@ import pandas as pd
 from layerprune.core import methods
 from layerprune.core.settings import ModelSettings
 from layerprune.errors import LayerpruneError
-from layerprune.suite import config, record
+from layerprune.suite import config, store
 from layerprune.suite.record import Record
 from layerprune.system import paths
 from layerprune.system.paths import RunKey
@@ -105,7 +106,7 @@ def run_label(method: str, variant: str) -> str:
 
 
 def _require_all(preset_name: str, dataset: str, keys: list[RunKey]) -> None:
-    missing = [key for key in keys if not paths.record(key).is_file()]
+    missing = [key for key in keys if not store.exists(key)]
     if missing:
         named = ", ".join(str(key) for key in missing[:3]) + (", ..." if len(missing) > 3 else "")
         raise LayerpruneError(
@@ -116,10 +117,10 @@ def _require_all(preset_name: str, dataset: str, keys: list[RunKey]) -> None:
 
 def _row(preset: config.Preset, key: RunKey, partial: bool) -> dict[str, Any]:
     base = {name: getattr(key, name) for name in KEY} | {"label": run_label(key.method, key.variant)}
-    if not paths.record(key).is_file():
+    if not store.exists(key):
         return base | _planned(preset, key) | {"status": "missing", "reason": "not run"}
     try:
-        return base | _recorded(record.read(paths.record(key)))
+        return base | _recorded(store.find(key))
     except LayerpruneError as error:
         if not partial:
             raise
@@ -178,12 +179,12 @@ def _curves_of(row: dict[str, Any]) -> pd.DataFrame | None:
 
 def read_curve(key: RunKey) -> pd.DataFrame | None:
     """One run's curves.csv, None where there is none. Raises LayerpruneError when it cannot be read."""
-    path = paths.curves(key)
-    if not path.is_file():
+    path, text = paths.curves(key), store.curves(key)
+    if text is None:
         return None
     try:
-        curves = pd.read_csv(path)
-    except (ValueError, OSError) as error:
+        curves = pd.read_csv(io.StringIO(text))
+    except ValueError as error:
         raise LayerpruneError(f"{path}: not readable as CSV: {' '.join(str(error).split())}") from None
     lacking = {"epoch", "step"} - set(curves.columns)
     if lacking or curves.empty:

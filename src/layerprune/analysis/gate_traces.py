@@ -1,6 +1,6 @@
-"""What watched gated trainings noted at every check (setting `watch`), as arrays."""
+"""Traces of gates: what gated trainings with the setting `watch` noted at every check, as arrays."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,14 +8,18 @@ import numpy as np
 from layerprune.analysis import statistics
 from layerprune.analysis.frames import KEY, Study
 from layerprune.core.settings import GatedSettings
-from layerprune.suite import record
+from layerprune.suite import store
 from layerprune.suite.record import Record
-from layerprune.system import paths
 from layerprune.system.paths import RunKey
+
+AVERAGED = 3
+"""Checks over whose batches the losses at theta and at theta rounded are averaged."""
+DECIDED = 0.01
+"""Theta this near to 0 or 1 counts as decided."""
 
 
 @dataclass(frozen=True)
-class Watched:
+class GateTrace:
     """One training. Arrays [checks, sections], NaN for sections that are gone; but `step`, `lr` and losses [checks]."""
 
     record: Record
@@ -50,21 +54,37 @@ class Watched:
         return np.clip(self.theta, floor, 1 - floor)
 
 
-def planned(study: Study, variant: str) -> list[str]:
+def archs_with(study: Study, variant: str) -> list[str]:
     """Architectures on which gated has this variant."""
     runs = study.runs[(study.runs["method"] == "gated") & (study.runs["variant"] == variant)]
     return list(dict.fromkeys(runs["arch"]))
 
 
-def watched(study: Study, variant: str) -> Iterator[Watched]:
-    """The trainings of a variant of gated that came to an end and were watched."""
+def traces_of(study: Study, variant: str) -> Iterator[GateTrace]:
+    """The trainings of a variant of gated that came to an end with `watch` on."""
     chosen = study.runs[(study.runs["method"] == "gated") & (study.runs["variant"] == variant)]
     for run in chosen[statistics.counted(chosen)][KEY].to_dict("records"):
-        found = record.read(paths.record(RunKey(**run)))
+        found = store.find(RunKey(**run))
         if found.details.get("watch", {}).get("step"):
             yield _arrays(found)
 
 
-def _arrays(found: Record) -> Watched:
+def _arrays(found: Record) -> GateTrace:
     notes = {name: np.array(values, float) for name, values in found.details["watch"].items()}
-    return Watched(found, GatedSettings.model_validate(found.provenance.config["settings"]), **notes)
+    return GateTrace(found, GatedSettings.model_validate(found.provenance.config["settings"]), **notes)
+
+
+def objective(trace: GateTrace) -> tuple[np.ndarray, np.ndarray]:
+    """J at theta and at theta rounded, at every check; of batches, averaged over AVERAGED checks."""
+    theta = np.nan_to_num(trace.theta)
+    drawn = _averaged(trace.drawn) + trace.price * theta.sum(1)
+    return drawn, _averaged(trace.rounded) + trace.price * (theta >= 0.5).sum(1)
+
+
+def _averaged(values: np.ndarray) -> np.ndarray:
+    return np.array([values[max(0, place - AVERAGED + 1) : place + 1].mean() for place in range(len(values))])
+
+
+def undecided_share(thetas: Sequence[float]) -> float:
+    """Share of sections whose theta is neither 0 nor 1."""
+    return sum(DECIDED < theta < 1 - DECIDED for theta in thetas) / len(thetas)

@@ -86,7 +86,10 @@ def _figure(readme: Path, marker: str, preset: str, dataset: str, name: str) -> 
         raise LayerpruneError(f"{readme}: generated:{marker}: unknown figure (known: {', '.join(FIGURES)})")
     picture = paths.figure(preset, dataset, name, "png")
     if not picture.is_file():
-        raise LayerpruneError(f"{readme}: generated:{marker}: {picture} is not there: build the figures first")
+        raise LayerpruneError(
+            f"{readme}: generated:{marker}: {picture} is not there: build the figures first "
+            "(as PNG those are drawn that README.md and docs/*.md show)"
+        )
     link = Path(os.path.relpath(picture, readme.parent)).as_posix()
     return f"![{FIGURES[name].TITLE}]({link})\n\n{captions[name]}"
 

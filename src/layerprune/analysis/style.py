@@ -72,9 +72,9 @@ _PARAMETERS = {
     "legend.frameon": False,
     "lines.linewidth": 1.4,
     "figure.dpi": 100,
-    "savefig.dpi": 150,
+    "savefig.dpi": 200,
     "svg.hashsalt": "layerprune",
-    "svg.fonttype": "path",
+    "svg.fonttype": "none",
     "path.simplify": True,
 }
 

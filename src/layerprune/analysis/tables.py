@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from layerprune.analysis import published, statistics
+from layerprune.analysis import literature, statistics
 from layerprune.analysis.frames import LISTS, Study
 from layerprune.system import files, paths
 
@@ -45,11 +45,13 @@ def write(study: Study) -> list[Path]:
         paths.table(study.preset, study.dataset, "md"): markdown_page(study, cells),
         paths.table(study.preset, study.dataset, "tex"): latex(cells),
     }
-    elsewhere = published.published(study.dataset)
+    elsewhere = literature.published(study.dataset)
     if len(elsewhere):
         texts |= {
             paths.published_table(study.preset, study.dataset, "csv"): _csv(elsewhere),
-            paths.published_table(study.preset, study.dataset, "md"): published.markdown(study.dataset, elsewhere),
+            paths.published_table(study.preset, study.dataset, "md"): literature.published_page(
+                study.dataset, elsewhere
+            ),
         }
     for path, text in texts.items():
         files.write_text(path, text)

@@ -5,25 +5,25 @@ A finding is an error, except those of the kinds NOT_ERRORS: what is legitimate 
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 
 from layerprune.analysis import literature
 from layerprune.analysis.claims import ledger
 from layerprune.analysis.frames import WITH_RESULT, read_curve, sorted_keys
-from layerprune.core.version import versions_of
 from layerprune.errors import LayerpruneError
-from layerprune.suite import config, record
+from layerprune.suite import config, current, store
+from layerprune.suite.packing import in_folders
 from layerprune.suite.record import Record
-from layerprune.system import files, paths
+from layerprune.system import paths
 from layerprune.system.paths import RunKey
 
 KINDS = {
     "missing": "planned, not run",
-    "unreadable": "malformed record or curves",
+    "unreadable": "malformed or altered record, or malformed curves",
     "stale-code": "made by other code than this",
     "stale-config": "made with other settings than the preset's",
     "stale-data": "made from other data than those staged",
     "stale-parent": "starts from a run that has changed or gone",
+    "damaged": "files that are not those which the record was written with",
     "failed": "diverged or failed",
     "out-of-range": "contradicts itself or its curves",
     "note": "collapsed, nothing pruned, or a variant that diverged",
@@ -61,15 +61,13 @@ def verify(preset_name: str, dataset: str | None = None) -> list[Finding]:
     # A run may start from a seed of dense or gated that the preset itself does not ask for.
     implied = [parent for key in planned for parent in config.prerequisites(preset, key)]
     keys = sorted_keys(preset, list(dict.fromkeys([*planned, *implied])))
-    checksums_now = cache(_staged_checksums)
     findings = []
     for key in keys:
         run, problem = _read(key)
         if run is None:
             findings.append(problem)
             continue
-        findings += _stale(preset, key, run)
-        findings += _stale_data(key, run, checksums_now(preset_name, key.dataset))
+        findings += [*_stale(preset, key, run), *_damaged(key, run)]
         findings += [*_status(key, run), *_contradictions(key, run), *_against_curves(key, run)]
         findings += _against_literature(key, run)
     ledgers = _stale_ledger(preset_name) if dataset is None else []
@@ -97,70 +95,36 @@ def report(findings: list[Finding], limit: int = 20) -> str:
 
 def _read(key: RunKey) -> tuple[Record | None, Finding]:
     """The record, and what to say when there is none."""
-    if not paths.record(key).is_file():
-        return None, Finding(str(key), "missing", "no record.json")
     try:
-        return record.read(paths.record(key)), Finding(str(key), "note", "")
+        found = store.find(key)
     except LayerpruneError as error:
         return None, Finding(str(key), "unreadable", str(error))
+    return found, Finding(str(key), "missing", "no record, in its folder or in the store")
 
 
-# --- staleness ----------------------------------------------------------------------------------------------
+# --- staleness ----------------------------------------------------------------------------------------------------
 
 
 def _stale(preset: config.Preset, key: RunKey, run: Record) -> Iterator[Finding]:
-    source = run.provenance
-    versions = versions_of(key.dataset, key.arch, key.method)
-    if source.versions != versions:
-        yield Finding(str(key), "stale-code", f"versions {source.versions}, now {versions}")
-    settings = config.resolve(preset, key)
-    if source.config_digest != settings.digest():
-        changed = _changed(source.config, settings.model_dump(mode="json"))
-        yield Finding(str(key), "stale-config", f"settings differ: {', '.join(changed) or 'digest only'}")
-    yield from _stale_parents(preset, key, run)
+    try:
+        yield from (Finding(str(key), each.kind, each.message) for each in current.differences(preset, run))
+    except LayerpruneError as error:
+        yield Finding(str(key), "stale-parent", str(error))
 
 
-def _changed(before: dict, now: dict, prefix: str = "") -> list[str]:
-    """Dotted names of the settings that differ."""
-    names = []
-    for name in sorted(before.keys() | now.keys()):
-        old, new = before.get(name), now.get(name)
-        if isinstance(old, dict) and isinstance(new, dict):
-            names += _changed(old, new, f"{prefix}{name}.")
-        elif old != new:
-            names.append(f"{prefix}{name} ({old} -> {new})")
-    return names
+def _damaged(key: RunKey, run: Record) -> Iterator[Finding]:
+    """Files that are not what the record says; in the store the network's description and the curves are looked at."""
+    found = current.damage(key, run) if paths.record(key).is_file() else _damage_in_store(key)
+    if found is not None:
+        yield Finding(str(key), "damaged", found)
 
 
-def _stale_parents(preset: config.Preset, key: RunKey, run: Record) -> Iterator[Finding]:
-    recorded = run.provenance.parents
-    needed = {str(parent): parent for parent in config.prerequisites(preset, key)}
-    for name, digest in recorded.items():
-        parent, _ = _read(needed[name]) if name in needed else (None, None)
-        if parent is None:
-            reason = "has no readable record" if name in needed else "is not what the preset starts it from"
-            yield Finding(str(key), "stale-parent", f"{name} {reason}")
-        elif parent.digest() != digest:
-            yield Finding(
-                str(key), "stale-parent", f"{name} has changed since (digest {digest}, now {parent.digest()})"
-            )
-    if run.status in WITH_RESULT:
-        for name in sorted(needed.keys() - recorded.keys()):
-            yield Finding(str(key), "stale-parent", f"does not name {name}, from which the preset starts it")
-
-
-def _staged_checksums(preset_name: str, dataset: str) -> dict[str, str]:
-    """Checksums of the staged data; empty where nothing was staged."""
-    path = paths.data_manifest(preset_name, dataset)
-    content = files.read_json(path) if path.is_file() else {}
-    return content.get("checksums", {})
-
-
-def _stale_data(key: RunKey, run: Record, staged: dict[str, str]) -> Iterator[Finding]:
-    recorded = run.provenance.data_checksums
-    for name in sorted(recorded.keys() & staged.keys()):
-        if recorded[name] != staged[name]:
-            yield Finding(str(key), "stale-data", f"{name}: SHA-256 {recorded[name][:16]}, staged {staged[name][:16]}")
+def _damage_in_store(key: RunKey) -> str | None:
+    try:
+        store.curves(key), store.arch(key), store.weights(key)
+    except LayerpruneError as error:
+        return str(error)
+    return None
 
 
 def _stale_ledger(preset_name: str) -> Iterator[Finding]:
@@ -184,9 +148,13 @@ def _status(key: RunKey, run: Record) -> Iterator[Finding]:
 
 
 def _contradictions(key: RunKey, run: Record) -> Iterator[Finding]:
-    named = RunKey(run.preset, run.dataset, run.arch, run.method, run.variant, run.seed)
+    named = run.key
     left, has_result = sum(run.keep), run.status in WITH_RESULT
+    resolved = _digest_of(run.provenance.config)
     checks = {
+        f"config_digest {run.provenance.config_digest} is not that of the settings in the record ({resolved})": (
+            resolved != run.provenance.config_digest
+        ),
         f"record of {named} in the folder of {key}": named != key,
         f"macs {run.macs} exceed macs_dense {run.macs_dense}": run.macs > run.macs_dense,
         f"depth {run.depth} exceeds depth_dense {run.depth_dense}": run.depth > run.depth_dense,
@@ -200,6 +168,14 @@ def _contradictions(key: RunKey, run: Record) -> Iterator[Finding]:
         "removed_step names a section that is left, or a step after the last": not _removals_fit(run),
     }
     yield from (Finding(str(key), "out-of-range", message) for message, wrong in checks.items() if wrong)
+
+
+def _digest_of(settings: dict) -> str:
+    """Digest of a record's settings, or why they have none."""
+    try:
+        return config.RunSettings.model_validate(settings).digest()
+    except ValueError as error:
+        return " ".join(str(error).split())
 
 
 def _differs_though_whole(run: Record) -> bool:
@@ -256,11 +232,8 @@ def _against_literature(key: RunKey, run: Record) -> Iterator[Finding]:
 
 
 def _unplanned(preset_name: str, dataset: str | None, planned: set[RunKey]) -> Iterator[Finding]:
-    """Run folders with a record that the preset does not name."""
-    for path in sorted(paths.results(preset_name).glob(f"{dataset or '*'}/*/*/*/seed*/record.json")):
-        try:
-            key = paths.parse_run_folder(path.parent)
-        except ValueError:
-            continue
-        if key not in planned:
-            yield Finding(str(key), "unplanned", "not in the preset: delete the folder, or add it to the preset")
+    """Runs with a record, in a folder or in the store, that the preset does not name."""
+    datasets = [dataset] if dataset else sorted(path.name for path in paths.results(preset_name).glob("*"))
+    in_store = [key for each in datasets for key in store.keys(preset_name, each)]
+    for key in sorted({*in_folders(preset_name, dataset), *in_store} - planned):
+        yield Finding(str(key), "unplanned", "not in the preset: delete it, or add it to the preset")

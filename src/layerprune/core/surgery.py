@@ -18,7 +18,7 @@ from layerprune.core.folding.linear_maps import (
     shorten,
     without_constant,
 )
-from layerprune.core.measure.counting import count_macs, count_params, output_shape
+from layerprune.core.measure import count_macs, count_params, output_shape
 from layerprune.core.networks.sections import Section, SectionedNetwork
 from layerprune.errors import SettingError
 

@@ -1,8 +1,8 @@
 """Versions of what decides a run's numbers. Imports no torch.
 
-Each method, architecture, data set and experiment has a constant VERSION in its own file, and RESULTS_VERSION covers what
-they share: training, gates, surgery, measuring, seeding. A version is raised by hand when numbers change on purpose;
-records made under another version are stale. The golden runs of tests/golden fail when numbers change without it.
+Each method, architecture, data set and experiment has a constant VERSION in its own file, and RESULTS_VERSION covers
+what they share: training, gates, surgery, measuring, seeding. A version is raised by hand when numbers change on
+purpose; records made under another version are stale. The golden runs of tests/golden fail when numbers change without.
 """
 
 from pathlib import Path

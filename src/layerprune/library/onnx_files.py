@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as trees
 
 from layerprune.errors import LayerpruneError
-from layerprune.library import save
+from layerprune.library import network_files
 from layerprune.system import files
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def write(module: nn.Module, path: Path, example_input: Tensor) -> None:
 def as_bytes(module: nn.Module, example_input: Tensor) -> bytes:
     """The content of an ONNX file, unchecked. Raises LayerpruneError like `write`."""
     _need_packages()
-    program = save.program_of(module, example_input)
+    program = network_files.program_of(module, example_input)
     count = len(program.graph_signature.user_outputs)
     try:
         with warnings.catch_warnings():
@@ -56,7 +56,7 @@ def as_bytes(module: nn.Module, example_input: Tensor) -> bytes:
             )
             return made.model_proto.SerializeToString()
     except Exception as error:  # the exporter raises many kinds
-        reason = save.reason_of(error)
+        reason = network_files.reason_of(error)
         raise LayerpruneError(f"{type(module).__name__}: cannot be exported to ONNX: {reason}") from None
 
 
@@ -76,7 +76,7 @@ def session(
         return onnxruntime.InferenceSession(source, options, providers=list(providers))
     except Exception as error:  # onnxruntime raises many kinds
         name = "the network" if isinstance(content, bytes) else content
-        raise LayerpruneError(f"{name}: not taken by onnxruntime: {save.reason_of(error)}") from None
+        raise LayerpruneError(f"{name}: not taken by onnxruntime: {network_files.reason_of(error)}") from None
 
 
 def run(opened: "onnxruntime.InferenceSession", batch: Tensor) -> list[Tensor]:
@@ -103,7 +103,7 @@ def _check(module: nn.Module, content: bytes, example: Tensor, path: Path) -> No
     opened = session(content)
     for size in CHECKED_BATCHES:
         batch = _batch_like(example, size)
-        with save.in_evaluation(module), torch.no_grad():
+        with network_files.in_evaluation(module), torch.no_grad():
             expected = [each for each in trees.tree_leaves(module(batch)) if isinstance(each, Tensor)]
         gap = max(_gap(*pair) for pair in zip(expected, run(opened, batch), strict=True))
         if not gap <= TOLERANCE:

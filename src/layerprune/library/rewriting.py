@@ -14,7 +14,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from layerprune.errors import LayerpruneError
-from layerprune.library.find import FoundSection, FoundSections
+from layerprune.library.find_sections import FoundSection, FoundSections
 
 _IN_PLACE = ("iadd", "isub", "imul", "itruediv")
 GateValue = Tensor | None

@@ -1,9 +1,9 @@
 """A traced model as what score methods look at: a stem, a chain of sections with branches, a head.
 
-The scores were written for models.sections.SectionedNetwork. `ScoredNetwork` answers as it does: `sections[i].branch`
+The scores were written for networks.sections.SectionedNetwork. `ScoredNetwork` answers as it does: `sections[i].branch`
 is a Sequential of the branch's layers in the order of the computation, and what it holds is what is computed with;
 `stem` and the elements of `chain` are called with what has been computed so far, so that a hook on them sees it;
-`head` has the layers behind the last section; gates are those of models.sections.
+`head` has the layers behind the last section; gates are those of networks.sections.
 
 What stands behind a section is its addition, or the activation that alone follows it. Where channels come last, as in
 transformers, they are shown second, as in pictures. A stage is a run of sections that put out one shape.
@@ -18,7 +18,7 @@ from torch import Tensor, fx, nn
 
 from layerprune.core.networks.sections import CLOSED, Gates
 from layerprune.errors import LayerpruneError
-from layerprune.library.find import FoundSection, FoundSections
+from layerprune.library.find_sections import FoundSection, FoundSections
 from layerprune.library.rewriting import erase_with_users, function_of, node_of
 
 _CHANNELS_LAST = (nn.Linear, nn.LayerNorm, nn.MultiheadAttention)

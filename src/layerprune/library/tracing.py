@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from layerprune.core.measure.modes import evaluating
+from layerprune.core.measure import evaluating
 from layerprune.errors import LayerpruneError
 from layerprune.library.known_shapes import KnownShapes
 

@@ -6,18 +6,17 @@ from rich.console import Console
 from rich.table import Table
 
 from layerprune.core import methods
-from layerprune.core.measure.counting import count_depth, count_macs, count_params, layer_macs
-from layerprune.core.networks import storage
+from layerprune.core.measure import count_depth, count_macs, count_params, layer_macs
 from layerprune.core.networks.sections import Section, SectionedNetwork
 from layerprune.errors import LayerpruneError
-from layerprune.system import paths
+from layerprune.suite.folder import described_in
 
 
 def print_run(folder: Path) -> None:
-    """The network left of a run. Works without weights.pt, from arch.json alone."""
+    """The network left of a run. Works without weights.safetensors, from arch.json alone."""
     if not folder.is_dir():
         raise LayerpruneError(f"{folder}: no such run folder")
-    network = storage.load_without_weights(paths.arch_in(folder))
+    network = described_in(folder)
     Console(soft_wrap=True).print(_network_table(network))
     print(
         f"depth {count_depth(network)}, {count_macs(network, network.input_shape):,} MACs, "

@@ -7,8 +7,9 @@ from typing import Literal
 import torch
 
 from layerprune.core.networks import storage
+from layerprune.library import network_files as programs
 from layerprune.library import onnx_files
-from layerprune.library import save as programs
+from layerprune.suite.folder import network_in
 from layerprune.system import paths
 
 Format = Literal["pt2", "onnx", "state-dict"]
@@ -21,7 +22,7 @@ def export(run: Path, form: Format, output: Path | None) -> Path:
     Raises LayerpruneError where the folder holds no network or no weights, where the file cannot be written, and as
     ONNX where layerprune[onnx] is not installed or the file would compute other numbers.
     """
-    network = storage.load(paths.arch_in(run), paths.weights_in(run)).eval()
+    network = network_in(run).eval()
     path = output or paths.exported_in(run, SUFFIXES[form])
     if form == "state-dict":
         storage.write_tensors(path, network.state_dict())

@@ -7,13 +7,14 @@ devices would share them out.
 
 import heapq
 import statistics
-import time
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
+from layerprune.core import timing
 from layerprune.core.data import catalog
-from layerprune.core.data.batches import TrainingBatches
+from layerprune.core.data.batches import TrainingBatches, steps_per_epoch
 from layerprune.core.data.catalog import DataSpec
 from layerprune.core.data.dataset import DataSet, Split
 from layerprune.core.methods import families
@@ -64,7 +65,7 @@ def forecast(
 
 def training_steps(settings: RunSettings) -> int:
     """Steps of a run itself, in steps of the dense network: Scratch-B's many cheap ones cost as much as dense's."""
-    steps_per_epoch = -(-_form(settings).train // settings.training.batch_size)
+    in_an_epoch = steps_per_epoch(_form(settings).train, settings.training.batch_size)
     own = settings.method_settings()
     if families()[settings.method] == "experiments":
         durations = [f"{epochs}ep" for epochs in getattr(own, "epochs", ())]
@@ -74,7 +75,7 @@ def training_steps(settings: RunSettings) -> int:
         durations = [own.search, settings.finetune.duration]
     else:
         durations = [settings.training.duration]
-    return sum(steps_of(duration, steps_per_epoch) for duration in durations)
+    return sum(steps_of(duration, in_an_epoch) for duration in durations)
 
 
 def _form(settings: RunSettings) -> DataSpec:
@@ -87,11 +88,7 @@ def _seconds_a_step(settings: RunSettings, device: torch.device, count: int) -> 
     trainer = _trainer(settings, device, WARM_UP + count, batch)
     times = []
     for images, labels in trainer.job.batches.epoch(0):
-        began = time.perf_counter()
-        trainer._step(images, labels)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        times.append(time.perf_counter() - began)
+        times.append(timing.seconds(partial(trainer._step, images, labels), device))
     return statistics.median(times[WARM_UP:]) * settings.training.batch_size / batch
 
 
@@ -109,8 +106,7 @@ def _trainer(settings: RunSettings, device: torch.device, steps: int, batch: int
     network = network.to(device, memory_format=torch.channels_last).train()
     augment = training.augment if spec.in_memory else "none"  # decoding is not measured
     batches = TrainingBatches(data.train, data.mean, data.std, batch, 0, augment, device)
-    count = len(network.sections)
-    context = Context(len(data.train), batch, steps, steps, 0, device, (1,) * count, (1,) * count)
+    context = Context.of(network, len(data.train), training, steps, 0, device)
     job = Job(data, batches, training, training, steps, StateFile(None, "", 1.0), Progress())
     return Trainer(network, TrainingMethod(None, network, context), job)
 

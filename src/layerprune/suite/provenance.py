@@ -1,10 +1,10 @@
 """Where results come from: the versions of the code, the commit, and the lock file. Imports no torch."""
 
 import hashlib
-import subprocess
 from pathlib import Path
 
 from layerprune.system import paths
+from layerprune.system.commands import output_of
 
 _REPOSITORY = Path(__file__).parents[3]
 
@@ -27,9 +27,4 @@ def dirty_digest() -> str | None:
 
 
 def _git(*words: str) -> str:
-    command = ["git", "-C", str(_REPOSITORY), *words]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
+    return output_of("git", "-C", str(_REPOSITORY), *words)

@@ -1,10 +1,10 @@
 """One run's record: what it reached, what it cost, and where it comes from. Imports no torch.
 
+A record carries the SHA-256 of the run's other files and a checksum of itself: what was altered since is refused.
 Units: accuracies in [0, 1]; MACs as multiply-adds of one input (1 MAC = 2 FLOPs); `train_macs` are multiply-adds of
 the whole training, forward and backward (forward x 3), with alive sections only.
 """
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,12 +13,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from layerprune.errors import LayerpruneError
 from layerprune.system import files
+from layerprune.system.files import sha256
+from layerprune.system.paths import RunKey
 
 Status = Literal["ok", "diverged", "collapsed", "unpruned", "failed"]
 Accuracy = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0)]
 
-VOLATILE = ("wall_seconds", "finished_at", "resumed")
+VOLATILE = ("wall_seconds", "finished_at", "resumed", "checksum")
 """Fields that differ between two otherwise equal runs; everything else is bit-equal on one machine."""
 LATER = ("val_top5_accuracy", "test_top5_accuracy")
 """Fields added after results were recorded: absent, they stay out of the digest, so that records stay current."""
@@ -49,6 +51,16 @@ class Provenance(BaseModel):
     cpu_kernels: str | None = Field(
         default=None, description="instructions that torch's CPU kernels used: AVX2, AVX512, ...; null: not noted"
     )
+
+
+class Files(BaseModel):
+    """SHA-256 of a run's files, null for one that was never written or has not been kept."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    arch: str | None = None
+    curves: str | None = None
+    weights: str | None = None
 
 
 class Record(BaseModel):
@@ -95,7 +107,9 @@ class Record(BaseModel):
     details: dict[str, Any] = Field(default={}, description="what only this method knows, such as its final gates")
     finished_at: str = Field(description="UTC time, ISO 8601")
     resumed: Count = Field(default=0, description="how often the run was taken up from saved state")
+    files: Files = Field(description="the run's other files")
     provenance: Provenance
+    checksum: str = Field(default="", description="SHA-256 of all the other fields")
 
     @model_validator(mode="after")
     def one_entry_a_section(self) -> "Record":
@@ -104,35 +118,60 @@ class Record(BaseModel):
                 raise ValueError(f"{name}: {len(getattr(self, name))} entries for {self.sections_total} sections")
         return self
 
+    @property
+    def key(self) -> RunKey:
+        """The run that this is the record of."""
+        return RunKey(self.preset, self.dataset, self.arch, self.method, self.variant, self.seed)
+
     def comparable(self) -> dict[str, Any]:
-        """The record as plain data without what must differ between two equal runs (times)."""
+        """The record as plain data without what differs between equal runs (times, which curves.csv has too)."""
         data = self.model_dump(mode="json")
+        del data["files"]["curves"]
         absent = {name for name in LATER if data[name] is None}
         return {name: value for name, value in data.items() if not name.startswith(VOLATILE) and name not in absent}
 
     def digest(self) -> str:
         """Digest of what the run reached and of what decided it (first 16 hexadecimal digits).
 
-        Commit, libraries and machine stay out: an equal run on another day has an equal digest.
+        Commit, libraries, machine and files stay out: an equal run on another day has an equal digest.
         """
         data = self.comparable()
         deciding = ("versions", "config_digest", "data_checksums", "parents")
         data["provenance"] = {name: data["provenance"][name] for name in deciding}
-        text = json.dumps(data, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        del data["files"]
+        return sha256(json.dumps(data, sort_keys=True).encode())[:16]
+
+    def sealed(self) -> "Record":
+        """The record with the checksum of what it says now."""
+        return self.model_copy(update={"checksum": checksum_of(self.model_dump(mode="json"))})
 
 
-def write(path: Path, record: Record) -> None:
-    """Write a record atomically."""
-    files.write_json(path, record.model_dump(mode="json"))
+def checksum_of(data: dict[str, Any]) -> str:
+    """SHA-256 of a record as plain data, whatever its own checksum."""
+    told = {name: value for name, value in data.items() if name != "checksum"}
+    return sha256(json.dumps(told, sort_keys=True, allow_nan=False).encode())
+
+
+def write(path: Path, record: Record) -> Record:
+    """Write a record atomically, with its checksum; returns what was written."""
+    sealed = record.sealed()
+    files.write_json(path, sealed.model_dump(mode="json"))
+    return sealed
 
 
 def read(path: Path) -> Record:
     """Read and check a record. Raises LayerpruneError with one line naming file and field."""
-    raw = files.read_json(path)
+    return parsed(files.read_json(path), str(path))
+
+
+def parsed(raw: Any, source: str) -> Record:
+    """A record from plain data; `source` names it in errors. Raises LayerpruneError for an invalid or altered one."""
     try:
-        return Record.model_validate(raw)
+        record = Record.model_validate(raw)
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"])) or "record"
-        raise LayerpruneError(f"{path}: {field}: {first['msg']}") from None
+        raise LayerpruneError(f"{source}: {field}: {first['msg']}") from None
+    if record.checksum != checksum_of(raw):
+        raise LayerpruneError(f"{source}: altered since it was written: its checksum does not fit")
+    return record

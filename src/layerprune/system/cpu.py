@@ -1,4 +1,4 @@
-"""The CPU: its name, and which of its instructions torch's kernels may use. Imports no torch: this is settled when torch is imported.
+"""The CPU: its name, and which of its instructions torch's kernels may use, which is settled before torch is imported.
 
 Kernels for AVX-512 sum in another order than those for AVX2, so the same run differs in its last digits, and after some
 epochs in its first, between a machine that has AVX-512 and one that has not. Restricted to AVX2, which nearly every x86

@@ -2,6 +2,7 @@
 
 import ast
 import errno
+import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -77,13 +78,47 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
 
 
+def sha256(data: bytes) -> str:
+    """Digest in lowercase hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def sha256_of(path: Path) -> str:
+    """Digest of a file. Raises LayerpruneError naming the file when it cannot be read."""
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except FileNotFoundError:
+        raise LayerpruneError(f"{path}: no such file") from None
+    except OSError as error:
+        raise LayerpruneError(f"{path}: cannot read: {error.strerror}") from None
+
+
+def _refuse_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object's keys and values, each key once."""
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"key '{twice}' stands twice")
+    return content
+
+
+def parse_json(text: str, source: object) -> Any:
+    """JSON without a key twice; raise LayerpruneError naming the source when it is malformed."""
+    try:
+        return json.loads(text, object_pairs_hook=_refuse_twice)
+    except (ValueError, RecursionError) as error:
+        raise LayerpruneError(f"{source}: not readable as JSON: {error}") from None
+
+
 def read_json(path: Path) -> Any:
     """Read JSON; raise LayerpruneError naming the file when it is missing or malformed."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parse_json(path.read_text(encoding="utf-8"), path)
     except FileNotFoundError:
         raise LayerpruneError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise LayerpruneError(f"{path}: not readable as JSON: {error}") from None
 
 

@@ -53,11 +53,11 @@ def run_folder(key: RunKey) -> Path:
 
 
 def record(key: RunKey) -> Path:
-    return run_folder(key) / "record.json"
+    return record_in(run_folder(key))
 
 
 def curves(key: RunKey) -> Path:
-    return run_folder(key) / "curves.csv"
+    return curves_in(run_folder(key))
 
 
 def arch(key: RunKey) -> Path:
@@ -80,7 +80,7 @@ def weights(key: RunKey) -> Path:
 
 def weights_in(folder: Path) -> Path:
     """The weights in a run's folder, wherever that is."""
-    return folder / "weights.pt"
+    return folder / "weights.safetensors"
 
 
 def state(key: RunKey) -> Path:
@@ -89,6 +89,37 @@ def state(key: RunKey) -> Path:
 
 def lock(key: RunKey) -> Path:
     return root() / "state" / str(key) / "lock"
+
+
+def record_in(folder: Path) -> Path:
+    """The record in a run's folder, wherever that is."""
+    return folder / "record.json"
+
+
+def curves_in(folder: Path) -> Path:
+    """The curves in a run's folder, wherever that is."""
+    return folder / "curves.csv"
+
+
+def stored_records(preset: str, dataset: str) -> Path:
+    """The store: a record a line."""
+    return results(preset) / dataset / "records.jsonl"
+
+
+def stored_texts(preset: str, dataset: str) -> Path:
+    """Curves and descriptions of the networks of the stored runs."""
+    return results(preset) / dataset / "curves.jsonl.xz"
+
+
+def stored_arrays(preset: str, dataset: str) -> Path:
+    """What is long in the stored records."""
+    return results(preset) / dataset / "arrays.jsonl.xz"
+
+
+def stored_weights(key: RunKey) -> Path:
+    """Weights of a headline network."""
+    name = f"{key.arch}.{key.method}.{key.variant}.seed{key.seed}.safetensors"
+    return results(key.preset) / key.dataset / "weights" / name
 
 
 def data_manifest(preset: str, dataset: str) -> Path:
@@ -131,6 +162,11 @@ def claims(preset: str, suffix: str) -> Path:
 
 def figure(preset: str, dataset: str, name: str, suffix: str) -> Path:
     return root() / "figures" / preset / dataset / f"{name}.{suffix}"
+
+
+def pages() -> list[Path]:
+    """Markdown in which figures may be shown, as far as it is there."""
+    return [page for page in (root() / "README.md", *sorted((root() / "docs").glob("*.md"))) if page.is_file()]
 
 
 def report(preset: str) -> Path:

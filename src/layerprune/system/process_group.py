@@ -24,7 +24,7 @@ PATIENCE = timedelta(minutes=10)
 
 
 @dataclass(frozen=True)
-class Ranks:
+class ProcessGroup:
     """This process's place among those of its run."""
 
     rank: int = 0
@@ -124,26 +124,26 @@ class Ranks:
 
 
 _WORDS_OF_DEATH = ("connection", "gloo", "nccl", "broken pipe", "timed out", "timeout", "peer")
-ALONE = Ranks()
+SINGLE_PROCESS = ProcessGroup()
 
 
-def lost(ranks: Ranks, error: RuntimeError) -> LayerpruneError:
+def lost(group: ProcessGroup, error: RuntimeError) -> LayerpruneError:
     """What to tell people when a message to the other processes failed."""
     reason = str(error).strip().partition("\n")[0]
-    who = f"rank {ranks.rank} of {ranks.size}"
+    who = f"rank {group.rank} of {group.size}"
     return LayerpruneError(f"{who}: another process of this run is gone or silent: {reason}")
 
 
 @contextmanager
-def joined(place: TorchrunPlace, device: torch.device) -> Iterator[Ranks]:
+def joined(place: TorchrunPlace, device: torch.device) -> Iterator[ProcessGroup]:
     """This process among its fellows, for a while. Raises LayerpruneError where they cannot be reached."""
-    ranks = Ranks(place.rank, place.size, device)
+    group = ProcessGroup(place.rank, place.size, device)
     try:
         backend = "nccl" if device.type == "cuda" else "gloo"
         processes.init_process_group(backend, rank=place.rank, world_size=place.size, timeout=PATIENCE)
     except (RuntimeError, ValueError) as error:
-        raise lost(ranks, RuntimeError(str(error))) from None
+        raise lost(group, RuntimeError(str(error))) from None
     try:
-        yield ranks
+        yield group
     finally:
         processes.destroy_process_group()

@@ -16,7 +16,7 @@ OF_A_SIGNAL = 128
 def share(processes: int, words: Sequence[str]) -> int:
     """Run `python -m layerprune WORDS...` in so many processes at once; returns the exit status.
 
-    It is that of the process that failed first, or preemption.REQUEUE where this process was told to end and has told
+    It is that of the process that failed first, or signals.REQUEUE where this process was told to end and has told
     the others.
     """
     from torch.distributed.elastic.multiprocessing.api import SignalException

@@ -5,18 +5,27 @@ A quantity is a function Study -> list[Sample]; the rules bound it by the name t
 
 from collections.abc import Callable
 
-from layerprune.analysis.claims import determinism, early, flow, priors, rivals, robustness, savings, theory
+from layerprune.analysis.claims import (
+    convergence,
+    determinism,
+    early_removal,
+    hyper_prior,
+    information_flow,
+    rivals,
+    robustness,
+    savings,
+)
 from layerprune.analysis.claims.sample import Sample
 from layerprune.analysis.frames import Study
 
 QUANTITIES: dict[str, Callable[[Study], list[Sample]]] = {
     function.__name__.replace("_", "-"): function
     for function in (
-        early.removed_before_quarter,
-        early.removed_before_half,
-        early.removed_before_consolidation,
-        flow.working_networks,
-        flow.largest_gap,
+        early_removal.removed_before_quarter,
+        early_removal.removed_before_half,
+        early_removal.removed_before_consolidation,
+        information_flow.working_networks,
+        information_flow.largest_gap,
         savings.training_macs,
         savings.inference_macs,
         savings.accuracy_difference,
@@ -26,10 +35,10 @@ QUANTITIES: dict[str, Callable[[Study], list[Sample]]] = {
         savings.training_macs_against_cheapest_rival,
         determinism.undecided_theta,
         determinism.cost_of_rounding,
-        priors.premature_removals,
-        priors.premature_against_other_priors,
-        priors.premature_from_other_starts,
-        priors.spread_against_other_priors,
+        hyper_prior.premature_removals,
+        hyper_prior.premature_against_other_priors,
+        hyper_prior.premature_from_other_starts,
+        hyper_prior.spread_against_other_priors,
         robustness.spread_of_depth,
         robustness.spread_of_depth_of_rivals,
         robustness.spread_of_accuracy,
@@ -40,10 +49,10 @@ QUANTITIES: dict[str, Callable[[Study], list[Sample]]] = {
         robustness.depth_over_initial_scale,
         robustness.depth_over_initial_scale_of_rivals,
         robustness.depth_where_the_price_doubles,
-        theory.came_back,
-        theory.came_back_though_predicted_to_go,
-        theory.weights_of_sections_that_may_go,
-        theory.drift_left,
+        convergence.came_back,
+        convergence.came_back_though_predicted_to_go,
+        convergence.weights_of_sections_that_may_go,
+        convergence.drift_left,
         rivals.against_matched_depth,
         rivals.against_no_dearer,
     )

@@ -2,16 +2,12 @@
 
 from layerprune.analysis.claims.sample import Sample, gated_runs
 from layerprune.analysis.frames import KEY, Study
-from layerprune.analysis.gate_traces import planned, watched
-from layerprune.analysis.prepare.objective import objective
-from layerprune.analysis.prepare.priors import PRIORS, variant_of
-from layerprune.suite import record
-from layerprune.system import paths
+from layerprune.analysis.gate_traces import archs_with, objective, traces_of, undecided_share
+from layerprune.analysis.prior_variants import PRIORS, variant_of
+from layerprune.suite import store
 from layerprune.system.paths import RunKey
 
-WATCHED = variant_of(PRIORS[0])
-DECIDED = 0.01
-"""Theta this near to 0 or 1 counts as decided."""
+FLATTENING = variant_of(PRIORS[0])
 
 
 def undecided_theta(study: Study) -> list[Sample]:
@@ -19,19 +15,19 @@ def undecided_theta(study: Study) -> list[Sample]:
     samples = []
     for arch, runs in gated_runs(study):
         thetas = [_before_rounding(run) for run in runs[KEY].to_dict("records")]
-        shares = [sum(DECIDED < theta < 1 - DECIDED for theta in each) / len(each) for each in thetas if each]
+        shares = [undecided_share(each) for each in thetas if each]
         samples.append(Sample(arch, tuple(shares)))
     return samples
 
 
 def cost_of_rounding(study: Study) -> list[Sample]:
     """J at theta rounded over J at theta, minus 1, when theta is rounded (J without the weights' prior)."""
-    values: dict[str, list[float]] = {arch: [] for arch in planned(study, WATCHED)}
-    for run in watched(study, WATCHED):
-        drawn, rounded = objective(run)
-        values[run.record.arch].append(float(rounded[-1] / drawn[-1] - 1))
+    values: dict[str, list[float]] = {arch: [] for arch in archs_with(study, FLATTENING)}
+    for trace in traces_of(study, FLATTENING):
+        drawn, rounded = objective(trace)
+        values[trace.record.arch].append(float(rounded[-1] / drawn[-1] - 1))
     return [Sample(arch, tuple(each)) for arch, each in values.items()]
 
 
 def _before_rounding(run: dict) -> list[float]:
-    return record.read(paths.record(RunKey(**run))).details.get("theta_before_consolidation") or []
+    return store.find(RunKey(**run)).details.get("theta_before_consolidation") or []

@@ -169,6 +169,6 @@ def _links(preset_name: str, entry: Entry) -> list[str]:
     if entry.claim.figure:
         up = "/".join([".."] * (len(here.relative_to(paths.root()).parts)))
         links += [
-            f"[{entry.claim.figure}]({up}/figures/{preset_name}/{each}/{entry.claim.figure}.png)" for each in datasets
+            f"[{entry.claim.figure}]({up}/figures/{preset_name}/{each}/{entry.claim.figure}.svg)" for each in datasets
         ]
     return [f"From: {', '.join(links)}"] if links else []

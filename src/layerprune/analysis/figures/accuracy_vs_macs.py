@@ -4,9 +4,6 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from layerprune.analysis.figures import _marks
-from layerprune.analysis.prepare.marks import marks as prepare
-
-__all__ = ["CAPTION", "TITLE", "draw", "prepare"]
 
 TITLE = "Test accuracy against inference cost"
 CAPTION = (
@@ -15,9 +12,10 @@ CAPTION = (
     "cost are moved a little sideways. The line through gated's marks is its sweep of nu, thin lines are score "
     "methods at given depths, the black line with its band is dense."
 )
+prepare = _marks.prepare
 QUANTITY = "macs_ratio"
 
 
 def draw(data: pd.DataFrame, heading: str) -> Figure:
-    """One panel per architecture; `data` as from prepare.marks."""
+    """One panel per architecture; `data` as from `prepare`."""
     return _marks.draw(data, heading, QUANTITY, "inference MACs (multiples of dense)")

@@ -4,9 +4,6 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from layerprune.analysis.figures import _marks
-from layerprune.analysis.prepare.marks import marks as prepare
-
-__all__ = ["CAPTION", "TITLE", "draw", "prepare"]
 
 TITLE = "Test accuracy against training cost"
 CAPTION = (
@@ -14,9 +11,10 @@ CAPTION = (
     "included), as a multiple of dense with the same seed. Marks: means over seeds with 95 % bootstrap "
     "intervals, the small number is n; marks of nearly equal cost are moved a little sideways."
 )
+prepare = _marks.prepare
 QUANTITY = "train_macs_ratio"
 
 
 def draw(data: pd.DataFrame, heading: str) -> Figure:
-    """One panel per architecture; `data` as from prepare.marks."""
+    """One panel per architecture; `data` as from `prepare`."""
     return _marks.draw(data, heading, QUANTITY, "training MACs (multiples of dense)", logarithmic=True)

@@ -1,5 +1,7 @@
 """Sections on their way into, or out of, the basin in which the theory says that they go (claim C7)."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -7,9 +9,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from layerprune.analysis import style
-from layerprune.analysis.prepare.basin import basin as prepare
-
-__all__ = ["CAPTION", "TITLE", "draw", "prepare"]
+from layerprune.analysis.basin import VARIANT, Fates, fates
+from layerprune.analysis.frames import Study
+from layerprune.analysis.gate_traces import archs_with, traces_of
 
 TITLE = "Do sections that may go come back?"
 CAPTION = (
@@ -17,14 +19,46 @@ CAPTION = (
     "its theta, scaled so that the theory's boundary is the black line, below and left of which a section must go. A "
     "cross marks where the pruning condition was met; what is open at the end all the same is red."
 )
-KEPT, GONE, BACK, BOUNDARY = "#8C8C8C", "#0072B2", "#D55E00", "#000000"
+COLUMNS = ["arch", "seed", "section", "step", "theta", "norm", "x", "y", "may_go", "predicted", "came_back"]
 
 
+def prepare(study: Study) -> pd.DataFrame:
+    """A row a section and check; `may_go` and `predicted`: at this check or before, `came_back`: is open at the end
+    although it might have gone. An architecture without a record has one row without numbers."""
+    rows = [row for trace in traces_of(study, VARIANT) if (found := fates(trace)) is not None for row in _rows(found)]
+    there = {row["arch"] for row in rows}
+    rows += [{"arch": arch} for arch in archs_with(study, VARIANT) if arch not in there]
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _rows(found: Fates) -> Iterator[dict]:
+    trace, predicted = found.trace, found.predicted
+    theta, norm = trace.theta[-len(found.step) :], trace.norm[-len(found.step) :]
+    for section in range(theta.shape[1]):
+        for check, step in enumerate(found.step):
+            yield {
+                "arch": trace.record.arch,
+                "seed": trace.record.seed,
+                "section": section,
+                "step": int(step),
+                "theta": theta[check, section],
+                "norm": norm[check, section],
+                "x": found.x[check, section],
+                "y": found.y[check, section],
+                "may_go": bool(found.may_go[check, section]),
+                "predicted": bool(predicted[check, section]),
+                "came_back": bool(found.may_go[-1, section] and not found.closed[section]),
+            }
+
+
+# --- drawing --------------------------------------------------------------------------------------------------
+
+NEVER_MET, GONE, BACK, BOUNDARY = "#8C8C8C", "#0072B2", "#D55E00", "#000000"
 TICKS = tuple(digit * power for power in (0.01, 0.1, 1, 10, 100, 1000) for digit in (1, 2, 5))
 
 
 def draw(data: pd.DataFrame, heading: str) -> Figure:
-    """A panel per architecture and seed; `data` as from prepare.basin."""
+    """A panel per architecture and seed; `data` as from `prepare`."""
     panels = list(dict.fromkeys(zip(data["arch"], data["seed"].fillna(-1), strict=True)))
     if not panels:
         return style.empty_figure(heading, "no variant stay of gated in this preset")
@@ -46,7 +80,7 @@ def draw(data: pd.DataFrame, heading: str) -> Figure:
 def _panel(ax: Axes, rows: pd.DataFrame) -> None:
     for _, line in rows.sort_values("step").groupby("section"):
         met = line[line["may_go"]]
-        color = BACK if line["came_back"].any() else GONE if len(met) else KEPT
+        color = BACK if line["came_back"].any() else GONE if len(met) else NEVER_MET
         ax.plot(line["x"], line["y"], color=color, linewidth=0.9, alpha=0.8)
         if len(met):
             ax.plot(met["x"].iloc[0], met["y"].iloc[0], "x", color=color, markersize=5)
@@ -67,5 +101,5 @@ def _handles() -> list[Line2D]:
         Line2D([], [], color=BOUNDARY, label="theory's boundary"),
         Line2D([], [], color=GONE, marker="x", label="met, closed at the end"),
         Line2D([], [], color=BACK, marker="x", label="met, open at the end"),
-        Line2D([], [], color=KEPT, label="condition never met"),
+        Line2D([], [], color=NEVER_MET, label="condition never met"),
     ]

@@ -6,10 +6,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from layerprune.analysis import style
-from layerprune.analysis.prepare.starts import depth_vs_start as prepare
-
-__all__ = ["CAPTION", "TITLE", "draw", "prepare"]
+from layerprune.analysis import statistics, style
+from layerprune.analysis.frames import Study
+from layerprune.analysis.starting_depths import RIVALS, families
 
 TITLE = "Final depth against starting depth"
 CAPTION = (
@@ -18,13 +17,57 @@ CAPTION = (
     "removed. Right: test accuracies, dense's too where it was trained. Dots are seeds, larger marks means with 95 % "
     "bootstrap intervals, the number is n."
 )
+COLUMNS = ["kind", "family", "arch", "method", "start", "seed", "status", "n"]
+
+
+def prepare(study: Study) -> pd.DataFrame:
+    """gated, dense and the rivals that start at two depths or more, on every family of gated's: a row a run (kind
+    `run`) and a row a mean (kind `mean`).
+
+    `start` is the number of removable sections at the start; accuracies in per cent; a run without a result has none.
+    """
+    chosen = study.runs[study.runs["method"].isin(["gated", "dense", *RIVALS]) & (study.runs["variant"] == "default")]
+    parts = [_of_family(chosen, family, members) for family, members in families(study.runs)]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=COLUMNS)
+
+
+def _of_family(runs: pd.DataFrame, family: str, members: dict[str, float]) -> pd.DataFrame:
+    runs = runs[runs["arch"].isin(members)]
+    starts = runs.groupby("method")["arch"].transform("nunique")
+    runs = runs[(starts > 1) | ~runs["method"].isin(RIVALS)]
+    runs = runs.assign(start=runs["arch"].map(members))
+    both = pd.concat([_single(runs), _means(runs, members)], ignore_index=True)
+    return both.assign(family=family).sort_values(["kind", "start", "method", "seed"], ignore_index=True)
+
+
+def _single(runs: pd.DataFrame) -> pd.DataFrame:
+    counts = statistics.counted(runs)
+    frame = runs[["arch", "method", "start", "seed", "status"]].assign(kind="run")
+    frame["sections_left"] = runs["sections_left"].where(counts)
+    frame["test_accuracy"] = 100 * runs["test_accuracy"].where(counts)
+    return frame
+
+
+def _means(runs: pd.DataFrame, members: dict[str, float]) -> pd.DataFrame:
+    summary = statistics.summarise(runs)
+    frame = summary[["arch", "method", "n", "n_failed", "n_missing"]].assign(kind="mean")
+    frame["start"] = summary["arch"].map(members)
+    for name, factor in {"sections_left": 1, "test_accuracy": 100}.items():
+        frame[name] = factor * summary[f"{name}_mean"]
+        frame[f"{name}_low"] = factor * summary[f"{name}_low"]
+        frame[f"{name}_high"] = factor * summary[f"{name}_high"]
+    return frame
+
+
+# --- drawing --------------------------------------------------------------------------------------------------
+
 LABELS = {"sections_left": "sections left", "test_accuracy": "test accuracy (%)"}
 STEP = 5.0
 """Sideways distance in points between methods."""
 
 
 def draw(data: pd.DataFrame, heading: str) -> Figure:
-    """Two panels a family; `data` as from prepare.starts."""
+    """Two panels a family; `data` as from `prepare`."""
     groups = list(data.groupby("family", sort=False))
     if not groups:
         return style.empty_figure(heading, "needs two networks of one family, as mlp-residual-<n>, under one price")

@@ -1,14 +1,14 @@
 """How far each estimator of Delta is from the truth, on networks small enough to enumerate."""
 
+from collections.abc import Iterator
+
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from layerprune.analysis import style
-from layerprune.analysis.prepare.estimator_errors import estimator_errors as prepare
-
-__all__ = ["CAPTION", "TITLE", "draw", "prepare"]
+from layerprune.analysis import experiments, statistics, style
+from layerprune.analysis.frames import Study
 
 TITLE = "What a section is worth: estimators against enumeration"
 CAPTION = (
@@ -18,6 +18,46 @@ CAPTION = (
     "single readings are from their average (standard deviation). Dashed: the two halves of the two-sided reading by "
     "themselves. Means over seeds with 95 % bootstrap intervals; n above each panel."
 )
+EXPERIMENT = "estimator-error"
+POINT = ["arch", "epochs", "theta", "reading", "batches"]
+NUMBERS = ["error", "bias", "spread"]
+"""In per cent of Delta's norm; see methods.experiments.estimator_error.apart."""
+
+
+def prepare(study: Study) -> pd.DataFrame:
+    """A row a point: means of NUMBERS over seeds, their 95 % bootstrap intervals (NaN for one seed) and n.
+
+    `reading` is an estimator or a half of the two-sided one, `batches` what it has seen, `epochs` how long the network
+    was trained. An architecture without a record has one row without numbers.
+    """
+    found = pd.DataFrame(_rows(study), columns=[*POINT, "seed", *NUMBERS])
+    absent = [arch for arch in experiments.planned(study, EXPERIMENT) if arch not in set(found["arch"])]
+    rows = [*_points(found), *({"arch": arch} for arch in absent)]
+    ends = [f"{name}_{end}" for name in NUMBERS for end in ("low", "high")]
+    return pd.DataFrame(rows, columns=[*POINT, *NUMBERS, *ends, "n"])
+
+
+def _rows(study: Study) -> Iterator[dict]:
+    for run in experiments.records_of(study, EXPERIMENT):
+        for row in run.details["errors"]:
+            numbers = {name: 100 * row[name] for name in NUMBERS if row.get(name) is not None}
+            yield {"arch": run.arch, "seed": run.seed} | row | numbers
+
+
+def _points(found: pd.DataFrame) -> Iterator[dict]:
+    found = found.astype(dict.fromkeys(NUMBERS, float))
+    groups = list(found.groupby(POINT, sort=False))
+    bounds = iter(statistics.intervals([rows[name].dropna().to_numpy() for _, rows in groups for name in NUMBERS]))
+    for values, rows in groups:
+        point = dict(zip(POINT, values, strict=True)) | {"n": len(rows)}
+        for name in NUMBERS:
+            point[name] = rows[name].mean()
+            point[f"{name}_low"], point[f"{name}_high"] = next(bounds)
+        yield point
+
+
+# --- drawing --------------------------------------------------------------------------------------------------
+
 LOOKS = {
     "two_sided": ("#D55E00", "o", "two-sided (default)"),
     "straight_through": ("#0072B2", "^", "straight-through"),
@@ -35,7 +75,7 @@ TICKS = tuple(digit * power for power in (0.1, 1, 10, 100, 1000) for digit in (1
 
 
 def draw(data: pd.DataFrame, heading: str) -> Figure:
-    """Two rows of three panels per architecture; `data` as from prepare.estimator_errors."""
+    """Two rows of three panels per architecture; `data` as from `prepare`."""
     archs = list(dict.fromkeys(data["arch"]))
     if not archs:
         return style.empty_figure(heading, "no estimator-error in this preset")

@@ -6,10 +6,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from layerprune.analysis import style
-from layerprune.analysis.prepare.latency import latency as prepare
-
-__all__ = ["CAPTION", "TITLE", "draw", "prepare"]
+from layerprune.analysis import statistics, style
+from layerprune.analysis.frames import Study
+from layerprune.analysis.latencies import read_latencies
 
 TITLE = "Speed-up of inference against MACs saved"
 CAPTION = (
@@ -18,6 +17,46 @@ CAPTION = (
     "network share its measurement, and their marks stand side by side. On the dashed diagonal time falls as "
     "multiply-adds do; below it less is saved than they promise."
 )
+RUN = ["arch", "method", "variant", "seed"]
+SETUP = ["arch", "batch", "engine", "precision"]
+MEASUREMENT = [*SETUP, "threads", "device", "hardware", "macs", "median_ms", "low_ms", "high_ms"]
+COLUMNS = [
+    *(*SETUP, "methods", "runs", "threads", "device", "hardware", "macs", "macs_saving", "median_ms"),
+    *("speed_up", "speed_up_low", "speed_up_high"),
+]
+
+
+def prepare(study: Study) -> pd.DataFrame:
+    """A row per measured network, batch size, engine and precision; `speed_up_low` and `_high` are its quartiles.
+
+    `speed_up` is dense's median time over the network's, `macs_saving` dense's MACs over the network's. Runs that left
+    the same network share its measurement, and so its row: `methods` names theirs, `runs` counts them. Both are NaN
+    where dense was not measured. Left out: runs that do not count, and latencies of a network that the run no longer
+    has (its record tells other MACs). `attrs` names the preset.
+    """
+    counted = study.runs[statistics.counted(study.runs)][[*RUN, "macs"]]
+    measured = read_latencies(study.preset, study.dataset).astype({"macs": "float64", "seed": counted["seed"].dtype})
+    rows = counted.merge(measured, on=[*RUN, "macs"])
+    dense = rows[(rows["method"] == "dense") & (rows["variant"] == "default")].drop_duplicates(SETUP)
+    rows = _networks(rows)
+    whole = rows[SETUP].merge(dense[[*SETUP, "macs", "median_ms"]], on=SETUP, how="left")
+    rows["macs_saving"] = whole["macs"] / rows["macs"]
+    for name, time in {"speed_up": "median_ms", "speed_up_low": "high_ms", "speed_up_high": "low_ms"}.items():
+        rows[name] = whole["median_ms"] / rows[time]
+    rows = rows[COLUMNS]
+    rows.attrs["preset"] = study.preset
+    return rows
+
+
+def _networks(rows: pd.DataFrame) -> pd.DataFrame:
+    """One row for all runs whose numbers came from one measurement, in the order of the runs."""
+    groups = rows.groupby(MEASUREMENT, sort=False)
+    found = groups["method"].agg(methods=lambda methods: " ".join(sorted(set(methods))), runs="size").reset_index()
+    return found.astype({"methods": object})
+
+
+# --- drawing --------------------------------------------------------------------------------------------------
+
 DIAGONAL = {"color": "#555555", "linestyle": "--", "linewidth": 0.9}
 PANEL = ["arch", "engine", "precision", "batch"]
 STEP = 2.5
@@ -25,7 +64,7 @@ STEP = 2.5
 
 
 def draw(data: pd.DataFrame, heading: str) -> Figure:
-    """A panel per architecture, engine, precision and batch size; `data` as from prepare.latency.
+    """A panel per architecture, engine, precision and batch size; `data` as from `prepare`.
 
     What has no dense network to compare with has no panel, unless nothing has one.
     """

@@ -1,5 +1,6 @@
 """Does the objective come to rest? (claims C4 and C7)"""
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -7,9 +8,9 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FormatStrFormatter, LogLocator
 
 from layerprune.analysis import style
-from layerprune.analysis.prepare.objective import objectives as prepare
-
-__all__ = ["CAPTION", "TITLE", "draw", "prepare"]
+from layerprune.analysis.frames import Study
+from layerprune.analysis.gate_traces import archs_with, objective, traces_of
+from layerprune.analysis.prior_variants import PRIORS, variant_of
 
 TITLE = "The objective while theta moves"
 CAPTION = (
@@ -17,13 +18,39 @@ CAPTION = (
     "constant step sizes on theta and with falling ones (Robbins and Monro); dotted: J of theta rounded, on the last "
     "batches. Right: the expected number of open sections. A line is a seed."
 )
+VARIANTS = {variant_of(PRIORS[0]): "constant", "robbins-monro": "falling"}
+"""Variant of gated -> its step sizes on theta."""
+COLUMNS = ["arch", "seed", "steps_on_theta", "step", "objective", "rounded", "open"]
+
+
+def prepare(study: Study) -> pd.DataFrame:
+    """A row a check of the trainings with traces: J with the mean loss since the last check, `rounded` that of theta
+    rounded, `open` the expected number of open sections.
+
+    An architecture without a record has one row without numbers.
+    """
+    rows = []
+    for variant, steps in VARIANTS.items():
+        there = set()
+        for trace in traces_of(study, variant):
+            there.add(trace.record.arch)
+            theta = np.nan_to_num(trace.theta).sum(1)
+            names = {"arch": trace.record.arch, "seed": trace.record.seed, "steps_on_theta": steps}
+            values = zip(trace.step, trace.loss + trace.price * theta, objective(trace)[1], theta, strict=True)
+            rows += [names | dict(zip(COLUMNS[3:], map(float, each), strict=True)) for each in values]
+        rows += [{"arch": arch, "steps_on_theta": steps} for arch in archs_with(study, variant) if arch not in there]
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+# --- drawing --------------------------------------------------------------------------------------------------
+
 COLORS = {"constant": "#D55E00", "falling": "#0072B2"}
 TICKS = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)
 """Of each decade of J: often there is hardly one."""
 
 
 def draw(data: pd.DataFrame, heading: str) -> Figure:
-    """A row of two panels per architecture; `data` as from prepare.objectives."""
+    """A row of two panels per architecture; `data` as from `prepare`."""
     archs = list(dict.fromkeys(data["arch"]))
     if not archs:
         return style.empty_figure(heading, "no watched variants of gated in this preset")

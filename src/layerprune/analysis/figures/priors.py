@@ -1,14 +1,16 @@
 """What gated training leaves, and what it removed too early, under several priors (claim C5)."""
 
+from collections.abc import Iterator
+from itertools import product
+
 import pandas as pd
 from matplotlib.figure import Figure
 
-from layerprune.analysis import style
-from layerprune.analysis.figures import _by_name
-from layerprune.analysis.prepare.priors import PRIORS
-from layerprune.analysis.prepare.priors import priors as prepare
-
-__all__ = ["CAPTION", "TITLE", "draw", "prepare"]
+from layerprune.analysis import statistics, style
+from layerprune.analysis.figures import _variants
+from layerprune.analysis.frames import Study
+from layerprune.analysis.gate_traces import archs_with, traces_of, undecided_share
+from layerprune.analysis.prior_variants import PRIORS, premature_share, starts, variant_of
 
 TITLE = "Gated training under several priors"
 CAPTION = (
@@ -17,6 +19,60 @@ CAPTION = (
     "moment worth more than the median section, on the last batches. Undecided: theta neither 0 nor 1 when it was "
     "rounded. Dots are seeds, larger marks means with 95 % bootstrap intervals, the number is n."
 )
+PLACE = ["arch", "start", "prior"]
+NUMBERS = ["sections_left", "premature", "undecided", "test_accuracy"]
+
+
+def prepare(study: Study) -> pd.DataFrame:
+    """A row a run (kind `run`) and a row a mean with its 95 % bootstrap interval and n (kind `mean`); shares and
+    accuracies in per cent; `start` is one of `starts`. A prior that was planned and not run has one row of kind `mean`
+    without numbers."""
+    columns = ["kind", *PLACE, "seed", "sections_total", *NUMBERS, "n"]
+    columns += [f"{name}_{end}" for name in NUMBERS for end in ("low", "high")]
+    runs = pd.DataFrame(_runs(study), columns=[*PLACE, "seed", "sections_total", *NUMBERS])
+    means = list(_means(runs))
+    there = {tuple(row[name] for name in PLACE) for row in means}
+    for start, prior in product(starts(study), PRIORS):
+        for arch in archs_with(study, variant_of(prior, start)):
+            if (place := (arch, start, prior)) not in there:
+                means.append({"kind": "mean", "n": 0} | dict(zip(PLACE, place, strict=True)))
+    return pd.DataFrame([*({"kind": "run"} | row for row in runs.to_dict("records")), *means], columns=columns)
+
+
+def _runs(study: Study) -> Iterator[dict]:
+    for start, prior in product(starts(study), PRIORS):
+        for trace in traces_of(study, variant_of(prior, start)):
+            premature = premature_share(trace)
+            yield {
+                "arch": trace.record.arch,
+                "start": start,
+                "prior": prior,
+                "seed": trace.record.seed,
+                "sections_total": trace.record.sections_total,
+                "sections_left": sum(trace.record.keep),
+                "premature": None if premature is None else 100 * premature,
+                "undecided": 100 * undecided_share(trace.record.details["theta_before_consolidation"]),
+                "test_accuracy": 100 * trace.record.test_accuracy,
+            }
+
+
+def _means(runs: pd.DataFrame) -> Iterator[dict]:
+    groups = list(runs.groupby(PLACE, sort=False))
+    for name in NUMBERS:
+        runs[name] = pd.to_numeric(runs[name])
+    samples = [rows[name].dropna().to_numpy(float) for _, rows in groups for name in NUMBERS]
+    bounds = iter(statistics.intervals(samples))
+    for place, rows in groups:
+        row = {"kind": "mean", "n": len(rows)} | dict(zip(PLACE, place, strict=True))
+        row["sections_total"] = rows["sections_total"].iloc[0]
+        for name in NUMBERS:
+            row[name] = rows[name].astype(float).mean()
+            row[f"{name}_low"], row[f"{name}_high"] = next(bounds)
+        yield row
+
+
+# --- drawing --------------------------------------------------------------------------------------------------
+
 PANELS = {
     "sections_left": "sections left",
     "premature": "removed too early (%)",
@@ -26,8 +82,8 @@ PANELS = {
 
 
 def draw(data: pd.DataFrame, heading: str) -> Figure:
-    """A row of panels per architecture and start value of theta; `data` as from prepare.priors."""
+    """A row of panels per architecture and start value of theta; `data` as from `prepare`."""
     if data.empty:
         return style.empty_figure(heading, "no variants prior-... of gated in this preset")
     titles = data["arch"] + data["start"].map(lambda start: start.replace("-theta0-", ", theta from "))
-    return _by_name.draw(data.assign(row=titles, name=data["prior"]), heading, PRIORS, PANELS)
+    return _variants.draw(data.assign(row=titles, name=data["prior"]), heading, PRIORS, PANELS)

@@ -5,10 +5,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from layerprune.analysis import style
-from layerprune.analysis.prepare.removals import removals as prepare
-
-__all__ = ["CAPTION", "TITLE", "draw", "prepare"]
+from layerprune.analysis import experiments, style
+from layerprune.analysis.experiments import RANDOM_REMOVAL, better_than_guessing
+from layerprune.analysis.frames import Study
 
 TITLE = "A trained network without random sets of its sections"
 CAPTION = (
@@ -16,11 +15,34 @@ CAPTION = (
     "validation accuracy against the number that went; crosses are means. The dashed line is the whole network, below "
     "the dotted one (three standard deviations above chance) a network may be guessing."
 )
+COLUMNS = ["arch", "seed", "sections", "removed", "accuracy", "whole", "guessing"]
+
+
+def prepare(study: Study) -> pd.DataFrame:
+    """A row a keep list: sections there were and how many went, accuracies in per cent on the validation split.
+
+    `whole` is the accuracy with all sections, `guessing` what a network must exceed so as not to be guessing. An
+    architecture without a record has one row without numbers.
+    """
+    rows = []
+    for run in experiments.records_of(study, RANDOM_REMOVAL):
+        found = run.details
+        shared = {"arch": run.arch, "seed": run.seed, "sections": run.sections_total}
+        shared |= {"whole": 100 * found["whole_accuracy"], "guessing": 100 * better_than_guessing(run)}
+        for keep, accuracy in zip(found["keep_lists"], found["accuracies"], strict=True):
+            rows.append(shared | {"removed": len(keep) - sum(keep), "accuracy": 100 * accuracy})
+    there = {row["arch"] for row in rows}
+    rows += [{"arch": arch} for arch in experiments.planned(study, RANDOM_REMOVAL) if arch not in there]
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+# --- drawing --------------------------------------------------------------------------------------------------
+
 DOT, MEAN, LINE = "#56B4E9", "#D55E00", "#555555"
 
 
 def draw(data: pd.DataFrame, heading: str) -> Figure:
-    """A panel per architecture; `data` as from prepare.removals."""
+    """A panel per architecture; `data` as from `prepare`."""
     archs = list(dict.fromkeys(data["arch"]))
     if not archs:
         return style.empty_figure(heading, "no random-removal in this preset")

@@ -5,11 +5,11 @@ import pandas as pd
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from scipy import stats
 
 from layerprune.analysis import style
-from layerprune.analysis.prepare.agreement import agreement as prepare
-
-__all__ = ["CAPTION", "TITLE", "draw", "prepare"]
+from layerprune.analysis.figures import survivors
+from layerprune.analysis.frames import Study
 
 TITLE = "Agreement of methods on which sections to remove"
 CAPTION = (
@@ -18,6 +18,41 @@ CAPTION = (
     "Blank: not defined, as a method keeps all sections, removes all, or has no result. Controls, which replay the "
     "choice of another method, are left out. Few sections allow few values."
 )
+
+
+def prepare(study: Study) -> pd.DataFrame:
+    """Kendall's tau-b between the removal frequencies of every two methods of an architecture, both ways round.
+
+    A method's frequency of a section is the share of its n seeds that removed it; the methods are those of
+    the figure survivors. `tau` is NaN where it is undefined: a method removes every section equally often (none, all),
+    or has no result (n = 0). Architectures with fewer than two such methods are left out.
+    """
+    groups = survivors.prepare(study).groupby("arch", sort=False)
+    rows = [row for arch, runs in groups if runs["method"].nunique() > 1 for row in _pairs(arch, runs)]
+    return pd.DataFrame(rows, columns=["arch", "sections", "method", "other", "n", "tau"])
+
+
+def _pairs(arch: str, runs: pd.DataFrame) -> list[dict]:
+    known = runs.dropna(subset="keep").astype({"keep": float})
+    removed = 1 - known.pivot_table(index="section", columns="method", values="keep", aggfunc="mean")
+    seeds = known.groupby("method")["seed"].nunique()
+    names = list(dict.fromkeys(runs["method"]))
+    return [
+        {"arch": arch, "sections": len(removed), "method": one, "other": other}
+        | {"n": int(seeds.get(one, 0)), "tau": _tau(removed, one, other)}
+        for one in names
+        for other in names
+    ]
+
+
+def _tau(removed: pd.DataFrame, one: str, other: str) -> float:
+    if not {one, other} <= set(removed) or removed[one].nunique() < 2 or removed[other].nunique() < 2:
+        return float("nan")
+    return float(stats.kendalltau(removed[one], removed[other], variant="b").statistic)
+
+
+# --- drawing --------------------------------------------------------------------------------------------------
+
 CELL, LABELS, ABOVE, LEAST = 0.31, 1.3, 0.45, 2.2
 """Inches: side of a cell, room for names at the left and below, for a panel's title, and a panel's least side."""
 HEADING, WIDEST = 0.65, 12.0
@@ -26,7 +61,7 @@ BLANK = "#F2F2F2"
 
 
 def draw(data: pd.DataFrame, heading: str) -> Figure:
-    """A square panel per architecture, placed line by line; `data` as from prepare.agreement."""
+    """A square panel per architecture, placed line by line; `data` as from `prepare`."""
     archs = list(dict.fromkeys(data["arch"]))
     if not archs:
         return style.empty_figure(heading, "no two methods that remove sections of one network")

@@ -6,10 +6,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from layerprune.analysis import style
-from layerprune.analysis.prepare.courses import sections_alive as prepare
-
-__all__ = ["CAPTION", "TITLE", "draw", "prepare"]
+from layerprune.analysis import frames, statistics, style
+from layerprune.analysis.frames import Study
+from layerprune.core import methods
 
 TITLE = "Sections alive and training cost over epochs"
 CAPTION = (
@@ -17,11 +16,53 @@ CAPTION = (
     "dense's whole training. Thick lines are means over seeds (n in the legend), thin ones single seeds; "
     "dense is dashed."
 )
+
+
+def prepare(study: Study) -> pd.DataFrame:
+    """Sections alive and cumulative training MACs by epoch: every seed (kind `run`) and the mean (kind `mean`).
+
+    Methods that train from scratch and removed a section somewhere, and dense. `train_macs_ratio` is relative
+    to dense's whole training with the same seed (to dense's mean where that seed has none).
+    """
+    runs = study.runs[(study.runs["variant"] == "default") & statistics.counted(study.runs)]
+    chosen = runs[_trained_and_removing(runs)]
+    columns = ["kind", "arch", "method", "seed", "n", "epoch", "sections_alive", "train_macs_ratio"]
+    curves = frames.read_curves(chosen)
+    if curves.empty:
+        return pd.DataFrame(columns=columns)
+    single = curves.assign(kind="run", n=None, train_macs_ratio=_relative_cost(curves, runs))
+    return pd.concat([single[columns], _mean_courses(single)[columns]], ignore_index=True)
+
+
+def _trained_and_removing(runs: pd.DataFrame) -> pd.Series:
+    trained = runs["method"].map(methods.families()) == "trained"
+    removing = runs[trained & (runs["sections_left"] < runs["sections_total"])]
+    return runs["method"].isin({"dense", *removing["method"]})
+
+
+def _relative_cost(curves: pd.DataFrame, runs: pd.DataFrame) -> pd.Series:
+    dense = runs[runs["method"] == "dense"]
+    by_seed = dense.set_index(["arch", "seed"])["train_macs"].rename("whole")
+    by_arch = dense.groupby("arch")["train_macs"].mean()
+    whole = curves[["arch", "seed"]].join(by_seed, on=["arch", "seed"])["whole"]
+    return curves["train_macs"] / whole.fillna(curves["arch"].map(by_arch))
+
+
+def _mean_courses(single: pd.DataFrame) -> pd.DataFrame:
+    """Means over seeds at the epochs that every seed has (a run cut short must not bend the mean)."""
+    grouped = single.groupby(["arch", "method", "epoch"], sort=False)
+    means = grouped[["sections_alive", "train_macs_ratio"]].mean().assign(n=grouped.size()).reset_index()
+    most = means.groupby(["arch", "method"])["n"].transform("max")
+    return means[means["n"] == most].assign(kind="mean", seed=None)
+
+
+# --- drawing --------------------------------------------------------------------------------------------------
+
 ROWS = {"sections_alive": "sections alive", "train_macs_ratio": "training MACs so far\n(multiples of dense)"}
 
 
 def draw(data: pd.DataFrame, heading: str) -> Figure:
-    """A pair of panels per architecture; `data` as from prepare.courses.sections_alive."""
+    """A pair of panels per architecture; `data` as from `prepare`."""
     archs = list(dict.fromkeys(data["arch"]))
     if not archs:
         return style.empty_figure(heading, "no training from scratch with curves")

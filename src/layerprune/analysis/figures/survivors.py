@@ -7,16 +7,43 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
-from layerprune.analysis import style
-from layerprune.analysis.prepare.survivors import survivors as prepare
-
-__all__ = ["CAPTION", "TITLE", "draw", "prepare"]
+from layerprune.analysis import statistics, style
+from layerprune.analysis.frames import Study
+from layerprune.core import methods
 
 TITLE = "Which sections survive"
 CAPTION = (
     "Sections that are left (filled) and gone (pale), from the input (0) to the output; one row a seed, "
     "grouped by method. Rows of runs that failed or were not run are hatched."
 )
+
+
+def prepare(study: Study) -> pd.DataFrame:
+    """One row per run and section: `keep` 1 (left) or 0 (gone); a run without a result has one row, `keep`
+    blank.
+
+    Default settings of the methods that decide for themselves: controls replay gated's choice and are left
+    out, and so are methods that never removed a section.
+    """
+    rows = [row for run in _deciding(study.runs).to_dict("records") for row in _sections_of(run)]
+    return pd.DataFrame(rows, columns=["arch", "method", "seed", "status", "section", "keep"])
+
+
+def _deciding(runs: pd.DataFrame) -> pd.DataFrame:
+    chosen = runs["method"].map(methods.families()).isin(["trained", "scores"]) & (runs["variant"] == "default")
+    removed = chosen & statistics.counted(runs) & (runs["sections_left"] < runs["sections_total"])
+    return runs[chosen & runs["method"].isin({*runs[removed]["method"], "gated"})]
+
+
+def _sections_of(run: dict) -> list[dict]:
+    names = {name: run[name] for name in ("arch", "method", "seed", "status")}
+    if not statistics.counted(pd.DataFrame([run])).item():
+        return [names | {"section": None, "keep": None}]
+    return [names | {"section": place, "keep": keep} for place, keep in enumerate(run["keep"])]
+
+
+# --- drawing --------------------------------------------------------------------------------------------------
+
 CELL = 0.125
 """Height of a row in inches; columns are as wide, wider where there are few sections."""
 LABELS, GAP, MARGIN, LEGEND, WIDEST = 1.25, 0.35, 0.85, 0.5, 11.5
@@ -25,7 +52,7 @@ GONE = to_rgb("#EDEDED")
 
 
 def draw(data: pd.DataFrame, heading: str) -> Figure:
-    """A panel per architecture, placed line by line; `data` as from prepare.survivors."""
+    """A panel per architecture, placed line by line; `data` as from `prepare`."""
     archs = list(dict.fromkeys(data["arch"]))
     if not archs:
         return style.empty_figure(heading, "no method that removes sections")

@@ -6,10 +6,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from layerprune.analysis import style
-from layerprune.analysis.prepare.courses import theta as prepare
-
-__all__ = ["CAPTION", "TITLE", "draw", "prepare"]
+from layerprune.analysis import frames, style
+from layerprune.analysis.frames import Study
+from layerprune.core.settings import steps_of
 
 TITLE = "theta of every section (gated)"
 CAPTION = (
@@ -17,11 +16,59 @@ CAPTION = (
     "the input, light ones near the output. A cross marks the moment at which a section was removed for "
     "good; dotted line: end of the warm-up; dashed line: consolidation."
 )
+SEEDS_SHOWN = 3
+"""So many seeds of theta are drawn, the lowest first; more would be too small to read."""
+
+
+def prepare(study: Study) -> pd.DataFrame:
+    """gated's theta by epoch (kind `theta`), removals (kind `removed`, theta 0), and the ends of warm-up and gates.
+
+    `epoch` of a removal is a fraction of epochs, `epochs` the length of the training; kinds `warmup` and
+    `consolidation` have one row a run.
+    """
+    chosen = study.runs[(study.runs["method"] == "gated") & (study.runs["variant"] == "default")]
+    first = sorted(set(chosen["seed"]))[:SEEDS_SHOWN]
+    rows = [_theta_of(run) for run in chosen[chosen["seed"].isin(first)].to_dict("records")]
+    columns = ["arch", "seed", "status", "epochs", "kind", "section", "epoch", "theta"]
+    return pd.concat([pd.DataFrame(columns=columns), *rows], ignore_index=True)[columns]
+
+
+def _theta_of(run: dict) -> pd.DataFrame:
+    names = {name: run[name] for name in ("arch", "seed", "status", "epochs")}
+    curves = frames.read_curves(pd.DataFrame([run]))
+    columns = [name for name in curves.columns if name.startswith("theta_")]
+    if not columns:
+        return pd.DataFrame([names | {"kind": "none"}])
+    rows = [
+        names | {"kind": "theta", "section": place, "epoch": epoch, "theta": value}
+        for place, name in enumerate(columns)
+        for epoch, value in zip(curves["epoch"], curves[name], strict=True)
+        if pd.notna(value)
+    ]
+    return pd.DataFrame([*rows, *_events(names, run)])
+
+
+def _events(names: dict, run: dict) -> list[dict]:
+    if not run["epochs"] > 0:
+        return []
+    steps_per_epoch = run["steps_total"] / run["epochs"]
+    removed = [
+        names | {"kind": "removed", "section": place, "epoch": step / steps_per_epoch, "theta": 0.0}
+        for place, step in enumerate(run["removed_step"])
+        if step is not None
+    ]
+    warmup = steps_of(run["warmup"], max(1, round(steps_per_epoch))) / steps_per_epoch
+    ends = {"warmup": warmup, "consolidation": run["consolidate_at"] * run["epochs"]}
+    return [*removed, *(names | {"kind": kind, "epoch": epoch} for kind, epoch in ends.items())]
+
+
+# --- drawing --------------------------------------------------------------------------------------------------
+
 LINES = {"warmup": ":", "consolidation": "--"}
 
 
 def draw(data: pd.DataFrame, heading: str) -> Figure:
-    """A row of panels per architecture, one per seed; `data` as from prepare.courses.theta."""
+    """A row of panels per architecture, one per seed; `data` as from `prepare`."""
     archs, seeds = list(dict.fromkeys(data["arch"])), sorted(set(data["seed"]))
     if not archs:
         return style.empty_figure(heading, "gated is not part of this preset")

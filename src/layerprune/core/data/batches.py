@@ -15,7 +15,7 @@ from torch import Tensor
 from layerprune.core.data.dataset import AnySplit, DataSet, Split
 from layerprune.core.seeding import generator
 from layerprune.errors import LayerpruneError
-from layerprune.system.process_group import ALONE, Ranks
+from layerprune.system.process_group import SINGLE_PROCESS, ProcessGroup
 
 # How many pixels of value 0 surround an image before its crop, by augmentation.
 PADDING = {"none": 0, "shift": 2, "crop-flip": 4}
@@ -36,13 +36,23 @@ class Batches(Protocol):
         """This process's part of the batches of epoch `number` from `start_step` on."""
 
 
+def steps_per_epoch(examples: int, batch_size: int) -> int:
+    """Batches that so many examples make; the last one may be smaller."""
+    return -(-examples // batch_size)
+
+
 def training_batches(
-    data: DataSet, batch_size: int, seed: int, augment: str, device: torch.device | str, ranks: Ranks = ALONE
+    data: DataSet,
+    batch_size: int,
+    seed: int,
+    augment: str,
+    device: torch.device | str,
+    group: ProcessGroup = SINGLE_PROCESS,
 ) -> Batches:
     """Batches of the training split, in memory or not."""
     if isinstance(data.train, Split):
-        return TrainingBatches(data.train, data.mean, data.std, batch_size, seed, augment, device, ranks)
-    return data.train.training_batches(data.mean, data.std, batch_size, seed, augment, ranks)
+        return TrainingBatches(data.train, data.mean, data.std, batch_size, seed, augment, device, group)
+    return data.train.training_batches(data.mean, data.std, batch_size, seed, augment, group)
 
 
 class TrainingBatches:
@@ -62,7 +72,7 @@ class TrainingBatches:
         seed: int,
         augment: str = "none",
         device: torch.device | str = "cpu",
-        ranks: Ranks = ALONE,
+        group: ProcessGroup = SINGLE_PROCESS,
     ) -> None:
         _check_batch_size(batch_size)
         if augment not in PADDING:
@@ -70,14 +80,14 @@ class TrainingBatches:
         split = split.to(device)
         self.batch_size = batch_size
         self.seed = seed
-        self.ranks = ranks
+        self.group = group
         self._labels = split.labels
         self._normalise = _Normalise(mean, std, split.labels.device)
         self._crops = _Crops(split.images, PADDING[augment], augment in MIRRORED)
 
     @property
     def steps_per_epoch(self) -> int:
-        return -(-len(self._labels) // self.batch_size)
+        return steps_per_epoch(len(self._labels), self.batch_size)
 
     def examples_in(self, step: int) -> int:
         """Size of an epoch's batch number `step`, over all processes."""
@@ -90,7 +100,7 @@ class TrainingBatches:
         order = torch.randperm(count, generator=generator("order", self.seed, number)).to(device)
         offsets = self._crops.draw(count, generator("augmentation", self.seed, number)).to(device)
         for start in range(start_step * self.batch_size, count, self.batch_size):
-            part = self.ranks.mine(min(self.batch_size, count - start), start)
+            part = self.group.mine(min(self.batch_size, count - start), start)
             images = self._crops.gather(order[part], offsets[part])
             yield self._normalise(images), self._labels.index_select(0, order[part])
 

@@ -2,13 +2,12 @@
 
 from pathlib import Path
 
-from layerprune.core.data import catalog
+from layerprune.core.data import catalog, cifar
 from layerprune.core.data.dataset import DataSet
-from layerprune.core.data.formats import cifar
 
 VERSION = 1
 
 
 def load(root: Path, source: str | None = None) -> DataSet:
-    """See formats.cifar; the archive goes before the tree where both are there and no source is asked for."""
+    """See data.cifar; the archive goes before the tree where both are there and no source is asked for."""
     return cifar.load(root, catalog.chosen_form("cifar10", root, source))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 class AnySplit(Protocol):
-    """What every split can do. One that is not in memory makes its batches itself (see data.streams.split)."""
+    """What every split can do. One that is not in memory makes its batches itself (see data.streaming)."""
 
     labels: Tensor
 

@@ -6,7 +6,6 @@ is decoded once; a tenth of its training images is held out.
 """
 
 import logging
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -17,11 +16,11 @@ import torch
 from layerprune.core.data import catalog, splits
 from layerprune.core.data.catalog import DataSpec
 from layerprune.core.data.checksums import sha256
+from layerprune.core.data.class_folders import PARTS, Images, read_index, unpacked
 from layerprune.core.data.dataset import AnySplit, DataSet, Split, channel_statistics
-from layerprune.core.data.formats.kept import Arrays, kept_or_read
-from layerprune.core.data.streams.decode import Unreadable, decode
-from layerprune.core.data.streams.index import PARTS, Images, read_index, unpacked
-from layerprune.core.data.streams.split import StreamedSplit
+from layerprune.core.data.decoded import Arrays, decoded
+from layerprune.core.data.streaming import StreamedSplit
+from layerprune.core.data.views import Unreadable, decode
 from layerprune.errors import LayerpruneError
 
 VERSION = 1
@@ -44,16 +43,8 @@ def load(
     return _in_memory(form, path, bad_images) if form.in_memory else _streamed(form, path, workers, bad_images, decoder)
 
 
-def _index(tree: Path, form: DataSpec) -> dict[str, Images]:
-    index = read_index(tree)
-    found = len(index["train"].classes)
-    if found != form.classes:
-        raise LayerpruneError(f"{tree}: train/ holds {found} classes instead of {form.classes}")
-    return index
-
-
 def _streamed(form: DataSpec, path: Path, workers: int, bad_images: BadImages, decoder: str) -> DataSet:
-    index = _index(path, form)
+    index = read_index(path, classes=form.classes)
     whole = StreamedSplit(index["train"], form.size, workers, bad_images, decoder=decoder)
     test = replace(whole, images=index["val"])
     held_out = splits.choose(index["train"].labels, len(whole) // form.held_out_divisor)
@@ -64,7 +55,7 @@ def _streamed(form: DataSpec, path: Path, workers: int, bad_images: BadImages, d
 
 
 def _in_memory(form: DataSpec, path: Path, bad_images: BadImages) -> DataSet:
-    arrays = kept_or_read(form.sources[0], path, lambda: _decoded(path, form))
+    arrays = decoded(form.sources[0], path, lambda: _decoded(path, form))
     left_out = dict(zip(arrays["damaged"].tolist(), arrays["reasons"].tolist(), strict=True))
     for name, reason in left_out.items():
         if bad_images == "stop":
@@ -118,8 +109,8 @@ def _decoded(path: Path, form: DataSpec) -> Arrays:
     """Images uint8 [N, 3, size, size] and labels of both parts, and the names of the damaged with what is wrong."""
     arrays: Arrays = {}
     damaged: dict[str, str] = {}
-    with tempfile.TemporaryDirectory() as scratch:
-        for part, images in _index(unpacked(path, Path(scratch) / path.stem), form).items():
+    with unpacked(path) as tree:
+        for part, images in read_index(tree, classes=form.classes).items():
             pictures, labels = _sound(images, form.size, damaged)
             if not pictures:
                 raise LayerpruneError(f"{path}: {part}/ holds not one sound image")

@@ -4,18 +4,25 @@ Train 55,000, validation 5,000 (held out of the training files) and test 10,000 
 an argument so that small IDX files of the same layout can be loaded: give it no checksums.
 """
 
+import gzip
+import math
+import struct
+import zlib
+from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from layerprune.core.data import splits
 from layerprune.core.data.catalog import MNIST, DataSpec, require
+from layerprune.core.data.checksums import checked_sha256
 from layerprune.core.data.dataset import DataSet, Split, channel_statistics
-from layerprune.core.data.idx import read_idx
 from layerprune.errors import LayerpruneError
 
 VERSION = 1
+_UNSIGNED_BYTE = 0x08
 
 
 def load(root: Path, spec: DataSpec = MNIST) -> DataSet:
@@ -67,3 +74,49 @@ def _check_labels(path: Path, labels: Tensor, classes: int) -> None:
         raise LayerpruneError(
             f"{path}: label {int(labels[position])} at position {position} is not in 0..{classes - 1}"
         )
+
+
+# --- IDX files --------------------------------------------------------------------------------------------------
+
+
+def read_idx(path: Path, dimensions: int, sha256: Mapping[str, str]) -> tuple[Tensor, str]:
+    """The uint8 tensor in an IDX file (http://yann.lecun.com/exdb/mnist), plain or gzipped, and the SHA-256 of its
+    decompressed bytes. Raises LayerpruneError unless magic number, dimensions against length, and SHA-256 agree.
+
+    `sha256` maps names without .gz to expected digests; a file that it does not name goes unchecked.
+    """
+    content = _decompressed(path)
+    shape = _shape(path, content, dimensions)
+    digest = checked_sha256(content, sha256.get(path.name.removesuffix(".gz")), path)
+    values = np.frombuffer(content, np.uint8, offset=4 + 4 * dimensions)
+    return torch.from_numpy(values.reshape(shape).copy()), digest
+
+
+def _decompressed(path: Path) -> bytes:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise LayerpruneError(f"{path}: cannot read: {error.strerror}") from error
+    if path.suffix != ".gz":
+        return content
+    try:
+        return gzip.decompress(content)
+    except EOFError:
+        raise LayerpruneError(f"{path}: truncated: the gzip stream ends early") from None
+    except (gzip.BadGzipFile, zlib.error, struct.error) as error:
+        raise LayerpruneError(f"{path}: not a sound gzip file: {error}") from error
+
+
+def _shape(path: Path, content: bytes, dimensions: int) -> tuple[int, ...]:
+    header = 4 + 4 * dimensions
+    if len(content) < header:
+        raise LayerpruneError(f"{path}: truncated: {len(content)} bytes, but the IDX header alone has {header}")
+    magic, *shape = struct.unpack_from(f">{1 + dimensions}I", content)
+    expected = _UNSIGNED_BYTE << 8 | dimensions
+    if magic != expected:
+        raise LayerpruneError(f"{path}: magic number {magic:#010x} instead of {expected:#010x}: not such an IDX file")
+    promised = header + math.prod(shape)
+    if len(content) != promised:
+        fault = "truncated" if len(content) < promised else "too long"
+        raise LayerpruneError(f"{path}: {fault}: {len(content)} bytes, but its header promises {promised}")
+    return tuple(shape)

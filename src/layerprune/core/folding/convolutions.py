@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
-from layerprune.core.measure.counting import count_params
+from layerprune.core.measure import count_params
 
 Shape = Sequence[int]
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
 from layerprune.core.folding.convolutions import fold_pictures, split_pictures
-from layerprune.core.measure.counting import count_macs, count_params, output_shape
+from layerprune.core.measure import count_macs, count_params, output_shape
 
 _LINEAR = (nn.Identity, nn.Flatten, nn.Linear, nn.Conv2d, nn.AvgPool2d, nn.BatchNorm2d)
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from layerprune.core.gates import bernoulli
-from layerprune.system.process_group import ALONE, Ranks
+from layerprune.system.process_group import SINGLE_PROCESS, ProcessGroup
 
 Losses = Callable[[Tensor], Tensor]
 """Losses [B] of the present batch and weights under gates [L, B, 1], without gradient."""
@@ -31,9 +31,9 @@ class Estimator:
         decay: float,
         side_floor: float,
         device: torch.device,
-        ranks: Ranks = ALONE,
+        group: ProcessGroup = SINGLE_PROCESS,
     ) -> None:
-        self.ranks = ranks
+        self.group = group
         self.decay = decay
         self.floor = min(side_floor / batch_size, 0.5)
         self.sums = torch.zeros(self.rows, sections, device=device)
@@ -45,7 +45,7 @@ class Estimator:
 
     def draw(self, theta: Tensor, batch: int, generator: torch.Generator) -> Tensor:
         """Gates xi [L, batch, 1]; of several processes this one's part of them."""
-        return bernoulli.draw(self.sampling(theta), batch, generator)[:, self.ranks.mine(batch)]
+        return bernoulli.draw(self.sampling(theta), batch, generator)[:, self.group.mine(batch)]
 
     def update(self, theta: Tensor, gates: Tensor, slopes: Tensor, losses: Tensor, losses_of: Losses) -> None:
         """Take in one batch."""
@@ -56,7 +56,7 @@ class Estimator:
         return (self.sums / self.counts.clamp(min=1e-12)).mean(0)
 
     def _absorb(self, sums: Tensor, counts: Tensor) -> None:
-        self.ranks.add_up(sums, counts)
+        self.group.add_up(sums, counts)
         self.sums.mul_(self.decay).add_(sums)
         self.counts.mul_(self.decay).add_(counts)
 
@@ -101,7 +101,7 @@ class FiniteDifference(Estimator):
         sign = 2 * gates.index_select(0, self.chosen).flatten() - 1
         difference = one_hot * (sign * (losses - losses_of(flipped))).sum()
         counted = one_hot * losses.numel()
-        self.ranks.add_up(difference, counted)
+        self.group.add_up(difference, counted)
         # Only the chosen section's averages move; the others' must not decay.
         decay = 1 - (1 - self.decay) * one_hot
         self.sums.mul_(decay).add_(difference)
@@ -118,8 +118,8 @@ class DisARM(Estimator):
 
     def draw(self, theta: Tensor, batch: int, generator: torch.Generator) -> Tensor:
         gates, partner = bernoulli.antithetic(self.sampling(theta), batch, generator)
-        self.partner = partner[:, self.ranks.mine(batch)]
-        return gates[:, self.ranks.mine(batch)]
+        self.partner = partner[:, self.group.mine(batch)]
+        return gates[:, self.group.mine(batch)]
 
     def update(self, theta: Tensor, gates: Tensor, slopes: Tensor, losses: Tensor, losses_of: Losses) -> None:
         # DisARM's gradient is for the logit; d theta / d logit = p (1 - p) and sigma(|logit|) = max(p, 1 - p).

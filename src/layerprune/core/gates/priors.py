@@ -1,16 +1,19 @@
-"""What an open section costs under other priors than the flattening one, and how theta then moves (claim C5).
+"""What an open section costs: under the flattening hyper-prior of arXiv 2406.04549, and under others (claim C5).
 
-Where the prior is not flattened, the price's slope depends on theta. With KL(Bernoulli(theta) || Bernoulli(pi)):
+    p(pi | gamma) = (1 - gamma) / log(1/gamma) * 1 / (gamma + (1 - gamma) pi),     0 < gamma < 1
+Minimised over pi, KL(Bernoulli(theta) || Bernoulli(pi)) - log p(pi | gamma) is theta log(1/gamma) + const: linear, with
+the same slope everywhere ("flat"; derived, DESIGN 2.2). Under other priors the slope depends on theta:
 
     fixed pi                            logit(theta) - logit(pi)
     pi ~ Beta(1, b), pi chosen best     log((b - theta) / (1 - theta)),      best pi = theta / b
-    flattening hyper-prior              log(1 / gamma)                       (gates.hyper_prior)
+    flattening hyper-prior              log(1 / gamma)
 
 Each is scaled so that its slope at theta0 is that of the flattening prior: they differ in shape alone. A plain L0
 penalty, nu times the expected number of open sections, has the very price of the flattening prior; what is compared as
 `l0` is the usual way of learning with it, gradient descent on the logit of theta (Louizos et al., ICLR 2018). Derived.
 """
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -20,6 +23,23 @@ Slope = Callable[[Tensor], Tensor]
 """The price's slope at theta [L], as a multiple of nu c."""
 NEAREST = 1e-4
 """How near to 0 and 1 logarithms are taken."""
+
+
+def best_pi(theta: float, gamma: float) -> float:
+    """The prior probability that minimises the complexity cost at `theta`."""
+    return gamma * theta / (1 - theta + gamma * theta)
+
+
+def complexity(theta: float, pi: float, gamma: float) -> float:
+    """KL(Bernoulli(theta) || Bernoulli(pi)) - log p(pi | gamma), in nats; theta and pi in (0, 1)."""
+    divergence = theta * math.log(theta / pi) + (1 - theta) * math.log((1 - theta) / (1 - pi))
+    density = (1 - gamma) / math.log(1 / gamma) / (gamma + (1 - gamma) * pi)
+    return divergence - math.log(density)
+
+
+def price(log_gamma: float, examples: int) -> float:
+    """nu = log(1/gamma) / N: the price of an open section in units of the mean loss over N examples."""
+    return log_gamma / examples
 
 
 def slope_of(prior: str, mean: float, theta0: float) -> Slope | None:

@@ -5,7 +5,7 @@ branches in each step and which sections go. A *score method* is a function in m
     score(model, batches) -> Tensor[L]
 and nothing else; the higher the score, the longer the section stays. It sees batches (images, labels) of the training
 split, or of the validation split where its module says LOOKS_AT = "validation". A score method that does not simply
-keep the highest scores has besides
+`keep_highest` has besides
     choose(scores, count, settings) -> keep list
 A *control* is a function
     plan(settings, question) -> ControlPlan
@@ -16,14 +16,17 @@ A module that works with some networks only says REQUIRES = "...", one of the wo
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from layerprune.core.data.batches import steps_per_epoch
+from layerprune.core.measure import count_macs, section_macs, section_params
 from layerprune.core.networks.sections import Gates, SectionedNetwork
-from layerprune.system.process_group import ALONE, Ranks
+from layerprune.core.settings import TrainingSettings
+from layerprune.system.process_group import SINGLE_PROCESS, ProcessGroup
 
 
 @dataclass(frozen=True)
@@ -44,8 +47,39 @@ class Context:
     teacher: SectionedNetwork | None = None
     """The trained dense network, where the run starts from it."""
     teacher_macs: int = 0
-    ranks: Ranks = ALONE
+    group: ProcessGroup = SINGLE_PROCESS
     """The processes that share the run."""
+
+    @classmethod
+    def of(
+        cls,
+        network: SectionedNetwork,
+        examples: int,
+        training: TrainingSettings,
+        steps_total: int,
+        seed: int,
+        device: torch.device,
+        *,
+        keep_count: int | None = None,
+        teacher: SectionedNetwork | None = None,
+        group: ProcessGroup = SINGLE_PROCESS,
+    ) -> Self:
+        """Of `steps_total` steps of training on so many examples; costs are those of the network as it is now."""
+        return cls(
+            examples=examples,
+            batch_size=training.batch_size,
+            steps_per_epoch=steps_per_epoch(examples, training.batch_size),
+            steps_total=steps_total,
+            seed=seed,
+            device=device,
+            section_macs=tuple(section_macs(network)),
+            section_params=tuple(section_params(network)),
+            momentum=training.momentum,
+            keep_count=keep_count,
+            teacher=teacher,
+            teacher_macs=count_macs(teacher, teacher.input_shape) if teacher is not None else 0,
+            group=group,
+        )
 
     @property
     def sections(self) -> int:
@@ -65,6 +99,12 @@ class Outcome:
     keep: list[int]
     scale: list[float] | None = None
     details: dict[str, Any] = field(default_factory=dict)
+
+
+def keep_highest(scores: list[float], count: int) -> list[int]:
+    """Keep list with the `count` highest scores; between equals the earlier section stays."""
+    ranked = sorted(range(len(scores)), key=lambda index: (-scores[index], index))
+    return [int(index in ranked[:count]) for index in range(len(scores))]
 
 
 @dataclass(frozen=True)
@@ -97,13 +137,13 @@ class TrainingMethod:
 
     Called once a step, in this order: gates, losses, penalty, after_backward, after_step. None of these may copy from
     the device to the host; `removals`, `curve`, `outcome` may. Where several processes share a run, `batch` counts the
-    examples of all, and images, labels, losses and gates given by example are this process's (`context.ranks.mine`).
+    examples of all, and images, labels, losses and gates given by example are this process's (`context.group.mine`).
     """
 
     aims_to_prune = False
     skips_sections = False
     """Whether gates may be CLOSED."""
-    works_on_ranks = True
+    supports_process_groups = True
     """Whether several processes that share a run decide with it as one would."""
     noise: torch.Generator | None = None
     """What gates are drawn from within an epoch, where they are drawn on the device."""
@@ -121,7 +161,7 @@ class TrainingMethod:
         """Called before the first step of each epoch; re-seed the method's generators here."""
 
     def gates(self, step: int, batch: int) -> Gates:
-        """Gates of this step; see models.sections for their shapes."""
+        """Gates of this step; see networks.sections for their shapes."""
         return None
 
     def losses(self, images: Tensor, logits: Tensor, labels: Tensor) -> Tensor:

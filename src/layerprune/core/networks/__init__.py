@@ -1,4 +1,4 @@
-"""Networks of removable sections. Architectures are found by file name, archs/<slug>.py; this module imports no torch."""
+"""Networks of removable sections. Architectures are found by file name, archs/<slug>.py; imports no torch."""
 
 from pathlib import Path
 

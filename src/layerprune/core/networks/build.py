@@ -1,4 +1,4 @@
-"""Architectures by slug: models/archs/<slug>.py, or <family>.py for a slug that ends in a number of sections."""
+"""Architectures by slug: networks/archs/<slug>.py, or <family>.py for a slug that ends in a number of sections."""
 
 import importlib
 import inspect

@@ -96,6 +96,27 @@ class Section(nn.Module):
         return self.activation(torch.addcmul(passed.to(out.dtype), gate, out))
 
 
+class ZeroPadShortcut(nn.Module):
+    """Option A of He et al. (CVPR 2016, arXiv 1512.03385, section 3.3): the shortcut of a shape change without weights.
+
+    Every `stride`-th pixel, between channels of 0: [B, C, H, W] -> [B, `channels`, H / stride, W / stride].
+
+    `channels` must exceed C by an even number.
+    """
+
+    def __init__(self, channels: int, stride: int) -> None:
+        super().__init__()
+        self.channels = channels
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        each_side = (self.channels - x.shape[1]) // 2
+        return nn.functional.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, each_side, each_side))
+
+    def extra_repr(self) -> str:
+        return f"{self.channels}, stride={self.stride}"
+
+
 class SectionedNetwork(nn.Module):
     """stem -> sections -> head. `arch` is its slug, `input_shape` one image's [C, H, W]."""
 

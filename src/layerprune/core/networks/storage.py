@@ -1,4 +1,4 @@
-"""A network on disk: arch.json says what it is made of, weights.pt holds its numbers. No pickled classes.
+"""A network on disk: arch.json says what it is made of, weights.safetensors holds its numbers. Nothing is pickled.
 
 arch.json lists every layer with its sizes, so a pruned and folded network can be re-defined without the code that
 pruned it.
@@ -9,11 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import safetensors
+import safetensors.torch
 import torch
 from torch import nn
 
-from layerprune.core.networks.parts.zero_pad_shortcut import ZeroPadShortcut
-from layerprune.core.networks.sections import Section, SectionedNetwork
+from layerprune.core.networks.sections import Section, SectionedNetwork, ZeroPadShortcut
 from layerprune.errors import LayerpruneError
 from layerprune.system import files
 
@@ -125,8 +126,10 @@ def _construct_section(spec: dict[str, Any]) -> Section:
 
 
 def save(network: SectionedNetwork, arch_path: Path, weights_path: Path) -> None:
-    """Write arch.json and weights.pt, each atomically."""
-    write_tensors(weights_path, network.state_dict())
+    """Write the description and the weights, each atomically."""
+    weights = {name: value.contiguous() for name, value in network.state_dict().items()}
+    content = safetensors.torch.save(weights)
+    files.write_atomically(weights_path, lambda stream: stream.write(content))
     files.write_json(arch_path, describe(network))
 
 
@@ -139,37 +142,69 @@ def load(arch_path: Path, weights_path: Path) -> SectionedNetwork:
 
 def load_without_weights(arch_path: Path) -> SectionedNetwork:
     """The network that arch.json describes. Raises LayerpruneError naming the file that is missing or malformed."""
+    return described(files.read_json(arch_path), arch_path)
+
+
+def described(description: Any, source: object) -> SectionedNetwork:
+    """The network of a description; `source` names it in errors. Raises LayerpruneError for a malformed one."""
     try:
-        return construct(files.read_json(arch_path))
+        return construct(description)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise LayerpruneError(f"{arch_path}: not a network's description: {error!r}") from None
+        raise LayerpruneError(f"{source}: not a network's description: {error!r}") from None
 
 
 def load_weights(network: SectionedNetwork, path: Path) -> None:
     """Fill a network with a file of weights. Raises LayerpruneError when they belong to another architecture."""
-    state = read_tensors(path)
+    state, own = read_weights(path), network.state_dict()
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise LayerpruneError(f"{path}: holds no weights of a network")
-    own = network.state_dict()
     odd = sorted(map(str, set(state) ^ set(own))) or [name for name in own if state[name].shape != own[name].shape]
     if odd:
         raise LayerpruneError(f"{path}: weights of another architecture than {network.arch} (first at '{odd[0]}')")
     network.load_state_dict(state)
 
 
+def read_weights(path: Path) -> Any:
+    """What is in a file of weights on the CPU, by its suffix in the format of safetensors or else of torch."""
+    if path.suffix != ".safetensors":
+        return read_tensors(path)
+    try:
+        return safetensors.torch.load(path.read_bytes())
+    except FileNotFoundError:
+        raise LayerpruneError(f"{path}: no such file") from None
+    except (safetensors.SafetensorError, OSError, ValueError, KeyError) as error:
+        raise LayerpruneError(
+            f"{path}: corrupt or not a file of weights: {' '.join(str(error).split())[:120]}"
+        ) from None
+
+
 def write_tensors(path: Path, value: Any) -> None:
     """Write tensors and plain data atomically, equal content as equal bytes."""
+    content = tensors_as_bytes(value)
+    files.write_atomically(path, lambda stream: stream.write(content))
+
+
+def tensors_as_bytes(value: Any) -> bytes:
+    """Tensors and plain data in torch's format."""
     buffer = io.BytesIO()
     torch.save(value, buffer)
-    files.write_atomically(path, lambda stream: stream.write(buffer.getbuffer()))
+    return buffer.getvalue()
 
 
 def read_tensors(path: Path) -> Any:
     """Read what write_tensors wrote, on the CPU, without running pickled code."""
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return tensors_from(path.read_bytes(), path)
     except FileNotFoundError:
         raise LayerpruneError(f"{path}: no such file") from None
+    except OSError as error:
+        raise LayerpruneError(f"{path}: cannot read: {error.strerror}") from None
+
+
+def tensors_from(content: bytes, source: object) -> Any:
+    """What tensors_as_bytes packed; `source` names it in errors."""
+    try:
+        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a damaged file
         reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
-        raise LayerpruneError(f"{path}: corrupt or not a file of tensors: {reason}") from None
+        raise LayerpruneError(f"{source}: corrupt or not a file of tensors: {reason}") from None

@@ -1,33 +1,42 @@
-"""How a training step computes the network: eagerly, the reference, or compiled; by one process or by several.
+"""How a training step computes the network: eagerly, the reference, or compiled; by one process or by several; in what
+number format.
 
 Compiled steps fuse what lies between the convolutions, and on a GPU replay forward and backward pass as CUDA graphs.
 They are captured anew whenever sections go. Not bit-equal to the eager ones: sums are taken in another order.
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from layerprune.core.networks.sections import Gates, SectionedNetwork
-from layerprune.system.process_group import ALONE, Ranks
+from layerprune.system.process_group import SINGLE_PROCESS, ProcessGroup
 
 Forward = Callable[[Tensor, Gates], Tensor]
 
 
-def forward_of(network: SectionedNetwork, engine: str, ranks: Ranks = ALONE, skips_sections: bool = False) -> Forward:
+def forward_of(
+    network: SectionedNetwork, engine: str, group: ProcessGroup = SINGLE_PROCESS, skips_sections: bool = False
+) -> Forward:
     """The network as a function of images and gates; `engine` is "eager" or "compiled".
 
     With several processes its gradients become their means. `skips_sections`: some gates are CLOSED, the same ones in
     every process, and those sections have no gradient; to find them takes time.
     """
     function: Forward = network
-    if ranks.size > 1:
-        with ranks.explaining():
+    if group.size > 1:
+        with group.explaining():
             function = DistributedDataParallel(network, find_unused_parameters=skips_sections)
     if engine == "eager":
         return function
     torch.compiler.reset()  # graphs of the network as it was would never be met again, and count against a limit
     on_gpu = next(network.parameters()).is_cuda
     return torch.compile(function, mode="reduce-overhead" if on_gpu else "default")
+
+
+def autocast(precision: str, device: torch.device) -> AbstractContextManager:
+    """bf16: convolutions and products in bfloat16, sums and losses in float32; fp32: nothing changes."""
+    return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()

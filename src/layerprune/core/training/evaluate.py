@@ -7,10 +7,10 @@ from torch.nn import functional
 
 from layerprune.core.data.batches import evaluation_batches
 from layerprune.core.data.dataset import AnySplit, DataSet
-from layerprune.core.measure.modes import evaluating
+from layerprune.core.measure import evaluating
 from layerprune.core.networks.sections import Gates, SectionedNetwork
-from layerprune.core.training.precision import autocast
-from layerprune.system.process_group import ALONE, Ranks
+from layerprune.core.training.engine import autocast
+from layerprune.system.process_group import SINGLE_PROCESS, ProcessGroup
 
 BATCH = 1000
 PIXELS = BATCH * 64 * 64
@@ -35,13 +35,13 @@ def evaluate(
     split: AnySplit,
     gates: Gates = None,
     precision: str = "fp32",
-    ranks: Ranks = ALONE,
+    group: ProcessGroup = SINGLE_PROCESS,
 ) -> Score:
     """Score of a network in evaluation mode; its mode is put back afterwards. Several processes share the examples."""
     # Of each example the loss and whether it was right, right among five, and there: all sums.
     sums = torch.zeros(4, dtype=torch.float64, device=split.device)
     with evaluating(network):
-        for images, labels in evaluation_batches(_share(split, ranks), data.mean, data.std, batch_size(data)):
+        for images, labels in evaluation_batches(_share(split, group), data.mean, data.std, batch_size(data)):
             with autocast(precision, images.device):
                 logits = network(images, gates).float()
             sums[0] += functional.cross_entropy(logits, labels, reduction="sum")
@@ -49,7 +49,7 @@ def evaluate(
             if data.classes >= TOP5_FROM:
                 sums[2] += (logits.topk(5).indices == labels[:, None]).sum()
             sums[3] += len(labels)
-    ranks.add_up(sums)
+    group.add_up(sums)
     loss, right, among_five, count = sums.tolist()
     return Score(loss / count, right / count, among_five / count if data.classes >= TOP5_FROM else None)
 
@@ -60,7 +60,7 @@ def batch_size(data: DataSet) -> int:
     return max(1, min(BATCH, PIXELS // (height * width)))
 
 
-def _share(split: AnySplit, ranks: Ranks) -> AnySplit:
-    if ranks.size == 1:
+def _share(split: AnySplit, group: ProcessGroup) -> AnySplit:
+    if group.size == 1:
         return split
-    return split.take(torch.arange(len(split), device=split.labels.device)[ranks.mine(len(split))])
+    return split.take(torch.arange(len(split), device=split.labels.device)[group.mine(len(split))])

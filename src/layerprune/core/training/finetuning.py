@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from layerprune.core.methods.base import Context, Outcome, TrainingMethod
-from layerprune.core.methods.ranking import keep_highest
+from layerprune.core.methods.base import Context, Outcome, TrainingMethod, keep_highest
 from layerprune.core.networks.sections import SectionedNetwork
 
 TEMPERATURE = 4.0

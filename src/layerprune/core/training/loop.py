@@ -19,16 +19,16 @@ from torch import Tensor
 from layerprune.core import surgery
 from layerprune.core.data.batches import Batches
 from layerprune.core.data.dataset import DataSet
+from layerprune.core.measure import MacMeter
 from layerprune.core.methods.base import TrainingMethod
 from layerprune.core.networks.sections import Gates, SectionedNetwork
 from layerprune.core.settings import FinetuneSettings, TrainingSettings
 from layerprune.core.training import engine
+from layerprune.core.training.engine import autocast
 from layerprune.core.training.evaluate import Score, evaluate
-from layerprune.core.training.meter import MacMeter
-from layerprune.core.training.precision import autocast
 from layerprune.core.training.schedule import learning_rate, lr_factor, warmup_steps
 from layerprune.core.training.state import StateFile
-from layerprune.system.process_group import ALONE, Ranks
+from layerprune.system.process_group import SINGLE_PROCESS, ProcessGroup
 from layerprune.system.signals import Notice, Preempted
 
 Row = dict[str, float | int | None]
@@ -63,7 +63,7 @@ class Job:
     start: Progress
     report: Callable[[int, int, str], None] = lambda done, total, text: None
     notice: Notice = field(default_factory=Notice)
-    ranks: Ranks = ALONE
+    group: ProcessGroup = SINGLE_PROCESS
 
 
 def _optimizer(network: SectionedNetwork, job: Job) -> torch.optim.SGD:
@@ -131,7 +131,7 @@ class Trainer:
                 progress.wall_seconds += time.perf_counter() - began
                 progress.train_macs = self.meter.total
                 self._end()
-        job.ranks.add_up(self.loss_sum)
+        job.group.add_up(self.loss_sum)
         # The first copy to the host since the last check: the device is done.
         train_loss = float(self.loss_sum) / sum(map(job.batches.examples_in, range(self._within_epoch())))
         progress.wall_seconds += time.perf_counter() - began
@@ -143,7 +143,7 @@ class Trainer:
 
     def _joined_forward(self) -> engine.Forward:
         job = self.job
-        return engine.forward_of(self.network, job.settings.engine, job.ranks, self.method.skips_sections)
+        return engine.forward_of(self.network, job.settings.engine, job.group, self.method.skips_sections)
 
     def _within_epoch(self) -> int:
         """Steps made since the epoch's start."""
@@ -151,14 +151,14 @@ class Trainer:
 
     def _step(self, images: Tensor, labels: Tensor) -> Tensor:
         """One optimizer step; returns the summed loss of this process's examples, still on the device."""
-        step, ranks = self.progress.step, self.job.ranks
+        step, group = self.progress.step, self.job.group
         examples = self.job.batches.examples_in(step % self.job.batches.steps_per_epoch)
         lr = self.lr_factor * learning_rate(self.job.rate, step, self.job.steps_total, self.warmup)
         self.optimizer.param_groups[0]["lr"] = lr
         gates = self.method.gates(step, examples)
         losses = self._losses(images, labels, gates)
-        loss, penalty = ranks.mean_of(losses, examples), self.method.penalty(step)
-        with ranks.explaining():
+        loss, penalty = group.mean_of(losses, examples), self.method.penalty(step)
+        with group.explaining():
             (loss if penalty is None else loss + penalty).backward()
         self.meter.add_step(examples, gates)
         self.meter.total += examples * self.method.macs_beside
@@ -177,7 +177,7 @@ class Trainer:
         return losses.sum()
 
     def _losses(self, images: Tensor, labels: Tensor, gates: Gates) -> Tensor:
-        with self.job.ranks.explaining(), autocast(self.job.settings.precision, images.device):
+        with self.job.group.explaining(), autocast(self.job.settings.precision, images.device):
             logits = self.forward(images, gates)
         return self.method.losses(images, logits.float(), labels)
 
@@ -186,7 +186,7 @@ class Trainer:
         return interval is not None and (step % interval == 0 or step == self.job.steps_total)
 
     def _remove(self, indices: list[int]) -> None:
-        self.job.ranks.agree(f"the sections to remove at step {self.progress.step}", indices)
+        self.job.group.agree(f"the sections to remove at step {self.progress.step}", indices)
         if not indices:
             return
         self.forward = None  # what joins the processes holds on to the parameters
@@ -199,8 +199,8 @@ class Trainer:
     def _row(self, train_loss: float | None) -> Row:
         """One line of curves.csv; epoch 0 is the start."""
         progress = self.progress
-        started = train_loss is not None
-        validation = self._validate() if started and math.isfinite(train_loss) else None
+        started, untrained = train_loss is not None, self.job.steps_total == 0
+        validation = self._validate() if untrained or (started and math.isfinite(train_loss)) else None
         row: Row = {
             "epoch": progress.epoch,
             "step": progress.step,
@@ -220,8 +220,8 @@ class Trainer:
 
     def _validate(self) -> Score:
         job, gates = self.job, self.method.evaluation_gates()
-        job.ranks.take_over(self.network.buffers())  # running statistics: each process saw images of its own
-        return evaluate(self.network, job.data, job.data.validation, gates, job.settings.precision, job.ranks)
+        job.group.take_over(self.network.buffers())  # running statistics: each process saw images of its own
+        return evaluate(self.network, job.data, job.data.validation, gates, job.settings.precision, job.group)
 
     @staticmethod
     def _line(row: Row) -> str:
@@ -233,21 +233,21 @@ class Trainer:
 
     def _may_ask(self) -> bool:
         """Whether to look within an epoch if the run should end; one process knows at once, several have to talk."""
-        return self.job.ranks.size == 1 or self.progress.step % STEPS_BETWEEN_QUESTIONS == 0
+        return self.job.group.size == 1 or self.progress.step % STEPS_BETWEEN_QUESTIONS == 0
 
     def _told_to_end(self) -> bool:
-        return self.job.ranks.any(bool(self.job.notice))
+        return self.job.group.any(bool(self.job.notice))
 
     def _end(self) -> None:
         """Store where training is. Raises Preempted."""
-        self.job.ranks.take_over(self.network.buffers())
+        self.job.group.take_over(self.network.buffers())
         self._store()
         raise Preempted(
             f"{self.job.state.path}: told to end (SIGTERM), state written; the same command goes on from it"
         )
 
     def _store(self) -> None:
-        if self.job.ranks.first:
+        if self.job.group.first:
             self.job.state.write(self._state())
 
     def _state(self) -> dict[str, Any]:

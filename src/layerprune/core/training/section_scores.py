@@ -7,10 +7,9 @@ from torch import Tensor
 
 from layerprune.core.data.batches import evaluation_batches
 from layerprune.core.data.dataset import AnySplit, DataSet
-from layerprune.core.measure.modes import evaluating
+from layerprune.core.measure import MacMeter, evaluating
 from layerprune.core.networks.sections import SectionedNetwork
 from layerprune.core.seeding import generator, stream_seed
-from layerprune.core.training.meter import MacMeter
 
 Score = Callable[[SectionedNetwork, Iterable[tuple[Tensor, Tensor]]], Tensor]
 BATCH = 128

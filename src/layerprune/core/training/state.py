@@ -1,11 +1,16 @@
-"""Resume state: one file, written whole, from which training goes on bit for bit."""
+"""Resume state: one file, written whole, from which training goes on bit for bit.
+
+Its first line is the SHA-256 of the rest, so that a damaged file is refused instead of resumed.
+"""
 
 import time
 from pathlib import Path
 from typing import Any
 
-from layerprune.core.networks.storage import read_tensors, write_tensors
+from layerprune.core.networks.storage import tensors_as_bytes, tensors_from
 from layerprune.errors import LayerpruneError
+from layerprune.system import files
+from layerprune.system.files import sha256
 
 
 class StateFile:
@@ -25,7 +30,7 @@ class StateFile:
         if self.path is None or not self.path.exists():
             return None
         try:
-            stored = read_tensors(self.path)
+            stored = tensors_from(_intact(self.path), self.path)
         except LayerpruneError as error:
             raise LayerpruneError(f"{error}; delete it to start this run over") from None
         if not isinstance(stored, dict) or not {"identity", "state"} <= stored.keys():
@@ -38,10 +43,20 @@ class StateFile:
 
     def write(self, state: dict[str, Any]) -> None:
         """Replace the stored state."""
-        write_tensors(self.path, {"identity": self.identity, "state": state})
+        content = tensors_as_bytes({"identity": self.identity, "state": state})
+        digest = sha256(content).encode() + b"\n"
+        files.write_atomically(self.path, lambda stream: stream.write(digest + content))
         self.written = time.monotonic()
 
     def delete(self) -> None:
         """Remove the file once its run has a record."""
         if self.path is not None:
             self.path.unlink(missing_ok=True)
+
+
+def _intact(path: Path) -> bytes:
+    """A state file's content behind its digest. Raises LayerpruneError where they do not fit together."""
+    digest, _, content = path.read_bytes().partition(b"\n")
+    if sha256(content).encode() != digest:
+        raise LayerpruneError(f"{path}: damaged: its content does not fit its SHA-256")
+    return content

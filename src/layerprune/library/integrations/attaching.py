@@ -9,8 +9,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from layerprune.errors import LayerpruneError
-from layerprune.library.find import FoundSection, FoundSections, find_sections
-from layerprune.library.pruner import ConcurrentPruner
+from layerprune.library.concurrent_pruner import ConcurrentPruner
+from layerprune.library.find_sections import FoundSection, FoundSections, find_sections
 from layerprune.library.rewriting import Forward
 
 

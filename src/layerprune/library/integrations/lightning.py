@@ -13,8 +13,8 @@ from typing import Any
 from torch import Tensor, fx, nn
 
 from layerprune.errors import LayerpruneError
+from layerprune.library.concurrent_pruner import ConcurrentPruner
 from layerprune.library.integrations.attaching import Attached, network_of
-from layerprune.library.pruner import ConcurrentPruner
 
 try:
     from lightning.pytorch import Callback, LightningModule, Trainer

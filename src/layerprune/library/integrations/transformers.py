@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from layerprune.errors import LayerpruneError
+from layerprune.library.concurrent_pruner import ConcurrentPruner
 from layerprune.library.integrations.attaching import Attached, network_of
-from layerprune.library.pruner import ConcurrentPruner
 from layerprune.library.tracing import trace_for
 
 try:

@@ -7,35 +7,41 @@ package, a precision, memory.
 
 import copy
 import warnings
-from collections.abc import Callable
+from functools import partial
 from types import FunctionType
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
+from layerprune.core import timing
+from layerprune.core.timing import Work
 from layerprune.errors import LayerpruneError
 from layerprune.library import onnx_files
-from layerprune.library.latency.conditions import DTYPES, Engine, Precision
-from layerprune.library.latency.subject import Subject
-from layerprune.library.latency.timing import Work
-from layerprune.library.save import reason_of
+from layerprune.library.latency.measured_model import MeasuredModel
+from layerprune.library.network_files import reason_of
 
+Engine = Literal["eager", "compiled", "onnxruntime"]
+Precision = Literal["fp32", "bf16"]
+ENGINES: tuple[Engine, ...] = get_args(Engine)
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
 BACKEND = "inductor"
 """torch.compile's own."""
 
 
 def prepare(
-    subject: Subject, engine: Engine, precision: Precision, batch: int, device: torch.device, threads: int
+    model: MeasuredModel, engine: Engine, precision: Precision, batch: int, device: torch.device, threads: int
 ) -> Work:
-    """Calls of a network with a batch of inputs, the first of which has been made.
+    """A call of a network with a batch of inputs, which has been made once.
 
     Raises LayerpruneError where the engine cannot run it so.
     """
     try:
         with torch.inference_mode(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the engines', of their own insides
-            work = _PREPARING[engine](subject, precision, batch, device, threads)
-            work(1)
+            work = _PREPARING[engine](model, precision, batch, device, threads)
+            timing.seconds(work, device)
     except LayerpruneError:
         raise
     except (MemoryError, torch.OutOfMemoryError):
@@ -47,15 +53,15 @@ def prepare(
 
 def try_out(engine: Engine, precision: Precision, device: torch.device, threads: int) -> None:
     """Raises LayerpruneError where an engine cannot run even the smallest network in this precision here."""
-    prepare(Subject("", nn.Linear(1, 1), (1,)), engine, precision, 2, device, threads)
+    prepare(MeasuredModel("", nn.Linear(1, 1), (1,)), engine, precision, 2, device, threads)
 
 
-def _eager(subject: Subject, precision: Precision, batch: int, device: torch.device, threads: int) -> Work:
-    return _calling(_ready(subject, precision, device), subject.inputs(batch, DTYPES[precision], device))
+def _eager(model: MeasuredModel, precision: Precision, batch: int, device: torch.device, threads: int) -> Work:
+    return partial(_ready(model, precision, device), model.inputs(batch, DTYPES[precision], device))
 
 
-def _compiled(subject: Subject, precision: Precision, batch: int, device: torch.device, threads: int) -> Work:
-    module = _ready(subject, precision, device)
+def _compiled(model: MeasuredModel, precision: Precision, batch: int, device: torch.device, threads: int) -> Work:
+    module = _ready(model, precision, device)
 
     def forward(x: Tensor) -> Tensor:
         return module(x)
@@ -64,39 +70,24 @@ def _compiled(subject: Subject, precision: Precision, batch: int, device: torch.
     code = forward.__code__.replace(co_name=f"forward_{id(module)}")
     own = FunctionType(code, globals(), None, None, forward.__closure__)
     compiled = torch.compile(own, dynamic=False, backend=BACKEND)
-    return _calling(compiled, subject.inputs(batch, DTYPES[precision], device))
+    return partial(compiled, model.inputs(batch, DTYPES[precision], device))
 
 
-def _onnxruntime(subject: Subject, precision: Precision, batch: int, device: torch.device, threads: int) -> Work:
+def _onnxruntime(model: MeasuredModel, precision: Precision, batch: int, device: torch.device, threads: int) -> Work:
     if precision != "fp32":
         raise LayerpruneError(f"onnxruntime is measured in fp32 only, not in {precision}")
     if device.type != "cpu":
         raise LayerpruneError("onnxruntime is measured on CPUs only")
-    opened = onnx_files.session(subject.onnx, threads)
-    fed = {opened.get_inputs()[0].name: subject.inputs(batch, DTYPES[precision], device).numpy()}
-
-    def work(calls: int) -> None:
-        for _ in range(calls):
-            opened.run(None, fed)
-
-    return work
+    opened = onnx_files.session(model.onnx, threads)
+    fed = {opened.get_inputs()[0].name: model.inputs(batch, DTYPES[precision], device).numpy()}
+    return partial(opened.run, None, fed)
 
 
 _PREPARING = {"eager": _eager, "compiled": _compiled, "onnxruntime": _onnxruntime}
 
 
-def _ready(subject: Subject, precision: Precision, device: torch.device) -> nn.Module:
-    copied = copy.deepcopy(subject.module)
+def _ready(model: MeasuredModel, precision: Precision, device: torch.device) -> nn.Module:
+    copied = copy.deepcopy(model.module)
     if "eval" not in vars(copied):  # a program of torch.export is in evaluation mode for good
         copied.eval()
     return copied.to(device, DTYPES[precision], memory_format=torch.channels_last)
-
-
-def _calling(network: Callable[[Tensor], object], inputs: Tensor) -> Work:
-    def work(calls: int) -> None:
-        for _ in range(calls):
-            network(inputs)
-        if inputs.is_cuda:
-            torch.cuda.synchronize(inputs.device)
-
-    return work

@@ -2,8 +2,6 @@
 
 import os
 import re
-import shutil
-import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -12,6 +10,7 @@ from pathlib import Path
 import torch
 
 from layerprune.system import files
+from layerprune.system.commands import output_of
 from layerprune.system.cpu import cpu_name
 
 IDLE_LOAD = 0.5
@@ -43,12 +42,9 @@ def _cpu_clocks() -> tuple[float | None, float | None]:
 
 def _gpu_clocks(device: torch.device) -> tuple[float | None, float | None]:
     """MHz now and at most, as nvidia-smi tells them."""
-    if shutil.which("nvidia-smi") is None:
-        return None, None
     identity = f"GPU-{torch.cuda.get_device_properties(device).uuid}"
     asked = ["--query-gpu=clocks.current.sm,clocks.max.sm", "--format=csv,noheader,nounits", f"--id={identity}"]
-    done = subprocess.run(["nvidia-smi", *asked], capture_output=True, text=True, check=False)
-    told = re.findall(r"\d+", done.stdout) if done.returncode == 0 else []
+    told = re.findall(r"\d+", output_of("nvidia-smi", *asked))
     return (float(told[0]), float(told[1])) if len(told) == 2 else (None, None)
 
 

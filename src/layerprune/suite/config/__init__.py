@@ -15,7 +15,7 @@ from layerprune.suite.config.reading import (
     parse_preset,
     read_preset,
 )
-from layerprune.suite.config.runs import RunSettings, plan, prerequisites, resolve
+from layerprune.suite.config.runs import RunSettings, plan, prerequisites, resolve, weight_prerequisites
 
 __all__ = [
     "Claim",
@@ -31,4 +31,5 @@ __all__ = [
     "prerequisites",
     "read_preset",
     "resolve",
+    "weight_prerequisites",
 ]

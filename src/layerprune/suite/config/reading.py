@@ -4,30 +4,15 @@ import os
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from layerprune.core.settings.types import first_problem
 from layerprune.errors import LayerpruneError
 from layerprune.suite.config.claims import Claim, ClaimRules
 from layerprune.suite.config.preset import Preset
 from layerprune.system import paths
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """YAML that refuses a key written twice, which plain YAML silently overwrites."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        seen = set()
-        for key_node, _ in node.value:
-            if key_node.tag == "tag:yaml.org,2002:merge":
-                continue
-            key = self.construct_object(key_node, deep=deep)
-            if isinstance(key, str) and key in seen:
-                line = key_node.start_mark.line + 1
-                raise yaml.YAMLError(f"line {line}: key '{key}' stands twice")
-            seen.add(key)
-        return super().construct_mapping(node, deep)
 
 
 def load_preset(name: str) -> Preset:
@@ -61,10 +46,21 @@ def load_claims() -> dict[str, Claim]:
 
 
 def _read_yaml(path: Path) -> Any:
+    """A file of YAML 1.2, in which no key may stand twice in one mapping."""
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        # pure: what is refused, and in which words, depends on no compiled parser that may or may not be installed
+        return YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, YAMLError) as error:
         raise LayerpruneError(f"{path}: not valid YAML: {_one_line(error)}") from None
+
+
+def _one_line(error: Exception) -> str:
+    """The error without the excerpts, web addresses and the name <unicode string> that a parser's message has."""
+    if not isinstance(error, MarkedYAMLError) or error.problem_mark is None:
+        return " ".join(str(error).split())
+    begun = f"(line {error.context_mark.line + 1})" if error.context_mark else None
+    words = filter(None, (error.context, begun, error.problem))
+    return f"line {error.problem_mark.line + 1}: {' '.join(words)}"
 
 
 def parse_preset(raw: Any, source: str) -> Preset:
@@ -75,10 +71,6 @@ def parse_preset(raw: Any, source: str) -> Preset:
         return Preset.model_validate(raw)
     except ValidationError as error:
         raise LayerpruneError(f"{source}: {first_problem(error).lstrip('.: ')}") from None
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
 
 
 def data_root(preset: Preset) -> Path:

@@ -143,14 +143,20 @@ def _merge(schema: type[Settings], layers: list[Settings], field: str) -> Any:
 
 
 def prerequisites(preset: Preset, key: RunKey) -> list[RunKey]:
-    """The runs whose weights or keep list this run starts from (same seed, variant `default`)."""
+    """The runs that this run starts from (same seed, variant `default`): by their weights, or by their keep list."""
     settings = resolve(preset, key).method_settings()
-    dense, gated = (RunKey(key.preset, key.dataset, key.arch, each, "default", key.seed) for each in ("dense", "gated"))
-    needed = []
-    if isinstance(settings, (ScoreSettings, ByIndexSettings)) or getattr(settings, "starts_from_dense", False):
-        needed.append(dense)
     matched = getattr(settings, "keep", None) == "matched" and getattr(settings, "threshold", None) is None
     replayed = isinstance(settings, ByIndexSettings) and settings.keep_list is None
-    if matched or replayed or isinstance(settings, ScratchSettings):
-        needed.append(gated)
-    return needed
+    from_gated = matched or replayed or isinstance(settings, ScratchSettings)
+    return [*weight_prerequisites(preset, key), *([_default(key, "gated")] if from_gated else [])]
+
+
+def weight_prerequisites(preset: Preset, key: RunKey) -> list[RunKey]:
+    """Those of them whose weights the run needs, not their records alone."""
+    settings = resolve(preset, key).method_settings()
+    from_dense = isinstance(settings, (ScoreSettings, ByIndexSettings)) or getattr(settings, "starts_from_dense", False)
+    return [_default(key, "dense")] if from_dense else []
+
+
+def _default(key: RunKey, method: str) -> RunKey:
+    return RunKey(key.preset, key.dataset, key.arch, method, "default", key.seed)

@@ -18,7 +18,7 @@ from torch.nn import functional
 from layerprune.core.gates import bernoulli
 from layerprune.core.gates.estimators import ESTIMATORS, Estimator
 from layerprune.core.methods.base import TrainingMethod
-from layerprune.core.methods.experiments._subject import Subject
+from layerprune.core.methods.experiments._input import ExperimentInput
 from layerprune.core.networks.sections import Gates, SectionedNetwork
 from layerprune.core.seeding import generator
 from layerprune.core.settings import EstimatorErrorSettings
@@ -39,25 +39,25 @@ class HalfOpen(TrainingMethod):
 
     def gates(self, step: int, batch: int) -> Gates:
         theta = torch.full((self.context.sections,), TRAINED_AT, device=self.context.device)
-        return bernoulli.draw(theta, batch, self.noise)[:, self.context.ranks.mine(batch)]
+        return bernoulli.draw(theta, batch, self.noise)[:, self.context.group.mine(batch)]
 
 
-def measure(settings: EstimatorErrorSettings, subject: Subject) -> dict[str, Any]:
+def measure(settings: EstimatorErrorSettings, inputs: ExperimentInput) -> dict[str, Any]:
     """`errors`: a row for each length of training, theta, reading and number of batches; see `apart`."""
-    count = len(subject.network.sections)
+    count = len(inputs.network.sections)
     if count > MOST_SECTIONS:
         raise SettingError(
             f"estimator-error: {count} sections, of which no more than {MOST_SECTIONS} can be enumerated"
         )
-    images, labels = subject.sample(settings.sample)
+    images, labels = inputs.sample(settings.sample)
     rows = []
     for epochs in settings.epochs:
-        network = subject.train(HalfOpen, epochs).eval().requires_grad_(False)
+        network = inputs.train(HalfOpen, epochs).eval().requires_grad_(False)
         losses = losses_of_all(network, images, labels)
         for theta in settings.thetas:
             truth = enumerated(losses, theta)
             told = {"epochs": epochs, "theta": theta}
-            rows += [told | row for row in _errors(settings, subject, network, (images, labels), theta, truth)]
+            rows += [told | row for row in _errors(settings, inputs, network, (images, labels), theta, truth)]
     return {"errors": rows}
 
 
@@ -85,7 +85,7 @@ def enumerated(losses: dict[tuple[int, ...], float], theta: float) -> Tensor:
 
 def _errors(
     settings: EstimatorErrorSettings,
-    subject: Subject,
+    inputs: ExperimentInput,
     network: SectionedNetwork,
     sample: tuple[Tensor, Tensor],
     theta: float,
@@ -95,7 +95,7 @@ def _errors(
     moments = [4**power for power in range(10) if 4**power <= settings.batches]
     read: dict[tuple[str, int], list[Tensor]] = {}
     for repetition in range(settings.repetitions):
-        noise = generator("estimators", subject.seed, repetition, device=sample[0].device)
+        noise = generator("estimators", inputs.seed, repetition, device=sample[0].device)
         estimators = {
             name: kind(len(truth), settings.batch_size, 1.0, SIDE_FLOOR, sample[0].device)
             for name, kind in ESTIMATORS.items()

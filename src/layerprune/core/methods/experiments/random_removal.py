@@ -9,23 +9,23 @@ from typing import Any
 
 import torch
 
-from layerprune.core.methods.experiments._subject import Subject
+from layerprune.core.methods.experiments._input import ExperimentInput
 from layerprune.core.seeding import generator
 from layerprune.core.settings import RandomRemovalSettings
 
 VERSION = 1
 
 
-def measure(settings: RandomRemovalSettings, subject: Subject) -> dict[str, Any]:
+def measure(settings: RandomRemovalSettings, inputs: ExperimentInput) -> dict[str, Any]:
     """Per keep list: `keep_lists`, `accuracies` on the validation split, `gaps`; and what to hold them to."""
-    keeps = draw_keep_lists(settings.lists, len(subject.network.sections), subject.seed)
+    keeps = draw_keep_lists(settings.lists, len(inputs.network.sections), inputs.seed)
     accuracies, gaps = [], []
     for keep in keeps:
-        smaller = subject.without(keep)
-        accuracies.append(subject.accuracy(smaller))
-        gaps.append(subject.gap(keep, smaller))
-    whole = subject.accuracy(subject.network)
-    sizes = {"whole_accuracy": whole, "classes": subject.classes, "images": subject.images_seen}
+        smaller = inputs.without(keep)
+        accuracies.append(inputs.accuracy(smaller))
+        gaps.append(inputs.gap(keep, smaller))
+    whole = inputs.accuracy(inputs.network)
+    sizes = {"whole_accuracy": whole, "classes": inputs.classes, "images": inputs.images_seen}
     return {"keep_lists": keeps, "accuracies": accuracies, "gaps": gaps} | sizes
 
 

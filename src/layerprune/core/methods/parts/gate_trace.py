@@ -18,7 +18,7 @@ DIGITS = 5
 """Significant digits that are kept."""
 
 
-class Watch:
+class GateTrace:
     """Notes of one training; sections that are gone have None."""
 
     def __init__(self, network: SectionedNetwork) -> None:

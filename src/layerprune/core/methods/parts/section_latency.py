@@ -6,7 +6,6 @@ together is shared out among them by what the network is faster without each. Me
 and differ a little from one time to the next: a run whose decisions rest on them is not repeated bit by bit. Derived.
 """
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,11 +13,11 @@ from typing import Any
 
 import torch
 
-from layerprune.core.measure.modes import evaluating
+from layerprune.core import timing
+from layerprune.core.measure import evaluating
 from layerprune.core.networks.sections import Section, SectionedNetwork
 
 REPEATS = 50
-WARM_UP = 3
 LEAST_SHARE = 0.1
 """Of the mean section's: least latency of a section, where noise makes the difference vanish."""
 
@@ -56,7 +55,7 @@ def _times(
 
     def timed(sections: Sequence[Section]) -> float:
         with without_branches(sections):
-            return seconds(lambda: network(images), device)
+            return timing.seconds(lambda: network(images), device)
 
     with evaluating(network), torch.inference_mode():
         return shortest([lambda sections=each: timed(sections) for each in absent])
@@ -88,19 +87,4 @@ def shared_out(whole: float, none: float, without: Sequence[float]) -> SectionLa
 
 def shortest(measurements: Sequence[Callable[[], float]], repeats: int = REPEATS) -> list[float]:
     """Milliseconds: of each measurement, which gives seconds, the shortest of `repeats` turns."""
-    times = [float("inf")] * len(measurements)
-    for turn in range(-WARM_UP, repeats):
-        places = range(len(measurements))
-        for place in places if turn % 2 == 0 else reversed(places):
-            taken = measurements[place]()
-            times[place] = min(times[place], taken) if turn >= 0 else times[place]
-    return [1000 * each for each in times]
-
-
-def seconds(run: Callable[[], Any], device: torch.device) -> float:
-    """That a call takes until the device has done it."""
-    began = time.perf_counter()
-    run()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - began
+    return [1000 * min(times) for times in timing.in_turns(measurements, repeats, timing.WARM_UP)]

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from layerprune.core.methods.parts.gate_position import first_batch_norm
+from layerprune.core.methods.parts.first_layer import first_batch_norm
 from layerprune.core.networks.sections import Section, SectionedNetwork
 from layerprune.errors import SettingError
 

@@ -13,13 +13,13 @@ rounds of 80 batches of 64); a batch of a single class counts 0; one cut, not se
 classes is what the authors' code takes (its comment says mean).
 """
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from layerprune.core.methods.parts.clusters import optimal_clusters
 from layerprune.core.methods.parts.features import mean_over_batches, of_sections
 from layerprune.core.networks.sections import SectionedNetwork
 
@@ -48,3 +48,35 @@ def largest_energy_distance(output: Tensor, labels: Tensor) -> Tensor:
     means = shares @ torch.cdist(flat, flat) @ shares.T  # mean distance of every two classes, and within each
     reference = numbers.argmax()
     return (2 * means[reference] - means[reference, reference] - means.diagonal()).max()
+
+
+def optimal_clusters(values: Sequence[float], count: int) -> list[list[int]]:
+    """Indices of `values` in `count` clusters, none empty, with the least sum of squared distances to the means.
+
+    k-means on a line, solved exactly: the clusters of an optimum are intervals of the ordered values, so a dynamic
+    programme over the places of the cuts finds it (Wang & Song, The R Journal 2011, "Ckmeans.1d.dp"). Clusters in
+    rising order, and so within them; equal values in the order of their indices. `count` <= len(values).
+    """
+    order = sorted(range(len(values)), key=lambda index: (values[index], index))
+    spreads = _spreads([values[index] for index in order])
+    stops = range(1, len(order) + 1)
+    costs, starts = [0.0] + [math.inf] * len(order), []
+    for _ in range(count):  # costs[stop]: the least cost of the first `stop` values in as many clusters as rounds
+        best = [min((costs[start] + spreads[start, stop], start) for start in range(stop)) for stop in stops]
+        costs = [math.inf] + [cost for cost, _ in best]
+        starts.append([0] + [start for _, start in best])
+    clusters, stop = [], len(order)
+    for row in reversed(starts):
+        clusters.insert(0, order[row[stop] : stop])
+        stop = row[stop]
+    return clusters
+
+
+def _spreads(ordered: Sequence[float]) -> dict[tuple[int, int], float]:
+    """Sum of squared distances to the mean of ordered[start:stop], by (start, stop)."""
+    return {(start, stop): _spread(ordered[start:stop]) for stop in range(1, len(ordered) + 1) for start in range(stop)}
+
+
+def _spread(values: Sequence[float]) -> float:
+    mean = math.fsum(values) / len(values)
+    return math.fsum((value - mean) ** 2 for value in values)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from layerprune.core.methods.parts.gate_products import gate_products
+from layerprune.core.methods.parts.first_layer import gate_products
 from layerprune.core.networks.sections import SectionedNetwork
 
 VERSION = 1

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from layerprune.core.methods.parts.gate_products import gate_products
+from layerprune.core.methods.parts.first_layer import gate_products
 from layerprune.core.networks.sections import SectionedNetwork
 
 VERSION = 1

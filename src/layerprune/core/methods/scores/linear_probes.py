@@ -13,8 +13,8 @@ from typing import Any
 
 from torch import Tensor
 
+from layerprune.core.methods.base import keep_highest
 from layerprune.core.methods.parts.probes import probe_gains
-from layerprune.core.methods.ranking import keep_highest
 from layerprune.core.networks.sections import SectionedNetwork
 
 VERSION = 1

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from torch import Tensor
 
-from layerprune.core.methods.scores._weights import mean_over_filters
+from layerprune.core.methods.parts.first_layer import mean_over_filters
 from layerprune.core.networks.sections import SectionedNetwork
 
 VERSION = 1

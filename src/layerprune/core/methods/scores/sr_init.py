@@ -6,13 +6,14 @@ split, where theirs is the test set; the sections to keep are as many as asked f
 threshold set by hand for each network. A residual MLP's fresh branch is not shrunk by 1/sqrt(n).
 """
 
-from collections.abc import Iterable
+import copy
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from layerprune.core.methods.parts.reinitialisation import reinitialised
-from layerprune.core.networks.sections import SectionedNetwork
+from layerprune.core.networks.sections import Section, SectionedNetwork
 
 VERSION = 1
 LOOKS_AT = "validation"
@@ -40,3 +41,41 @@ def _count_right(model: SectionedNetwork, batches: Iterable[tuple[Tensor, Tensor
         right = right.to(labels.device) + (model(images).argmax(1) == labels).sum()
         examples += len(labels)
     return int(right), examples
+
+
+@contextmanager
+def reinitialised(section: Section) -> Iterator[None]:
+    """Put a fresh branch, drawn from torch's global CPU generator, in place of the trained one, which is untouched.
+
+    Fresh is the whole state: weights by the rule of networks.build.initialise (without an architecture's `rescale`),
+    biases at 0, batch normalisation with its statistics as it was made.
+    """
+    trained = section.branch
+    section.branch = copy.deepcopy(trained)
+    try:
+        _reinitialise(section.branch)
+        yield
+    finally:
+        section.branch = trained
+
+
+def _reinitialise(branch: nn.Module) -> None:
+    with torch.no_grad():
+        for layer in branch.modules():
+            if isinstance(layer, nn.Linear | nn.Conv2d):
+                _draw_weights(layer)
+            elif _has_state(layer):
+                layer.reset_parameters()
+
+
+def _draw_weights(layer: nn.Linear | nn.Conv2d) -> None:
+    # On the CPU and in one memory layout: every device gets the same numbers.
+    fresh = torch.empty_like(layer.weight, device="cpu", memory_format=torch.contiguous_format)
+    layer.weight.copy_(nn.init.kaiming_normal_(fresh, nonlinearity="relu"))
+    if layer.bias is not None:
+        layer.bias.zero_()
+
+
+def _has_state(layer: nn.Module) -> bool:
+    own = *layer.parameters(recurse=False), *layer.buffers(recurse=False)
+    return len(own) > 0

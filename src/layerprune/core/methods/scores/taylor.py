@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from layerprune.core.methods.scores._weights import first_layer, mean_over_filters
+from layerprune.core.methods.parts.first_layer import first_layer, mean_over_filters
 from layerprune.core.networks.sections import SectionedNetwork
 
 VERSION = 1

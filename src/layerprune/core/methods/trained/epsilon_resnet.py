@@ -25,7 +25,7 @@ class Method(TrainingMethod):
     """For how many steps each section has been discarded without a break, [L] on the device."""
 
     aims_to_prune = True
-    works_on_ranks = False  # a branch is small only where it is for the whole batch, which no process sees
+    supports_process_groups = False  # a branch is small only where it is for the whole batch, which no process sees
 
     def __init__(self, settings: EpsilonResnetSettings, network: SectionedNetwork, context: Context) -> None:
         super().__init__(settings, network, context)

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from layerprune.core.measure.counting import output_shape
+from layerprune.core.measure import output_shape
 from layerprune.core.methods.base import Context, Outcome, TrainingMethod
 from layerprune.core.networks.sections import Gates, SectionedNetwork
 from layerprune.core.seeding import generator
@@ -61,7 +61,7 @@ class Method(TrainingMethod):
     """Masks [L, 1, 1], teacher and discriminator."""
 
     aims_to_prune = True
-    works_on_ranks = False  # the discriminator's gradients are not averaged
+    supports_process_groups = False  # the discriminator's gradients are not averaged
 
     def __init__(self, settings: GalSettings, network: SectionedNetwork, context: Context) -> None:
         super().__init__(settings, network, context)

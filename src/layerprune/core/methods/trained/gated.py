@@ -6,9 +6,9 @@ A section whose theta stays at or below theta_tol while its averaged drift Delta
 with its parameters and their momentum. At `consolidate_at` theta is rounded; the rest trains deterministically.
 Two settings make the noise milder: gates open while theta is frozen, and gates drawn for a share of each batch only,
 the rest meeting the network that theta, rounded, stands for. Both are ours, as is a price nu that follows a budget
-(methods.parts.budget). Other priors (methods.parts.priors), sections that stay where the condition holds, and what is
-noted of them (methods.parts.watch) are there to be compared with.
-Read: the abstract. Derived: the linear price (gates.hyper_prior), the estimators, the pruning condition.
+(methods.parts.budget). Other priors (gates.priors), sections that stay where the condition holds, and what is
+noted of them (methods.parts.gate_trace) are there to be compared with.
+Read: the abstract. Derived: the linear price (gates.priors), the estimators, the pruning condition.
 """
 
 import math
@@ -18,12 +18,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from layerprune.core.gates import hyper_prior, priors
+from layerprune.core.gates import priors
 from layerprune.core.gates.estimators import ESTIMATORS
-from layerprune.core.measure.counting import count_macs
+from layerprune.core.measure import count_macs
 from layerprune.core.methods.base import Context, Outcome, TrainingMethod
 from layerprune.core.methods.parts import budget, initial_scale, section_latency
-from layerprune.core.methods.parts.gate_trace import Watch
+from layerprune.core.methods.parts.gate_trace import GateTrace
 from layerprune.core.networks.sections import Gates, SectionedNetwork
 from layerprune.core.seeding import generator
 from layerprune.core.settings import GatedSettings, steps_of
@@ -48,8 +48,8 @@ class Method(TrainingMethod):
         self.prices = self.nu * self._costs()
         self.slope = priors.slope_of(settings.prior, settings.prior_mean, settings.theta0)
         self.budget = self._budget()
-        self.watch = Watch(network) if settings.watch else None
-        if self.watch is not None and context.ranks.size > 1:
+        self.trace = GateTrace(network) if settings.watch else None
+        if self.trace is not None and context.group.size > 1:
             raise SettingError("settings.watch: a run that is watched cannot be shared by several processes")
         self.estimator = ESTIMATORS[settings.estimator](
             sections,
@@ -57,7 +57,7 @@ class Method(TrainingMethod):
             settings.average,
             settings.side_floor,
             device,
-            context.ranks,
+            context.group,
         )
         self.extra_forwards = self.estimator.extra_forwards
         self.check_interval = settings.check_interval
@@ -74,7 +74,7 @@ class Method(TrainingMethod):
 
     def _nu(self) -> float:
         if self.settings.log_gamma is not None:
-            return hyper_prior.price(self.settings.log_gamma, self.context.examples)
+            return priors.price(self.settings.log_gamma, self.context.examples)
         return self.settings.nu if self.settings.nu is not None else DEFAULT_NU
 
     def _latencies(self) -> section_latency.SectionLatencies | None:
@@ -83,7 +83,7 @@ class Method(TrainingMethod):
         if settings.cost != "latency" and settings.target_latency is None:
             return None
         own = section_latency.of_network(self.network, context.device, settings.latency_batch)
-        return context.ranks.everyones(own)[0]
+        return context.group.everyones(own)[0]
 
     def _costs(self) -> Tensor:
         if self.settings.cost == "latency":
@@ -118,7 +118,7 @@ class Method(TrainingMethod):
         count = math.ceil(self.settings.drawn_share * batch)
         self.drawn = self.estimator.draw(self.theta, count, self.noise).requires_grad_()
         self.batch = batch
-        return self._with_rounded(self.drawn, self.context.ranks.share(batch))
+        return self._with_rounded(self.drawn, self.context.group.share(batch))
 
     def _with_rounded(self, gates: Tensor, batch: int) -> Tensor:
         """Gates [L, count, 1] followed by theta rounded, for the rest of the batch."""
@@ -131,7 +131,7 @@ class Method(TrainingMethod):
         if self.drawn is None:
             return
         # The loss is the batch's mean, times the number of processes, over which gradients are averaged.
-        slopes = self.drawn.grad.squeeze(2) * (self.batch / self.context.ranks.size)
+        slopes = self.drawn.grad.squeeze(2) * (self.batch / self.context.group.size)
         batch, count = losses.numel(), slopes.shape[1]
 
         def drawn_losses_of(gates: Tensor) -> Tensor:
@@ -140,10 +140,10 @@ class Method(TrainingMethod):
         self.estimator.update(self.theta, self.drawn.detach(), slopes, losses[:count], drawn_losses_of)
         if step >= self.warmup:
             self._move(step)
-        if self.watch is not None:
-            self.watch.add(losses)
+        if self.trace is not None:
+            self.trace.add(losses)
             if (step + 1) % self.check_interval == 0:
-                self.watch.look(self.theta, losses[:count], losses_of)
+                self.trace.look(self.theta, losses[:count], losses_of)
 
     def _move(self, step: int) -> None:
         rate = self.settings.theta_lr
@@ -163,8 +163,8 @@ class Method(TrainingMethod):
         self.lr = lr
 
     def removals(self, step: int) -> list[int]:
-        if step <= self.consolidation and self.watch is not None and self.watch.benefits is not None:
-            self.watch.note(step, self.lr, self.theta, self.estimator.delta())
+        if step <= self.consolidation and self.trace is not None and self.trace.benefits is not None:
+            self.trace.note(step, self.lr, self.theta, self.estimator.delta())
         if step == self.consolidation:
             return self._round()
         if step < self.warmup or step > self.consolidation:
@@ -208,8 +208,8 @@ class Method(TrainingMethod):
 
     def outcome(self) -> Outcome:
         details = {"nu": self.nu, "theta_before_consolidation": self.theta_before_rounding}
-        if self.watch is not None:
-            details["watch"] = self.watch.notes
+        if self.trace is not None:
+            details["watch"] = self.trace.notes
         if self.latencies is not None:
             left = section_latency.of_whole(self.network, self.context.device, self.settings.latency_batch)
             details["latency"] = self.latencies.plain | {"left_ms": left}
@@ -224,7 +224,7 @@ class Method(TrainingMethod):
             "theta_before_rounding": self.theta_before_rounding,
             "nu": self.nu,
             "prices": self.prices,
-            "watch": self.watch.state() if self.watch is not None else None,
+            "watch": self.trace.state() if self.trace is not None else None,
             "latencies": (self.latencies.whole, self.latencies.sections) if self.latencies is not None else None,
         }
 
@@ -236,8 +236,8 @@ class Method(TrainingMethod):
         self.theta_before_rounding = state["theta_before_rounding"]
         self.nu = state["nu"]
         self.prices.copy_(state["prices"])
-        if self.watch is not None:
-            self.watch.load_state(state["watch"])
+        if self.trace is not None:
+            self.trace.load_state(state["watch"])
         if self.latencies is not None:  # the budget is that of the latencies which it started with
             self.latencies = section_latency.SectionLatencies(*state["latencies"])
             self.budget = self._budget()

@@ -46,7 +46,7 @@ class Method(TrainingMethod):
         return strength * (self.costs * hard_concrete.open_probability(self.log_a)).sum()
 
     def after_backward(self, step: int, losses: Tensor, losses_of: Callable[[Gates], Tensor]) -> None:
-        self.context.ranks.average(self.log_a.grad)
+        self.context.group.average(self.log_a.grad)
         self.velocity.mul_(self.context.momentum).add_(self.log_a.grad)
         self.log_a.grad = None
 

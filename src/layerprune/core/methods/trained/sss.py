@@ -47,7 +47,7 @@ class Method(TrainingMethod):
 
     def after_backward(self, step: int, losses: Tensor, losses_of: Callable[[Gates], Tensor]) -> None:
         self.gradient, self.scale.grad = self.scale.grad, None
-        self.context.ranks.average(self.gradient)
+        self.context.group.average(self.gradient)
 
     def after_step(self, step: int, lr: float) -> None:
         with torch.no_grad():

@@ -12,7 +12,7 @@ from itertools import chain
 
 from torch import nn
 
-from layerprune.core.networks.parts.imagenet_stages import Place, convolution, places
+from layerprune.core.networks.archs._imagenet_stages import Place, convolution, places
 from layerprune.core.networks.sections import Section, SectionedNetwork
 
 VERSION = 1

@@ -10,9 +10,8 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from layerprune.core.networks.parts.cifar_stages import Place, conv3x3, places
-from layerprune.core.networks.parts.zero_pad_shortcut import ZeroPadShortcut
-from layerprune.core.networks.sections import Section, SectionedNetwork
+from layerprune.core.networks.archs._cifar_stages import Place, conv3x3, places
+from layerprune.core.networks.sections import Section, SectionedNetwork, ZeroPadShortcut
 from layerprune.errors import LayerpruneError
 
 VERSION = 1

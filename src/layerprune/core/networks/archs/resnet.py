@@ -11,9 +11,8 @@ from typing import Literal
 
 from torch import nn
 
-from layerprune.core.networks.parts.cifar_stages import Place, conv3x3, places
-from layerprune.core.networks.parts.zero_pad_shortcut import ZeroPadShortcut
-from layerprune.core.networks.sections import Section, SectionedNetwork
+from layerprune.core.networks.archs._cifar_stages import Place, conv3x3, places
+from layerprune.core.networks.sections import Section, SectionedNetwork, ZeroPadShortcut
 
 VERSION = 1
 NUMBERED = True

@@ -1,0 +1,198 @@
+"""Where the images of a class-folder tree lie: <part>/<class>/<image>, in a folder or a plain tar file, read in place.
+
+Classes are numbered in the alphabetical order of their folders, images stand in the order of their names, whichever way
+they are kept; a tree may lie in one more folder of its own. Only names, places and labels are held: some tens of bytes
+an image, in arrays that processes share.
+"""
+
+import gzip
+import os
+import shutil
+import tarfile
+import tempfile
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+import numpy as np
+
+from layerprune.errors import LayerpruneError
+from layerprune.system import files
+
+PARTS = ("train", "val")
+"""As ImageNet names them."""
+SUFFIXES = {".jpg", ".jpeg", ".png"}
+
+
+class Member(NamedTuple):
+    """A file or folder below the tree's root; `offset` and `size` say where it lies in a tar file."""
+
+    name: str
+    is_folder: bool
+    offset: int = 0
+    size: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """One part's images. `names` bytes [N], `offsets` and `sizes` int64 [N] (of a tar file), `labels` int64 [N]."""
+
+    root: Path
+    classes: tuple[str, ...]
+    names: np.ndarray
+    offsets: np.ndarray
+    sizes: np.ndarray
+    labels: np.ndarray
+    _open: dict[int, int] = field(default_factory=dict, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, indices: np.ndarray) -> "Images":
+        """The images at `indices` (int64)."""
+        parts = {name: getattr(self, name)[indices] for name in ("names", "offsets", "sizes", "labels")}
+        return replace(self, **parts)
+
+    def where(self, index: int) -> str:
+        """The image's name, for people."""
+        return f"{self.root}/{self.names[index].decode()}"
+
+    def content(self, index: int) -> bytes:
+        """The image's file. Raises OSError where it cannot be read."""
+        if self.root.is_dir():
+            return (self.root / self.names[index].decode()).read_bytes()
+        return os.pread(self._descriptor(), int(self.sizes[index]), int(self.offsets[index]))
+
+    def _descriptor(self) -> int:
+        """The tar file, opened once in each process: worker processes must not share a place in it."""
+        process = os.getpid()
+        if process not in self._open:
+            self._open[process] = os.open(self.root, os.O_RDONLY)
+        return self._open[process]
+
+
+def read_index(root: Path, parts: tuple[str, str] = PARTS, classes: int | None = None) -> dict[str, Images]:
+    """The two parts of a tree in a folder or a plain tar file, or in a folder with a tar file of each, as train.tar.
+
+    Raises LayerpruneError for a file that is no such tar, a name that leads out of the tree, a part or class that is
+    missing or empty, parts with different classes, and another number of them than `classes`.
+    """
+    archives = {part: root / f"{part}.tar" for part in parts}
+    if all(path.is_file() for path in archives.values()):
+        index = {part: _part_in(path, part) for part, path in archives.items()}
+    else:
+        grouped = _grouped(_members(root), root, parts)
+        index = {part: _images(root, part, grouped.get(part, {})) for part in parts}
+    _check_classes(root, index, classes)
+    return index
+
+
+def _check_classes(root: Path, index: dict[str, Images], expected: int | None) -> None:
+    (first, second), (some, others) = index, (set(images.classes) for images in index.values())
+    if some != others:
+        odd = min(some ^ others)
+        raise LayerpruneError(f"{root}: {second if odd in some else first}/ has no folder for class '{odd}'")
+    if expected is not None and len(some) != expected:
+        raise LayerpruneError(f"{root}: {first}/ holds {len(some)} classes instead of {expected}")
+
+
+def _part_in(archive: Path, part: str) -> Images:
+    """One part from a tar file of its own, whose class folders may lie in a folder named after the part."""
+    members = list(_members(archive))
+    if not any(PurePosixPath(member.name).parts[:1] == (part,) for member in members):
+        grouped = _grouped(members, archive, (part,), within=part)
+    else:
+        grouped = _grouped(members, archive, (part,))
+    return _images(archive, part, grouped.get(part, {}))
+
+
+@contextmanager
+def unpacked(path: Path) -> Iterator[Path]:
+    """A tree that can be read in place: `path` itself, or of a gzip-compressed tar an unpacked copy, for a while.
+
+    Raises LayerpruneError for a damaged archive and where there is no room; what the copy lacks is said of `path`.
+    """
+    if path.suffix not in (".gz", ".tgz"):
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        copy = Path(scratch) / path.stem
+        try:
+            with gzip.open(path, "rb") as packed:
+                files.write_atomically(copy, lambda stream: shutil.copyfileobj(packed, stream))
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise LayerpruneError(f"{path}: not a sound gzip archive: {error}") from None
+        try:
+            yield copy
+        except LayerpruneError as error:
+            raise LayerpruneError(str(error).replace(str(copy), str(path))) from None
+
+
+def _members(root: Path) -> Iterator[Member]:
+    if root.is_dir():
+        for folder, below, inside in os.walk(root, followlinks=True):
+            here = Path(folder).relative_to(root)
+            yield from (Member((here / name).as_posix(), True) for name in below)
+            yield from (Member((here / name).as_posix(), False) for name in inside)
+        return
+    try:
+        with tarfile.open(root, "r:") as archive:
+            for each in archive:
+                if each.isdir() or each.isfile():
+                    yield Member(each.name, each.isdir(), each.offset_data, each.size)
+    except FileNotFoundError:
+        raise LayerpruneError(f"{root}: no such folder or tar file") from None
+    except (tarfile.TarError, OSError, EOFError) as error:
+        raise LayerpruneError(f"{root}: not a sound plain tar archive: {' '.join(str(error).split())}") from None
+
+
+Grouped = dict[str, dict[str, list[Member]]]
+"""Part -> class -> images."""
+
+
+def _grouped(members: Iterable[Member], root: Path, parts: Sequence[str], within: str | None = None) -> Grouped:
+    """Images by part and class; `within` is the part of members whose names begin with their class."""
+    trees: dict[tuple[str, ...], Grouped] = {}  # by the folder around them: there may be one
+    for member in members:
+        names = _names(member, root, within)
+        start = next((place for place, name in enumerate(names[:2]) if name in parts), len(names))
+        if len(names) - start < (2 if member.is_folder else 3):
+            continue
+        part, label = names[start : start + 2]
+        images = trees.setdefault(names[:start], {}).setdefault(part, {}).setdefault(label, [])
+        if not member.is_folder and PurePosixPath(names[-1]).suffix.lower() in SUFFIXES:
+            images.append(member)
+    return trees[min(trees, key=len)] if trees else {}
+
+
+def _names(member: Member, root: Path, within: str | None) -> tuple[str, ...]:
+    path = PurePosixPath(member.name)
+    if path.is_absolute() or ".." in path.parts:
+        raise LayerpruneError(f"{root}: '{member.name}' leads out of the archive: refused")
+    return (within, *path.parts) if within is not None else path.parts
+
+
+def _images(root: Path, part: str, by_class: dict[str, list[Member]]) -> Images:
+    if not by_class:
+        raise LayerpruneError(f"{root}: has no folder {part}/ with a folder for every class")
+    classes = sorted(by_class)
+    empty = [name for name in classes if not by_class[name]]
+    if empty:
+        raise LayerpruneError(f"{root}: class folder {part}/{empty[0]} holds no images")
+    members = [member for name in classes for member in sorted(by_class[name])]
+    labels = [label for label, name in enumerate(classes) for _ in by_class[name]]
+    return Images(
+        root=root,
+        classes=tuple(classes),
+        names=np.array([member.name.encode() for member in members]),
+        offsets=_numbers([member.offset for member in members]),
+        sizes=_numbers([member.size for member in members]),
+        labels=_numbers(labels),
+    )
+
+
+def _numbers(values: Sequence[int]) -> np.ndarray:
+    return np.array(values, np.int64)

@@ -1,1 +1,0 @@
-"""Readers of file formats that some data sets share; a loader imports the ones it needs."""

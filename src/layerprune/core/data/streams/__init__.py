@@ -1,1 +1,0 @@
-"""Images decoded while training goes on: for data sets that do not fit into memory."""

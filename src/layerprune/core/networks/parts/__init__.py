@@ -1,1 +1,0 @@
-"""Layers that some architectures share; an architecture imports the ones it needs."""

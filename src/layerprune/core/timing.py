@@ -1,0 +1,69 @@
+"""Wall time of calls that take turns: what slows the machine down slows all of them, so that their ratios stay right.
+
+A call has ended when the device has done it.
+"""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+
+Work = Callable[[], object]
+CPU = torch.device("cpu")
+LEAST_SECONDS = 0.005
+"""Least length of one measurement of `milliseconds`: what is faster is called several times in it."""
+WARM_UP = 3
+"""Calls or turns before the first that counts."""
+
+
+def seconds(work: Work, device: torch.device = CPU, calls: int = 1) -> float:
+    """That so many calls take until the device has done the last."""
+    began = time.perf_counter()
+    for _ in range(calls):
+        work()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - began
+
+
+def in_turns(measurements: Sequence[Callable[[], float]], turns: int, warm_up: int = 0) -> list[list[float]]:
+    """What each measurement gives turn by turn, the warm-up's turns left out; who begins changes."""
+    found: list[list[float]] = [[] for _ in measurements]
+    for turn in range(-warm_up, turns):
+        places = range(len(measurements))
+        for place in places if turn % 2 == 0 else reversed(places):
+            value = measurements[place]()
+            if turn >= 0:
+                found[place].append(value)
+    return found
+
+
+@torch.inference_mode()
+def milliseconds(works: Sequence[Work], repeats: int, device: torch.device = CPU) -> list[list[float]]:
+    """Milliseconds of one call, `repeats` for each of these forward passes, in turns."""
+    return in_turns([_measurement(work, device) for work in works], repeats)
+
+
+def _measurement(work: Work, device: torch.device) -> Callable[[], float]:
+    """Milliseconds of one of as many calls as the clock needs, behind one that fills the caches again."""
+    calls = _calls_needed(work, device)
+
+    def measure() -> float:
+        seconds(work, device)
+        return 1000 * seconds(work, device, calls) / calls
+
+    return measure
+
+
+def _calls_needed(work: Work, device: torch.device) -> int:
+    """Calls that fill LEAST_SECONDS, found after the warm-up."""
+    seconds(work, device, WARM_UP)
+    return max(1, math.ceil(LEAST_SECONDS / max(seconds(work, device), 1e-6)))
+
+
+def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
+    """Lower quartile, median and upper quartile of at least one value."""
+    low, middle, high = np.percentile(values, (25, 50, 75))
+    return float(low), float(middle), float(high)

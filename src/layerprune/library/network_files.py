@@ -1,0 +1,125 @@
+"""Networks as one file each, that needs none of their classes and runs no pickled code.
+
+A network of this package is stored as what it is made of and its numbers, and comes back as one that can be trained
+on. Any module can be stored as a program of torch.export, or as ONNX, which compute what the module did in evaluation.
+"""
+
+import io
+import warnings
+import zipfile
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+
+from layerprune.core.measure import evaluating
+from layerprune.core.networks.sections import SectionedNetwork
+from layerprune.core.networks.storage import construct, describe, read_tensors, write_tensors
+from layerprune.errors import LayerpruneError
+from layerprune.system import files
+
+
+def save(module: nn.Module, path: Path | str, example_input: Tensor | None = None) -> None:
+    """Write a network with its weights.
+
+    One of this package needs no more than a path (usually `NAME.pt`). With an `example_input` what the network, of
+    whatever package, computes in evaluation is written for batches of any size like it: as ONNX where the name ends in
+    `.onnx`, which needs layerprune[onnx] and is compared with the network in onnxruntime before it is written; else as
+    a program of torch.export (usually `NAME.pt2`).
+
+    Raises LayerpruneError where torch.export cannot follow the network, where the ONNX file computes other numbers, and
+    where the file cannot be written.
+    """
+    path = Path(path)
+    if example_input is None:
+        _save_network(module, path)
+    elif path.suffix == ".onnx":
+        from layerprune.library import onnx_files
+
+        onnx_files.write(module, path, example_input)
+    else:
+        write_program(module, path, example_input)
+
+
+def load(path: Path | str) -> nn.Module:
+    """The network that was saved, in evaluation mode: for good if it is a program.
+
+    Raises LayerpruneError for a file that is none.
+    """
+    return _load_network(Path(path)) if _holds_tensors(path) else load_program(path).module()
+
+
+def write_program(module: nn.Module, path: Path, example_input: Tensor) -> None:
+    """Write a program of torch.export, whatever the file is called."""
+    packed = io.BytesIO()
+    torch.export.save(program_of(module, example_input), packed)
+    files.write_atomically(path, lambda stream: stream.write(packed.getbuffer()))
+
+
+def load_program(path: Path | str) -> ExportedProgram:
+    """The program of a file, with the example that it was exported with."""
+    try:
+        with warnings.catch_warnings():  # of torch, about its own buffers
+            warnings.filterwarnings("ignore", "The given buffer is not writable")
+            return torch.export.load(path)
+    except FileNotFoundError:
+        raise LayerpruneError(f"{path}: no such file") from None
+    except Exception as error:  # of a damaged file
+        raise LayerpruneError(f"{path}: not a program of torch.export: {reason_of(error)}") from None
+
+
+def program_of(module: nn.Module, example_input: Tensor) -> ExportedProgram:
+    """What a module computes in evaluation, the size of the batch left open; the module keeps its mode."""
+    batch = torch.export.Dim("batch", min=1)
+    example = torch.cat([example_input, example_input])[:2]  # a batch of one would be taken for a constant
+    try:
+        with in_evaluation(module):
+            return torch.export.export(module, (example,), dynamic_shapes=({0: batch},))
+    except Exception as error:  # torch.export raises many kinds
+        raise LayerpruneError(
+            f"{type(module).__name__}: cannot be exported by torch.export: {reason_of(error)}"
+        ) from None
+
+
+def in_evaluation(module: nn.Module) -> AbstractContextManager:
+    """Evaluation mode for a while. A program's module is in it for good, its method `eval` replaced by a refusal."""
+    return nullcontext() if "eval" in vars(module) else evaluating(module)
+
+
+def reason_of(error: Exception) -> str:
+    """The first line of what an exception says, or its kind."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+
+
+def _save_network(module: nn.Module, path: Path) -> None:
+    if path.suffix == ".onnx" or not isinstance(module, SectionedNetwork):
+        raise LayerpruneError(f"save: a {type(module).__name__} is saved as a program: give save an example_input")
+    write_tensors(path, {"network": describe(module), "weights": module.state_dict()})
+
+
+def _holds_tensors(path: Path | str) -> bool:
+    """Whether a file is of torch.save, and not of torch.export; both are ZIP archives."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.count("/") == 1 and name.endswith("/data.pkl") for name in archive.namelist())
+    except (OSError, zipfile.BadZipFile):
+        return False
+
+
+def _load_network(path: Path) -> SectionedNetwork:
+    content = read_tensors(path)
+    try:
+        network = construct(content["network"])
+        network.load_state_dict(_tensors_of(content["weights"]), assign=True)  # they keep their types of number
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError) as error:
+        raise LayerpruneError(f"{path}: not a network that layerprune.save has written: {reason_of(error)}") from None
+    return network.eval()
+
+
+def _tensors_of(weights: Any) -> dict[str, Tensor]:
+    if not isinstance(weights, dict) or not all(isinstance(each, Tensor) for each in weights.values()):
+        raise TypeError("it holds no weights")
+    return weights

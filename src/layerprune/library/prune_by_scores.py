@@ -1,0 +1,179 @@
+"""Pruning anybody's trained network by the scores of layerprune.core.methods.scores: no training, one cut.
+
+    sections = layerprune.find_sections(model, example_input)
+    smaller = layerprune.prune_by_scores(model, sections, "cka", keep=10, batches=batches)
+
+What is left has to be trained further, as the methods do. A score sees the model in evaluation mode.
+"""
+
+import copy
+import importlib
+import math
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from layerprune.core import methods
+from layerprune.core.methods import settings_class
+from layerprune.core.methods.base import keep_highest
+from layerprune.core.methods.parts.first_layer import WeightLayer, first_batch_norm, gate_position
+from layerprune.core.seeding import stream_seed
+from layerprune.errors import LayerpruneError
+from layerprune.library.concurrent_pruner import unwrapped
+from layerprune.library.find_sections import FoundSections
+from layerprune.library.network_files import reason_of
+from layerprune.library.rewriting import Forward
+from layerprune.library.scored_network import Branch, ScoredNetwork
+
+Batches = Iterable[tuple[Tensor, Tensor]]
+
+
+def prune_by_scores(
+    model: nn.Module,
+    sections: FoundSections,
+    method: str = "cka",
+    *,
+    keep: int,
+    batches: Batches | None = None,
+    seed: int = 0,
+) -> fx.GraphModule:
+    """A plain module with copies of the weights and the `keep` removable sections that a score method ranks highest.
+
+    `method` is any of the family scores (`layerprune methods` lists them); `batches` are pairs of images and labels,
+    gone through again and again, for those that look at data. The model stays as it is.
+
+    Raises LayerpruneError for an unknown method, a number of sections that there are not, missing batches, and a
+    network that the method cannot score: it says why.
+    """
+    scores = section_scores(model, sections, method, batches, seed)
+    if not 0 <= keep <= len(scores):
+        raise LayerpruneError(f"keep: {keep} sections asked for, {len(scores)} of the network's may go")
+    kept = _choose(method, list(scores.values()), keep)
+    copied = copy.deepcopy(sections.model)
+    forward = Forward(FoundSections(copied, sections.trace, sections.macs, list(sections), sections.example))
+    forward.remove([place for place, stays in enumerate(kept) if not stays])
+    return forward.plain()
+
+
+def section_scores(
+    model: nn.Module, sections: FoundSections, method: str, batches: Batches | None = None, seed: int = 0
+) -> dict[str, float]:
+    """The score of every removable section by its name: the higher, the longer it stays. Raises like prune_by_scores.
+
+    `seed` is of the methods that draw: random and sr-init.
+    """
+    _check(unwrapped(model), sections, method)
+    network = ScoredNetwork(sections)
+    _check_layers(method, network)
+    score = importlib.import_module(methods.module_name(method)).score
+    device = next((each.device for each in model.parameters()), torch.device("cpu"))
+    with torch.random.fork_rng(), torch.enable_grad():
+        torch.manual_seed(stream_seed("score", seed))
+        try:
+            values = [float(value) for value in score(network, _Repeated(method, batches, device))]
+        except LayerpruneError:
+            raise
+        except Exception as error:  # of a model that the score was not written for
+            raise LayerpruneError(f"{method}: cannot score {network.arch}: {reason_of(error)}") from None
+    names = [section.name for section in network.found]
+    for name, value in zip(names, values, strict=True):
+        if not math.isfinite(value):
+            raise LayerpruneError(f"{method}: the score of section '{name}' is {value}")
+    return dict(zip(names, values, strict=True))
+
+
+class _Repeated:
+    """Batches on the model's device, as often as they are asked for."""
+
+    def __init__(self, method: str, batches: Batches | None, device: torch.device) -> None:
+        self.method, self.device = method, device
+        self.batches = list(batches) if isinstance(batches, Iterator) else batches  # it could be gone through once
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        if self.batches is None:
+            raise LayerpruneError(f"{self.method} looks at data: give batches, pairs of images and labels")
+        count = 0
+        for each in self.batches:
+            if not (isinstance(each, tuple | list) and len(each) == 2 and all(isinstance(one, Tensor) for one in each)):
+                raise LayerpruneError("batches: each has to be a pair of tensors, images and labels")
+            yield each[0].to(self.device), each[1].to(self.device)
+            count += 1
+        if count == 0:
+            raise LayerpruneError("batches: there is none")
+
+
+def _choose(method: str, scores: list[float], keep: int) -> list[int]:
+    module = importlib.import_module(methods.module_name(method))
+    if not hasattr(module, "choose") or keep == 0:
+        return keep_highest(scores, keep)
+    return module.choose(scores, keep, settings_class(method)())
+
+
+# --- what cannot be ---------------------------------------------------------------------------------------------
+
+
+def _check(model: nn.Module, sections: FoundSections, method: str) -> None:
+    known = sorted(slug for slug, family in methods.families().items() if family == "scores")
+    if method not in known:
+        raise LayerpruneError(f"method: '{method}' is no score method (known: {', '.join(known)})")
+    if sections.model is not model:
+        raise LayerpruneError("prune_by_scores: the sections were found in another model")
+    if "forward" in model.__dict__:
+        raise LayerpruneError("prune_by_scores: the model is being pruned already: take what its pruner exports")
+    if not sections.removable:
+        raise LayerpruneError(f"prune_by_scores: no section may go: {sections[0].reason}")
+
+
+def _check_layers(method: str, network: ScoredNetwork) -> None:
+    """Say in which section a score finds nothing to look at. A score of somebody's own is not looked after."""
+    lacking = _LACKING.get(method)
+    for place, section in zip(network.sections, network.found, strict=True):
+        reason = lacking(place.branch, section.shape) if lacking else None
+        if reason:
+            raise LayerpruneError(f"{method}: cannot score {network.arch}: section '{section.name}' has {reason}")
+
+
+def _no_weights(branch: Branch, shape: tuple[int, ...]) -> str | None:
+    if any(isinstance(layer, WeightLayer) for layer in branch.modules()):
+        return None
+    return "no linear layer or 2-d convolution whose weights could be scored"
+
+
+def _no_channels(branch: Branch, shape: tuple[int, ...]) -> str | None:
+    if _no_weights(branch, shape):
+        return _no_weights(branch, shape)
+    position = gate_position(branch)
+    if not any(position is layer for layer in branch):
+        return "its first weights within a layer that does not show what they put out"
+    return "channels that come last, as tokens have them" if _is_last(position, shape) else None
+
+
+def _is_last(position: nn.Module, shape: tuple[int, ...]) -> bool:
+    return isinstance(position, nn.Linear) and len(shape) > 1
+
+
+def _no_batch_norm(branch: Branch, shape: tuple[int, ...]) -> str | None:
+    if getattr(first_batch_norm(branch), "weight", None) is not None:
+        return None
+    return "no batch normalisation with gammas behind its weights"
+
+
+def _no_fresh_start(branch: Branch, shape: tuple[int, ...]) -> str | None:
+    for layer in branch.modules():
+        own = [*layer.parameters(recurse=False), *layer.buffers(recurse=False)]
+        if own and not isinstance(layer, WeightLayer) and not hasattr(layer, "reset_parameters"):
+            what = "weights of no layer" if layer is branch else f"a {type(layer).__name__}"
+            return f"{what}, for which there is no rule of initialisation"
+    return None
+
+
+_LACKING: dict[str, Any] = {
+    "magnitude": _no_weights,
+    "taylor": _no_weights,
+    "feature-taylor": _no_channels,
+    "gate-taylor": _no_channels,
+    "bn-scale": _no_batch_norm,
+    "sr-init": _no_fresh_start,
+}

@@ -1,0 +1,65 @@
+"""Measure a run's network again, from its weights, and compare with its record. Trains nothing."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from layerprune.core.data.registry import load
+from layerprune.core.networks import storage
+from layerprune.core.training.evaluate import evaluate
+from layerprune.errors import LayerpruneError
+from layerprune.suite import config, current, store
+from layerprune.suite.run.prepare import reading
+from layerprune.system import paths
+from layerprune.system.paths import RunKey
+
+ROUNDING = 0.001
+"""Share of the images whose class may turn with the rounding of another CPU or of a GPU."""
+
+
+@dataclass(frozen=True)
+class Again:
+    """Test accuracies in [0, 1], the recorded and today's, and the number of test images."""
+
+    recorded: float
+    found: float
+    images: int
+
+    @property
+    def differing(self) -> int:
+        """By how many images' worth they differ."""
+        return round(abs(self.found - self.recorded) * self.images)
+
+    @property
+    def agrees(self) -> bool:
+        """Whether they are equal up to rounding."""
+        return self.differing <= ROUNDING * self.images
+
+    def __str__(self) -> str:
+        told = f"test accuracy {100 * self.found:.2f} %, recorded {100 * self.recorded:.2f} %"
+        if self.differing == 0:
+            return f"{told}: the same"
+        verdict = "within rounding" if self.agrees else "NOT the recorded accuracy"
+        return f"{told}: differs by {self.differing} of {self.images} images, {verdict}"
+
+
+def evaluate_again(key: RunKey, device: torch.device, threads: int, say: Callable[[str], None]) -> Again:
+    """Test accuracy of a run's network. Raises LayerpruneError where record, weights or data are absent or others."""
+    preset = config.load_preset(key.preset)
+    config.resolve(preset, key)  # a run that the preset does not have is said to be none
+    made, path = store.find(key), store.weights(key)
+    if made is None or made.test_accuracy is None:
+        raise LayerpruneError(f"{key}: no record with a test accuracy, in its folder or in the store")
+    if path is None:
+        raise LayerpruneError(f"{key}: no weights, in its folder or in the store ({paths.stored_weights(key)}): run it")
+    for difference in current.differences(preset, made):
+        say(f"{key}: {difference.kind}: {difference.message}")
+    torch.set_num_threads(threads)
+    data = load(key.dataset, config.data_root(preset), device, reading(preset, key.dataset))
+    if data.checksums != current.of_data(made.provenance.data_checksums):
+        raise LayerpruneError(f"{key}: recorded on {made.data_source}, the data here are others ({data.source})")
+    network = storage.described(store.arch(key), paths.arch(key))
+    storage.load_weights(network, path)
+    network = network.to(device, memory_format=torch.channels_last)
+    return Again(made.test_accuracy, evaluate(network, data, data.test).accuracy, len(data.test))

@@ -1,0 +1,219 @@
+"""Where training begins: a Start for each family of methods, and for weights that are read from a file.
+
+Experiments and weights from a file start with nothing to train: they go the way of all runs with 0 steps.
+"""
+
+import importlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any
+
+from layerprune.core import surgery
+from layerprune.core.data.batches import Batches
+from layerprune.core.measure import count_macs
+from layerprune.core.methods import families, module_name
+from layerprune.core.methods.base import Context, ControlPlan, Question, TrainingMethod, keep_highest
+from layerprune.core.networks.pretrained import load_pretrained
+from layerprune.core.networks.sections import SectionedNetwork
+from layerprune.core.settings import TrainingSettings, steps_of
+from layerprune.core.training.evaluate import evaluate
+from layerprune.core.training.finetuning import Finetuning, Ranking
+from layerprune.core.training.loop import Progress
+from layerprune.core.training.section_scores import draw_sample, metered_score
+from layerprune.errors import SettingError
+from layerprune.suite.run.experiment import Bench
+from layerprune.suite.run.task import Task
+
+
+@dataclass(frozen=True)
+class Start:
+    """Network, method, length and rate of a training, and what was spent before it."""
+
+    network: SectionedNetwork
+    method: TrainingMethod
+    rate: Any
+    steps_total: int
+    progress: Progress
+    before_finetune: float | None = None
+    """Validation accuracy after a one-shot removal."""
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+def start_of(task: Task, batches: Batches) -> Start:
+    """The run's start. Raises SettingError for a setting that does not fit the network."""
+    if task.weights is not None:
+        return _pretrained(task, batches)
+    return _BY_FAMILY[families()[task.settings.method]](task, batches)
+
+
+def _module(task: Task) -> ModuleType:
+    return importlib.import_module(module_name(task.settings.method))
+
+
+def context_of(
+    task: Task, network: SectionedNetwork, steps_total: int, teacher: SectionedNetwork | None = None
+) -> Context:
+    """What the run's method may know of it."""
+    settings, examples = task.settings, len(task.data.train)
+    keep_count = _keep_count(task, network)
+    own = {"keep_count": keep_count, "teacher": teacher, "group": task.group}
+    return Context.of(network, examples, settings.training, steps_total, settings.seed, task.device, **own)
+
+
+def _keep_count(task: Task, network: SectionedNetwork) -> int | None:
+    """Sections to keep by the method's settings, None for all. Raises SettingError for more than there are."""
+    settings = task.method_settings
+    rule = getattr(settings, "keep", "all")
+    if rule == "all" or getattr(settings, "threshold", None) is not None:
+        return None
+    count = sum(task.parents["gated"].record.keep) if rule == "matched" else int(rule)
+    if count > len(network.sections):
+        raise SettingError(
+            f"settings.keep: {count} sections asked for, {task.settings.arch} has {len(network.sections)}"
+        )
+    return count
+
+
+# --- trained methods ----------------------------------------------------------------------------------------------
+
+
+def _trained(task: Task, batches: Batches) -> Start:
+    if "dense" in task.parents:
+        return _trained_from_dense(task, batches)
+    network = task.fresh_network()
+    steps = steps_of(task.settings.training.duration, batches.steps_per_epoch)
+    method = _module(task).Method(task.method_settings, network, context_of(task, network, steps))
+    return Start(network, method, task.settings.training, steps, Progress())
+
+
+def _trained_from_dense(task: Task, batches: Batches) -> Start:
+    """Gates learnt on the trained network: a search of the method's own length, then the common fine-tuning."""
+    network = task.dense_network()
+    durations = task.method_settings.search, task.settings.finetune.duration
+    steps = sum(steps_of(duration, batches.steps_per_epoch) for duration in durations)
+    context = context_of(task, network, steps, task.teacher())
+    method = _module(task).Method(task.method_settings, network, context)
+    return Start(network, method, task.settings.finetune, steps, _books(task))
+
+
+def _books(task: Task, macs: int = 0, seconds: float = 0.0) -> Progress:
+    """The books at the start: what the parents spent, and what was spent since."""
+    before = task.spent_by_parents
+    return Progress(train_macs=before[0] + macs, wall_seconds=before[1] + seconds)
+
+
+# --- scores and controls ------------------------------------------------------------------------------------------
+
+
+def _scored(task: Task, batches: Batches) -> Start:
+    network, module, settings = task.dense_network(), _module(task), task.method_settings
+    looks_at = getattr(module, "LOOKS_AT", "training")
+    sample = draw_sample(task.data, looks_at, settings.sample, task.settings.seed)
+
+    def ranking(network: SectionedNetwork) -> tuple[list[float], int]:
+        return metered_score(module.score, network, sample, task.settings.seed)
+
+    began = time.perf_counter()
+    scores, macs = ranking(network)
+    books = _books(task, macs, time.perf_counter() - began)
+    count = _keep_count(task, network)
+    if settings.removal == "iterative" and count is not None and count < len(scores):
+        keep = keep_highest(scores, len(scores) - 1)
+        return _finetuned(task, network, keep, batches, books, {"scores": scores}, ranking)
+    choose = getattr(module, "choose", lambda scores, count, settings: keep_highest(scores, count))
+    keep = choose(scores, len(scores) if count is None else count, settings)
+    return _finetuned(task, network, keep, batches, books, {"scores": scores})
+
+
+def _controlled(task: Task, batches: Batches) -> Start:
+    network = task.fresh_network("initialisation from scratch")
+    plan: ControlPlan = _module(task).plan(task.method_settings, _question(task, network))
+    if plan.start == "dense":
+        return _finetuned(task, task.dense_network(), plan.keep, batches, _books(task), {})
+    surgery.remove_all_but(network, plan.keep)
+    duration = task.settings.training.duration
+    steps = steps_of(f"{int(int(duration[:-2]) * plan.duration_factor)}{duration[-2:]}", batches.steps_per_epoch)
+    method = TrainingMethod(task.method_settings, network, context_of(task, network, steps))
+    return Start(network, method, task.settings.training, steps, Progress())
+
+
+def _question(task: Task, network: SectionedNetwork) -> Question:
+    return Question(
+        names=[section.name for section in network.sections],
+        seed=task.settings.seed,
+        keep_count=_keep_count(task, network),
+        matched=task.parents["gated"].record.keep if "gated" in task.parents else None,
+        macs_ratio=lambda keep: _macs_ratio(task, keep),
+    )
+
+
+def _macs_ratio(task: Task, keep: Sequence[int]) -> float:
+    network = task.fresh_network()
+    whole = count_macs(network, network.input_shape)
+    surgery.remove_all_but(network, keep)
+    return whole / count_macs(network, network.input_shape)
+
+
+def _finetuned(
+    task: Task,
+    network: SectionedNetwork,
+    keep: Sequence[int],
+    batches: Batches,
+    books: Progress,
+    details: dict[str, Any],
+    ranking: Ranking | None = None,
+) -> Start:
+    """Remove the sections, then train on with the fine-tuning rate."""
+    surgery.remove_all_but(network, keep)
+    steps = steps_of(task.settings.finetune.duration, batches.steps_per_epoch)
+    context = context_of(task, network, steps, task.teacher())
+    method = Finetuning(task.method_settings, network, context, ranking)
+    # Where sections go one after the other there is no moment at which all are gone and nothing was repaired.
+    before = evaluate(network, task.data, task.data.validation, group=task.group) if ranking is None else None
+    return Start(network, method, task.settings.finetune, steps, books, before.accuracy if before else None, details)
+
+
+# --- nothing to train ---------------------------------------------------------------------------------------------
+
+
+def _measured(task: Task, batches: Batches) -> Start:
+    """An experiment: its numbers are the record's details, its network the dense or a fresh one."""
+    network = (task.dense_network() if "dense" in task.parents else task.fresh_network()).eval()
+    bench = Bench(task, lambda fresh, steps: context_of(task, fresh, steps))
+    details = _module(task).measure(task.method_settings, bench.inputs(network))
+    return _untrained(task, network, _books(task, bench.train_macs, bench.wall_seconds), details)
+
+
+def _pretrained(task: Task, batches: Batches) -> Start:
+    """The network of a file as if it had just been trained. Raises LayerpruneError where the file does not fit.
+
+    Nobody knows what its training cost: it is charged the preset's own training cost, so that rivals that start from it
+    are not taken to be cheaper than those that train.
+    """
+    network, file = task.fresh_network(), task.weights
+    load_pretrained(network, file.path)
+    seen = _examples(task.settings.training, len(task.data.train))
+    books = Progress(train_macs=3 * count_macs(network, network.input_shape) * seen)
+    details = {"pretrained": {"file": file.path.name, "sha256": file.checksum, "billed": "as trained here"}}
+    return _untrained(task, network, books, details)
+
+
+def _examples(training: TrainingSettings, in_an_epoch: int) -> int:
+    """How many examples the preset's own training would see."""
+    count, unit = int(training.duration[:-2]), training.duration[-2:]
+    return count * (in_an_epoch if unit == "ep" else training.batch_size)
+
+
+def _untrained(task: Task, network: SectionedNetwork, books: Progress, details: dict) -> Start:
+    method = TrainingMethod(task.method_settings, network, context_of(task, network, 0))
+    return Start(network, method, task.settings.training, 0, books, details=details)
+
+
+_BY_FAMILY: dict[str, Callable[[Task, Batches], Start]] = {
+    "trained": _trained,
+    "scores": _scored,
+    "controls": _controlled,
+    "experiments": _measured,
+}

@@ -1,0 +1,293 @@
+"""The store: a preset's results as they are committed, few files a data set instead of a folder a run. No torch.
+
+    records.jsonl        a record a line, keys sorted, lines in the order of their runs
+    arrays.jsonl.xz      what is long in a record's details, and the checksums of the data, by run
+    curves.jsonl.xz      curves.csv and arch.json of every run, as they were
+    weights/             weights of the headline networks
+
+Results are looked up here and in the runs' own folders, and a folder wins. Of a run made anew the older record stays in
+the store as long as another stored run starts from it. Everything is checked against its SHA-256 when it is read.
+"""
+
+import json
+import lzma
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from layerprune.errors import LayerpruneError
+from layerprune.suite import record
+from layerprune.suite.record import Record
+from layerprune.system import files, paths
+from layerprune.system.files import sha256
+from layerprune.system.paths import RunKey
+
+LONG = 2000
+"""Characters of JSON from which on a part of a record's details goes to a file of its own."""
+APART = ("details", "provenance")
+"""Fields of a record of which some parts are not in its line."""
+Line = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Texts:
+    """A run's curves.csv and arch.json, None where it has none."""
+
+    curves: str | None
+    arch: str | None
+
+
+# --- looking up ---------------------------------------------------------------------------------------------------
+
+
+def find(key: RunKey) -> Record | None:
+    """A run's record: its folder's, else the store's; None where there is neither.
+
+    Raises LayerpruneError for one that is malformed or was altered.
+    """
+    own = paths.record(key)
+    return record.read(own) if own.is_file() else stored(key)
+
+
+def exists(key: RunKey) -> bool:
+    """Whether a run has a record, sound or not."""
+    return paths.record(key).is_file() or bool(_lines_of(key))
+
+
+def stored(key: RunKey) -> Record | None:
+    """The record in the store, of several the one that was packed last."""
+    lines = _lines_of(key)
+    return _parsed(lines[-1], key) if lines else None
+
+
+def all_stored(key: RunKey) -> list[Record]:
+    """Every record of a run in the store."""
+    return [_parsed(line, key) for line in _lines_of(key)]
+
+
+def digests(key: RunKey) -> set[str]:
+    """Digests of the records that a run has: what another run may have started from."""
+    own = [record.read(paths.record(key))] if paths.record(key).is_file() else []
+    return {each.digest() for each in [*own, *all_stored(key)]}
+
+
+def curves(key: RunKey) -> str | None:
+    """The text of a run's curves.csv, from where its record is; None where it has none."""
+    return _text(key, "curves")
+
+
+def arch(key: RunKey) -> Any:
+    """The description of the network that a run left; None where it has none."""
+    text = _text(key, "arch")
+    return None if text is None else files.parse_json(text, paths.arch(key))
+
+
+def _text(key: RunKey, name: str) -> str | None:
+    own = {"curves": paths.curves, "arch": paths.arch}[name](key)
+    if paths.record(key).is_file():
+        return (
+            read_checked(own, getattr(record.read(paths.record(key)).files, name)).decode() if own.is_file() else None
+        )
+    made = stored(key)
+    if made is None or (text := getattr(_texts_of(key).get(made.checksum, Texts(None, None)), name)) is None:
+        return None
+    return checked(text.encode(), getattr(made.files, name), paths.stored_texts(key.preset, key.dataset)).decode()
+
+
+def weights(key: RunKey) -> Path | None:
+    """The file of a run's weights, its folder's or a headline network's, checked; None where there is none."""
+    if paths.record(key).is_file():
+        made, path = record.read(paths.record(key)), paths.weights(key)
+    else:
+        made, path = stored(key), paths.stored_weights(key)
+    if made is None or not path.is_file():
+        return None
+    read_checked(path, made.files.weights)
+    return path
+
+
+def read_checked(path: Path, digest: str | None) -> bytes:
+    """A file's content. Raises LayerpruneError where it is not what its record says."""
+    try:
+        return checked(path.read_bytes(), digest, path)
+    except FileNotFoundError:
+        raise LayerpruneError(f"{path}: no such file") from None
+    except OSError as error:
+        raise LayerpruneError(f"{path}: cannot read: {error.strerror}") from None
+
+
+def checked(content: bytes, digest: str | None, source: object) -> bytes:
+    """The content, if it has this digest. Raises LayerpruneError naming the source."""
+    if digest is not None and sha256(content) != digest:
+        raise LayerpruneError(f"{source}: damaged or altered: its SHA-256 is not the one in the run's record")
+    return content
+
+
+def keys(preset: str, dataset: str) -> list[RunKey]:
+    """Every run in the store of a data set, in its order."""
+    return list(_records(paths.stored_records(preset, dataset)))
+
+
+# --- the files ----------------------------------------------------------------------------------------------------
+
+
+def _lines_of(key: RunKey) -> list[Line]:
+    return _records(paths.stored_records(key.preset, key.dataset)).get(key, [])
+
+
+def _texts_of(key: RunKey) -> Mapping[str, Texts]:
+    """By a record's checksum."""
+    return {
+        line["record"]: Texts(line["curves"], line["arch"])
+        for line in _compressed(paths.stored_texts(key.preset, key.dataset)).get(str(key), [])
+    }
+
+
+def _parsed(line: Line, key: RunKey) -> Record:
+    source = paths.stored_records(key.preset, key.dataset)
+    apart = _compressed(paths.stored_arrays(key.preset, key.dataset)).get(str(key), [])
+    rest = next((each for each in apart if each["record"] == line.get("checksum")), {})
+    parts = {name: line[name] | rest.get(name, {}) for name in APART if isinstance(line.get(name), dict)}
+    return record.parsed(line | parts, f"{source}: {key}")
+
+
+def _records(path: Path) -> Mapping[RunKey, list[Line]]:
+    return _read_records(path, _stamp(path))
+
+
+def _compressed(path: Path) -> Mapping[str, list[Line]]:
+    return _read_compressed(path, _stamp(path))
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """What changes when a file does."""
+    try:
+        found = path.stat()
+    except OSError:
+        return 0, 0
+    return found.st_mtime_ns, found.st_size
+
+
+@lru_cache(maxsize=32)
+def _read_records(path: Path, stamp: tuple[int, int]) -> Mapping[RunKey, list[Line]]:
+    found: dict[RunKey, list[Line]] = {}
+    for line in _lines(path, path.read_text(encoding="utf-8")) if any(stamp) else ():
+        found.setdefault(_key_of(line, path), []).append(line)
+    return found
+
+
+@lru_cache(maxsize=32)
+def _read_compressed(path: Path, stamp: tuple[int, int]) -> Mapping[str, list[Line]]:
+    found: dict[str, list[Line]] = {}
+    try:
+        text = lzma.decompress(path.read_bytes()).decode() if any(stamp) else ""
+    except (lzma.LZMAError, OSError, UnicodeDecodeError) as error:
+        raise LayerpruneError(f"{path}: damaged: {error}") from None
+    for line in _lines(path, text):
+        found.setdefault(line["run"], []).append(line)
+    return found
+
+
+def _lines(path: Path, text: str) -> list[Line]:
+    return [files.parse_json(line, f"{path}: line {place}") for place, line in enumerate(text.splitlines(), 1) if line]
+
+
+def _key_of(line: Line, path: Path) -> RunKey:
+    try:
+        return RunKey(*(line[name] for name in ("preset", "dataset", "arch", "method", "variant", "seed")))
+    except (KeyError, TypeError):
+        raise LayerpruneError(f"{path}: a line that names no run") from None
+
+
+# --- packing ------------------------------------------------------------------------------------------------------
+
+
+def pack(preset: str, dataset: str, runs: Iterable[RunKey]) -> int:
+    """Take runs from their folders into the store of a data set; returns how many records are new in it.
+
+    Raises LayerpruneError for a run whose files are not what its record says.
+    """
+    texts = {key: _checked_texts(key) for key in runs}
+    fresh = {key: record.read(paths.record(key)) for key in texts}
+    kept = {key: all_stored(key) for key in keys(preset, dataset)}
+    old_texts = {key: _texts_of(key) for key in kept}
+    everything = {key: _with_fresh(kept.get(key, []), fresh.get(key)) for key in {*kept, *fresh}}
+    everything = _without_orphans(everything)
+    lines, arrays, packed = [], [], []
+    for key in sorted(everything):
+        for made in everything[key]:
+            line, rest = _split(made)
+            lines.append(line)
+            arrays.append({"run": str(key), "record": made.checksum} | rest)
+            own = texts[key] if made == fresh.get(key) else old_texts[key].get(made.checksum, Texts(None, None))
+            packed.append({"run": str(key), "record": made.checksum, "curves": own.curves, "arch": own.arch})
+    # Arrays and texts first: a record is in the store only once everything of it is.
+    _write_compressed(paths.stored_arrays(preset, dataset), arrays)
+    _write_compressed(paths.stored_texts(preset, dataset), packed)
+    files.write_text(paths.stored_records(preset, dataset), _as_lines(lines))
+    return sum(made not in kept.get(key, []) for key, made in fresh.items())
+
+
+def _checked_texts(key: RunKey) -> Texts:
+    told = record.read(paths.record(key)).files
+    found = (read_checked(path, digest).decode() for path, digest in _text_files(key, told))
+    return Texts(*found)
+
+
+def _text_files(key: RunKey, told: record.Files) -> tuple[tuple[Path, str | None], ...]:
+    return (paths.curves(key), told.curves), (paths.arch(key), told.arch)
+
+
+def _with_fresh(kept: list[Record], fresh: Record | None) -> list[Record]:
+    """A run's records, the one of the folder last."""
+    return kept if fresh is None else [*(each for each in kept if each.checksum != fresh.checksum), fresh]
+
+
+def _without_orphans(everything: Mapping[RunKey, list[Record]]) -> dict[RunKey, list[Record]]:
+    """Of each run the last record, and older ones that a run's last record names as what it started from."""
+    last = [records[-1] for records in everything.values()]
+    needed = {pair for made in last for pair in made.provenance.parents.items()}
+    return {
+        key: [each for each in records if each is records[-1] or _is_needed(each, records[-1], needed)]
+        for key, records in everything.items()
+    }
+
+
+def _is_needed(made: Record, last: Record, needed: set[tuple[str, str]]) -> bool:
+    return made.digest() != last.digest() and (str(made.key), made.digest()) in needed
+
+
+def _split(made: Record) -> tuple[Line, Line]:
+    """A record as a line of records.jsonl, and what of it goes apart."""
+    line = made.model_dump(mode="json")
+    long = {name for name, value in line["details"].items() if len(json.dumps(value)) > LONG}
+    apart = {"details": long, "provenance": {"data_checksums"}}  # which are the same in nearly every line
+    rest = {field: {name: line[field].pop(name) for name in sorted(names)} for field, names in apart.items()}
+    return line, rest
+
+
+def _as_lines(lines: Iterable[Line]) -> str:
+    return "".join(f"{json.dumps(line, sort_keys=True, allow_nan=False)}\n" for line in lines)
+
+
+def _write_compressed(path: Path, lines: list[Line]) -> None:
+    content = lzma.compress(_as_lines(lines).encode(), preset=9 | lzma.PRESET_EXTREME)
+    files.write_atomically(path, lambda stream: stream.write(content))
+
+
+def unpack(key: RunKey) -> bool:
+    """Write a stored run's files to its folder, unless a record is there; returns whether that was done."""
+    made = stored(key)
+    if made is None or paths.record(key).is_file():
+        return False
+    content = {paths.curves(key): curves(key), paths.arch(key): _text(key, "arch")}
+    if (path := weights(key)) is not None:
+        found = path.read_bytes()
+        files.write_atomically(paths.weights(key), lambda stream: stream.write(found))
+    for path, text in content.items():
+        if text is not None:
+            files.write_text(path, text)
+    record.write(paths.record(key), made)
+    return True

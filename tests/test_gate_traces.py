@@ -1,0 +1,136 @@
+"""Traces of gates: the basin against the integrated system; what is premature, what comes back, what converges."""
+
+import math
+from types import SimpleNamespace
+from typing import Any
+
+import made_up_runs as made_up
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.integrate import solve_ivp
+
+from layerprune.analysis.basin import condition, coordinates, fates
+from layerprune.analysis.claims import convergence
+from layerprune.analysis.figures import FIGURES
+from layerprune.analysis.gate_traces import GateTrace, objective, undecided_share
+from layerprune.analysis.prior_variants import premature_share
+from layerprune.core.settings import GatedSettings
+
+NU, DECAY, MOMENTUM, LR, THETA_LR, BATCH = 0.02, 0.3, 0.5, 0.05, 0.4, 128
+NOTES = ("theta", "norm", "delta", "gradient", "benefit")
+
+
+def trace_with(keep: list[int] | None = None, removed: list[int | None] | None = None, **notes: list) -> GateTrace:
+    """Checks every 25 steps; what is not given is plausible and constant."""
+    shape = np.array(next(values for name, values in notes.items() if name in NOTES)).shape
+    arrays = {name: np.array(notes.get(name, np.full(shape, 0.5)), float) for name in NOTES}
+    sections = shape[1]
+    made = SimpleNamespace(
+        arch="made-up",
+        seed=0,
+        keep=keep or [1] * sections,
+        removed_step=removed or [None] * sections,
+        sections_total=sections,
+        test_accuracy=0.9,
+        details={"nu": NU, "theta_before_consolidation": list(arrays["theta"][-1])},
+        provenance=SimpleNamespace(
+            config={"training": {"weight_decay": DECAY, "momentum": MOMENTUM, "batch_size": BATCH}}
+        ),
+    )
+    values = GatedSettings(nu=NU, theta_lr=THETA_LR, side_floor=1e-6, checks=2, theta_tol=0.01)
+    step = np.arange(1, shape[0] + 1) * 25
+    ones = np.ones(shape[0])
+    losses = {name: np.array(notes.get(name, ones), float) for name in ("loss", "drawn", "rounded")}
+    return GateTrace(made, values, step, LR * ones, **losses, **arrays)
+
+
+# --- the basin --------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.floats(0.02, 0.98), st.floats(0.01, 3.0), st.floats(0.02, 2.0), st.floats(0.02, 2.0))
+def test_the_prediction_is_where_the_integrated_comparison_system_goes(
+    theta: float, w: float, k: float, m: float
+) -> None:
+    trace = trace_with(theta=[[0.5], [theta]], norm=[[w]] * 2, delta=[[-k * w]] * 2, gradient=[[m * 0.5], [m * theta]])
+    x, y = (float(part[-1, 0]) for part in coordinates(trace))
+    if abs(x + y - 1) < 0.02:  # on the manifold itself nobody can say
+        return
+    a, b = THETA_LR, LR / (1 - MOMENTUM)
+
+    def flow(_: float, at: np.ndarray) -> list[float]:
+        return [a * (k * at[1] - NU), b * (m * at[0] - DECAY * at[1])]
+
+    closes, opens = (lambda _, at, end=end: at[0] - end for end in (0.0, 1e3))
+    for event in (closes, opens):
+        event.terminal = True
+    end = solve_ivp(flow, (0, 1e7), [theta, w], events=[closes, opens], rtol=1e-9, atol=1e-12)
+    assert len(end.t_events[0]) + len(end.t_events[1]) == 1
+    assert (len(end.t_events[0]) == 1) == (x + y < 1)
+
+
+def test_the_condition_asks_for_a_row_of_checks_and_a_positive_drift() -> None:
+    theta = [[0.5, 0.5, 0.5], [0.0, 0.0, 0.0], [0.0, 0.2, 0.01], [0.01, 0.0, 0.0], [0.0, 0.0, 0.0]]
+    delta = [[0.0, 0.0, -0.01]] * 4 + [[0.0, 0.0, -0.03]]
+    met = condition(trace_with(theta=theta, delta=delta))
+    assert met[:, 0].tolist() == [False, False, True, True, True]
+    assert met[:, 1].tolist() == [False, False, False, False, True]
+    assert met[:, 2].tolist() == [False, False, True, True, False]  # at last the drift is against it
+
+
+def test_who_came_back_is_open_at_the_end_although_it_might_have_gone() -> None:
+    theta = [[0.5, 0.5, 0.5], [0.0, 0.0, 0.9], [0.0, 0.0, 1.0], [0.3, 0.0, 1.0], [0.7, 0.0, 1.0]]
+    trace = trace_with(keep=[1, 0, 1], theta=theta, norm=[[2.0] * 3] * 3 + [[1.0, 1.5, 1.0], [1.0, 0.5, 9.0]])
+    found = fates(trace)
+    assert found.may_go[-1].tolist() == [True, True, False] and found.closed.tolist() == [False, True, False]
+    assert found.weights_since[:2].tolist() == [0.5, 0.25] and math.isnan(found.weights_since[2])
+
+
+def test_a_training_whose_theta_never_moved_has_no_fates() -> None:
+    assert fates(trace_with(theta=[[0.5, 0.5]] * 4)) is None
+
+
+def test_the_drift_that_is_left_counts_only_what_theta_can_follow() -> None:
+    theta = [[0.5, 0.5, 0.5], [0.4, 0.4, 0.4], [0.0, 1.0, 0.5]]
+    delta = [[0.0] * 3, [0.38, -0.42, 0.38], [0.5, -0.7, 0.02]]  # drifts 0.4, -0.4, 0.4, then two held and 0.04
+    assert convergence._drift_left(trace_with(theta=theta, delta=delta)) == pytest.approx(0.1 / math.sqrt(3))
+
+
+def test_the_objective_has_a_price_for_what_is_open_and_the_losses_of_the_last_checks() -> None:
+    theta = [[0.5, 0.5]] * 2 + [[0.0, 0.9]] * 2
+    trace = trace_with(theta=theta, drawn=[9.0, 1.0, 2.0, 3.0], rounded=[9.0, 4.0, 4.0, 4.0])
+    drawn, rounded = objective(trace)
+    assert drawn[-1] == pytest.approx(2 + NU * 0.9) and rounded[-1] == pytest.approx(4 + NU)
+
+
+# --- priors -----------------------------------------------------------------------------------------------------
+
+
+def test_premature_is_what_was_worth_more_than_the_median_when_it_went() -> None:
+    benefit = [[0.1, 0.3, 0.2, 0.5]] * 3 + [[0.1, 0.9, 0.2, math.nan]]
+    share = premature_share(trace_with(removed=[100, 100, None, 75], benefit=benefit))
+    assert share == pytest.approx(2 / 3)  # section 3 went at step 75 as the best of four, 1 at 100 as the best of three
+
+
+def test_worth_is_averaged_over_the_last_checks() -> None:
+    benefit = [[9.0, 0.2, 0.3], [0.1, 0.2, 0.3], [0.1, 0.2, 0.3], [0.5, 0.2, 0.3]]
+    assert premature_share(trace_with(removed=[100, None, None], benefit=benefit)) == 0  # 0.23 on average, the median
+    assert premature_share(trace_with(benefit=benefit)) is None
+
+
+def test_undecided_sections_are_neither_open_nor_closed() -> None:
+    assert undecided_share([0.0, 1.0, 0.3, 0.995]) == 0.25
+
+
+# --- figures ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["basin", "objective", "priors"])
+def test_a_figure_without_a_run_says_so(name: str) -> None:
+    columns: dict[str, Any] = {"basin": ["arch", "seed", "step"], "priors": ["arch", "prior", "kind"]}
+    columns |= {"objective": ["arch", "seed", "step"]}
+    (reason,) = made_up.texts(FIGURES[name].draw(pd.DataFrame(columns=columns[name]), "heading"))
+    assert reason.startswith("not run: no ") and reason.endswith("of gated in this preset")

@@ -1,0 +1,360 @@
+"""Every figure plots the values of its frame, each on its own axis. Frames are written by hand, so that no two
+columns agree and a wrong or exchanged one shows."""
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.colors import same_color, to_rgb
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from layerprune.analysis import style
+from layerprune.analysis.basin import Fates
+from layerprune.analysis.figures import FIGURES, basin, budgets, objective, survivors, theta
+
+matplotlib.use("Agg")
+Points = list[tuple[float, float]]
+
+
+def drawn(name: str, rows: list[dict]) -> Figure:
+    with style.applied():
+        return FIGURES[name].draw(pd.DataFrame(rows), "heading")
+
+
+def points(line: Line2D) -> Points:
+    return [(float(x), float(y)) for x, y in line.get_xydata()]
+
+
+def lines(ax: Axes, **look: str) -> list[Points]:
+    """The points of every line that looks so: color, marker, linestyle, fillstyle, label."""
+    chosen = ax.lines
+    if "color" in look:
+        chosen = [line for line in chosen if same_color(line.get_color(), look["color"])]
+    for name in look.keys() - {"color"}:
+        chosen = [line for line in chosen if getattr(line, f"get_{name}")() == look[name]]
+    return [points(line) for line in chosen]
+
+
+def one(ax: Axes, **look: str) -> Points:
+    (found,) = lines(ax, **look)
+    return found
+
+
+def words(ax: Axes) -> dict[str, tuple[float, float]]:
+    """Text -> where it stands, of labels beside marks."""
+    return {text.get_text(): getattr(text, "xy", text.get_position()) for text in ax.texts}
+
+
+# --- accuracy against something -----------------------------------------------------------------------------------
+
+QUANTITIES = {"accuracy-vs-depth": "depth", "accuracy-vs-macs": "macs_ratio"}
+QUANTITIES |= {"accuracy-vs-training-macs": "train_macs_ratio"}
+
+
+def mark(method: str, base: float, curve: str = "main", **changes: object) -> dict:
+    """A row whose numbers are all different: means base, base + 1, ... with intervals of 0.1 and 0.2."""
+    row = {"arch": "net", "method": method, "variant": "default", "label": method, "curve": curve, "nu": np.nan}
+    row |= {"n": 3, "n_failed": 0, "n_missing": 0}
+    for place, name in enumerate(("depth", "sections_left", "test_accuracy", "macs_ratio", "train_macs_ratio")):
+        row |= {f"{name}_mean": base + place, f"{name}_low": base + place - 0.1, f"{name}_high": base + place + 0.2}
+    return row | changes
+
+
+@pytest.mark.parametrize("name", QUANTITIES)
+def test_accuracy_stands_above_its_quantity_with_both_intervals(name: str) -> None:
+    x = 10 + {"depth": 0, "macs_ratio": 3, "train_macs_ratio": 4}[QUANTITIES[name]]
+    (ax,) = drawn(name, [mark("gated", 10.0)]).axes
+    assert one(ax, label="gated") == [(x, 12)]
+    assert [(x, pytest.approx(11.9)), (x, pytest.approx(12.2))] in lines(ax)
+    assert [(pytest.approx(x - 0.1), 12), (pytest.approx(x + 0.2), 12)] in lines(ax)
+    assert words(ax)["3"] == (x, pytest.approx(12.2))
+
+
+def test_curves_run_through_prices_in_their_order_and_through_depths_in_theirs() -> None:
+    prices = [mark("gated", base, "nu", nu=nu, label=f"{nu}") for base, nu in ((30.0, 0.1), (20.0, 0.4))]
+    depths = [mark("random", base, "keep", label=f"{base}") for base in (50.0, 40.0)]
+    (ax,) = drawn("accuracy-vs-depth", [*prices, *depths, mark("gated", 5.0, nu=0.2)]).axes
+    assert [(30, 32), (5, 7), (20, 22)] in lines(ax, color=style.color("gated"))
+    assert [(40, 42), (50, 52)] in lines(ax, color=style.color("random"))
+
+
+def test_dense_is_a_line_at_its_accuracy_with_its_interval_as_a_band() -> None:
+    (ax,) = drawn("accuracy-vs-macs", [mark("dense", 10.0), mark("gated", 20.0)]).axes
+    assert [(0, 12), (1, 12)] in lines(ax, color=style.color("dense"))
+    (band,) = ax.patches
+    assert band.get_extents().transformed(ax.transData.inverted()).intervaly.tolist() == pytest.approx([11.9, 12.2])
+
+
+# --- the basin --------------------------------------------------------------------------------------------------
+
+
+def test_a_section_is_predicted_to_go_below_the_boundary_and_ever_after() -> None:
+    x = np.array([[0.4, 0.4, 0.9, 0.5, 2.0], [3.0, 0.4, 0.9, 0.4, 2.0]])
+    y = np.array([[0.5, 0.7, 0.2, 0.5, -1.5], [3.0, 0.7, 0.0, 0.5, -0.5]])
+    nothing = np.zeros_like(x, bool)
+    found = Fates(None, np.array([1, 2]), x, y, nothing, nothing[0]).predicted
+    assert found.tolist() == [[True, False, False, False, True], [True, False, True, True, True]]
+
+
+def test_sections_run_through_weights_and_theta_and_the_boundary_is_where_they_sum_to_one() -> None:
+    shared = {"arch": "net", "seed": 0, "predicted": False}
+    rows = [
+        shared | {"section": section, "step": step, "theta": 7, "norm": 8, "x": x, "y": y, "may_go": met}
+        for section, (step, x, y, met) in enumerate([(1, 3.0, 0.2, False), (1, 4.0, 0.3, False), (1, 5.0, 0.4, False)])
+    ]
+    later = [(0, 2, 0.5, 0.1, True), (1, 2, 0.6, 0.15, True), (2, 2, 6.0, 0.9, False), (0, 3, 0.25, 0.05, True)]
+    rows += [
+        shared | {"section": section, "step": step, "theta": 7, "norm": 8, "x": x, "y": y, "may_go": met}
+        for section, step, x, y, met in later
+    ]
+    for row in rows:
+        row["came_back"] = row["section"] == 1
+    (ax,) = drawn("basin", rows).axes
+    assert lines(ax, color=basin.GONE) == [[(3, 0.2), (0.5, 0.1), (0.25, 0.05)], [(0.5, 0.1)]]
+    assert lines(ax, color=basin.BACK) == [[(4, 0.3), (0.6, 0.15)], [(0.6, 0.15)]]
+    assert lines(ax, color=basin.NEVER_MET) == [[(5, 0.4), (6, 0.9)]]
+    boundary = one(ax, color=basin.BOUNDARY)
+    assert boundary[0][0] < 0.25 and boundary[-1][0] > 6
+    assert [x + y for x, y in boundary] == pytest.approx([1] * len(boundary))
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("weights, w / w*", "theta, scaled")
+
+
+# --- budgets ----------------------------------------------------------------------------------------------------
+
+
+def test_what_is_left_stands_above_what_was_asked_for_and_the_search_by_hand_beside_it() -> None:
+    shared = {"arch": "net", "kind": "sections", "tolerance": 1.0}
+    rows = [
+        shared | {"seed": 0, "asked": 4, "left": 9, "runs_by_hand": 3, "left_by_hand": 5},
+        shared | {"seed": 0, "asked": 12, "left": 2, "runs_by_hand": 6, "left_by_hand": 15},
+    ]
+    (ax,) = drawn("budgets", rows).axes
+    circles = [point for (point,) in lines(ax, marker="o")]
+    assert [y for _, y in circles] == [9, 2]
+    assert all(asked - 1 < x < asked for (x, _), asked in zip(circles, (4, 12), strict=True))
+    near, far = one(ax, marker="s", fillstyle="full"), one(ax, marker="s", fillstyle="none")
+    assert near[0][1] == 5 and 4 < near[0][0] < 5
+    assert far[0][1] == 15 and 12 < far[0][0] < 13
+    assert words(ax) == {"3": near[0], "6": far[0]}
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("removable sections asked for", "removable sections left")
+
+
+def test_near_enough_is_a_tolerance_above_and_below_the_diagonal() -> None:
+    row = {"arch": "net", "kind": "macs", "tolerance": 4.0, "seed": 0, "asked": 50, "left": 60}
+    (ax,) = drawn("budgets", [row | {"runs_by_hand": np.nan, "left_by_hand": np.nan}]).axes
+    assert [x - y for x, y in one(ax, color="#555555")] == [0, 0]
+    (band,) = ax.collections
+    assert {round(float(y - x), 6) for x, y in band.get_paths()[0].vertices} == {-4, 4}
+    assert lines(ax, color=budgets.HAND) == []
+
+
+# --- starting depths ----------------------------------------------------------------------------------------------
+
+
+def test_final_depth_and_accuracy_stand_above_the_depth_at_the_start() -> None:
+    shared = {"family": "mlp", "n_failed": 0, "n_missing": 0}
+    values = [("run", 10, 7, 91), ("run", 20, 8, 82), ("mean", 20, 9, 73), ("mean", 10, 6, 64)]
+    rows = [
+        shared
+        | {"kind": kind, "arch": f"mlp-{start}", "method": "gated", "start": start, "seed": 0, "n": 2}
+        | {"sections_left": left, "sections_left_low": left - 1, "sections_left_high": left + 2}
+        | {"test_accuracy": accuracy, "test_accuracy_low": accuracy - 3, "test_accuracy_high": accuracy + 4}
+        for kind, start, left, accuracy in values
+    ]
+    depths, accuracies = drawn("depth-vs-start", rows).axes
+    for ax, runs, means, ends in (
+        (depths, [(10, 7), (20, 8)], [(10, 6), (20, 9)], [[(10, 5), (10, 8)], [(20, 8), (20, 11)]]),
+        (accuracies, [(10, 91), (20, 82)], [(10, 64), (20, 73)], [[(10, 61), (10, 68)], [(20, 70), (20, 77)]]),
+    ):
+        assert one(ax, marker=".") == runs and one(ax, marker=style.marker("gated")) == means
+        assert all(each in lines(ax, color=style.color("gated")) for each in ends)
+    assert one(depths, linestyle="--") == [(0, 0), (20, 20)]
+    assert words(depths)["2"] == (20, 8)
+
+
+# --- estimators ---------------------------------------------------------------------------------------------------
+
+
+def reading(name: str, epochs: int, at: float, batches: int, error: float) -> dict:
+    row = {"arch": "net", "reading": name, "epochs": epochs, "theta": at, "batches": batches, "n": 2}
+    for place, quantity in enumerate(("error", "bias", "spread")):
+        value = error * 10**place
+        row |= {quantity: value, f"{quantity}_low": 0.9 * value, f"{quantity}_high": 1.2 * value}
+    return row
+
+
+def test_errors_of_estimators_stand_above_theta_and_batches() -> None:
+    sizes = {
+        (epochs, at, batches): epochs + at + batches / 100
+        for epochs in (1, 5)
+        for at in (0.3, 0.9)
+        for batches in (1, 4)
+    }
+    rows = [reading("disarm", *point, error) for point, error in sizes.items()]
+    axes = drawn("estimator-error", rows).axes
+    color = "#CC79A7"
+    found = [max(lines(ax, color=color, marker="D"), key=len) for ax in axes]
+    assert found[0] == [(at, pytest.approx(sizes[1, at, 4])) for at in (0.3, 0.9)]
+    assert found[1] == [(at, pytest.approx(sizes[5, at, 4])) for at in (0.3, 0.9)]
+    assert found[2] == [(batches, pytest.approx(sizes[5, 0.9, batches])) for batches in (1, 4)]
+    assert found[3] == [(at, pytest.approx(10 * sizes[5, at, 4])) for at in (0.3, 0.9)]
+    assert found[4] == [(at, pytest.approx(100 * sizes[5, at, 1])) for at in (0.3, 0.9)]
+    assert found[5] == [(at, pytest.approx(100 * sizes[5, at, 4])) for at in (0.3, 0.9)]
+    (ends,) = [each for each in axes[0].collections if len(each.get_segments())]
+    assert [segment[:, 1].tolist() for segment in ends.get_segments()] == [
+        pytest.approx([0.9 * y, 1.2 * y]) for _, y in found[0]
+    ]
+
+
+def named(kind: str, name: str, base: float, **changes: object) -> dict:
+    row = {"kind": kind, "arch": "net", "name": name, "prior": name, "start": "", "n": 2, "sections_total": 20}
+    for place, quantity in enumerate(("sections_left", "premature", "undecided", "test_accuracy", "train_macs_ratio")):
+        row |= {quantity: base + place, f"{quantity}_low": base + place - 0.5, f"{quantity}_high": base + place + 0.25}
+    return row | changes
+
+
+@pytest.mark.parametrize(
+    ("figure", "names", "offsets"),
+    [("estimators", ("two-sided", "DisARM"), (0, 3, 4)), ("priors", ("flattening", "none"), (0, 1, 2, 3))],
+)
+def test_each_quantity_has_a_panel_and_each_name_a_place(figure: str, names: tuple[str, str], offsets: tuple) -> None:
+    first, second = names
+    rows = [named("run", second, 7.0), named("mean", second, 11.0), named("run", first, 3.0), named("mean", first, 5.0)]
+    axes = drawn(figure, rows).axes
+    assert len(axes) == len(offsets)
+    for ax, offset in zip(axes, offsets, strict=True):
+        assert [label.get_text() for label in ax.get_xticklabels()] == [first, second]
+        assert sorted(one(ax, marker=".")) == [(-0.16, 3 + offset), (0.84, 7 + offset)]
+        assert sorted(one(ax, marker="o")) == [(0.1, 5 + offset), (1.1, 11 + offset)]
+        ends = sorted(segment[:, 1].tolist() for segment in ax.collections[0].get_segments())
+        assert ends == [[4.5 + offset, 5.25 + offset], [10.5 + offset, 11.25 + offset]]
+
+
+def test_a_name_without_a_mean_has_a_dash() -> None:
+    gap = {name: np.nan for name in ("sections_left", "test_accuracy", "train_macs_ratio")}
+    rows = [named("mean", "two-sided", 5.0), named("mean", "DisARM", 5.0, n=0) | gap]
+    assert [words(ax)["–"][0] for ax in drawn("estimators", rows).axes] == [1, 1, 1]
+
+
+# --- costs --------------------------------------------------------------------------------------------------------
+
+
+def test_speed_up_stands_above_macs_saved_with_its_quartiles() -> None:
+    row = {"arch": "net", "batch": 1, "engine": "eager", "precision": "fp32", "methods": "gated", "runs": 2}
+    row |= {"threads": 1, "device": "cpu", "hardware": "some", "macs": 5, "median_ms": 6.0}
+    (ax,) = drawn(
+        "latency-vs-macs", [row | {"macs_saving": 4.0, "speed_up": 3.0, "speed_up_low": 2.5, "speed_up_high": 3.25}]
+    ).axes
+    assert one(ax, label="gated") == [(4, 3)] and one(ax, linestyle="--") == [(1, 1), (4, 4)]
+    (quartiles,) = ax.collections
+    assert quartiles.get_segments()[0].tolist() == [[4, 2.5], [4, 3.25]]
+
+
+def test_accuracy_stands_above_what_is_left_and_the_front_joins_what_nothing_beats() -> None:
+    shared = {"arch": "net", "variant": "any", "seed": 0, "objective": "params"}
+    marks = [("dense", 100.0, 95.0, True), ("price nu", 40.0, 93.0, True), ("budget", 60.0, 91.0, False)]
+    rows = [shared | {"aim": aim, "left": left, "test_accuracy": y, "on_front": front} for aim, left, y, front in marks]
+    macs, params, latency = drawn("pareto", rows).axes
+    assert one(params, marker="s") == [(100, 95)] and one(params, marker="o") == [(40, 93)]
+    assert one(params, marker="D") == [(60, 91)]
+    assert one(params, color="#999999") == [(40, 93), (100, 95)]
+    assert [list(words(ax)) for ax in (macs, latency)] == [
+        ["multiply-adds: not measured"],
+        ["latency, one input: not measured"],
+    ]
+
+
+# --- the course of training -----------------------------------------------------------------------------------------
+
+
+def test_the_objective_and_the_open_sections_run_over_steps() -> None:
+    rows = [
+        {"arch": "net", "seed": seed, "steps_on_theta": steps, "step": step}
+        | {"objective": base + step, "rounded": base + 2 * step, "open": base + 3 * step}
+        for seed, steps, base in ((0, "constant", 100.0), (0, "falling", 200.0))
+        for step in (25, 50)
+    ]
+    left, right = drawn("objective", rows).axes
+    for steps, base in (("constant", 100), ("falling", 200)):
+        look = {"color": objective.COLORS[steps]}
+        assert one(left, linestyle="-", **look) == [(25, base + 25), (50, base + 50)]
+        assert one(left, linestyle=":", **look) == [(25, base + 50), (50, base + 100)]
+        assert one(right, **look) == [(25, base + 75), (50, base + 150)]
+
+
+def test_sections_alive_and_cost_run_over_epochs() -> None:
+    rows = [
+        {"kind": kind, "arch": "net", "method": method, "seed": seed, "n": 2, "epoch": epoch}
+        | {"sections_alive": base - epoch, "train_macs_ratio": base + epoch / 10}
+        for kind, method, seed, base in (
+            ("run", "gated", 0, 20),
+            ("mean", "gated", None, 40),
+            ("mean", "dense", None, 60),
+        )
+        for epoch in (0, 3)
+    ]
+    above, below = drawn("sections-alive", rows).axes
+    assert lines(above, color=style.color("gated")) == [[(0, 20), (3, 17)], [(0, 40), (3, 37)]]
+    assert lines(below, color=style.color("gated")) == [[(0, 20), (3, 20.3)], [(0, 40), (3, 40.3)]]
+    assert one(above, linestyle="--") == [(0, 60), (3, 57)]
+    assert {line.get_linewidth() for line in above.lines if points(line)[0][1] == 40} == {1.8}
+
+
+def test_theta_runs_over_epochs_to_its_removal_and_both_ends_are_marked() -> None:
+    shared = {"arch": "net", "seed": 0, "status": "ok", "epochs": 8}
+    values = [("theta", 0, 1, 0.5), ("theta", 0, 2, 0.3), ("theta", 1, 1, 0.6), ("theta", 1, 2, 0.9)]
+    values += [("removed", 0, 2.5, 0.0), ("warmup", None, 1.5, None), ("consolidation", None, 6.0, None)]
+    rows = [shared | dict(zip(("kind", "section", "epoch", "theta"), each, strict=True)) for each in values]
+    (ax,) = drawn("theta", rows).axes
+    first, last = (theta.section_color(section, 2) for section in (0, 1))
+    assert lines(ax, color=first) == [[(1, 0.5), (2, 0.3), (2.5, 0)], [(2.5, 0)]]
+    assert lines(ax, color=last) == [[(1, 0.6), (2, 0.9)]]
+    assert [x for x, _ in one(ax, linestyle=":")] == [1.5, 1.5]
+    assert [x for x, _ in one(ax, linestyle="--")] == [6, 6]
+
+
+# --- which sections go --------------------------------------------------------------------------------------------
+
+
+def test_accuracy_without_random_sections_stands_above_their_number_with_means() -> None:
+    shared = {"arch": "net", "sections": 6, "whole": 97.0, "guessing": 13.0}
+    values = [(0, 1, 96.0), (0, 1, 60.0), (0, 1, 30.0), (0, 4, 20.0), (1, 4, 10.0)]
+    rows = [shared | {"seed": seed, "removed": gone, "accuracy": accuracy} for seed, gone, accuracy in values]
+    (ax,) = drawn("random-removal", rows).axes
+    dots = one(ax, marker=".")
+    assert [y for _, y in dots] == [96, 60, 30, 20, 10]
+    assert [x for x, _ in dots] == pytest.approx([0.94] * 3 + [3.94, 4.06])  # seeds side by side
+    assert one(ax, marker="x") == [(1, 62), (4, 15)]
+    assert [y for _, y in one(ax, linestyle="--")] == [97, 97] and [y for _, y in one(ax, linestyle=":")] == [13, 13]
+    assert ax.get_xlim() == (0.5, 6.5)
+
+
+def test_a_cell_of_agreement_has_its_row_and_column() -> None:
+    taus = {("gated", "gated"): 1.0, ("gated", "random"): 0.25, ("random", "gated"): -0.5, ("random", "random"): np.nan}
+    rows = [{"arch": "net", "sections": 5, "method": a, "other": b, "n": 2, "tau": tau} for (a, b), tau in taus.items()]
+    (ax,) = drawn("removal-agreement", rows).axes
+    (mesh,) = ax.collections
+    assert mesh.get_array().filled(9).tolist() == [[1, 0.25], [-0.5, 9]]
+    assert mesh.get_clim() == (-1, 1) and ax.get_ylim() == (2, 0)
+    assert words(ax) == {"1": (0.5, 0.5), "0.25": (1.5, 0.5), "-0.50": (0.5, 1.5)}
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["gated", "random"]
+
+
+def test_a_row_of_survivors_is_a_seed_and_its_cells_are_sections() -> None:
+    keeps = {("gated", 0): [1, 0, 0], ("gated", 1): [0, 0, 1], ("random", 0): [1, 1, 0]}
+    rows = [
+        {"arch": "net", "method": method, "seed": seed, "status": "ok", "section": place, "keep": keep}
+        for (method, seed), keeps_of in keeps.items()
+        for place, keep in reversed(list(enumerate(keeps_of)))
+    ]
+    rows.append({"arch": "net", "method": "random", "seed": 1, "status": "failed", "section": None, "keep": None})
+    (ax,) = drawn("survivors", rows).axes
+    tops = [float(mesh.get_coordinates()[0, 0, 1]) for mesh in ax.collections]
+    assert tops == [0, 1, 2.5]
+    for mesh, ((method, _), keep) in zip(ax.collections, keeps.items(), strict=True):
+        left = to_rgb(style.color(method))
+        assert [tuple(cell) for cell in mesh.get_array()[0]] == [left if each else survivors.GONE for each in keep]
+    (hatched,) = ax.patches
+    assert (hatched.get_y(), hatched.get_width(), hatched.get_hatch()) == (3.6, 3, "////")
