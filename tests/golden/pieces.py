@@ -19,22 +19,21 @@ import torch
 from torch import Tensor
 
 from layerprune.core import surgery, version
-from layerprune.core.data import catalog, digits, mnist
+from layerprune.core.data import catalog, cifar, digits, mnist
 from layerprune.core.data.batches import evaluation_batches, training_batches
 from layerprune.core.data.dataset import DataSet, Split, channel_statistics
-from layerprune.core.data.formats import cifar
 from layerprune.core.data.registry import Reading, load
-from layerprune.core.gates import hyper_prior
-from layerprune.core.measure.counting import count_depth, count_macs, count_params, section_macs, section_params
+from layerprune.core.gates import priors
+from layerprune.core.measure import count_depth, count_macs, count_params, section_macs, section_params
 from layerprune.core.methods.parts import budget, section_latency
 from layerprune.core.networks import arch_file
 from layerprune.core.networks.build import build
-from layerprune.core.networks.layouts.torchvision import load_torchvision
+from layerprune.core.networks.pretrained import load_torchvision
 from layerprune.core.networks.sections import SectionedNetwork, mask_gates
 from layerprune.core.seeding import generator, stream_seed
 from layerprune.core.settings import FinetuneSettings, ModelSettings, TrainingSettings
+from layerprune.core.training.engine import autocast
 from layerprune.core.training.evaluate import evaluate
-from layerprune.core.training.precision import autocast
 from layerprune.core.training.schedule import learning_rate
 from layerprune.system.files import constant_in
 
@@ -317,9 +316,9 @@ def _prices() -> dict[str, Any]:
     allowed = budget.of_latency(0.6, shared.whole, shared.sections)
     theta = torch.tensor([0.9, 0.2, 0.5, 0.7])
     return {
-        "best_pi": [hyper_prior.best_pi(theta, 0.01) for theta in (0.1, 0.5, 0.9)],
-        "complexity": [hyper_prior.complexity(theta, 0.2, 0.01) for theta in (0.1, 0.5, 0.9)],
-        "price": hyper_prior.price(math.log(100), 1237),
+        "best_pi": [priors.best_pi(theta, 0.01) for theta in (0.1, 0.5, 0.9)],
+        "complexity": [priors.complexity(theta, 0.2, 0.01) for theta in (0.1, 0.5, 0.9)],
+        "price": priors.price(math.log(100), 1237),
         "section_latency": list(shared.sections),
         "allowed": allowed.allowed,
         "factor": allowed.factor(theta),
@@ -329,7 +328,7 @@ def _prices() -> dict[str, Any]:
 
 
 def _probed_by_clusters() -> dict[str, Any]:
-    from layerprune.core.methods.parts.clusters import optimal_clusters
+    from layerprune.core.methods.scores.energy import optimal_clusters
 
     values = [7.0, 0.0, 1.0, 12.0, 2.0, 8.5, 4.0, 13.0]
     return {str(count): optimal_clusters(values, count) for count in (1, 2, 3, 5)}
