@@ -26,8 +26,9 @@ def main(words: list[str]) -> int:
             same = before is not None and all(before[name] == found[name] for name in ("versions", "settings"))
             if same and (told := complaint(case, before, found["values"])):
                 refused.append(told)
-            elif not same:
-                store.write(case.group, stored | {case.name: found})
+            elif not same or found["values"].keys() > before["values"].keys():
+                kept = before["values"] if same else {}
+                store.write(case.group, stored | {case.name: found | {"values": found["values"] | kept}})
                 print(f"{case.name}: written")
     if not words:
         _forget({case.name for case in chosen})

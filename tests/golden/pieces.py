@@ -32,6 +32,7 @@ from layerprune.core.networks.pretrained import load_torchvision
 from layerprune.core.networks.sections import SectionedNetwork, mask_gates
 from layerprune.core.seeding import generator, stream_seed
 from layerprune.core.settings import FinetuneSettings, ModelSettings, TrainingSettings
+from layerprune.core.training.engine import autocast
 from layerprune.core.training.evaluate import evaluate
 from layerprune.core.training.schedule import learning_rate
 from layerprune.system.files import constant_in
@@ -293,6 +294,15 @@ def _schedules() -> dict[str, Any]:
     }
 
 
+def _precision() -> dict[str, Any]:
+    """What a product is computed in: bfloat16 itself moves a short run by no more than other kernels do."""
+    found = {}
+    for precision in ("fp32", "bf16"):
+        with autocast(precision, torch.device("cpu")):
+            found[precision] = str((torch.ones(2, 2) @ torch.ones(2, 2)).dtype)
+    return found
+
+
 def _seeds() -> dict[str, Any]:
     return {
         "seeds": [str(stream_seed("order", 0)), str(stream_seed("order", 1, 2)), str(stream_seed("gates", 1, 2))],
@@ -334,6 +344,7 @@ OTHERS: dict[str, Callable[[], dict[str, Any]]] = {
     "batches decoded by torchvision": partial(_streamed_batches, "torchvision"),
     "evaluation": _evaluation,
     "learning rates": _schedules,
+    "number formats": _precision,
     "random streams": _seeds,
     "prices": _prices,
     "clusters": _probed_by_clusters,
