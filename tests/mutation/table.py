@@ -126,8 +126,8 @@ DATA = [
     Fault("rounded down", "255 * ink + whole // 2", "255 * ink", piece("data digits")),
     Fault(
         "another digest",
-        "def sha256(data: bytes) -> str:\n    return hashlib.sha256(data)",
-        "def sha256(data: bytes) -> str:\n    return hashlib.sha1(data)",
+        "return hashlib.sha256(data).hexdigest()",
+        "return hashlib.sha1(data).hexdigest()",
         piece("data cifar10 as an archive"),
     ),
     Fault(
