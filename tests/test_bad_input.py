@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 from conftest import run_process
 from data_helpers import TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS, UNCHECKED, write_idx, write_mnist_like
@@ -325,24 +326,36 @@ def other_content(path: Path) -> None:
 
 
 def other_architecture(path: Path) -> None:
-    torch.save({"stem.weight": torch.zeros(3)}, path)
+    safetensors.torch.save_file({"stem.weight": torch.zeros(3)}, path)
 
 
 def other_sizes(path: Path) -> None:
-    state = torch.load(path)
-    torch.save({name: torch.zeros(*value.shape, 1) for name, value in state.items()}, path)
+    state = safetensors.torch.load_file(path)
+    safetensors.torch.save_file({name: torch.zeros(*value.shape, 1) for name, value in state.items()}, path)
 
 
 @pytest.mark.parametrize("damage", [cut, noise, other_content, other_architecture, other_sizes])
-def test_weights_that_cannot_be_used_are_named(complain: Complain, made: None, damage: Callable) -> None:
+def test_weights_that_are_not_the_records_are_named(complain: Complain, made: None, damage: Callable) -> None:
     path = paths.weights(run_key("dense"))
     damage(path)
-    assert f"{path}: " in complain(*words(run_key("random")))
+    assert f"{path}: damaged or altered" in complain(*words(run_key("random")))
 
 
-def test_weights_of_another_architecture_are_called_so(complain: Complain, made: None) -> None:
-    other_architecture(paths.weights(run_key("dense")))
-    assert "weights of another architecture than lenet-300-100" in complain(*words(run_key("random")))
+@pytest.mark.parametrize("damage", [cut, noise, other_content])
+def test_weights_that_cannot_be_read_are_named(complain: Complain, made: None, damage: Callable) -> None:
+    """In a folder without a record, where nothing says what they should be."""
+    paths.record(run_key("dense")).unlink()
+    path = paths.weights(run_key("dense"))
+    damage(path)
+    assert f"{path}: corrupt or not a file of weights" in complain("export", str(path.parent))
+
+
+@pytest.mark.parametrize("damage", [other_architecture, other_sizes])
+def test_weights_of_another_architecture_are_called_so(complain: Complain, made: None, damage: Callable) -> None:
+    paths.record(run_key("dense")).unlink()
+    path = paths.weights(run_key("dense"))
+    damage(path)
+    assert f"{path}: weights of another architecture than lenet-300-100" in complain("export", str(path.parent))
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"arch": 1}', '{"sections": 3, "stem": {"type": "pool"}}'])

@@ -18,7 +18,7 @@ from layerprune.system import devices
 CUDA = torch.device("cuda")
 HOLDER = """
 import sys, time, torch
-from layerprune import devices
+from layerprune.system import devices
 devices.gpus = lambda: ["one", "two"]
 with devices.borrowed(torch.device("cuda"), 1, print) as device:
     print(device, flush=True)

@@ -19,6 +19,7 @@ from PIL import Image
 from layerprune.core.data import catalog, stage
 from layerprune.core.data.batches import training_batches
 from layerprune.core.data.registry import Reading, load
+from layerprune.core.networks.storage import read_weights
 from layerprune.core.training.loop import Trainer
 from layerprune.errors import LayerpruneError, SettingError
 from layerprune.suite import config
@@ -192,7 +193,7 @@ def undisturbed(root: Path) -> dict[str, str]:
 def outcome() -> dict[str, object]:
     """What a run leaves, but for the times."""
     curves = pd.read_csv(paths.curves(DISTURBED)).drop(columns="wall_seconds")
-    weights = torch.load(paths.weights(DISTURBED), weights_only=True)
+    weights = read_weights(paths.weights(DISTURBED))
     return {"curves": curves.to_csv(), "weights": {name: value.tolist() for name, value in weights.items()}}
 
 
