@@ -171,6 +171,15 @@ def test_averages_forget_at_the_given_rate() -> None:
     assert two_sided.delta().item() == pytest.approx(3.5 / 1.5)
 
 
+def test_a_side_not_seen_lately_keeps_its_mean() -> None:
+    """One open gate of slope 3, whose weight has fallen to a quarter of an example, and one closed gate of slope 5."""
+    two_sided = TwoSided(1, 1, 0.25, 1.0, torch.device("cpu"))
+    for gate, slope in ((1.0, 3.0), (0.0, 5.0)):
+        gates = torch.full((1, 1, 1), gate)
+        two_sided.update(torch.tensor([0.5]), gates, torch.full((1, 1), slope), torch.zeros(1), no_losses)
+    assert two_sided.delta().item() == pytest.approx((3 + 5) / 2)
+
+
 def test_finite_differences_forget_only_where_they_look() -> None:
     """Differences of 1 and 3 in the first section, in between 5 and 7 in the second: (1 * 0.5 + 3) / (0.5 + 1)."""
     one = FiniteDifference(2, 1, 0.5, 1.0, torch.device("cpu"))
