@@ -71,6 +71,19 @@ def test_data_other_than_the_staged_make_a_record_stale(study: Path, source: str
     assert not is_current(DENSE)
 
 
+@pytest.mark.parametrize("place", ["recorded", "staged"])
+def test_a_file_of_the_data_that_only_one_side_has_is_named(study: Path, place: str) -> None:
+    made = store.find(DENSE)
+    more = made.provenance.data_checksums | {"extra-file": "0" * 64}
+    if place == "recorded":
+        source = made.provenance.model_copy(update={"data_checksums": more})
+        record.write(paths.record(DENSE), made.model_copy(update={"provenance": source}))
+        more = made.provenance.data_checksums
+    files.write_json(paths.data_manifest("study", "digits"), {"source": made.data_source, "checksums": more})
+    found = list(current.differences(config.load_preset("study"), store.find(DENSE)))
+    assert [each.kind for each in found] == ["stale-data"] and found[0].message.startswith("extra-file: ")
+
+
 def test_a_child_is_not_paired_with_a_parent_that_saw_other_data(study: Path) -> None:
     made = store.find(DENSE)
     source = made.provenance.model_copy(update={"data_checksums": {"other-file": "0" * 64}})
@@ -94,6 +107,29 @@ def test_a_parent_made_anew_makes_its_children_stale_unless_the_store_has_theirs
     assert not is_current(MAGNITUDE)
 
 
+def test_a_parent_that_the_preset_does_not_name_makes_a_record_stale(study: Path) -> None:
+    made = store.find(MAGNITUDE)
+    parents = made.provenance.parents | {str(GATED): store.find(GATED).digest()}
+    source = made.provenance.model_copy(update={"parents": parents})
+    record.write(paths.record(MAGNITUDE), made.model_copy(update={"provenance": source}))
+    assert kinds_of_errors() == {("stale-parent", str(MAGNITUDE))} and not is_current(MAGNITUDE)
+
+
+def test_a_run_needs_no_folder_where_the_store_has_its_current_record_and_no_folder_another(study: Path) -> None:
+    def is_stored() -> bool:
+        return current.is_stored(config.load_preset("study"), GATED)
+
+    assert is_stored() is False  # a folder alone
+    list(packing.pack("study", ["digits"], weights=False))
+    assert is_stored() is True
+    record.write(paths.record(GATED), store.find(GATED).model_copy(update={"val_accuracy": 0.25}))
+    assert is_stored() is False
+    shutil.rmtree(paths.run_folder(GATED))
+    assert is_stored() is True
+    write_preset(study, PRESET.replace("nu: 0.003", "nu: 0.004"))
+    assert is_stored() is False
+
+
 # --- files ----------------------------------------------------------------------------------------------------------
 
 PLACES = random.Random(3)
@@ -112,6 +148,12 @@ def test_a_flipped_bit_is_seen_by_everyone_who_reads_the_file(study: Path, kind:
             readers[kind](paths.run_folder(DENSE))
         path.write_bytes(before)
     assert errors() == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_file_that_is_gone_is_damage(study: Path, kind: str) -> None:
+    KINDS[kind](DENSE).unlink()
+    assert current.damage(DENSE, store.find(DENSE)) == f"{KINDS[kind](DENSE)}: no such file"
 
 
 @pytest.mark.parametrize("content", [b"", None], ids=["empty", "flipped"])

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from layerprune.core.gates import bernoulli
-from layerprune.core.gates.estimators import ESTIMATORS, Estimator, TwoSided
+from layerprune.core.gates.estimators import ESTIMATORS, Estimator, FiniteDifference, TwoSided
 from layerprune.core.methods.trained.gated import Method
 from layerprune.core.networks.sections import SectionedNetwork, mask_gates
 from layerprune.core.settings import GatedSettings
@@ -131,9 +131,10 @@ def test_removed_sections_have_a_delta_of_zero(small: SmallNetwork, name: str) -
     assert [value == 0 for value in delta.tolist()] == [False, True, False, False, True]
 
 
-def test_two_sided_draws_both_sides_however_sure_theta_is() -> None:
+@pytest.mark.parametrize("name", ["two_sided", "disarm"])
+def test_both_sides_are_drawn_however_sure_theta_is(name: str) -> None:
     """Four expected examples of a batch of 200: a probability of 0.02 at the least."""
-    sampling = estimator("two_sided", batch=200).sampling(torch.tensor([0.0, 0.01, 0.5, 0.999, 1.0]))
+    sampling = estimator(name, batch=200).sampling(torch.tensor([0.0, 0.01, 0.5, 0.999, 1.0]))
     assert sampling.tolist() == pytest.approx([0.02, 0.02, 0.5, 0.98, 0.98])
 
 
@@ -168,6 +169,25 @@ def test_averages_forget_at_the_given_rate() -> None:
     for slope in (1.0, 3.0):
         two_sided.update(torch.tensor([0.5]), gates, torch.full((1, 2), slope), torch.zeros(2), no_losses)
     assert two_sided.delta().item() == pytest.approx(3.5 / 1.5)
+
+
+def test_a_side_not_seen_lately_keeps_its_mean() -> None:
+    """One open gate of slope 3, whose weight has fallen to a quarter of an example, and one closed gate of slope 5."""
+    two_sided = TwoSided(1, 1, 0.25, 1.0, torch.device("cpu"))
+    for gate, slope in ((1.0, 3.0), (0.0, 5.0)):
+        gates = torch.full((1, 1, 1), gate)
+        two_sided.update(torch.tensor([0.5]), gates, torch.full((1, 1), slope), torch.zeros(1), no_losses)
+    assert two_sided.delta().item() == pytest.approx((3 + 5) / 2)
+
+
+def test_finite_differences_forget_only_where_they_look() -> None:
+    """Differences of 1 and 3 in the first section, in between 5 and 7 in the second: (1 * 0.5 + 3) / (0.5 + 1)."""
+    one = FiniteDifference(2, 1, 0.5, 1.0, torch.device("cpu"))
+    for chosen, difference in ((0, 1.0), (1, 5.0), (1, 7.0), (0, 3.0)):
+        one.chosen = torch.tensor([chosen])
+        losses = torch.tensor([difference])
+        one.update(torch.full((2,), 0.5), torch.ones(2, 1, 1), torch.empty(0), losses, lambda _: torch.zeros(1))
+    assert one.delta().tolist() == pytest.approx([3.5 / 1.5, 9.5 / 1.5])
 
 
 def test_two_sided_weighs_the_sides_alike_and_not_by_their_examples() -> None:

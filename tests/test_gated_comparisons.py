@@ -224,6 +224,7 @@ def test_sections_that_are_to_stay_stay_until_consolidation() -> None:
     finished = trained(nu=3.0, remove=False, watch=True)
     assert set(finished.progress.removed_step) == {60}  # of 80 steps, the check nearest to 0.8 of them
     assert all(None not in theta for theta in finished.outcome.details["watch"]["theta"])
+    assert finished.outcome.details["watch"]["step"][-1] == 60
 
 
 def test_steps_on_theta_become_smaller_where_asked() -> None:

@@ -163,6 +163,27 @@ def test_gates_of_a_warm_up_may_stay_open() -> None:
     assert method.gates(3, 10).shape == (4, 10, 1)
 
 
+def test_gates_are_drawn_as_long_as_a_section_is_left() -> None:
+    network = make("mlp-residual-4", shape=(1, 4, 4))
+    method = a_gated(network)
+    for section in network.sections:
+        assert method.gates(0, 10) is not None
+        section.branch = None
+    assert method.gates(0, 10) is None
+
+
+def test_the_network_is_evaluated_as_theta_rounded_and_after_the_rounding_as_it_is() -> None:
+    method = a_gated()
+    method.theta.copy_(torch.tensor([0.5, 0.49, 0.9, 0.1]))
+    assert method.evaluation_gates().flatten().tolist() == [1, 0, 1, 0]
+    method.removals(method.consolidation)
+    assert method.evaluation_gates() is None
+
+
+def test_theta_is_rounded_at_the_first_check_at_the_earliest() -> None:
+    assert a_gated(consolidate_at=0.1, check_interval=5).consolidation == 5
+
+
 def test_gates_are_drawn_for_a_share_of_the_batch_and_rounded_for_the_rest() -> None:
     method = a_gated(drawn_share=0.25, side_floor=1.0)
     method.theta.copy_(torch.tensor([0.5, 0.49, 0.9, 0.1]))

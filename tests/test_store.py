@@ -175,6 +175,25 @@ def test_an_older_record_stays_as_long_as_a_stored_run_starts_from_it(study: Pat
     assert store.digests(run_key("dense")) == {store.stored(run_key("dense")).digest()}
 
 
+def test_two_records_of_a_run_each_keep_what_is_long_of_theirs(study: Path) -> None:
+    first = store.find(run_key("dense"))
+    pack()
+    second = record.write(paths.record(first.key), first.model_copy(update={"details": {"long": list(range(1000))}}))
+    pack()
+    assert store.all_stored(first.key) == [first, second]
+
+
+def test_a_run_that_reaches_the_same_again_has_one_record(study: Path) -> None:
+    """Its first result, another, and the first once more on a later day, while a run starts from the first."""
+    first = store.find(run_key("dense"))
+    pack()
+    made_elsewhere(first.key)
+    pack()
+    later = record.write(paths.record(first.key), first.model_copy(update={"finished_at": "2099-01-02T00:00:00Z"}))
+    pack()
+    assert store.all_stored(first.key) == [later] and later.digest() == first.digest()
+
+
 def test_an_older_record_that_nothing_starts_from_is_replaced(study: Path) -> None:
     pack()
     made_elsewhere(run_key("gated"))
@@ -204,6 +223,25 @@ def test_a_damaged_file_of_the_store_is_named(study: Path, name: str) -> None:
     path.write_bytes(content)
     with pytest.raises(LayerpruneError, match=rf"{name}: damaged"):
         store.find(run_key("dense")), store.curves(run_key("dense"))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "complaint"),
+    [
+        ("{", "", r"records.jsonl: line 2: "),
+        ('"variant"', '"grain"', r"records.jsonl: a line that names no run"),
+        ('"provenance"', '"origin"', r"records.jsonl: study/digits/.*: provenance"),
+    ],
+    ids=["no JSON", "no run", "no provenance"],
+)
+def test_a_malformed_line_of_the_store_is_named(study: Path, old: str, new: str, complaint: str) -> None:
+    pack()
+    forget_folders()
+    path = paths.stored_records("study", "digits")
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([lines[0], lines[1].replace(old, new, 1), *lines[2:]]))
+    with pytest.raises(LayerpruneError, match=complaint):
+        store.find(run_key("gated"))
 
 
 def test_curves_of_another_run_are_not_taken_for_its_own(study: Path) -> None:
