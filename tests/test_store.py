@@ -292,6 +292,15 @@ def test_the_weights_of_dense_and_gated_are_kept_and_give_the_recorded_accuracy(
     assert status == 2 and "no weights" in err
 
 
+def test_a_run_starts_from_stored_weights_as_it_did_from_those_in_a_folder(study: Path) -> None:
+    before = store.find(run_key("magnitude"))
+    pack(weights=True)
+    forget_folders()
+    again = make(run_key("magnitude"))
+    assert again.digest() == before.digest() and again.files.weights == before.files.weights
+    assert not paths.run_folder(run_key("dense")).exists()
+
+
 def test_another_accuracy_than_the_recorded_one_is_said_with_status_1(
     study: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
