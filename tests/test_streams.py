@@ -375,12 +375,12 @@ def real() -> Path:
 
 
 @pytest.mark.real_data("imagenet-tiny40.tar.gz")
-def test_real_images_of_forty_classes_are_read_in_place(real: Path, tmp_path: Path) -> None:
+def test_real_images_of_forty_classes_are_read_in_place(real: Path) -> None:
     with unpacked(real / "imagenet-tiny40.tar.gz") as copy:
         index = read_index(copy)
+        x, y = next(iter(TrainingStream(index["train"], 64, MEAN, STD, 128, seed=0).epoch(0)))
     assert {part: len(images) for part, images in index.items()} == {"train": 20_000, "val": 2_000}
     assert len(index["train"].classes) == 40 and np.bincount(index["val"].labels).tolist() == [50] * 40
-    x, y = next(iter(TrainingStream(index["train"], 64, MEAN, STD, 128, seed=0).epoch(0)))
     assert x.shape == (128, 3, 64, 64) and len(set(y.tolist())) > 20
 
 
