@@ -19,6 +19,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+RunDataset = Annotated[str, typer.Option("--dataset", help="Data set: digits, mnist, cifar10, cifar100 or imagenet.")]
+Arch = Annotated[str, typer.Option("--arch", help="Architecture as in the preset: lenet5, resnet-20, vgg16, ...")]
+Method = Annotated[str, typer.Option("--method", help="Method: dense, gated, sss, ... (see `layerprune methods`).")]
+Variant = Annotated[str, typer.Option("--variant", help="Named variant of the method, as in the preset.")]
 PresetName = Annotated[str, typer.Option("--preset", help="Study to work on: the name of a file config/<preset>.yaml.")]
 DatasetName = Annotated[str | None, typer.Option("--dataset", help="Only this data set of the preset; absent: all.")]
 Partial = Annotated[bool, typer.Option("--partial", help="Work with the runs that exist; missing ones show as gaps.")]
@@ -26,11 +30,11 @@ Partial = Annotated[bool, typer.Option("--partial", help="Work with the runs tha
 
 @app.command()
 def run(
-    dataset: Annotated[str, typer.Option(help="Data set: digits, mnist, cifar10, cifar100 or imagenet.")],
-    arch: Annotated[str, typer.Option(help="Architecture as in the preset: lenet5, resnet-20, vgg16, ...")],
-    method: Annotated[str, typer.Option(help="Method: dense, gated, sss, ... (see `layerprune methods`).")],
+    dataset: RunDataset,
+    arch: Arch,
+    method: Method,
     preset: PresetName = "quick",
-    variant: Annotated[str, typer.Option(help="Named variant of the method, as in the preset.")] = "default",
+    variant: Variant = "default",
     seed: Annotated[int, typer.Option(help="Seed of initialisation, order, augmentation and gates; 0 or more.")] = 0,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N; absent: the preset's.")] = None,
     threads: Annotated[
@@ -140,11 +144,11 @@ def export(
 
 @app.command()
 def evaluate(
-    dataset: Annotated[str, typer.Option(help="Data set: digits, mnist, cifar10, cifar100 or imagenet.")],
-    arch: Annotated[str, typer.Option(help="Architecture as in the preset: lenet5, resnet-20, vgg16, ...")],
-    method: Annotated[str, typer.Option(help="Method: dense, gated, sss, ... (see `layerprune methods`).")],
+    dataset: RunDataset,
+    arch: Arch,
+    method: Method,
     preset: PresetName = "laptop",
-    variant: Annotated[str, typer.Option(help="Named variant of the method, as in the preset.")] = "default",
+    variant: Variant = "default",
     seed: Annotated[int, typer.Option(min=0, help="Seed of the run.")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N, or auto: a GPU where there is one.")] = "auto",
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,

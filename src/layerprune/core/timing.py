@@ -42,7 +42,7 @@ def in_turns(measurements: Sequence[Callable[[], float]], turns: int, warm_up: i
 
 @torch.inference_mode()
 def milliseconds(works: Sequence[Work], repeats: int, device: torch.device = CPU) -> list[list[float]]:
-    """Milliseconds of one call, `repeats` for each of these forward passes, in turns."""
+    """Milliseconds per call of each forward pass, `repeats` measurements each; the passes alternate."""
     return in_turns([_measurement(work, device) for work in works], repeats)
 
 

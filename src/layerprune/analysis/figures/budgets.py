@@ -24,9 +24,10 @@ CAPTION = (
     "Latency: in turns with dense where that has been measured, else as the training found it at its start and end."
 )
 KINDS = {"target_depth": "sections", "target_macs": "macs", "target_latency": "latency"}
-"""Setting -> what is asked for: removable sections to keep, or the share of the network's multiply-adds or latency in
-per cent; of latency the one measured in turns with dense where `layerprune latency` was run, else the one that the
-training measured within a tenth of a second at its start and at its end."""
+"""Setting -> what is asked for: removable sections to keep, or the share (%) of the network's MACs or latency.
+
+Latency comes from `layerprune latency`, which alternates with the dense network. Without that table it is what training
+itself measured, within a tenth of a second, at its start and at its end."""
 COLUMNS = ["arch", "seed", "kind", "asked", "left", "tolerance", "runs_by_hand", "left_by_hand"]
 
 

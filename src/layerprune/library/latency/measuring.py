@@ -62,7 +62,7 @@ def measure_latency(
     repeats: int = 30,
     say: Say = _remark,
 ) -> list[dict[str, Any]]:
-    """Milliseconds of a forward pass of each model, in turns: a row a model, engine, precision and batch size.
+    """Milliseconds per forward pass; the models alternate. One row for each model, engine, precision and batch size.
 
     `example_input` [B, ...] gives an input's shape; the modules stay as they are. A row has `model`, `macs`,
     `median_ms`, `low_ms`, `high_ms` (quartiles of the `repeats`), and what it was measured with: `batch`, `engine`
