@@ -68,7 +68,7 @@ def steps_of(
 ) -> Callable[[], None]:
     """A call that makes so many training steps, batches included."""
     data = made_up_data(training.batch_size * 32, network.input_shape)
-    batches = training_batches(data, training.batch_size, 0, training.augment, "cpu", group)
+    batches = training_batches(data, training, 0, "cpu", group)
     context = Context.of(network, len(data.train), training, STEPS_TOTAL, 0, torch.device("cpu"), group=group)
     trained = importlib.import_module(f"layerprune.core.methods.trained.{method}").Method(settings, network, context)
     job = Job(data, batches, training, training, STEPS_TOTAL, StateFile(None, "", 0), Progress(), group=group)

@@ -19,9 +19,9 @@ from layerprune.core.gates.estimators import ESTIMATORS
 from layerprune.core.measure import MacMeter
 from layerprune.core.methods import families
 from layerprune.core.networks.sections import CLOSED
-from layerprune.core.settings import FinetuneSettings, TrainingSettings
+from layerprune.core.settings import FinetuneSettings, TrainingSettings, warmup_steps
 from layerprune.core.training.evaluate import BATCH, evaluate
-from layerprune.core.training.schedule import learning_rate, warmup_steps
+from layerprune.core.training.schedule import learning_rate
 from layerprune.suite.run.train import train
 
 TRAINED = [slug for slug, family in families().items() if family == "trained"]
@@ -49,8 +49,17 @@ def test_without_a_warm_up_the_first_step_has_the_peak_rate() -> None:
 
 
 def test_the_warm_up_is_given_in_epochs_or_steps() -> None:
-    assert warmup_steps(TrainingSettings(lr_warmup="2ep"), 7) == 14
-    assert warmup_steps(TrainingSettings(lr_warmup="3it"), 7) == 3
+    assert warmup_steps("2ep", 7, 70) == 14
+    assert warmup_steps("3it", 7, 70) == 3
+
+
+def test_or_as_a_percentage_of_the_training() -> None:
+    assert warmup_steps("20%", 7, 99) == 19
+    rates = [learning_rate(TrainingSettings(lr=0.4, schedule="linear"), step, 10, 2) for step in range(10)]
+    assert rates == pytest.approx([0.2, 0.4, 0.4, 0.35, 0.3, 0.25, 0.2, 0.15, 0.1, 0.05])
+    for wrong in ("20 %", "100%", "0.2", "20"):
+        with pytest.raises(ValueError, match="lr_warmup"):
+            TrainingSettings(lr_warmup=wrong)
 
 
 def test_the_optimizer_gets_the_scheduled_rate() -> None:

@@ -240,7 +240,7 @@ DATA: dict[str, Callable[[], dict[str, Any]]] = {
 def _batches(augment: str) -> dict[str, Any]:
     """Two epochs' last two batches, the ragged one among them."""
     data = digits.load()
-    batches = training_batches(data, 100, 7, augment, "cpu")
+    batches = training_batches(data, TrainingSettings(batch_size=100, augment=augment), 7, "cpu")
     steps = batches.steps_per_epoch
     found: dict[str, Any] = {"steps": steps, "sizes": [batches.examples_in(step) for step in range(steps)]}
     for epoch in (0, 1):
@@ -254,7 +254,7 @@ def _batches(augment: str) -> dict[str, Any]:
 def _streamed_batches(decoder: str) -> dict[str, Any]:
     with _folder() as root:
         data = load("imagenet", root, reading=Reading("imagenet", decoder=decoder))
-    batches = training_batches(data, 10, 7, "resized-crop", "cpu")
+    batches = training_batches(data, TrainingSettings(batch_size=10, augment="resized-crop"), 7, "cpu")
     made = [(epoch, *batch) for epoch in (0, 1) for batch in batches.epoch(epoch, 3)]
     weights = torch.arange(3 * made_up.IMAGENET_SIDE**2, dtype=torch.float64) / 1000
     return {

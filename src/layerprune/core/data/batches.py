@@ -14,7 +14,8 @@ from torch import Tensor
 
 from layerprune.core.data.dataset import AnySplit, DataSet, Split
 from layerprune.core.seeding import generator
-from layerprune.errors import LayerpruneError
+from layerprune.core.settings import TrainingSettings
+from layerprune.errors import LayerpruneError, SettingError
 from layerprune.system.process_group import SINGLE_PROCESS, ProcessGroup
 
 # How many pixels of value 0 surround an image before its crop, by augmentation.
@@ -43,24 +44,27 @@ def steps_per_epoch(examples: int, batch_size: int) -> int:
 
 def training_batches(
     data: DataSet,
-    batch_size: int,
+    training: TrainingSettings,
     seed: int,
-    augment: str,
     device: torch.device | str,
     group: ProcessGroup = SINGLE_PROCESS,
 ) -> Batches:
-    """Batches of the training split, in memory or not."""
+    """Batches of the training split, in memory or not. Raises SettingError for views that those images do not have."""
     if isinstance(data.train, Split):
-        return TrainingBatches(data.train, data.mean, data.std, batch_size, seed, augment, device, group)
-    return data.train.training_batches(data.mean, data.std, batch_size, seed, augment, group)
+        views = training.augment, device, group, training.crop, training.flip
+        return TrainingBatches(data.train, data.mean, data.std, training.batch_size, seed, *views)
+    if training.crop is not None or training.flip != "random":
+        raise SettingError("training.crop, training.flip: are for images in memory")
+    return data.train.training_batches(data.mean, data.std, training.batch_size, seed, training.augment, group)
 
 
 class TrainingBatches:
     """Shuffled and possibly augmented batches of `split`.
 
     `augment` is "none", "shift": a crop at an independent offset of -2..2 pixels along each axis, after padding with
-    two pixels of value 0, or "crop-flip": the same with four pixels, and half of the images mirrored. `mean` and `std`
-    are per channel, in units where 255 is 1.
+    two pixels of value 0, or "crop-flip": the same with four pixels, and half of the images mirrored. `crop` is another
+    number of pixels. `flip` "alternating" mirrors each image in every second epoch, so that two epochs show both
+    (Jordan 2024, arXiv 2404.00498). `mean` and `std` are per channel, in units where 255 is 1.
     """
 
     def __init__(
@@ -73,6 +77,8 @@ class TrainingBatches:
         augment: str = "none",
         device: torch.device | str = "cpu",
         group: ProcessGroup = SINGLE_PROCESS,
+        crop: int | None = None,
+        flip: str = "random",
     ) -> None:
         _check_batch_size(batch_size)
         if augment not in PADDING:
@@ -83,7 +89,11 @@ class TrainingBatches:
         self.group = group
         self._labels = split.labels
         self._normalise = _Normalise(mean, std, split.labels.device)
-        self._crops = _Crops(split.images, PADDING[augment], augment in MIRRORED)
+        self._crops = _Crops(split.images, PADDING[augment] if crop is None else crop, augment in MIRRORED)
+        self._first_mirrored: Tensor | None = None
+        """Which images are mirrored in even epochs [N], 0 or 1, where they alternate."""
+        if flip == "alternating" and augment in MIRRORED:
+            self._first_mirrored = torch.randint(2, (len(split),), generator=generator("flip", seed))
 
     @property
     def steps_per_epoch(self) -> int:
@@ -97,11 +107,14 @@ class TrainingBatches:
         """The batches of epoch `number` from `start_step` on, the same as in an epoch begun at step 0."""
         count, device = len(self._labels), self._labels.device
         # Drawn for the whole epoch on the CPU: every device gets the same numbers, in one copy each.
-        order = torch.randperm(count, generator=generator("order", self.seed, number)).to(device)
-        offsets = self._crops.draw(count, generator("augmentation", self.seed, number)).to(device)
+        drawn = torch.randperm(count, generator=generator("order", self.seed, number))
+        views = self._crops.draw(count, generator("augmentation", self.seed, number))
+        if self._first_mirrored is not None:
+            views = self._crops.mirrored(views, (self._first_mirrored[drawn] + number) % 2)
+        order, views = drawn.to(device), views.to(device)
         for start in range(start_step * self.batch_size, count, self.batch_size):
             part = self.group.mine(min(self.batch_size, count - start), start)
-            images = self._crops.gather(order[part], offsets[part])
+            images = self._crops.gather(order[part], views[part])
             yield self._normalise(images), self._labels.index_select(0, order[part])
 
 
@@ -137,11 +150,15 @@ class _Crops:
         """Random views: top * side + left, and side * side more when mirrored; int64 [count]."""
         return torch.randint(len(self._positions), (count,), generator=source)
 
-    def gather(self, chosen: Tensor, offsets: Tensor) -> Tensor:
-        """Images uint8 [B, C, H, W] at `chosen` [B], each cropped at its offset [B]."""
+    def mirrored(self, views: Tensor, which: Tensor) -> Tensor:
+        """The views [N], mirrored where `which` [N] is 1 and not where it is 0."""
+        return views % self._side**2 + which * self._side**2
+
+    def gather(self, chosen: Tensor, views: Tensor) -> Tensor:
+        """Images uint8 [B, C, H, W] at `chosen` [B], each through its view [B]."""
         rows = self._rows.index_select(0, chosen)
-        if self._side > 1:
-            rows = rows.gather(1, self._positions.index_select(0, offsets))
+        if len(self._positions) > 1:
+            rows = rows.gather(1, self._positions.index_select(0, views))
         return rows.view(-1, *self._shape)
 
 

@@ -42,6 +42,7 @@ class Context:
     section_macs: tuple[int, ...]
     section_params: tuple[int, ...]
     momentum: float = 0.0
+    label_smoothing: float = 0.0
     keep_count: int | None = None
     """Sections to keep where the settings say `matched` or a number; None: the method decides."""
     teacher: SectionedNetwork | None = None
@@ -75,6 +76,7 @@ class Context:
             section_macs=tuple(section_macs(network)),
             section_params=tuple(section_params(network)),
             momentum=training.momentum,
+            label_smoothing=training.label_smoothing,
             keep_count=keep_count,
             teacher=teacher,
             teacher_macs=count_macs(teacher, teacher.input_shape) if teacher is not None else 0,
@@ -166,7 +168,8 @@ class TrainingMethod:
 
     def losses(self, images: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
         """Loss of each example [B]; `logits` [B, classes] in float32."""
-        return functional.cross_entropy(logits, labels, reduction="none")
+        smoothing = self.context.label_smoothing
+        return functional.cross_entropy(logits, labels, reduction="none", label_smoothing=smoothing)
 
     def penalty(self, step: int) -> Tensor | None:
         """A term added to the mean loss."""

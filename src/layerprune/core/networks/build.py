@@ -31,6 +31,8 @@ def build(
     if settings.removable == "shape-preserving":
         network.fix(section for section in network.chain if not section.preserves_shape)
     initialise(network, generator)
+    if settings.init == "dirac":
+        add_identities(network)
     if hasattr(module, "rescale"):
         module.rescale(network)
     return network
@@ -49,7 +51,7 @@ def _module(arch: str) -> ModuleType:
 
 def _options(arch: str, builder: Callable, settings: ModelSettings) -> dict[str, Any]:
     """The settings that an architecture takes by name; one it does not take must stay at its default."""
-    options = settings.model_dump(exclude_defaults=True, exclude={"removable"})
+    options = settings.model_dump(exclude_defaults=True, exclude={"removable", "init"})
     for name in options:
         if name not in inspect.signature(builder).parameters:
             raise SettingError(f"model.{name}: {arch} has no such option")
@@ -67,3 +69,15 @@ def initialise(network: nn.Module, generator: torch.Generator) -> None:
                 )
                 if layer.bias is not None:
                     nn.init.zeros_(layer.bias)
+
+
+def add_identities(network: SectionedNetwork) -> None:
+    """The branches' convolutions pass their first inputs on at the start (Zagoruyko & Komodakis 2017, DiracNets).
+
+    As many outputs as there are inputs become copies of them, the others keep their random weights.
+    """
+    with torch.no_grad():
+        for section in network.chain:
+            for layer in section.branch.modules():
+                if isinstance(layer, nn.Conv2d) and layer.groups == 1:
+                    nn.init.dirac_(layer.weight[: layer.in_channels])

@@ -18,7 +18,7 @@ from layerprune.core.settings.methods import (
     StochasticDepthSettings,
 )
 from layerprune.core.settings.training import FinetuneSettings, ModelSettings, TrainingSettings
-from layerprune.core.settings.types import Settings, steps_of
+from layerprune.core.settings.types import Settings, steps_of, warmup_steps
 
 __all__ = [
     "ByIndexSettings",
@@ -41,4 +41,5 @@ __all__ = [
     "StochasticDepthSettings",
     "TrainingSettings",
     "steps_of",
+    "warmup_steps",
 ]

@@ -1,6 +1,8 @@
 """How weights are trained and fine-tuned, and what an architecture may be asked for."""
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from layerprune.core.settings.types import (
     Duration,
@@ -10,6 +12,7 @@ from layerprune.core.settings.types import (
     Positive,
     PositiveInt,
     Settings,
+    WarmUp,
     describe,
     later,
 )
@@ -27,9 +30,12 @@ class TrainingSettings(Settings):
     )
     momentum: Fraction = describe(0.9, "SGD momentum")
     nesterov: bool = describe(False, "Nesterov form of the momentum")
-    weight_decay: NonNegative = describe(5e-4, "L2 factor lambda of lambda/2 ||W||^2, on all weights")
+    weight_decay: NonNegative = describe(5e-4, "L2 factor lambda of lambda/2 ||W||^2, on the weights it applies to")
+    decayed: Literal["all", "matrices"] = later(
+        "all", "weights under weight decay: all; matrices: all but biases and the weights of normalisation"
+    )
     schedule: Schedule = describe("cosine", "learning rate after the warm-up")
-    lr_warmup: Duration = describe("0ep", "linear rise of the learning rate from 0")
+    lr_warmup: WarmUp = describe("0ep", "linear rise of the learning rate from 0: a duration, or '20%' of training")
     lr_batch: PositiveInt | None = later(
         None, "batch size that learning rates are given for: they are multiplied by batch_size / lr_batch; absent: by 1"
     )
@@ -37,6 +43,16 @@ class TrainingSettings(Settings):
         "none",
         "shift: random translation by up to 2 pixels; crop-flip: by up to 4, and mirrored half of the time; "
         "resized-crop: for images decoded while they are needed",
+    )
+    crop: Annotated[int, Field(ge=0, le=16, strict=True)] | None = later(
+        None, "pixels by which shift and crop-flip move an image, in place of their own"
+    )
+    flip: Literal["random", "alternating"] = later(
+        "random", "crop-flip mirrors images at random, or each image in every second epoch"
+    )
+    label_smoothing: Fraction = later(0.0, "share of the target that is spread evenly over all classes")
+    average: Annotated[float, Field(gt=0, lt=1)] | None = later(
+        None, "decay per step of a running average of the weights, which replaces them after the last step"
     )
     precision: Literal["fp32", "bf16"] = later("fp32", "bf16: forward and backward pass under autocast to bfloat16")
     engine: Literal["eager", "compiled"] = later(
@@ -60,3 +76,6 @@ class ModelSettings(Settings):
     )
     shortcut: Literal["a", "b"] = describe("a", "resnet: what passes a change of shape, option A or B of He et al.")
     width: EvenInt | None = describe(None, "resnet, vgg16: channels of the first stage, even; absent: as published")
+    init: Literal["he", "dirac"] = later(
+        "he", "initial weights of the branches: He's, or with the identity on a convolution's first channels"
+    )

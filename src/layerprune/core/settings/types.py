@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 Duration = Annotated[str, Field(pattern=r"^[0-9]+(ep|it)$")]
+WarmUp = Annotated[str, Field(pattern=r"^([0-9]+(ep|it)|[0-9]{1,2}%)$")]
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")]
 Seed = Annotated[int, Field(ge=0, lt=2**31, strict=True)]
 Count = Annotated[int, Field(ge=0, strict=True)]
@@ -35,6 +36,11 @@ def steps_of(duration: str, steps_per_epoch: int) -> int:
     """A duration in optimizer steps."""
     count = int(duration[:-2])
     return count * steps_per_epoch if duration.endswith("ep") else count
+
+
+def warmup_steps(warmup: str, steps_per_epoch: int, total: int) -> int:
+    """A warm-up in optimizer steps: a duration, or a percentage of `total` steps."""
+    return total * int(warmup[:-1]) // 100 if warmup.endswith("%") else steps_of(warmup, steps_per_epoch)
 
 
 def first_problem(error: ValidationError) -> str:

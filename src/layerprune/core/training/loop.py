@@ -22,11 +22,12 @@ from layerprune.core.data.dataset import DataSet
 from layerprune.core.measure import MacMeter
 from layerprune.core.methods.base import TrainingMethod
 from layerprune.core.networks.sections import Gates, SectionedNetwork
-from layerprune.core.settings import FinetuneSettings, TrainingSettings
+from layerprune.core.settings import FinetuneSettings, TrainingSettings, warmup_steps
 from layerprune.core.training import engine
+from layerprune.core.training.averaging import WeightAverage
 from layerprune.core.training.engine import autocast
 from layerprune.core.training.evaluate import Score, evaluate
-from layerprune.core.training.schedule import learning_rate, lr_factor, warmup_steps
+from layerprune.core.training.schedule import learning_rate, lr_factor
 from layerprune.core.training.state import StateFile
 from layerprune.system.process_group import SINGLE_PROCESS, ProcessGroup
 from layerprune.system.signals import Notice, Preempted
@@ -70,7 +71,7 @@ def _optimizer(network: SectionedNetwork, job: Job) -> torch.optim.SGD:
     """Fused SGD whose momentum starts at 0, also for sections that get no gradient in the first step."""
     settings = job.settings
     optimizer = torch.optim.SGD(
-        network.parameters(),
+        _parameter_groups(network, settings),
         lr=job.rate.lr,
         momentum=settings.momentum,
         nesterov=settings.nesterov,
@@ -81,6 +82,14 @@ def _optimizer(network: SectionedNetwork, job: Job) -> torch.optim.SGD:
         for parameter in network.parameters():
             optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
     return optimizer
+
+
+def _parameter_groups(network: SectionedNetwork, settings: TrainingSettings) -> list[dict[str, Any]]:
+    if settings.decayed == "all":
+        return [{"params": list(network.parameters())}]
+    decayed = [each for each in network.parameters() if each.ndim > 1]
+    others = [each for each in network.parameters() if each.ndim <= 1]
+    return [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
 
 
 class Trainer:
@@ -94,7 +103,9 @@ class Trainer:
         self.forward = self._joined_forward()
         self.optimizer = _optimizer(network, job)
         self.lr_factor = lr_factor(job.settings)
-        self.warmup = warmup_steps(job.rate, job.batches.steps_per_epoch) if job.rate is job.settings else 0
+        self.warmup = self._warmup_steps()
+        average = job.settings.average
+        self.average = None if average is None else WeightAverage(network, average)
         self.meter = MacMeter(network, job.start.train_macs)
         self.loss_sum = torch.zeros((), device=job.data.train.device)
         """Of this process's examples since the epoch's start."""
@@ -112,7 +123,15 @@ class Trainer:
                 self._end()
             if self.job.state.is_due():
                 self._store()
+        if self.average is not None:
+            self.average.copy_to(self.network)
         return self.progress
+
+    def _warmup_steps(self) -> int:
+        job = self.job
+        if job.rate is not job.settings:
+            return 0  # fine-tuning has none
+        return warmup_steps(job.settings.lr_warmup, job.batches.steps_per_epoch, job.steps_total)
 
     def _epoch(self) -> None:
         progress, job = self.progress, self.job
@@ -154,7 +173,8 @@ class Trainer:
         step, group = self.progress.step, self.job.group
         examples = self.job.batches.examples_in(step % self.job.batches.steps_per_epoch)
         lr = self.lr_factor * learning_rate(self.job.rate, step, self.job.steps_total, self.warmup)
-        self.optimizer.param_groups[0]["lr"] = lr
+        for group_of_weights in self.optimizer.param_groups:
+            group_of_weights["lr"] = lr
         gates = self.method.gates(step, examples)
         losses = self._losses(images, labels, gates)
         loss, penalty = group.mean_of(losses, examples), self.method.penalty(step)
@@ -173,6 +193,8 @@ class Trainer:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.method.after_step(step, lr)
+        if self.average is not None:
+            self.average.update()
         self.progress.step += 1
         return losses.sum()
 
@@ -258,6 +280,7 @@ class Trainer:
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "method": self.method.state(),
+            "average": self.average.state() if self.average else None,
             "loss_sum": self.loss_sum,
             "noise": noise.get_state() if noise is not None else None,
             "left_out": self.job.data.left_out,
@@ -273,6 +296,8 @@ class Trainer:
         self.network.load_state_dict(stored["network"])
         self.optimizer.load_state_dict(stored["optimizer"])
         self.method.load_state(stored["method"])
+        if self.average is not None:
+            self.average.load_state(stored["average"])
         self.job.data.left_out.update(stored["left_out"])
         self.progress = Progress(**stored["progress"])
         self.progress.resumed += 1

@@ -2,7 +2,7 @@
 
 import math
 
-from layerprune.core.settings import FinetuneSettings, TrainingSettings, steps_of
+from layerprune.core.settings import FinetuneSettings, TrainingSettings
 
 
 def learning_rate(settings: TrainingSettings | FinetuneSettings, step: int, total: int, warmup: int = 0) -> float:
@@ -28,8 +28,3 @@ def learning_rate(settings: TrainingSettings | FinetuneSettings, step: int, tota
 def lr_factor(settings: TrainingSettings) -> float:
     """What learning rates given for another batch size are multiplied by (linear scaling, Goyal et al. 2017)."""
     return 1.0 if settings.lr_batch is None else settings.batch_size / settings.lr_batch
-
-
-def warmup_steps(settings: TrainingSettings, steps_per_epoch: int) -> int:
-    """Steps of the learning rate's warm-up."""
-    return steps_of(settings.lr_warmup, steps_per_epoch)

@@ -126,7 +126,7 @@ def resolve(preset: Preset, key: RunKey) -> RunSettings:
             training=_merge(TrainingSettings, [preset, block, arch, *layers], "training"),
             finetune=_merge(FinetuneSettings, [preset, block, arch], "finetune"),
             settings=settings_class(key.method).model_validate(values).model_dump(mode="json"),
-            model=arch.model,
+            model=_merge(ModelSettings, [arch, *layers], "model"),
             source=block.source,
             decoder=block.decoder,
         )

@@ -49,8 +49,7 @@ class Bench:
     def _train(self, method: type[TrainingMethod], epochs: int) -> SectionedNetwork:
         task, training = self.task, self.task.settings.training
         network = task.fresh_network()
-        source = training.batch_size, task.settings.seed, training.augment, task.device, task.group
-        batches = training_batches(task.data, *source)
+        batches = training_batches(task.data, training, task.settings.seed, task.device, task.group)
         steps = epochs * batches.steps_per_epoch
         job = Job(task.data, batches, training, training, steps, StateFile(None, "", 0.0), Progress(), group=task.group)
         progress = Trainer(network, method(task.method_settings, network, self.context_of(network, steps)), job).run()

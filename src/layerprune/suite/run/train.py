@@ -41,8 +41,7 @@ def train(task: Task) -> Trained:
 
 def batches_of(task: Task) -> Batches:
     """The training split's batches, in the order and augmentation of the run's seed."""
-    training, seed = task.settings.training, task.settings.seed
-    return training_batches(task.data, training.batch_size, seed, training.augment, task.device, task.group)
+    return training_batches(task.data, task.settings.training, task.settings.seed, task.device, task.group)
 
 
 def trainer_of(task: Task, start: Start, batches: Batches) -> Trainer:
