@@ -234,6 +234,44 @@ class TestTrainingBatches:
         rising, falling = (int((slopes == step).flatten(1).any(1).sum()) for step in (1, -1))
         assert rising > 1800 and falling > 1800 and abs(rising - falling) < 250
 
+    @pytest.mark.parametrize(("augment", "crop"), [("shift", 1), ("crop-flip", 1), ("shift", 3), ("crop-flip", 0)])
+    def test_crop_is_the_reach_of_the_moves(self, numbered, augment, crop):
+        batches = TrainingBatches(numbered, (0.0, 0.0), (1 / 255,) * 2, 10, 0, augment, crop=crop)
+        seen = set()
+        for epoch in range(12):
+            for images, labels in batches.epoch(epoch):
+                for image, label in zip(images.round(), labels, strict=True):
+                    original = numbered.images[label].float()
+                    found = [
+                        at
+                        for view in (image, image.flip(-1))
+                        for at, shifted in all_shifts(original, crop).items()
+                        if torch.equal(view, shifted)
+                    ]
+                    assert found
+                    seen |= set(found)
+        assert {abs(step) for at in seen for step in at} == set(range(crop + 1))
+
+    def test_alternating_flips_show_each_image_and_its_mirror_image_in_two_epochs(self, numbered):
+        batches = TrainingBatches(numbered, (0.0, 0.0), (1 / 255,) * 2, 10, 0, "crop-flip", crop=0, flip="alternating")
+        mirrored = []
+        for epoch in range(4):
+            now = {}
+            for images, labels in batches.epoch(epoch):
+                for image, label in zip(images.round(), labels.tolist(), strict=True):
+                    original = numbered.images[label].float()
+                    now[label] = not torch.equal(image, original)
+                    assert torch.equal(image, original.flip(-1) if now[label] else original)
+            mirrored.append(now)
+        assert mirrored[0] == mirrored[2] and mirrored[1] == mirrored[3]
+        assert all(mirrored[0][label] != mirrored[1][label] for label in range(23))
+        assert 3 < sum(mirrored[0].values()) < 20  # about half of them at once
+
+    def test_alternating_flips_started_in_mid_epoch_are_the_same_as_without_a_break(self, numbered):
+        batches = TrainingBatches(numbered, (0.0, 0.0), (1 / 255,) * 2, 10, 0, "crop-flip", flip="alternating")
+        whole, rest = list(batches.epoch(3)), list(batches.epoch(3, start_step=1))
+        assert all(torch.equal(a[0], b[0]) for a, b in zip(whole[1:], rest, strict=True))
+
     def test_shift_draws_every_offset_about_equally_often(self):
         image = torch.arange(1, 26, dtype=torch.uint8).view(1, 1, 5, 5)
         many = Split(image.expand(5000, 1, 5, 5), torch.zeros(5000, dtype=torch.int64))

@@ -14,12 +14,14 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from layerprune.core import surgery
 from layerprune.core.data.batches import evaluation_batches
 from layerprune.core.gates.estimators import ESTIMATORS
 from layerprune.core.measure import MacMeter
 from layerprune.core.methods import families
 from layerprune.core.networks.sections import CLOSED
 from layerprune.core.settings import FinetuneSettings, TrainingSettings, warmup_steps
+from layerprune.core.training.averaging import WeightAverage
 from layerprune.core.training.evaluate import BATCH, evaluate
 from layerprune.core.training.schedule import learning_rate
 from layerprune.suite.run.train import train
@@ -173,6 +175,70 @@ def test_a_step_is_sgd_with_momentum_and_weight_decay() -> None:
         trainer._step(x, y)
     for mine, theirs in zip(weights, trainer.network.parameters(), strict=True):
         torch.testing.assert_close(mine, theirs.detach(), rtol=1e-4, atol=1e-6)
+
+
+def test_decay_on_matrices_spares_biases_and_normalisation() -> None:
+    """With gradients of zero, decay is all that moves a weight."""
+    trainer = a_trainer(a_run("dense", lr=0.05, weight_decay=0.01, decayed="matrices", schedule="constant"))
+    before = {name: each.detach().clone() for name, each in trainer.network.named_parameters()}
+    for each in trainer.network.parameters():
+        each.grad = torch.zeros_like(each)
+    trainer.optimizer.step()
+    moved = {
+        name: float((each.detach() - before[name]).abs().sum()) for name, each in trainer.network.named_parameters()
+    }
+    assert {name for name, change in moved.items() if change == 0} >= {name for name in moved if "bias" in name}
+    for name, each in trainer.network.named_parameters():
+        expected = before[name] * (1 - 0.05 * 0.01) if each.ndim > 1 else before[name]
+        torch.testing.assert_close(each.detach(), expected, msg=name)
+
+
+def test_every_group_of_weights_follows_the_schedule() -> None:
+    trainer = a_trainer(a_run("dense", lr=0.4, lr_warmup="4it", decayed="matrices"))
+    trainer._step(*next(trainer.job.batches.epoch(0)))
+    assert [group["lr"] for group in trainer.optimizer.param_groups] == [0.1, 0.1]
+
+
+@pytest.mark.parametrize("method", ["dense", "gated"])
+def test_label_smoothing_mixes_the_loss_with_that_of_the_uniform_target(method: str) -> None:
+    trainer = a_trainer(a_run(method, label_smoothing=0.3))
+    logits, labels = torch.randn(5, 10), torch.arange(5)
+    plain = functional.cross_entropy(logits, labels, reduction="none")
+    uniform = -functional.log_softmax(logits, 1).mean(1)
+    torch.testing.assert_close(trainer.method.losses(None, logits, labels), 0.7 * plain + 0.3 * uniform)
+
+
+def test_the_average_of_weights_is_the_one_written_out_and_replaces_them_at_the_end() -> None:
+    run = a_run("dense", lr=0.05, average=0.75, duration="5it", schedule="constant")
+    plain = a_trainer(a_run("dense", lr=0.05, duration="5it", schedule="constant"))
+    average: list[Tensor] = []
+    for x, y in (batch for epoch in range(3) for batch in plain.job.batches.epoch(epoch)):
+        if plain.progress.step == 5:
+            break
+        plain._step(x, y)
+        now = [each.detach().clone() for each in plain.network.parameters()]
+        average = [0.75 * old + 0.25 * new for old, new in zip(average or now, now, strict=True)]
+        plain.progress.epoch = plain.progress.step // plain.job.batches.steps_per_epoch
+    trained = train(run).network
+    for mine, theirs in zip(average, trained.parameters(), strict=True):
+        torch.testing.assert_close(mine, theirs.detach(), rtol=1e-5, atol=1e-6)
+
+
+def test_the_average_of_weights_follows_removals_and_running_statistics() -> None:
+    network = make("resnet-8", shape=(3, 8, 8))
+    average = WeightAverage(network, 0.5)
+    average.update()
+    surgery.remove(network, [1])
+    with torch.no_grad():
+        for value in network.state_dict().values():
+            if value.is_floating_point():
+                value.add_(2.0)
+    expected = {name: value - 1 for name, value in network.state_dict().items() if value.is_floating_point()}
+    average.update()
+    assert average.state().keys() == expected.keys()
+    average.copy_to(network)
+    for name, value in expected.items():
+        torch.testing.assert_close(network.state_dict()[name], value, msg=name)
 
 
 # --- seeds --------------------------------------------------------------------------------------------------

@@ -237,10 +237,10 @@ DATA: dict[str, Callable[[], dict[str, Any]]] = {
 }
 
 
-def _batches(augment: str) -> dict[str, Any]:
+def _batches(augment: str, **views: Any) -> dict[str, Any]:
     """Two epochs' last two batches, the ragged one among them."""
     data = digits.load()
-    batches = training_batches(data, TrainingSettings(batch_size=100, augment=augment), 7, "cpu")
+    batches = training_batches(data, TrainingSettings(batch_size=100, augment=augment, **views), 7, "cpu")
     steps = batches.steps_per_epoch
     found: dict[str, Any] = {"steps": steps, "sizes": [batches.examples_in(step) for step in range(steps)]}
     for epoch in (0, 1):
@@ -340,6 +340,7 @@ OTHERS: dict[str, Callable[[], dict[str, Any]]] = {
     "batches as they are": partial(_batches, "none"),
     "batches shifted": partial(_batches, "shift"),
     "batches cropped and mirrored": partial(_batches, "crop-flip"),
+    "batches alternately mirrored": partial(_batches, "crop-flip", crop=1, flip="alternating"),
     "batches decoded by pillow": partial(_streamed_batches, "pil"),
     "batches decoded by torchvision": partial(_streamed_batches, "torchvision"),
     "evaluation": _evaluation,

@@ -49,6 +49,22 @@ TRAINING = [
         quick=True,
     ),
     Fault("no weight decay", "weight_decay=settings.weight_decay,", "weight_decay=0.0,", mlp("dense"), quick=True),
+    *(
+        Fault(name, old, new, cifar("dense", "resnet-8", "recipe"))
+        for name, old, new in (
+            ("decay on all weights", 'if settings.decayed == "all":', "if True:"),
+            ("no smoothing", "label_smoothing=training.label_smoothing,", "label_smoothing=0.0,"),
+            ("no average of weights", "            self.average.copy_to(self.network)", "            pass"),
+            (
+                "average of half the decay",
+                "list(now.values()), 1 - self.decay)",
+                "list(now.values()), 1 - self.decay / 2)",
+            ),
+            ("percentage of the warm-up halved", "// 100 if warmup", "// 200 if warmup"),
+            ("crops as wide as without a setting", "if crop is None else crop,", "if True else crop,"),
+            ("no identities in the branches", 'if settings.init == "dirac":', "if False:"),
+        )
+    ),
     Fault("no momentum", "        momentum=settings.momentum,", "        momentum=0.0,", mlp("dense")),
     Fault("never nesterov", "nesterov=settings.nesterov,", "nesterov=False,", mlp("dense", "linear")),
     Fault(
@@ -194,12 +210,18 @@ DATA = [
     ),
     Fault(
         "one order for all epochs",
-        'generator=generator("order", self.seed, number)).to(device)',
-        'generator=generator("order", self.seed, 0)).to(device)',
+        'drawn = torch.randperm(count, generator=generator("order", self.seed, number))',
+        'drawn = torch.randperm(count, generator=generator("order", self.seed, 0))',
         piece("batches as they are"),
         quick=True,
     ),
     Fault("smaller shifts", '"shift": 2', '"shift": 1', piece("batches shifted"), quick=True),
+    Fault(
+        "flips never alternate",
+        "(self._first_mirrored[drawn] + number) % 2",
+        "self._first_mirrored[drawn]",
+        piece("batches alternately mirrored"),
+    ),
     Fault("never mirrored", 'MIRRORED = {"crop-flip"}', "MIRRORED = set()", piece("batches cropped and mirrored")),
     Fault(
         "split backwards",
