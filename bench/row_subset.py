@@ -16,8 +16,7 @@ from bench.steps import BATCH, made_up_data, network_of
 from bench.timing import Measurement, compare
 from layerprune.core.data import load
 from layerprune.core.data.dataset import DataSet
-from layerprune.core.gates import bernoulli
-from layerprune.core.gates.estimators import TwoSided
+from layerprune.core.gates.estimators import TwoSided, bernoulli_gates
 from layerprune.core.methods import settings_class
 from layerprune.core.networks.sections import SectionedNetwork
 from layerprune.core.settings import FinetuneSettings, TrainingSettings
@@ -74,7 +73,7 @@ def time_saved(theta: float, rounds: int) -> Measurement:
     source = torch.Generator().manual_seed(0)
 
     def work(step: Callable[..., None], network: SectionedNetwork) -> Callable[[], None]:
-        return lambda: step(network, images, data.train.labels, bernoulli.draw(probabilities, BATCH, source))
+        return lambda: step(network, images, data.train.labels, bernoulli_gates(probabilities, BATCH, source))
 
     name = f"branches of open rows only / of all rows, {ARCH}, theta {theta}"
     return compare(name, work(masked_step, masked), work(step_of_open_rows, subset), rounds)

@@ -10,8 +10,14 @@ from networks import a_context, digits, images, make, no_losses, source
 from torch import Tensor
 from torch.nn import functional
 
-from layerprune.core.gates import bernoulli
-from layerprune.core.gates.estimators import ESTIMATORS, Estimator, FiniteDifference, TwoSided
+from layerprune.core.gates.estimators import (
+    ESTIMATORS,
+    Estimator,
+    FiniteDifference,
+    TwoSided,
+    antithetic_gates,
+    bernoulli_gates,
+)
 from layerprune.core.methods.trained.gated import Method
 from layerprune.core.networks.sections import SectionedNetwork, mask_gates
 from layerprune.core.settings import GatedSettings
@@ -69,7 +75,7 @@ def small() -> SmallNetwork:
     noise = source(2)
     for step in range(120):
         part = slice(64 * step % 1152, 64 * step % 1152 + 64)
-        gates = bernoulli.draw(torch.full((SECTIONS,), 0.5), 64, noise)
+        gates = bernoulli_gates(torch.full((SECTIONS,), 0.5), 64, noise)
         loss = functional.cross_entropy(network(pixels[part], gates[:, : len(pixels[part])]), train.labels[part])
         optimizer.zero_grad()
         loss.backward()
@@ -150,14 +156,14 @@ def test_other_estimators_draw_with_theta_itself(name: str) -> None:
 
 
 def test_gates_are_drawn_per_example_with_their_probability() -> None:
-    draws = bernoulli.draw(torch.tensor([0.1, 0.7]), 40_000, source(0)).squeeze(2)
+    draws = bernoulli_gates(torch.tensor([0.1, 0.7]), 40_000, source(0)).squeeze(2)
     assert draws.unique().tolist() == [0, 1]
     assert draws.mean(1).tolist() == pytest.approx([0.1, 0.7], abs=0.01)
     assert float(torch.corrcoef(draws)[0, 1]) == pytest.approx(0, abs=0.02)
 
 
 def test_antithetic_draws_have_the_same_probability_and_oppose_each_other() -> None:
-    first, second = bernoulli.antithetic(torch.tensor([0.3]), 40_000, source(0))
+    first, second = antithetic_gates(torch.tensor([0.3]), 40_000, source(0))
     assert [float(first.mean()), float(second.mean())] == pytest.approx([0.3, 0.3], abs=0.01)
     assert float((first * second).sum()) == 0
 

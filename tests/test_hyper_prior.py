@@ -12,7 +12,8 @@ from scipy.integrate import quad
 from scipy.optimize import minimize_scalar
 from torch.nn import functional
 
-from layerprune.core.gates import bernoulli, priors
+from layerprune.core.gates import priors
+from layerprune.core.gates.estimators import bernoulli_gates
 from layerprune.core.networks.sections import mask_gates
 
 INSIDE = st.floats(0.01, 0.99)
@@ -71,7 +72,7 @@ def test_the_expected_loss_under_drawn_gates_is_multilinear_in_theta() -> None:
             for theta_here in (0.1, 0.5, 0.9):
                 theta = [theta_here if index == section else others for index in range(3)]
                 values.append(expected_loss(losses, theta))
-                draws = bernoulli.draw(torch.tensor(theta), 64 * 200, source(section))
+                draws = bernoulli_gates(torch.tensor(theta), 64 * 200, source(section))
                 sampled = functional.cross_entropy(network(x.repeat(200, 1, 1, 1), draws), y.repeat(200))
                 assert float(sampled) == pytest.approx(values[-1], rel=0.03)
             assert values[0] - 2 * values[1] + values[2] == pytest.approx(0, abs=1e-9)

@@ -11,11 +11,23 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from layerprune.core.gates import bernoulli
 from layerprune.system.process_group import SINGLE_PROCESS, ProcessGroup
 
 Losses = Callable[[Tensor], Tensor]
 """Losses [B] of the present batch and weights under gates [L, B, 1], without gradient."""
+
+
+def bernoulli_gates(theta: Tensor, batch: int, generator: torch.Generator) -> Tensor:
+    """Gates xi [L, batch, 1] in {0, 1} with P(xi_l = 1) = theta_l, all sections in one call."""
+    uniform = torch.rand(theta.numel(), batch, 1, generator=generator, device=theta.device)
+    return (uniform < theta.view(-1, 1, 1)).to(torch.float32)
+
+
+def antithetic_gates(theta: Tensor, batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Two draws [L, batch, 1] from one uniform number u: [u < theta] and [1 - u < theta]."""
+    uniform = torch.rand(theta.numel(), batch, 1, generator=generator, device=theta.device)
+    threshold = theta.view(-1, 1, 1)
+    return (uniform < threshold).float(), (1 - uniform < threshold).float()
 
 
 class Estimator:
@@ -45,7 +57,7 @@ class Estimator:
 
     def draw(self, theta: Tensor, batch: int, generator: torch.Generator) -> Tensor:
         """Gates xi [L, batch, 1]; of several processes this one's part of them."""
-        return bernoulli.draw(self.sampling(theta), batch, generator)[:, self.group.mine(batch)]
+        return bernoulli_gates(self.sampling(theta), batch, generator)[:, self.group.mine(batch)]
 
     def update(self, theta: Tensor, gates: Tensor, slopes: Tensor, losses: Tensor, losses_of: Losses) -> None:
         """Take in one batch."""
@@ -117,7 +129,7 @@ class DisARM(Estimator):
         return theta.clamp(self.floor, 1 - self.floor)
 
     def draw(self, theta: Tensor, batch: int, generator: torch.Generator) -> Tensor:
-        gates, partner = bernoulli.antithetic(self.sampling(theta), batch, generator)
+        gates, partner = antithetic_gates(self.sampling(theta), batch, generator)
         self.partner = partner[:, self.group.mine(batch)]
         return gates[:, self.group.mine(batch)]
 

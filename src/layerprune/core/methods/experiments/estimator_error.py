@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from layerprune.core.gates import bernoulli
-from layerprune.core.gates.estimators import ESTIMATORS, Estimator
+from layerprune.core.gates.estimators import ESTIMATORS, Estimator, bernoulli_gates
 from layerprune.core.methods.base import TrainingMethod
 from layerprune.core.methods.experiments._input import ExperimentInput
 from layerprune.core.networks.sections import Gates, SectionedNetwork
@@ -39,7 +38,7 @@ class HalfOpen(TrainingMethod):
 
     def gates(self, step: int, batch: int) -> Gates:
         theta = torch.full((self.context.sections,), TRAINED_AT, device=self.context.device)
-        return bernoulli.draw(theta, batch, self.noise)[:, self.context.group.mine(batch)]
+        return bernoulli_gates(theta, batch, self.noise)[:, self.context.group.mine(batch)]
 
 
 def measure(settings: EstimatorErrorSettings, inputs: ExperimentInput) -> dict[str, Any]:
