@@ -12,7 +12,7 @@ from itertools import chain
 
 from torch import nn
 
-from layerprune.core.networks.archs._imagenet_stages import Place, convolution, places
+from layerprune.core.networks.archs._stages import ImageNetPlace, convolution, imagenet_places
 from layerprune.core.networks.sections import Section, SectionedNetwork
 
 VERSION = 1
@@ -29,7 +29,7 @@ WIDTH = 64
 
 def build(arch: str, input_shape: Sequence[int], classes: int, width: int = WIDTH) -> SectionedNetwork:
     """The network for images of `input_shape` [C, H, W]. Raises LayerpruneError for a depth that was not published."""
-    found = list(places(arch, width))
+    found = list(imagenet_places(arch, width))
     stem = nn.Sequential(convolution(input_shape[0], width, 7, 2), nn.MaxPool2d(3, 2, padding=1))
     last = found[-1].behind
     head = nn.Sequential(
@@ -38,7 +38,7 @@ def build(arch: str, input_shape: Sequence[int], classes: int, width: int = WIDT
     return SectionedNetwork(arch, input_shape, stem, [_section(place) for place in found], head)
 
 
-def _section(place: Place) -> Section:
+def _section(place: ImageNetPlace) -> Section:
     layers = ((nn.BatchNorm2d(layer[0]), nn.ReLU(), convolution(*layer)) for layer in place.layers)
     branch = nn.Sequential(*chain.from_iterable(layers))
     if place.before == place.behind:

@@ -13,7 +13,7 @@ from itertools import chain
 
 from torch import nn
 
-from layerprune.core.networks.archs._imagenet_stages import Place, convolution, places
+from layerprune.core.networks.archs._stages import ImageNetPlace, convolution, imagenet_places
 from layerprune.core.networks.sections import Section, SectionedNetwork
 
 VERSION = 1
@@ -30,7 +30,7 @@ WIDTH = 64
 
 def build(arch: str, input_shape: Sequence[int], classes: int, width: int = WIDTH) -> SectionedNetwork:
     """The network for images of `input_shape` [C, H, W]. Raises LayerpruneError for a depth that was not published."""
-    found = list(places(arch, width))
+    found = list(imagenet_places(arch, width))
     stem = nn.Sequential(
         convolution(input_shape[0], width, 7, 2), nn.BatchNorm2d(width), nn.ReLU(), nn.MaxPool2d(3, 2, padding=1)
     )
@@ -38,7 +38,7 @@ def build(arch: str, input_shape: Sequence[int], classes: int, width: int = WIDT
     return SectionedNetwork(arch, input_shape, stem, [_section(place) for place in found], head)
 
 
-def _section(place: Place) -> Section:
+def _section(place: ImageNetPlace) -> Section:
     branch = _branch(place)
     if place.before == place.behind:
         # What comes in has passed a ReLU: another one behind the identity does nothing.
@@ -47,7 +47,7 @@ def _section(place: Place) -> Section:
     return Section(place.name, branch, nn.Sequential(projection, nn.BatchNorm2d(place.behind)), nn.ReLU(), nn.ReLU())
 
 
-def _branch(place: Place) -> nn.Sequential:
+def _branch(place: ImageNetPlace) -> nn.Sequential:
     """Convolution and BN of each layer, a ReLU between two layers."""
     layers = [(convolution(*layer), nn.BatchNorm2d(layer[1])) for layer in place.layers]
     first, *rest = layers

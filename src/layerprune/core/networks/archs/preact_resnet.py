@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from layerprune.core.networks.archs._cifar_stages import Place, conv3x3, places
+from layerprune.core.networks.archs._stages import CifarPlace, cifar_places, conv3x3
 from layerprune.core.networks.sections import Section, SectionedNetwork, ZeroPadShortcut
 from layerprune.errors import LayerpruneError
 
@@ -34,7 +34,7 @@ def build(arch: str, input_shape: Sequence[int], classes: int, width: int = WIDT
     channels, *size = input_shape
     if any(length % 4 for length in size):
         raise LayerpruneError(f"{arch}: needs images of a size divisible by 4, not {'x'.join(map(str, size))}")
-    sections = [_section(place) for place in places(arch, width)]
+    sections = [_section(place) for place in cifar_places(arch, width)]
     last = 4 * width
     head = nn.Sequential(
         nn.BatchNorm2d(last), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(last, classes)
@@ -42,7 +42,7 @@ def build(arch: str, input_shape: Sequence[int], classes: int, width: int = WIDT
     return SectionedNetwork(arch, input_shape, conv3x3(channels, width), sections, head)
 
 
-def _section(place: Place) -> Section:
+def _section(place: CifarPlace) -> Section:
     branch = nn.Sequential(
         nn.BatchNorm2d(place.before),
         nn.ReLU(),

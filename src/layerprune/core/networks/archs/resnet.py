@@ -11,7 +11,7 @@ from typing import Literal
 
 from torch import nn
 
-from layerprune.core.networks.archs._cifar_stages import Place, conv3x3, places
+from layerprune.core.networks.archs._stages import CifarPlace, cifar_places, conv3x3
 from layerprune.core.networks.sections import Section, SectionedNetwork, ZeroPadShortcut
 
 VERSION = 1
@@ -30,13 +30,13 @@ def build(
     arch: str, input_shape: Sequence[int], classes: int, shortcut: Literal["a", "b"] = "a", width: int = WIDTH
 ) -> SectionedNetwork:
     """The network for images of `input_shape` [C, H, W]. Raises LayerpruneError for a depth that is not 6n + 2."""
-    sections = [_section(place, shortcut) for place in places(arch, width)]
+    sections = [_section(place, shortcut) for place in cifar_places(arch, width)]
     stem = nn.Sequential(conv3x3(input_shape[0], width), nn.BatchNorm2d(width), nn.ReLU())
     head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4 * width, classes))
     return SectionedNetwork(arch, input_shape, stem, sections, head)
 
 
-def _section(place: Place, option: str) -> Section:
+def _section(place: CifarPlace, option: str) -> Section:
     branch = nn.Sequential(
         conv3x3(place.before, place.channels, place.stride),
         nn.BatchNorm2d(place.channels),
@@ -50,7 +50,7 @@ def _section(place: Place, option: str) -> Section:
     return Section(place.name, branch, shortcut, nn.ReLU(), rest)
 
 
-def _shortcut(place: Place, option: str) -> nn.Module:
+def _shortcut(place: CifarPlace, option: str) -> nn.Module:
     if option == "a":
         return ZeroPadShortcut(place.channels, place.stride)
     projection = nn.Conv2d(place.before, place.channels, 1, place.stride, bias=False)
