@@ -14,7 +14,7 @@ from cifar_helpers import add, pack, write_archive, write_tree
 from PIL import Image
 
 from layerprune.core.data import catalog, cifar, class_folders, load, stage
-from layerprune.core.data.cifar_archive import read_archive
+from layerprune.core.data.cifar import read_archive
 from layerprune.errors import LayerpruneError
 from layerprune.system import paths
 
