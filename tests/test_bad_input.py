@@ -19,7 +19,7 @@ from data_helpers import TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS, UNCHECKED, wri
 from torch._inductor import config as inductor
 
 from layerprune import cli
-from layerprune.core.data import mnist, registry
+from layerprune.core.data import loading, mnist
 from layerprune.core.networks import storage
 from layerprune.suite import config
 from layerprune.suite import run as running
@@ -273,7 +273,7 @@ def test_damaged_data_are_named(root: Path, complain: Complain, damage: Callable
 def test_a_label_out_of_range_is_named(root: Path, complain: Complain, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = write_mnist_like(root / "data" / "mnist")
     path = write_idx(folder / TRAIN_LABELS, torch.arange(120).numpy() % 11)
-    monkeypatch.setattr(registry, "loader_of", lambda name: lambda root: mnist.load(root, UNCHECKED))
+    monkeypatch.setattr(loading, "loader_of", lambda name: lambda root: mnist.load(root, UNCHECKED))
     assert f"{path}: label 10 at position 10" in complain(*words(run_key("dense", "mnist")))
 
 

@@ -18,7 +18,7 @@ from PIL import Image
 
 from layerprune.core.data import catalog, stage
 from layerprune.core.data.batches import training_batches
-from layerprune.core.data.registry import Reading, load
+from layerprune.core.data.loading import Reading, load
 from layerprune.core.networks.storage import read_weights
 from layerprune.core.training.loop import Trainer
 from layerprune.errors import LayerpruneError, SettingError

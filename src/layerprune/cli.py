@@ -86,7 +86,7 @@ def stage(
 ) -> None:
     """Fetch a data set where it is missing, verify it, and write its manifest (checksums, sizes, split)."""
     from layerprune.core import data
-    from layerprune.core.data.registry import Reading
+    from layerprune.core.data.loading import Reading
     from layerprune.system import files
 
     settings = config.load_preset(preset)

@@ -22,7 +22,7 @@ from layerprune.core import surgery, version
 from layerprune.core.data import catalog, cifar, digits, mnist
 from layerprune.core.data.batches import evaluation_batches, training_batches
 from layerprune.core.data.dataset import DataSet, Split, channel_statistics
-from layerprune.core.data.registry import Reading, load
+from layerprune.core.data.loading import Reading, load
 from layerprune.core.gates import priors
 from layerprune.core.measure import count_depth, count_macs, count_params, section_macs, section_params
 from layerprune.core.methods.parts import budget, section_latency

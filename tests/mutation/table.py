@@ -200,7 +200,7 @@ DATA = [
         "if key in parameters",
         "if key not in ('source',)",
         piece("data imagenet in memory"),
-        inside="Loaders by data set name",
+        inside="Data sets by their names",
     ),
     Fault(
         "smaller digits",
@@ -658,7 +658,6 @@ FAULTS = [*TRAINING, *DATA, *NETWORKS, *FOLDING, *GATES, *METHODS, *SUITE]
 
 EXEMPT = {
     "core/data/__init__.py": "resolves names",
-    "core/data/staging.py": "downloads, and has what it downloaded loaded: the loaders have golden values",
     "core/methods/__init__.py": "finds modules by name",
     "core/networks/__init__.py": "finds modules by name",
     "core/settings/__init__.py": "resolves names",

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from layerprune.core.data.registry import load
+from layerprune.core.data.loading import load
 from layerprune.core.networks import storage
 from layerprune.core.training.evaluate import evaluate
 from layerprune.errors import LayerpruneError

@@ -9,8 +9,8 @@ from importlib import import_module
 from typing import Any
 
 _HOMES = {
-    "load": "registry",
-    "stage": "staging",
+    "load": "loading",
+    "stage": "loading",
     "DataSet": "dataset",
     "Split": "dataset",
     "TrainingBatches": "batches",

@@ -1,7 +1,7 @@
 """What each data set is: classes, image shape, files and their digests, and where its files may lie.
 
 Imports no torch, so that the workflow and the analysis can ask what is available. A new data set is one
-`DataSpec` here and one loader in `registry`; one that comes in several forms has a spec for each.
+`DataSpec` here and one module with a loader; one that comes in several forms has a spec for each.
 """
 
 from collections.abc import Mapping

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from layerprune.core.data.registry import Reading, load
+from layerprune.core.data.loading import Reading, load
 from layerprune.core.networks import storage
 from layerprune.core.networks.sections import SectionedNetwork
 from layerprune.core.training.state import StateFile

@@ -1,24 +1,62 @@
-"""Bring a data set to its folder, once, and say what it is.
+"""Data sets by their names: read from the data folder, and brought there first where somebody asks for it.
 
-Files that are already there are only read, so a read-only folder will do. A download is verified in a folder
-of its own and moved into place afterwards; a lock keeps two processes from downloading at once.
+`load` only reads. `stage` downloads what is absent: a download is verified in a folder of its own and moved into place
+afterwards; a lock keeps two processes from downloading at once. What is there already is only read, so a read-only
+folder will do.
 """
 
 import contextlib
+import inspect
 import io
 import os
 import tempfile
+from collections.abc import Callable
 from http.client import HTTPException
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
+import torch
 from filelock import FileLock
 
 from layerprune.core.data import catalog
 from layerprune.core.data.dataset import DataSet
-from layerprune.core.data.registry import Reading, load
 from layerprune.errors import LayerpruneError
+
+
+class Reading(NamedTuple):
+    """How a data set is read: which of its forms, and where images are decoded by how many processes and how strictly.
+
+    A loader takes of it what concerns its data.
+    """
+
+    source: str | None = None
+    workers: int = 0
+    bad_images: Literal["stop", "skip"] = "stop"
+    decoder: str = "pil"
+
+
+def load(
+    name: str,
+    root: Path,
+    device: torch.device | str = "cpu",
+    reading: Reading = Reading(),  # noqa: B008 -- frozen
+) -> DataSet:
+    """The data set `name` from the data folder `root`, on `device`. Reads only: see `stage` for downloads.
+
+    Raises LayerpruneError for an unknown name, and for files that are missing, damaged or altered.
+    """
+    loader = loader_of(catalog.find(name).name)
+    parameters = inspect.signature(loader).parameters
+    return loader(root, **{key: value for key, value in reading._asdict().items() if key in parameters}).to(device)
+
+
+def loader_of(name: str) -> Callable[..., DataSet]:
+    """The function `load` of the data set's module, which is imported when it is first needed."""
+    return import_module(f"layerprune.core.data.{name.replace('-', '_')}").load
+
+
+# --- staging ------------------------------------------------------------------------------------------------------
 
 
 def stage(
