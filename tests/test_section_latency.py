@@ -11,7 +11,7 @@ from torch import nn
 
 from layerprune.core import surgery
 from layerprune.core.methods.parts import section_latency
-from layerprune.core.methods.parts.initial_scale import scale_branches
+from layerprune.core.networks.sections import scale_branches
 from layerprune.suite.run.train import train
 
 TIMES = st.floats(0.0, 10.0)

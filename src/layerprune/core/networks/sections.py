@@ -173,3 +173,17 @@ class SectionedNetwork(nn.Module):
 def mask_gates(keep: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
     """Gates [L, 1, 1] fixed at a keep list: every branch is computed and multiplied by 0 or 1."""
     return torch.tensor(keep, dtype=torch.float32, device=device).view(-1, 1, 1)
+
+
+@torch.no_grad()
+def scale_branches(network: SectionedNetwork, factor: float) -> None:
+    """Multiply the weights of linear layers and convolutions in all branches, biases and normalisations left alone.
+
+    For claim C6: how far does what is left depend on the scale of the weights at the start?
+    """
+    if factor == 1:
+        return
+    for section in network.chain:
+        for layer in section.branch.modules():
+            if isinstance(layer, nn.Linear | nn.Conv2d):
+                layer.weight.mul_(factor)

@@ -22,9 +22,9 @@ from layerprune.core.gates import priors
 from layerprune.core.gates.estimators import ESTIMATORS
 from layerprune.core.measure import count_macs
 from layerprune.core.methods.base import Context, Outcome, TrainingMethod
-from layerprune.core.methods.parts import budget, initial_scale, section_latency
+from layerprune.core.methods.parts import budget, section_latency
 from layerprune.core.methods.parts.gate_trace import GateTrace
-from layerprune.core.networks.sections import Gates, SectionedNetwork
+from layerprune.core.networks.sections import Gates, SectionedNetwork, scale_branches
 from layerprune.core.seeding import generator
 from layerprune.core.settings import GatedSettings, steps_of
 from layerprune.errors import SettingError
@@ -40,7 +40,7 @@ class Method(TrainingMethod):
 
     def __init__(self, settings: GatedSettings, network: SectionedNetwork, context: Context) -> None:
         super().__init__(settings, network, context)
-        initial_scale.scale_branches(network, settings.initial_scale)
+        scale_branches(network, settings.initial_scale)
         sections, device = context.sections, context.device
         self.latencies = self._latencies()
         self.theta = torch.full((sections,), settings.theta0, device=device)

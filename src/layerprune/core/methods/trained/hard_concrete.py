@@ -13,8 +13,7 @@ from torch import Tensor
 
 from layerprune.core.gates import hard_concrete
 from layerprune.core.methods.base import Context, Outcome, TrainingMethod
-from layerprune.core.methods.parts.initial_scale import scale_branches
-from layerprune.core.networks.sections import Gates, SectionedNetwork
+from layerprune.core.networks.sections import Gates, SectionedNetwork, scale_branches
 from layerprune.core.seeding import generator
 from layerprune.core.settings import HardConcreteSettings
 

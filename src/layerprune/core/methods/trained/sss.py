@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 
 from layerprune.core.methods.base import Context, Outcome, TrainingMethod
-from layerprune.core.methods.parts.initial_scale import scale_branches
-from layerprune.core.networks.sections import Gates, SectionedNetwork
+from layerprune.core.networks.sections import Gates, SectionedNetwork, scale_branches
 from layerprune.core.settings import SparseStructureSettings
 
 VERSION = 1
