@@ -28,7 +28,7 @@ from layerprune.core.measure import count_macs
 from layerprune.core.timing import quartiles
 from layerprune.errors import LayerpruneError
 from layerprune.library.latency import engines
-from layerprune.library.latency.measured_model import MeasuredModel
+from layerprune.library.latency.engines import MeasuredModel
 
 Shape = tuple[int, int, int]
 CIFAR: Shape = (3, 32, 32)

@@ -22,7 +22,7 @@ from bench.timing import Measurement
 from layerprune.core.gates.estimators import TwoSided
 from layerprune.core.settings import NoSettings, TrainingSettings
 from layerprune.system.process_group import SINGLE_PROCESS, ProcessGroup, joined
-from layerprune.system.torchrun import TorchrunPlace
+from layerprune.system.processes import TorchrunPlace
 
 SIZE, ARCH = 2, "resnet-20"
 CPU = torch.device("cpu")

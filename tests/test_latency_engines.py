@@ -19,7 +19,7 @@ from layerprune.core.measure import count_macs
 from layerprune.core.networks import storage
 from layerprune.errors import LayerpruneError
 from layerprune.library.latency import engines, machine, measuring
-from layerprune.library.latency.measured_model import MeasuredModel
+from layerprune.library.latency.engines import MeasuredModel
 from layerprune.library.latency.measuring import Conditions, chosen
 from layerprune.suite.latency import presets, single_networks
 from layerprune.system import paths

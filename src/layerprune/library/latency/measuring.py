@@ -12,9 +12,8 @@ from layerprune.core import timing
 from layerprune.core.timing import Work
 from layerprune.errors import LayerpruneError
 from layerprune.library.latency import engines, machine
-from layerprune.library.latency.engines import ENGINES, PRECISIONS, Engine, Precision
+from layerprune.library.latency.engines import ENGINES, PRECISIONS, Engine, MeasuredModel, Precision
 from layerprune.library.latency.machine import Say
-from layerprune.library.latency.measured_model import MeasuredModel
 from layerprune.system.devices import choose_device
 
 STUDY_BATCHES = (1, 128)

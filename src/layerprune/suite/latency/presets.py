@@ -17,8 +17,8 @@ from layerprune.core.networks import storage
 from layerprune.core.networks.sections import SectionedNetwork
 from layerprune.errors import LayerpruneError
 from layerprune.library.latency import machine, measuring
+from layerprune.library.latency.engines import MeasuredModel
 from layerprune.library.latency.machine import Say
-from layerprune.library.latency.measured_model import MeasuredModel
 from layerprune.library.latency.measuring import Conditions
 from layerprune.suite import config, store
 from layerprune.system import files, paths

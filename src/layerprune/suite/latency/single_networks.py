@@ -12,8 +12,8 @@ import torch
 from layerprune.errors import LayerpruneError
 from layerprune.library import onnx_files
 from layerprune.library.latency import machine, measuring
+from layerprune.library.latency.engines import MeasuredModel
 from layerprune.library.latency.machine import Say
-from layerprune.library.latency.measured_model import MeasuredModel
 from layerprune.library.latency.measuring import Conditions
 from layerprune.library.network_files import load_program
 from layerprune.suite.folder import described_in
