@@ -24,7 +24,7 @@ from layerprune.core.training.evaluate import evaluate
 from layerprune.errors import LayerpruneError
 from layerprune.suite import record
 from layerprune.suite import run as running
-from layerprune.system import paths, signals
+from layerprune.system import paths, processes
 from layerprune.system.paths import RunKey
 
 TOLERANCE = {"theta": 1e-4, "train_loss": 1e-3, "val_loss": 1e-3}
@@ -230,7 +230,7 @@ def test_told_to_end_all_end_with_their_state(tmp_path: Path) -> None:
     worker_with_state(process, root)
     process.send_signal(signal.SIGTERM)
     _, told = process.communicate(timeout=60)
-    assert process.returncode == signals.REQUEUE
+    assert process.returncode == processes.REQUEUE
     assert "told to end (SIGTERM), state written" in told and "Traceback" not in told
     assert not (root / "results" / str(LONG) / "record.json").exists()
 

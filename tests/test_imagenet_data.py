@@ -26,7 +26,7 @@ from layerprune.suite import config
 from layerprune.suite import run as running
 from layerprune.system import paths
 from layerprune.system.paths import RunKey
-from layerprune.system.signals import Preempted
+from layerprune.system.processes import Preempted
 
 CLASSES = ("n01", "n02", "n03")
 SIDE = 32

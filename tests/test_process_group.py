@@ -11,9 +11,9 @@ import torch
 from together import Answers, run_together
 
 from layerprune.errors import LayerpruneError
-from layerprune.system import torchrun
+from layerprune.system import processes
 from layerprune.system.process_group import SINGLE_PROCESS, ProcessGroup, lost
-from layerprune.system.torchrun import TorchrunPlace
+from layerprune.system.processes import TorchrunPlace
 
 # --- in the processes -----------------------------------------------------------------------------------------
 
@@ -115,7 +115,7 @@ def test_the_place_is_what_torchrun_says(
     monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], place: TorchrunPlace | None
 ) -> None:
     set_place(monkeypatch, environment)
-    assert torchrun.torchrun_place() == place
+    assert processes.torchrun_place() == place
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_the_place_is_what_torchrun_says(
 def test_half_of_a_place_is_refused(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]) -> None:
     set_place(monkeypatch, environment)
     with pytest.raises(LayerpruneError, match="LOCAL_RANK"):
-        torchrun.torchrun_place()
+        processes.torchrun_place()
 
 
 def set_place(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]) -> None:

@@ -26,7 +26,7 @@ from layerprune.core.training.state import StateFile
 from layerprune.errors import LayerpruneError
 from layerprune.suite import config, record
 from layerprune.suite import run as running
-from layerprune.system import files, paths, signals
+from layerprune.system import files, paths, processes
 from layerprune.system.paths import RunKey
 
 PRESET = """
@@ -364,7 +364,7 @@ def test_told_to_end_it_writes_its_state_asks_to_be_tried_again_and_ends_the_sam
     root: Path, start: Callable, expected: Callable, step: int
 ) -> None:
     told = start(root, GATED, be_told_to_end_at_step, step)
-    assert told.end() == signals.REQUEUE
+    assert told.end() == processes.REQUEUE
     (line,) = [line for line in told.stderr().splitlines() if "SIGTERM" in line]
     assert str(paths.state(GATED)) in line and paths.state(GATED).exists() and not paths.record(GATED).exists()
     assert start(root, GATED).end() == 0
@@ -376,7 +376,7 @@ def test_told_to_end_it_writes_its_state_asks_to_be_tried_again_and_ends_the_sam
 def test_told_to_end_it_does_not_wait_for_the_next_write_that_is_due(root: Path, start: Callable) -> None:
     preset = paths.preset_file("resume")
     preset.write_text(preset.read_text().replace("state_seconds: 0", "state_seconds: 3600"))
-    assert start(root, GATED, be_told_to_end_at_step, 50).end() == signals.REQUEUE
+    assert start(root, GATED, be_told_to_end_at_step, 50).end() == processes.REQUEUE
     assert paths.state(GATED).exists()
 
 

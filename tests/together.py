@@ -12,7 +12,7 @@ import torch
 
 from layerprune.errors import LayerpruneError
 from layerprune.system.process_group import ProcessGroup, joined
-from layerprune.system.torchrun import TorchrunPlace
+from layerprune.system.processes import TorchrunPlace
 
 CPU = torch.device("cpu")
 SIZE = 2

@@ -10,7 +10,7 @@ import typer
 
 from layerprune.errors import LayerpruneError
 from layerprune.suite import config
-from layerprune.system import cpu, paths, signals, torchrun
+from layerprune.system import cpu, paths, processes
 from layerprune.system.paths import RunKey
 
 app = typer.Typer(
@@ -58,8 +58,8 @@ def run(
     if threads is not None and threads < 1:
         raise LayerpruneError(f"--threads: must be 1 or more, not {threads}")
     settings = config.load_preset(preset)
-    if dataset in settings.datasets and settings.processes(dataset) > 1 and torchrun.torchrun_place() is None:
-        raise typer.Exit(torchrun.share(settings.processes(dataset), sys.argv[1:]))
+    if dataset in settings.datasets and settings.processes(dataset) > 1 and processes.torchrun_place() is None:
+        raise typer.Exit(processes.share(settings.processes(dataset), sys.argv[1:]))
     cpu.choose(settings.resources.cpu_kernels)  # before torch is imported
     from layerprune.suite import run as running
     from layerprune.system.progress import Progress
@@ -67,7 +67,7 @@ def run(
     key = RunKey(preset, dataset, arch, method, variant, seed)
     with Progress(str(key)) as progress:
         record = running.run(key, device, threads, progress.report, progress.say, weights)
-    place = torchrun.torchrun_place()
+    place = processes.torchrun_place()
     if place is not None and place.rank > 0:
         return
     accuracy = (
@@ -369,7 +369,7 @@ UsageError = typer.BadParameter.__base__
 def main() -> None:
     """Run the command line; a mistake that people can mend is one line on stderr and exit status 2.
 
-    After SIGTERM a run's exit status is system.signals.REQUEUE: its state is written and it can be taken up again.
+    After SIGTERM a run's exit status is system.processes.REQUEUE: its state is written and it can be taken up again.
     """
     # Torch warns of a damaged file before it refuses it; the refusal alone is for people.
     warnings.filterwarnings("ignore", category=UserWarning, module="torch")
@@ -380,9 +380,9 @@ def main() -> None:
         status = _complain(str(error))
     except UsageError as error:
         status = _complain(error.format_message())
-    except signals.Preempted as told:
+    except processes.Preempted as told:
         print(f"layerprune: {told}", file=sys.stderr)
-        status = signals.REQUEUE
+        status = processes.REQUEUE
     except (BrokenPipeError, SystemExit):  # the reader, such as `head`, has gone: typer makes a SystemExit of it
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # keeps the interpreter from flushing to it
         status = 0
@@ -394,7 +394,7 @@ def main() -> None:
 
 
 def _complain(message: str) -> int:
-    place = torchrun.torchrun_place()
+    place = processes.torchrun_place()
     who = f"process {place.rank}: " if place is not None and place.rank > 0 else ""
     print(f"layerprune: {who}error: {' '.join(message.split())}", file=sys.stderr)
     return 2

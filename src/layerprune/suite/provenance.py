@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 
 from layerprune.system import paths
-from layerprune.system.commands import output_of
+from layerprune.system.processes import output_of
 
 _REPOSITORY = Path(__file__).parents[3]
 

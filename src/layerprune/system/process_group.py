@@ -17,7 +17,7 @@ import torch.distributed as processes
 from torch import Tensor
 
 from layerprune.errors import LayerpruneError
-from layerprune.system.torchrun import TorchrunPlace
+from layerprune.system.processes import TorchrunPlace
 
 PATIENCE = timedelta(minutes=10)
 """How long a process waits for one that answers no more but is not dead; a death is noticed at once."""

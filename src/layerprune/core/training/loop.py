@@ -30,7 +30,7 @@ from layerprune.core.training.evaluate import Score, evaluate
 from layerprune.core.training.schedule import learning_rate, lr_factor
 from layerprune.core.training.state import StateFile
 from layerprune.system.process_group import SINGLE_PROCESS, ProcessGroup
-from layerprune.system.signals import Notice, Preempted
+from layerprune.system.processes import Notice, Preempted
 
 Row = dict[str, float | int | None]
 STEPS_BETWEEN_QUESTIONS = 50

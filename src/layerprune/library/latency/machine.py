@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 
 from layerprune.system import files
-from layerprune.system.commands import output_of
 from layerprune.system.cpu import cpu_name
+from layerprune.system.processes import output_of
 
 IDLE_LOAD = 0.5
 """Mean number of running processes above which the machine is not called idle."""

@@ -22,7 +22,7 @@ from layerprune.suite.run.write import clear_up, write, write_failed
 from layerprune.system import files, paths
 from layerprune.system.paths import RunKey
 from layerprune.system.process_group import ProcessGroup
-from layerprune.system.signals import noticed
+from layerprune.system.processes import noticed
 
 
 def run(

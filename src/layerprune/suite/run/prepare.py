@@ -19,13 +19,13 @@ from layerprune.suite import config, current, provenance, store
 from layerprune.suite.config import Preset, RunSettings
 from layerprune.suite.record import Provenance, Record
 from layerprune.suite.run.task import Parent, Report, Task, WeightsFile
-from layerprune.system import paths, torchrun
+from layerprune.system import paths, processes
 from layerprune.system.cpu import cpu_name
 from layerprune.system.devices import borrowed, choose_device
 from layerprune.system.files import sha256
 from layerprune.system.paths import RunKey
 from layerprune.system.process_group import SINGLE_PROCESS, ProcessGroup, joined
-from layerprune.system.signals import Notice
+from layerprune.system.processes import Notice
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def is_there(preset: Preset, key: RunKey, parent: RunKey) -> bool:
 @contextmanager
 def process_group(preset: Preset, name: str, say: Callable[[str], None]) -> Iterator[ProcessGroup]:
     """The processes that torchrun started, each with the GPU of its number; or this one alone, still without a GPU."""
-    place = torchrun.torchrun_place()
+    place = processes.torchrun_place()
     if place is None or place.size == 1:
         yield SINGLE_PROCESS
         return
@@ -120,7 +120,7 @@ def process_group(preset: Preset, name: str, say: Callable[[str], None]) -> Iter
 
 def threads_of_a_process(threads: int | None) -> int | None:
     """This process's part of a run's threads."""
-    place = torchrun.torchrun_place()
+    place = processes.torchrun_place()
     return threads if threads is None or place is None else max(1, threads // place.local_size)
 
 

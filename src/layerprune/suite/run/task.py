@@ -18,7 +18,7 @@ from layerprune.core.training.state import StateFile
 from layerprune.suite.config import RunSettings
 from layerprune.suite.record import Record
 from layerprune.system.process_group import SINGLE_PROCESS, ProcessGroup
-from layerprune.system.signals import Notice
+from layerprune.system.processes import Notice
 
 CERTIFICATE_IMAGES = 500
 Report = Callable[[int, int, str], None]

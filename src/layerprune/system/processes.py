@@ -1,0 +1,119 @@
+"""Processes: told to end, shared by torchrun, asked for an answer. Imports no torch.
+
+A run that is told to end (SIGTERM) ends within its epoch, with its state on disk: so does a scheduler take its machine
+back, and so ends a job whose time is up. The exit status says that the run can be taken up again; Snakemake's retries
+do so, and so does a scheduler that puts such jobs back into its queue. Of a run that several processes share, torchrun
+starts them, and ends the others when one dies or all should end.
+"""
+
+import logging
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from layerprune.errors import LayerpruneError
+
+# --- told to end --------------------------------------------------------------------------------------------------
+
+REQUEUE = 75
+"""Exit status of a run that was told to end: EX_TEMPFAIL of sysexits.h, "try again later"."""
+
+
+class Preempted(Exception):
+    """The state is written and the process should end now; its text is one line."""
+
+
+class Notice:
+    """Whether the process has been told to end."""
+
+    def __init__(self) -> None:
+        self.given = False
+
+    def __bool__(self) -> bool:
+        return self.given
+
+
+@contextmanager
+def noticed() -> Iterator[Notice]:
+    """The notice that SIGTERM gives while this lasts; a second SIGTERM ends the process at once, as always.
+
+    Outside the main thread, where Python hears no signals, none is ever given.
+    """
+    notice = Notice()
+    if threading.current_thread() is not threading.main_thread():
+        yield notice
+        return
+
+    def note(number: int, _: object) -> None:
+        notice.given = True
+        signal.signal(number, signal.SIG_DFL)
+
+    before = signal.signal(signal.SIGTERM, note)
+    try:
+        yield notice
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+# --- shared by torchrun -------------------------------------------------------------------------------------------
+
+OF_A_SIGNAL = 128
+"""Shells add it to a signal's number, for the exit status of a process that the signal ended."""
+
+
+def share(processes: int, words: Sequence[str]) -> int:
+    """Run `python -m layerprune WORDS...` in so many processes at once; returns the exit status.
+
+    It is that of the process that failed first, or REQUEUE where this process was told to end and has told the others.
+    """
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.run import parse_args, run
+
+    logging.disable(logging.CRITICAL)  # the processes say themselves what happened, in one line each
+    try:
+        run(parse_args(["--standalone", f"--nproc-per-node={processes}", "-m", "layerprune", *words]))
+    except SignalException as told:
+        return REQUEUE if told.sigval == signal.SIGTERM else OF_A_SIGNAL + told.sigval
+    except ChildFailedError as error:
+        status = error.get_first_failure()[1].exitcode
+        return status if status > 0 else OF_A_SIGNAL - status
+    return 0
+
+
+@dataclass(frozen=True)
+class TorchrunPlace:
+    """What torchrun tells each process that it starts: which it is of how many, in all and on this machine."""
+
+    rank: int
+    size: int
+    local_rank: int
+    local_size: int
+
+
+def torchrun_place() -> TorchrunPlace | None:
+    """This process's place; None where torchrun did not start it. Raises LayerpruneError for half of a place."""
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+    told = {name: os.environ[name] for name in names if name in os.environ}
+    if "WORLD_SIZE" not in told:
+        return None
+    try:
+        return TorchrunPlace(*(int(told[name]) for name in names))
+    except (KeyError, ValueError):
+        raise LayerpruneError(f"{', '.join(names)}: all four are numbers under torchrun, here {told}") from None
+
+
+# --- asked for an answer ------------------------------------------------------------------------------------------
+
+
+def output_of(*words: str) -> str:
+    """What a command prints, stripped; empty where it is not installed, fails or takes longer than 20 seconds."""
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
