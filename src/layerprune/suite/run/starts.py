@@ -10,20 +10,23 @@ from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
+from torch import Tensor
+
 from layerprune.core import surgery
-from layerprune.core.data.batches import Batches
+from layerprune.core.data.batches import Batches, evaluation_batches, training_batches
 from layerprune.core.measure import count_macs
 from layerprune.core.methods import families, module_name
 from layerprune.core.methods.base import Context, ControlPlan, Question, TrainingMethod, keep_highest
+from layerprune.core.methods.experiments._input import ExperimentInput
 from layerprune.core.networks.pretrained import load_pretrained
 from layerprune.core.networks.sections import SectionedNetwork
 from layerprune.core.settings import TrainingSettings, steps_of
 from layerprune.core.training.evaluate import evaluate
 from layerprune.core.training.finetuning import Finetuning, Ranking
-from layerprune.core.training.loop import Progress
+from layerprune.core.training.loop import Job, Progress, Trainer
 from layerprune.core.training.section_scores import draw_sample, metered_score
+from layerprune.core.training.state import StateFile
 from layerprune.errors import SettingError
-from layerprune.suite.run.experiment import Bench
 from layerprune.suite.run.task import Task
 
 
@@ -76,7 +79,7 @@ def _keep_count(task: Task, network: SectionedNetwork) -> int | None:
     return count
 
 
-# --- trained methods ----------------------------------------------------------------------------------------------
+# --- trained methods ------------------------------------------------------------------------------------------------
 
 
 def _trained(task: Task, batches: Batches) -> Start:
@@ -104,7 +107,7 @@ def _books(task: Task, macs: int = 0, seconds: float = 0.0) -> Progress:
     return Progress(train_macs=before[0] + macs, wall_seconds=before[1] + seconds)
 
 
-# --- scores and controls ------------------------------------------------------------------------------------------
+# --- scores and controls --------------------------------------------------------------------------------------------
 
 
 def _scored(task: Task, batches: Batches) -> Start:
@@ -175,13 +178,58 @@ def _finetuned(
     return Start(network, method, task.settings.finetune, steps, books, before.accuracy if before else None, details)
 
 
-# --- nothing to train ---------------------------------------------------------------------------------------------
+# --- an experiment's tools ------------------------------------------------------------------------------------------
+
+
+class Bench:
+    """What a run has for its experiment: the network, a sample, and trainings, whose cost it notes."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.train_macs = 0
+        self.wall_seconds = 0.0
+
+    def inputs(self, network: SectionedNetwork) -> ExperimentInput:
+        """What the experiment is given."""
+        data = self.task.data
+        return ExperimentInput(
+            network=network,
+            seed=self.task.settings.seed,
+            classes=data.classes,
+            images_seen=len(data.validation),
+            certified=self.task.certificate_images(),
+            accuracy=self._accuracy,
+            sample=self._sample,
+            train=self._train,
+        )
+
+    def _accuracy(self, network: SectionedNetwork) -> float:
+        return evaluate(network, self.task.data, self.task.data.validation, group=self.task.group).accuracy
+
+    def _sample(self, count: int) -> tuple[Tensor, Tensor]:
+        data = self.task.data
+        chosen = draw_sample(data, "training", count, self.task.settings.seed).split
+        return next(evaluation_batches(chosen, data.mean, data.std, count))
+
+    def _train(self, method: type[TrainingMethod], epochs: int) -> SectionedNetwork:
+        task, training = self.task, self.task.settings.training
+        network = task.fresh_network()
+        batches = training_batches(task.data, training, task.settings.seed, task.device, task.group)
+        steps = epochs * batches.steps_per_epoch
+        job = Job(task.data, batches, training, training, steps, StateFile(None, "", 0.0), Progress(), group=task.group)
+        progress = Trainer(network, method(task.method_settings, network, context_of(task, network, steps)), job).run()
+        self.train_macs += progress.train_macs
+        self.wall_seconds += progress.wall_seconds
+        return network
+
+
+# --- nothing to train -----------------------------------------------------------------------------------------------
 
 
 def _measured(task: Task, batches: Batches) -> Start:
     """An experiment: its numbers are the record's details, its network the dense or a fresh one."""
     network = (task.dense_network() if "dense" in task.parents else task.fresh_network()).eval()
-    bench = Bench(task, lambda fresh, steps: context_of(task, fresh, steps))
+    bench = Bench(task)
     details = _module(task).measure(task.method_settings, bench.inputs(network))
     return _untrained(task, network, _books(task, bench.train_macs, bench.wall_seconds), details)
 
