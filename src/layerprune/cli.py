@@ -108,15 +108,15 @@ def plan(preset: PresetName = "quick", dataset: DatasetName = None) -> None:
 @app.command()
 def methods() -> None:
     """List the methods with their settings and defaults."""
-    from layerprune.suite.describe import print_methods
+    from layerprune.core.methods import listing
 
-    print_methods()
+    print(listing())
 
 
 @app.command()
 def show(run: Annotated[Path, typer.Argument(help="Folder of a run, results/<preset>/.../seed<k>.")]) -> None:
     """Print the network that is left of a run, section by section, with MACs and parameters."""
-    from layerprune.suite.describe import print_run
+    from layerprune.suite.folder import print_run
 
     print_run(run)
 
@@ -137,9 +137,9 @@ def export(
     ] = None,
 ) -> None:
     """Write the network that is left of a run as a file for elsewhere."""
-    from layerprune.suite import export
+    from layerprune.suite import folder
 
-    print(export.export(run, form, output))
+    print(folder.export(run, form, output))
 
 
 @app.command()

@@ -1,9 +1,21 @@
-"""A run's folder by its path, wherever it was moved: its network, checked against the record that lies beside it."""
+"""A run's folder by its path, wherever it was moved: its network, which can be shown and exported.
+
+Network and weights are checked against the record that lies beside them.
+"""
 
 from pathlib import Path
+from typing import Literal
 
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from layerprune.core.measure import count_depth, count_macs, count_params, layer_macs
 from layerprune.core.networks import storage
-from layerprune.core.networks.sections import SectionedNetwork
+from layerprune.core.networks.sections import Section, SectionedNetwork
+from layerprune.errors import LayerpruneError
+from layerprune.library import network_files as programs
+from layerprune.library import onnx_files
 from layerprune.suite import record, store
 from layerprune.suite.record import Files
 from layerprune.system import files, paths
@@ -32,3 +44,79 @@ def _told(folder: Path) -> Files:
     """What the record beside them says of the files; nothing where there is no record."""
     path = paths.record_in(folder)
     return record.read(path).files if path.is_file() else Files()
+
+
+# --- as a table -----------------------------------------------------------------------------------------------------
+
+
+def print_run(folder: Path) -> None:
+    """The network left of a run. Works without weights.safetensors, from arch.json alone."""
+    if not folder.is_dir():
+        raise LayerpruneError(f"{folder}: no such run folder")
+    network = described_in(folder)
+    Console(soft_wrap=True).print(_network_table(network))
+    print(
+        f"depth {count_depth(network)}, {count_macs(network, network.input_shape):,} MACs, "
+        f"{count_params(network):,} parameters, {sum(network.keep())} of {len(network.sections)} sections left"
+    )
+
+
+def _network_table(network: SectionedNetwork) -> Table:
+    table = Table(title=network.arch)
+    for name, justify in (
+        ("part", "left"),
+        ("state", "left"),
+        ("layers", "left"),
+        ("MACs", "right"),
+        ("parameters", "right"),
+    ):
+        table.add_column(name, justify=justify)
+    macs = layer_macs(network, network.input_shape)
+    parts = [("stem", network.stem), *((s.name, s) for s in network.chain), ("head", network.head)]
+    prefixes = ["stem", *(f"chain.{place}" for place in range(len(network.chain))), "head"]
+    for (name, module), prefix in zip(parts, prefixes, strict=True):
+        state = "" if prefix in ("stem", "head") else _state(module)
+        spent = sum(value for layer, value in macs.items() if layer == prefix or layer.startswith(f"{prefix}."))
+        table.add_row(name, state, _layers(module), f"{spent:,}", f"{count_params(module):,}")
+    return table
+
+
+def _state(section: Section) -> str:
+    if not section.removable:
+        return "fixed"
+    return "kept" if section.alive else "removed"
+
+
+def _layers(module: object) -> str:
+    """Weight layers with their sizes: `branch` and `shortcut` of a section, or a plain chain."""
+    found = []
+    for name, layer in module.named_modules():
+        if any(True for _ in layer.parameters(recurse=False)):
+            where = name.split(".")[0] if name.startswith(("branch", "shortcut")) else ""
+            sizes = "x".join(map(str, layer.weight.shape))
+            found.append(f"{where} {sizes}".strip())
+    return ", ".join(found) or "-"
+
+
+# --- as a file for elsewhere ----------------------------------------------------------------------------------------
+
+Format = Literal["pt2", "onnx", "state-dict"]
+SUFFIXES: dict[Format, str] = {"pt2": "pt2", "onnx": "onnx", "state-dict": "pt"}
+
+
+def export(run: Path, form: Format, output: Path | None) -> Path:
+    """Write the network that is left of a run, and return the file, by default beside its weights: its weights by name,
+    or a program (of torch.export, or ONNX) that needs no class of this package.
+
+    Raises LayerpruneError where the folder holds no network or no weights, where the file cannot be written, and as
+    ONNX where layerprune[onnx] is not installed or the file would compute other numbers.
+    """
+    network = network_in(run).eval()
+    path = output or paths.exported_in(run, SUFFIXES[form])
+    if form == "state-dict":
+        storage.write_tensors(path, network.state_dict())
+    elif form == "onnx":
+        onnx_files.write(network, path, torch.zeros(1, *network.input_shape))
+    else:
+        programs.write_program(network, path, torch.zeros(1, *network.input_shape))
+    return path

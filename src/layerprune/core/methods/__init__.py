@@ -64,3 +64,13 @@ def settings_class(method: str) -> type[Settings]:
     if method not in known:
         raise ValueError(f"unknown method '{method}' (known: {', '.join(sorted(known))})")
     return METHOD_SETTINGS.get(method, FAMILY_SETTINGS[known[method]])
+
+
+def listing() -> str:
+    """Every method with its family, its settings, their defaults and meaning, for people."""
+    lines = []
+    for slug, family in families().items():
+        lines.append(f"{slug}  ({family})")
+        fields = settings_class(slug).model_fields
+        lines += [f"    {name} = {field.default!r}: {field.description}" for name, field in fields.items()]
+    return "\n".join(lines)
