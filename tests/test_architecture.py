@@ -17,7 +17,7 @@ FLOORS = ("errors", "system", "core", "library", "suite", "analysis", "cli")
 NEVER = {"analysis": "library"}
 """What a floor does not import although it lies below."""
 TORCH_FREE = [*(f"core/{name}.py" for name in ("version", "methods/__init__", "networks/__init__", "data/catalog"))]
-TORCH_FREE += [*(f"suite/{name}.py" for name in ("record", "provenance", "config/__init__"))]
+TORCH_FREE += [*(f"suite/{name}.py" for name in ("record", "config/__init__"))]
 TORCH_FREE += [f"system/{name}.py" for name in ("paths", "files", "cpu", "processes")]
 FILE_NAMES = {"record.json", "curves.csv", "arch.json", "weights.safetensors", "state.pt", "runs.csv", "summary.csv"}
 READ_THE_ENVIRONMENT = ("suite/config/reading.py", "system/processes.py", "system/paths.py", "system/cpu.py")

@@ -1,5 +1,7 @@
-"""Before a run trains: what the preset asks for, the runs it starts from, the device it may use, and its task."""
+"""Before a run trains: what the preset asks for, the runs it starts from, the device it may use, its task, and where
+its record comes from."""
 
+import hashlib
 import json
 import platform
 from collections.abc import Callable, Iterator
@@ -15,7 +17,7 @@ from layerprune.core.networks.sections import SectionedNetwork
 from layerprune.core.training.state import StateFile
 from layerprune.core.version import versions_of
 from layerprune.errors import LayerpruneError
-from layerprune.suite import config, current, provenance, store
+from layerprune.suite import config, current, store
 from layerprune.suite.config import Preset, RunSettings
 from layerprune.suite.record import Provenance, Record
 from layerprune.suite.run.task import Parent, Report, Task, WeightsFile
@@ -25,7 +27,7 @@ from layerprune.system.devices import borrowed, choose_device
 from layerprune.system.files import sha256
 from layerprune.system.paths import RunKey
 from layerprune.system.process_group import SINGLE_PROCESS, ProcessGroup, joined
-from layerprune.system.processes import Notice
+from layerprune.system.processes import Notice, output_of
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ def is_there(preset: Preset, key: RunKey, parent: RunKey) -> bool:
     return store.exists(parent) and (not needs_weights or store.weights(parent) is not None)
 
 
-# --- processes and devices ----------------------------------------------------------------------------------------
+# --- processes and devices ------------------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -144,7 +146,7 @@ def check_engine(engine: str, device: torch.device) -> None:
         ) from None
 
 
-# --- the task -----------------------------------------------------------------------------------------------------
+# --- the task -------------------------------------------------------------------------------------------------------
 
 
 def task_of(asked: Request, device: torch.device, caller: Caller, notice: Notice) -> Task:
@@ -187,17 +189,22 @@ def _identity(asked: Request, parents: dict[str, Parent]) -> str:
     return "/".join([versions, asked.settings.digest(), *(parent.record.digest() for parent in parents.values())])
 
 
+# --- where it comes from --------------------------------------------------------------------------------------------
+
+_REPOSITORY = Path(__file__).parents[4]
+
+
 def provenance_of(task: Task, key: RunKey) -> Provenance:
     """Where the run comes from, as of now: preset and checkout may change while it goes on."""
     on_gpu = task.device.type == "cuda"
     return Provenance(
-        commit=provenance.commit(),
-        dirty_digest=provenance.dirty_digest(),
+        commit=_commit(),
+        dirty_digest=_dirty_digest(),
         versions=versions_of(key.dataset, key.arch, key.method),
         config_digest=task.settings.digest(),
         config=task.settings.model_dump(mode="json"),
         data_checksums=task.data.checksums | _checksums(task.weights),
-        lock_digest=provenance.lock_digest(),
+        lock_digest=_lock_digest(),
         parents={str(parent.record.key): parent.record.digest() for parent in task.parents.values()},
         python=platform.python_version(),
         torch=torch.__version__,
@@ -213,3 +220,24 @@ def provenance_of(task: Task, key: RunKey) -> Provenance:
 def _checksums(weights: WeightsFile | None) -> dict[str, str]:
     """What a record tells of the file that its network was read from."""
     return {f"{current.WEIGHTS}{weights.path.name}": weights.checksum} if weights is not None else {}
+
+
+def _lock_digest() -> str | None:
+    """Digest of requirements.lock (first 16 hexadecimal digits), None where there is none."""
+    path = paths.root() / "requirements.lock"
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path.is_file() else None
+
+
+def _commit() -> str | None:
+    """Commit of the checkout that holds the code, None outside a checkout."""
+    return _git("rev-parse", "HEAD") or None
+
+
+def _dirty_digest() -> str | None:
+    """Digest of the uncommitted change to the code and its configuration, None when there is none."""
+    change = _git("diff", "HEAD", "--", "src", "config", "requirements.lock")
+    return hashlib.sha256(change.encode()).hexdigest()[:16] if change else None
+
+
+def _git(*words: str) -> str:
+    return output_of("git", "-C", str(_REPOSITORY), *words)
