@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from layerprune.errors import LayerpruneError
 
-# --- told to end --------------------------------------------------------------------------------------------------
+# --- told to end ----------------------------------------------------------------------------------------------------
 
 REQUEUE = 75
 """Exit status of a run that was told to end: EX_TEMPFAIL of sysexits.h, "try again later"."""
@@ -59,7 +59,7 @@ def noticed() -> Iterator[Notice]:
         signal.signal(signal.SIGTERM, before)
 
 
-# --- shared by torchrun -------------------------------------------------------------------------------------------
+# --- shared by torchrun ---------------------------------------------------------------------------------------------
 
 OF_A_SIGNAL = 128
 """Shells add it to a signal's number, for the exit status of a process that the signal ended."""
@@ -107,7 +107,7 @@ def torchrun_place() -> TorchrunPlace | None:
         raise LayerpruneError(f"{', '.join(names)}: all four are numbers under torchrun, here {told}") from None
 
 
-# --- asked for an answer ------------------------------------------------------------------------------------------
+# --- asked for an answer --------------------------------------------------------------------------------------------
 
 
 def output_of(*words: str) -> str:

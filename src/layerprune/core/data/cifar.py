@@ -79,7 +79,7 @@ def _check_labels(path: Path, arrays: Arrays, classes: int) -> None:
             raise LayerpruneError(f"{path}: {part} holds {found} classes instead of {classes}")
 
 
-# --- a class-folder tree ------------------------------------------------------------------------------------------
+# --- a class-folder tree --------------------------------------------------------------------------------------------
 
 
 def _decoded(path: Path, form: DataSpec) -> Arrays:
@@ -111,7 +111,7 @@ def _picture(where: Path, content: bytes, size: int) -> np.ndarray:
     return np.asarray(image).transpose(2, 0, 1)
 
 
-# --- the publisher's archive --------------------------------------------------------------------------------------
+# --- the publisher's archive ----------------------------------------------------------------------------------------
 
 _BATCHES = {
     "train": ("data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5", "train"),
