@@ -24,8 +24,7 @@ from layerprune.core.networks.build import build as build_network
 from layerprune.errors import LayerpruneError
 from layerprune.library.latency import machine
 from layerprune.library.latency.measuring import Conditions
-from layerprune.suite import record
-from layerprune.suite.latency import presets
+from layerprune.suite import latency, record
 from layerprune.system import files, paths
 from layerprune.system.paths import RunKey
 
@@ -51,7 +50,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[RunKey]:
 def measured(*batches: int) -> pd.DataFrame:
     """Measure the study; its table."""
     conditions = Conditions(QUICK.device, batches or QUICK.batches, QUICK.repeats)
-    (path,) = presets.measure(PRESET, [DATASET], conditions, lambda text: None)
+    (path,) = latency.measure_runs(PRESET, [DATASET], conditions, lambda text: None)
     assert path == paths.latency_table(PRESET, DATASET)
     return read_latencies(PRESET, DATASET)
 
@@ -59,7 +58,7 @@ def measured(*batches: int) -> pd.DataFrame:
 def write_table(times: dict[tuple[str, int], float], batch: int = 1, seeds: tuple[int, ...] = (0, 1)) -> None:
     """A table of made-up times: (method, MACs) -> median; quartiles a tenth below and above."""
     rows = [
-        dict(zip(presets.COLUMNS, (ARCH, method, "default", seed, batch, 1, "cpu", "a chip", macs), strict=False))
+        dict(zip(latency.COLUMNS, (ARCH, method, "default", seed, batch, 1, "cpu", "a chip", macs), strict=False))
         | {"median_ms": time, "low_ms": 0.9 * time, "high_ms": 1.1 * time, "repeats": 5}
         for (method, macs), time in times.items()
         for seed in seeds
@@ -93,7 +92,7 @@ def test_every_run_has_a_row_for_each_batch_without_its_weights(runs: list[RunKe
         (key.method, key.seed, batch) for key in runs for batch in (1, 2)
     )
     with open(paths.latency_table(PRESET, DATASET), encoding="utf-8") as stream:
-        assert tuple(next(csv.reader(stream))) == presets.COLUMNS
+        assert tuple(next(csv.reader(stream))) == latency.COLUMNS
     assert (table["low_ms"] > 0).all()
     assert (table["low_ms"] <= table["median_ms"]).all() and (table["median_ms"] <= table["high_ms"]).all()
     assert table.set_index(["method", "seed", "batch"])["macs"].to_dict() == {
@@ -149,9 +148,9 @@ def test_it_computes_with_the_asked_threads_and_puts_them_back(
     runs: list[RunKey], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
-    monkeypatch.setattr(presets, "_rows", lambda *_: seen.append(torch.get_num_threads()) or [])
+    monkeypatch.setattr(latency, "_rows", lambda *_: seen.append(torch.get_num_threads()) or [])
     torch.set_num_threads(2)
-    presets.measure(PRESET, [DATASET], QUICK, lambda text: None)
+    latency.measure_runs(PRESET, [DATASET], QUICK, lambda text: None)
     assert set(seen) == {1} and torch.get_num_threads() == 2
 
 
@@ -159,7 +158,7 @@ def test_a_busy_machine_is_remarked(runs: list[RunKey], monkeypatch: pytest.Monk
     said: list[str] = []
     for load in (1.7, 0.1):
         monkeypatch.setattr(machine.os, "getloadavg", lambda load=load: (load, 0.0, 0.0))
-        presets.measure(PRESET, [DATASET], QUICK, said.append)
+        latency.measure_runs(PRESET, [DATASET], QUICK, said.append)
     assert [text for text in said if "not idle" in text] == [said[0]] and "load 1.7" in said[0]
 
 
@@ -273,7 +272,7 @@ def test_methods_that_left_the_same_network_stand_side_by_side(runs: list[RunKey
 
 def test_every_engine_and_precision_has_panels_and_a_dense_of_its_own(runs: list[RunKey]) -> None:
     conditions = Conditions(QUICK.device, (1, 2), 1, precisions=("fp32", "bf16"))
-    presets.measure(PRESET, [DATASET], conditions, lambda text: None)
+    latency.measure_runs(PRESET, [DATASET], conditions, lambda text: None)
     data = prepared()
     assert (data[data["methods"] == "dense"]["speed_up"] == 1.0).sum() == 4
     titles = [ax.get_title() for ax in drawn(data).axes]

@@ -21,7 +21,7 @@ from layerprune.errors import LayerpruneError
 from layerprune.library.latency import engines, machine, measuring
 from layerprune.library.latency.engines import MeasuredModel
 from layerprune.library.latency.measuring import Conditions, chosen
-from layerprune.suite.latency import presets, single_networks
+from layerprune.suite.latency import COLUMNS, measure_networks
 from layerprune.system import paths
 
 CPU = torch.device("cpu")
@@ -174,7 +174,7 @@ def test_two_measurements_never_run_at_once_wherever_they_were_asked_for(tmp_pat
     with machine.alone(1, lambda text: None), pytest.raises(LayerpruneError, match="another process is measuring"):
         measured({"model": network()})
     with filelock.FileLock(next(tmp_path.glob("layerprune-latency-*.lock"))), pytest.raises(LayerpruneError):
-        single_networks.measure([run_folder(tmp_path)], Conditions(CPU), lambda text: None)
+        measure_networks([run_folder(tmp_path)], Conditions(CPU), lambda text: None)
     assert measured({"model": network()}, batches=(1,))[0]
 
 
@@ -204,7 +204,7 @@ def test_runs_take_turns_and_their_rows_lie_beside_their_records(tmp_path: Path,
     assert out.splitlines() == [str(folder / "latency.csv") for folder in folders]
     for folder, method, gone in zip(folders, ("dense", "gated"), ((), (1, 2)), strict=True):
         rows = rows_of(folder / "latency.csv")
-        assert tuple(rows[0]) == presets.COLUMNS and [row["precision"] for row in rows] == ["bf16", "fp32"]
+        assert tuple(rows[0]) == COLUMNS and [row["precision"] for row in rows] == ["bf16", "fp32"]
         for row in rows:
             assert (row["arch"], row["method"], row["seed"]) == ("mlp-residual-4", method, "3")
             assert int(row["macs"]) == count_macs(network(gone), SHAPE) and float(row["median_ms"]) > 0

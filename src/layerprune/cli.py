@@ -262,7 +262,7 @@ def latency(
     take turns, latency.csv in the run's folder or FILE.latency.csv. What cannot be measured is left out with one line.
     """
     from layerprune.library.latency import engines, measuring
-    from layerprune.suite.latency import presets, single_networks
+    from layerprune.suite.latency import measure_networks, measure_runs
     from layerprune.system import devices
 
     conditions = measuring.Conditions(
@@ -276,9 +276,9 @@ def latency(
     runs_per_gpu = 1 if models else config.load_preset(preset).resources.runs_per_gpu
     with devices.whole_machine(conditions.device, runs_per_gpu, _remark):
         if models:
-            _print_paths(single_networks.measure(models, conditions, _remark))
+            _print_paths(measure_networks(models, conditions, _remark))
         else:
-            _print_paths(presets.measure(preset, _datasets(preset, dataset), conditions, _remark))
+            _print_paths(measure_runs(preset, _datasets(preset, dataset), conditions, _remark))
 
 
 @app.command()

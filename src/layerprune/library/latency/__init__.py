@@ -7,5 +7,5 @@ ratios stay right. Milliseconds are those of one forward pass of the whole batch
     engines    a module or an ONNX file, what it takes, what it costs; and how it is made ready to be called
     machine    what it is measured on, alone
 
-suite/latency measures runs' folders and files.
+suite/latency.py measures runs' folders and files.
 """
