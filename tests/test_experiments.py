@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from networks import images
 
 from layerprune.analysis import frames, statistics, tables
-from layerprune.analysis.claims import information_flow
+from layerprune.analysis.claims import removal
 from layerprune.analysis.claims.sample import Sample
 from layerprune.analysis.figures import FIGURES
 from layerprune.analysis.verify import verify
@@ -272,12 +272,12 @@ def change(**details: object) -> None:
 
 
 def test_the_quantities_are_those_of_the_records(study: Path) -> None:
-    assert information_flow.working_networks(frames.read_study("study", "digits", partial=True)) == [
+    assert removal.working_networks(frames.read_study("study", "digits", partial=True)) == [
         Sample("mlp-residual-6", ())
     ]
     made()
     # Of 900 images in ten classes a guesser gets 10 % right, with a standard deviation of one point.
     change(accuracies=[0.9, 0.14, 0.129, 0.1], gaps=[1e-7, 3e-4, 2e-6, 0.0], images=900, classes=10)
     read = frames.read_study("study", "digits")
-    assert information_flow.working_networks(read) == [Sample("mlp-residual-6", (0.5,))]
-    assert information_flow.largest_gap(read) == [Sample("mlp-residual-6", (3e-4,))]
+    assert removal.working_networks(read) == [Sample("mlp-residual-6", (0.5,))]
+    assert removal.largest_gap(read) == [Sample("mlp-residual-6", (3e-4,))]

@@ -13,10 +13,9 @@ from hypothesis import strategies as st
 from scipy.integrate import solve_ivp
 
 from layerprune.analysis.basin import condition, coordinates, fates
-from layerprune.analysis.claims import convergence
+from layerprune.analysis.claims import removal
 from layerprune.analysis.figures import FIGURES
-from layerprune.analysis.gate_traces import GateTrace, objective, undecided_share
-from layerprune.analysis.prior_variants import premature_share
+from layerprune.analysis.gate_traces import GateTrace, objective, premature_share, undecided_share
 from layerprune.core.settings import GatedSettings
 
 NU, DECAY, MOMENTUM, LR, THETA_LR, BATCH = 0.02, 0.3, 0.5, 0.05, 0.4, 128
@@ -96,7 +95,7 @@ def test_a_training_whose_theta_never_moved_has_no_fates() -> None:
 def test_the_drift_that_is_left_counts_only_what_theta_can_follow() -> None:
     theta = [[0.5, 0.5, 0.5], [0.4, 0.4, 0.4], [0.0, 1.0, 0.5]]
     delta = [[0.0] * 3, [0.38, -0.42, 0.38], [0.5, -0.7, 0.02]]  # drifts 0.4, -0.4, 0.4, then two held and 0.04
-    assert convergence._drift_left(trace_with(theta=theta, delta=delta)) == pytest.approx(0.1 / math.sqrt(3))
+    assert removal._drift_left(trace_with(theta=theta, delta=delta)) == pytest.approx(0.1 / math.sqrt(3))
 
 
 def test_the_objective_has_a_price_for_what_is_open_and_the_losses_of_the_last_checks() -> None:

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from layerprune import cli
 from layerprune.analysis import build, frames, style
 from layerprune.analysis.figures import latency_vs_macs as figure
-from layerprune.analysis.latencies import read_latencies
+from layerprune.analysis.frames import read_latencies
 from layerprune.core import surgery, timing
 from layerprune.core.measure import count_macs
 from layerprune.core.networks import storage

@@ -1,4 +1,4 @@
-"""Records and curves as tidy frames: one row a planned run, whatever became of it.
+"""Records, curves and measured latencies as tidy frames: one row a planned run, whatever became of it.
 
 A run's row carries the fields of its record (accuracies in [0, 1], MACs as multiply-adds), the settings `nu` and
 `keep_rule`, the length of training that was asked for (`duration`), what its network was asked for (MODEL), and what
@@ -158,6 +158,9 @@ def _typed(runs: pd.DataFrame) -> pd.DataFrame:
     return runs.astype({name: "float64" for name in NUMBERS}).astype({name: object for name in LISTS})
 
 
+# --- curves ---------------------------------------------------------------------------------------------------------
+
+
 def read_curves(runs: pd.DataFrame) -> pd.DataFrame:
     """The curves of these runs under each other, the run's key and label first; runs without curves are left
     out.
@@ -190,3 +193,38 @@ def read_curve(key: RunKey) -> pd.DataFrame | None:
     if lacking or curves.empty:
         raise LayerpruneError(f"{path}: " + (f"no column '{min(lacking)}'" if lacking else "no rows"))
     return curves
+
+
+# --- latencies ------------------------------------------------------------------------------------------------------
+
+LATENCY_WORDS = ["arch", "method", "variant", "device", "hardware", "engine", "precision"]
+LATENCY_WHOLE = ["seed", "batch", "threads", "macs"]
+LATENCY_TIMES = ["median_ms", "low_ms", "high_ms"]
+LATENCY_DEFAULTS = {"engine": "eager", "precision": "fp32"}
+"""What tables without these columns were measured with, before there was a choice."""
+
+
+def read_latencies(preset: str, dataset: str) -> pd.DataFrame:
+    """A row per run, batch size, engine and precision, times in milliseconds; no rows where nothing was measured.
+
+    Raises LayerpruneError for a file that is not such a table.
+    """
+    path, columns = paths.latency_table(preset, dataset), [*LATENCY_WORDS, *LATENCY_WHOLE, *LATENCY_TIMES]
+    if not path.is_file():
+        return pd.DataFrame(columns=columns)
+    try:
+        table = pd.read_csv(path, dtype=dict.fromkeys(LATENCY_WORDS, str))
+        table = table.assign(**{name: value for name, value in LATENCY_DEFAULTS.items() if name not in table})
+        lacking = sorted(set(columns) - set(table.columns))
+        if lacking:
+            raise ValueError(f"no column '{lacking[0]}'")
+        return table[columns].astype(dict.fromkeys(LATENCY_WHOLE, "int64") | dict.fromkeys(LATENCY_TIMES, "float64"))
+    except (ValueError, OSError) as error:
+        raise LayerpruneError(f"{path}: not a table of latencies: {' '.join(str(error).split())}") from None
+
+
+def read_plain_latencies(preset: str, dataset: str) -> pd.DataFrame:
+    """Those of eager networks in full precision, on the first device of the table."""
+    times = read_latencies(preset, dataset)
+    times = times[(times["engine"] == "eager") & (times["precision"] == "fp32")]
+    return times[times["device"] == times["device"].iloc[0]] if len(times) else times

@@ -13,9 +13,11 @@ from layerprune.suite.record import Record
 from layerprune.system.paths import RunKey
 
 AVERAGED = 3
-"""Checks over whose batches the losses at theta and at theta rounded are averaged."""
+"""Checks over whose batches a section's worth, and the losses at theta and at theta rounded, are averaged."""
 DECIDED = 0.01
 """Theta this near to 0 or 1 counts as decided."""
+PRIORS = ("flattening", "fixed", "beta", "l0", "none")
+"""Priors of one slope at the start, under which gated is compared (claim C5)."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,9 @@ class GateTrace:
         return np.clip(self.theta, floor, 1 - floor)
 
 
+# --- which there are ------------------------------------------------------------------------------------------------
+
+
 def archs_with(study: Study, variant: str) -> list[str]:
     """Architectures on which gated has this variant."""
     runs = study.runs[(study.runs["method"] == "gated") & (study.runs["variant"] == variant)]
@@ -74,6 +79,20 @@ def _arrays(found: Record) -> GateTrace:
     return GateTrace(found, GatedSettings.model_validate(found.provenance.config["settings"]), **notes)
 
 
+def variant_of(prior: str, start: str = "") -> str:
+    """The variant of gated that has this prior and a trace; `start` is one of `theta_starts`."""
+    return f"prior-{prior}{start}"
+
+
+def theta_starts(study: Study) -> list[str]:
+    """Ends of such variants' names: "" for the default's start value of theta, as "-theta0-0.3" for another."""
+    named = study.runs[study.runs["method"] == "gated"]["variant"].str.extract(rf"^prior-(?:{'|'.join(PRIORS)})(.*)$")
+    return sorted(set(named[0].dropna()))
+
+
+# --- what they say --------------------------------------------------------------------------------------------------
+
+
 def objective(trace: GateTrace) -> tuple[np.ndarray, np.ndarray]:
     """J at theta and at theta rounded, at every check; of batches, averaged over AVERAGED checks."""
     theta = np.nan_to_num(trace.theta)
@@ -88,3 +107,20 @@ def _averaged(values: np.ndarray) -> np.ndarray:
 def undecided_share(thetas: Sequence[float]) -> float:
     """Share of sections whose theta is neither 0 nor 1."""
     return sum(DECIDED < theta < 1 - DECIDED for theta in thetas) / len(thetas)
+
+
+def premature_share(trace: GateTrace) -> float | None:
+    """Share of a run's removals of sections that were then worth more than the median section; None without removals.
+
+    Worth: what opening a section lowers the loss by, averaged over the last AVERAGED checks.
+    """
+    removals = [(place, step) for place, step in enumerate(trace.record.removed_step) if step in set(trace.step)]
+    if not removals:
+        return None
+    return float(np.mean([_was_worth_more(trace, place, step) for place, step in removals]))
+
+
+def _was_worth_more(trace: GateTrace, place: int, step: int) -> bool:
+    check = int(np.flatnonzero(trace.step == step)[0])
+    worth = trace.benefit[max(0, check - AVERAGED + 1) : check + 1].mean(0)  # NaN for what was gone before
+    return bool(worth[place] > np.nanmedian(worth))

@@ -1,14 +1,57 @@
-"""C5: the flattening hyper-prior against other priors of the same slope at the start."""
+"""C4 and C5: under the flattening hyper-prior theta decides, and removes less that was worth keeping than under others.
+
+Others are priors of the same slope at the start.
+"""
 
 from collections.abc import Callable, Iterator
 
-from layerprune.analysis.claims.sample import Sample
-from layerprune.analysis.frames import Study
-from layerprune.analysis.gate_traces import GateTrace, archs_with, traces_of
-from layerprune.analysis.prior_variants import PRIORS, premature_share, starts, variant_of
+from layerprune.analysis.claims.sample import Sample, gated_runs
+from layerprune.analysis.frames import KEY, Study
+from layerprune.analysis.gate_traces import (
+    PRIORS,
+    GateTrace,
+    archs_with,
+    objective,
+    premature_share,
+    theta_starts,
+    traces_of,
+    undecided_share,
+    variant_of,
+)
+from layerprune.suite import store
+from layerprune.system.paths import RunKey
 
 FLATTENING = PRIORS[0]
 OTHERS = tuple(prior for prior in PRIORS[1:] if prior != "none")  # which removes nothing but by chance
+
+
+# --- C4: gates undecided when theta is about to be rounded, and what the rounding costs -----------------------------
+
+
+def undecided_theta(study: Study) -> list[Sample]:
+    """Share of a run's sections whose theta, just before consolidation, was neither 0 nor 1."""
+    samples = []
+    for arch, runs in gated_runs(study):
+        thetas = [_before_rounding(run) for run in runs[KEY].to_dict("records")]
+        shares = [undecided_share(each) for each in thetas if each]
+        samples.append(Sample(arch, tuple(shares)))
+    return samples
+
+
+def cost_of_rounding(study: Study) -> list[Sample]:
+    """J at theta rounded over J at theta, minus 1, when theta is rounded (J without the weights' prior)."""
+    values: dict[str, list[float]] = {arch: [] for arch in archs_with(study, variant_of(FLATTENING))}
+    for trace in traces_of(study, variant_of(FLATTENING)):
+        drawn, rounded = objective(trace)
+        values[trace.record.arch].append(float(rounded[-1] / drawn[-1] - 1))
+    return [Sample(arch, tuple(each)) for arch, each in values.items()]
+
+
+def _before_rounding(run: dict) -> list[float]:
+    return store.find(RunKey(**run)).details.get("theta_before_consolidation") or []
+
+
+# --- C5: against other priors ---------------------------------------------------------------------------------------
 
 
 def premature_removals(study: Study) -> list[Sample]:
@@ -24,7 +67,9 @@ def premature_against_other_priors(study: Study) -> list[Sample]:
 
 def premature_from_other_starts(study: Study) -> list[Sample]:
     """The same difference where theta starts elsewhere."""
-    return [sample for start in starts(study) if start for sample in _against(study, premature_share, start=start)]
+    return [
+        sample for start in theta_starts(study) if start for sample in _against(study, premature_share, start=start)
+    ]
 
 
 def spread_against_other_priors(study: Study) -> list[Sample]:

@@ -8,7 +8,7 @@ import pandas as pd
 from layerprune.analysis import statistics
 from layerprune.analysis.claims.sample import Sample, gated_runs
 from layerprune.analysis.frames import Study
-from layerprune.analysis.starting_depths import RIVALS, families
+from layerprune.analysis.selections import RIVALS, families
 
 
 def spread_of_depth(study: Study) -> list[Sample]:

@@ -10,8 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from layerprune.analysis import statistics, style
-from layerprune.analysis.frames import KEY, Study
-from layerprune.analysis.latencies import read_plain_latencies
+from layerprune.analysis.frames import KEY, Study, read_plain_latencies
 from layerprune.suite import store
 from layerprune.suite.record import Record
 from layerprune.system.paths import RunKey

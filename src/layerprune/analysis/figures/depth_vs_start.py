@@ -8,7 +8,7 @@ from matplotlib.lines import Line2D
 
 from layerprune.analysis import statistics, style
 from layerprune.analysis.frames import Study
-from layerprune.analysis.starting_depths import RIVALS, families
+from layerprune.analysis.selections import RIVALS, families
 
 TITLE = "Final depth against starting depth"
 CAPTION = (

@@ -7,8 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from layerprune.analysis import experiments, statistics, style
+from layerprune.analysis import statistics, style
 from layerprune.analysis.frames import Study
+from layerprune.analysis.selections import archs_with_experiment, experiment_records
 
 TITLE = "What a section is worth: estimators against enumeration"
 CAPTION = (
@@ -31,14 +32,14 @@ def prepare(study: Study) -> pd.DataFrame:
     was trained. An architecture without a record has one row without numbers.
     """
     found = pd.DataFrame(_rows(study), columns=[*POINT, "seed", *NUMBERS])
-    absent = [arch for arch in experiments.planned(study, EXPERIMENT) if arch not in set(found["arch"])]
+    absent = [arch for arch in archs_with_experiment(study, EXPERIMENT) if arch not in set(found["arch"])]
     rows = [*_points(found), *({"arch": arch} for arch in absent)]
     ends = [f"{name}_{end}" for name in NUMBERS for end in ("low", "high")]
     return pd.DataFrame(rows, columns=[*POINT, *NUMBERS, *ends, "n"])
 
 
 def _rows(study: Study) -> Iterator[dict]:
-    for run in experiments.records_of(study, EXPERIMENT):
+    for run in experiment_records(study, EXPERIMENT):
         for row in run.details["errors"]:
             numbers = {name: 100 * row[name] for name in NUMBERS if row.get(name) is not None}
             yield {"arch": run.arch, "seed": run.seed} | row | numbers

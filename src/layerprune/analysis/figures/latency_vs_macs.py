@@ -7,8 +7,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from layerprune.analysis import statistics, style
-from layerprune.analysis.frames import Study
-from layerprune.analysis.latencies import read_latencies
+from layerprune.analysis.frames import Study, read_latencies
 
 TITLE = "Speed-up of inference against MACs saved"
 CAPTION = (

@@ -9,8 +9,7 @@ from matplotlib.ticker import FormatStrFormatter, LogLocator
 
 from layerprune.analysis import style
 from layerprune.analysis.frames import Study
-from layerprune.analysis.gate_traces import archs_with, objective, traces_of
-from layerprune.analysis.prior_variants import PRIORS, variant_of
+from layerprune.analysis.gate_traces import PRIORS, archs_with, objective, traces_of, variant_of
 
 TITLE = "The objective while theta moves"
 CAPTION = (

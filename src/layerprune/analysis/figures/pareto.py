@@ -6,8 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from layerprune.analysis import statistics, style
-from layerprune.analysis.frames import Study
-from layerprune.analysis.latencies import read_plain_latencies
+from layerprune.analysis.frames import Study, read_plain_latencies
 
 TITLE = "Several objectives at once"
 CAPTION = (

@@ -9,8 +9,15 @@ from matplotlib.figure import Figure
 from layerprune.analysis import statistics, style
 from layerprune.analysis.figures import _variants
 from layerprune.analysis.frames import Study
-from layerprune.analysis.gate_traces import archs_with, traces_of, undecided_share
-from layerprune.analysis.prior_variants import PRIORS, premature_share, starts, variant_of
+from layerprune.analysis.gate_traces import (
+    PRIORS,
+    archs_with,
+    premature_share,
+    theta_starts,
+    traces_of,
+    undecided_share,
+    variant_of,
+)
 
 TITLE = "Gated training under several priors"
 CAPTION = (
@@ -25,14 +32,14 @@ NUMBERS = ["sections_left", "premature", "undecided", "test_accuracy"]
 
 def prepare(study: Study) -> pd.DataFrame:
     """A row a run (kind `run`) and a row a mean with its 95 % bootstrap interval and n (kind `mean`); shares and
-    accuracies in per cent; `start` is one of `starts`. A prior that was planned and not run has one row of kind `mean`
-    without numbers."""
+    accuracies in per cent; `start` is one of `theta_starts`. A prior that was planned and not run has one row of kind
+    `mean` without numbers."""
     columns = ["kind", *PLACE, "seed", "sections_total", *NUMBERS, "n"]
     columns += [f"{name}_{end}" for name in NUMBERS for end in ("low", "high")]
     runs = pd.DataFrame(_runs(study), columns=[*PLACE, "seed", "sections_total", *NUMBERS])
     means = list(_means(runs))
     there = {tuple(row[name] for name in PLACE) for row in means}
-    for start, prior in product(starts(study), PRIORS):
+    for start, prior in product(theta_starts(study), PRIORS):
         for arch in archs_with(study, variant_of(prior, start)):
             if (place := (arch, start, prior)) not in there:
                 means.append({"kind": "mean", "n": 0} | dict(zip(PLACE, place, strict=True)))
@@ -40,7 +47,7 @@ def prepare(study: Study) -> pd.DataFrame:
 
 
 def _runs(study: Study) -> Iterator[dict]:
-    for start, prior in product(starts(study), PRIORS):
+    for start, prior in product(theta_starts(study), PRIORS):
         for trace in traces_of(study, variant_of(prior, start)):
             premature = premature_share(trace)
             yield {

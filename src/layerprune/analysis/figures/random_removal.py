@@ -5,9 +5,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from layerprune.analysis import experiments, style
-from layerprune.analysis.experiments import RANDOM_REMOVAL, better_than_guessing
+from layerprune.analysis import style
 from layerprune.analysis.frames import Study
+from layerprune.analysis.selections import (
+    RANDOM_REMOVAL,
+    archs_with_experiment,
+    better_than_guessing,
+    experiment_records,
+)
 
 TITLE = "A trained network without random sets of its sections"
 CAPTION = (
@@ -25,14 +30,14 @@ def prepare(study: Study) -> pd.DataFrame:
     architecture without a record has one row without numbers.
     """
     rows = []
-    for run in experiments.records_of(study, RANDOM_REMOVAL):
+    for run in experiment_records(study, RANDOM_REMOVAL):
         found = run.details
         shared = {"arch": run.arch, "seed": run.seed, "sections": run.sections_total}
         shared |= {"whole": 100 * found["whole_accuracy"], "guessing": 100 * better_than_guessing(run)}
         for keep, accuracy in zip(found["keep_lists"], found["accuracies"], strict=True):
             rows.append(shared | {"removed": len(keep) - sum(keep), "accuracy": 100 * accuracy})
     there = {row["arch"] for row in rows}
-    rows += [{"arch": arch} for arch in experiments.planned(study, RANDOM_REMOVAL) if arch not in there]
+    rows += [{"arch": arch} for arch in archs_with_experiment(study, RANDOM_REMOVAL) if arch not in there]
     return pd.DataFrame(rows, columns=COLUMNS)
 
 

@@ -1,14 +1,21 @@
-"""C3: what a run costs beside dense's run of the same seed."""
+"""C3 and C8: what a gated run costs and reaches, beside other runs of the same network and seed."""
+
+from collections.abc import Callable
 
 import pandas as pd
 
 from layerprune.analysis import statistics
 from layerprune.analysis.claims.sample import Sample, gated_runs
-from layerprune.analysis.frames import Study
-from layerprune.analysis.latencies import read_plain_latencies
+from layerprune.analysis.frames import Study, read_plain_latencies
 from layerprune.core import methods
 
 FAMILIES = methods.families()
+Allows = Callable[[pd.DataFrame], pd.Series]
+"""Which pairs may be compared, from columns such as sections_left and sections_left_other."""
+COMPARED = ["test_accuracy", "sections_left", "train_macs"]
+
+
+# --- C3: beside dense -----------------------------------------------------------------------------------------------
 
 
 def training_macs(study: Study) -> list[Sample]:
@@ -86,3 +93,36 @@ def _times(study: Study) -> pd.DataFrame:
 
 def _column(study: Study, name: str) -> list[Sample]:
     return [Sample(arch, tuple(runs[name].dropna())) for arch, runs in gated_runs(study)]
+
+
+# --- C8: beside other methods ---------------------------------------------------------------------------------------
+
+
+def against_matched_depth(study: Study) -> list[Sample]:
+    """Gated's test accuracy minus another method's that keeps as many sections, of 1."""
+    return _differences(study, lambda pairs: pairs["sections_left"] == pairs["sections_left_other"])
+
+
+def against_no_dearer(study: Study) -> list[Sample]:
+    """Gated's test accuracy minus that of another method whose training costs no more multiply-adds, of 1.
+
+    A scratch control's bill leaves out the gated run that found its layout.
+    """
+    return _differences(study, lambda pairs: pairs["train_macs_other"] <= pairs["train_macs"])
+
+
+def _differences(study: Study, allows: Allows) -> list[Sample]:
+    main = study.runs[study.runs["variant"] == "default"]
+    samples = []
+    for arch, runs in main.groupby("arch", sort=False):
+        used = runs[statistics.counted(runs)].set_index("seed")
+        gated = used[used["method"] == "gated"][COMPARED]
+        if gated.empty:
+            samples.append(Sample(arch, ()))
+        for method, other in used[~used["method"].isin(["gated", "dense"])].groupby("method", sort=False):
+            pairs = gated.join(other[COMPARED].add_suffix("_other"), how="inner")
+            pairs = pairs[allows(pairs)]
+            if len(pairs):
+                differences = pairs["test_accuracy"] - pairs["test_accuracy_other"]
+                samples.append(Sample(arch, tuple(differences), against=str(method)))
+    return samples

@@ -1,0 +1,141 @@
+"""C1, C2, C7: when sections leave, whether anything gets past those that are gone, and whether they stay closed."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from layerprune.analysis.basin import VARIANT, Fates, fates
+from layerprune.analysis.claims.sample import Sample, gated_runs
+from layerprune.analysis.frames import KEY, Study
+from layerprune.analysis.gate_traces import GateTrace, archs_with, traces_of
+from layerprune.analysis.selections import (
+    RANDOM_REMOVAL,
+    archs_with_experiment,
+    better_than_guessing,
+    experiment_records,
+)
+from layerprune.core.settings import GatedSettings
+from layerprune.suite import store
+from layerprune.suite.record import Record
+from layerprune.system.paths import RunKey
+
+ROBBINS_MONRO = "robbins-monro"
+
+
+# --- C1: when sections leave ----------------------------------------------------------------------------------------
+
+
+def removed_before_quarter(study: Study) -> list[Sample]:
+    """Share of a run's removals that came in the first quarter of its steps."""
+    return _shares(study, lambda run: run["steps_total"] / 4)
+
+
+def removed_before_half(study: Study) -> list[Sample]:
+    """Share of a run's removals that came in the first half of its steps."""
+    return _shares(study, lambda run: run["steps_total"] / 2)
+
+
+def removed_before_consolidation(study: Study) -> list[Sample]:
+    """Share of a run's removals that came before theta was rounded: those that theta decided by itself."""
+    return _shares(study, _consolidation)
+
+
+def _shares(study: Study, moment: Callable[[dict], float]) -> list[Sample]:
+    samples = []
+    for arch, runs in gated_runs(study):
+        removals = [
+            (run, [step for step in run["removed_step"] if step is not None]) for run in runs.to_dict("records")
+        ]
+        shares = [sum(step < moment(run) for step in steps) / len(steps) for run, steps in removals if steps]
+        if shares or runs.empty:  # where nothing went there is nothing to ask
+            samples.append(Sample(arch, tuple(shares)))
+    return samples
+
+
+def _consolidation(run: dict) -> float:
+    """Half a check before the step of rounding, which falls on the check nearest to `consolidate_at`."""
+    settings = store.find(RunKey(**{name: run[name] for name in KEY})).provenance.config["settings"]
+    interval = settings.get("check_interval", GatedSettings().check_interval)
+    return run["consolidate_at"] * run["steps_total"] - interval / 2
+
+
+# --- C2: whether anything gets past sections that are gone, from the experiment random-removal ----------------------
+
+
+def working_networks(study: Study) -> list[Sample]:
+    """Share of a seed's random keep lists whose network, not trained any further, does better than guessing."""
+    return _of_removals(study, _working)
+
+
+def largest_gap(study: Study) -> list[Sample]:
+    """Largest equivalence gap, over a seed's keep lists, between gates at 0 and sections that are gone."""
+    return _of_removals(study, lambda found: max(found.details["gaps"]))
+
+
+def _working(found: Record) -> float:
+    accuracies = found.details["accuracies"]
+    return sum(accuracy > better_than_guessing(found) for accuracy in accuracies) / len(accuracies)
+
+
+def _of_removals(study: Study, number: Callable[[Record], float]) -> list[Sample]:
+    runs = list(experiment_records(study, RANDOM_REMOVAL))
+    return [
+        Sample(arch, tuple(number(run) for run in runs if run.arch == arch))
+        for arch in archs_with_experiment(study, RANDOM_REMOVAL)
+    ]
+
+
+# --- C7: whether projected SGD converges, and sections that may go stay closed --------------------------------------
+
+
+def came_back(study: Study) -> list[Sample]:
+    """Of the sections of a run that met the pruning condition and were left in place, the share open at the end."""
+    return _of_fates(study, lambda found: _share(~found.closed[found.may_go[-1]]))
+
+
+def came_back_though_predicted_to_go(study: Study) -> list[Sample]:
+    """Of the sections that were below the comparison system's manifold, the share open at the end."""
+    return _of_fates(study, lambda found: _share(~found.closed[found.predicted[-1]]))
+
+
+def weights_of_sections_that_may_go(study: Study) -> list[Sample]:
+    """Norm of their weights at the end of the gates over that when they first met the condition; mean over sections."""
+    return _of_fates(study, lambda found: float(np.nanmean(found.weights_since)) if found.may_go[-1].any() else None)
+
+
+def drift_left(study: Study) -> list[Sample]:
+    """Root mean square of the projected drift at the last check over that at the first, with falling step sizes."""
+    return _of_traces(study, ROBBINS_MONRO, _drift_left)
+
+
+def _drift_left(trace: GateTrace) -> float | None:
+    first, last = (np.sqrt(np.mean(_projected(trace, check) ** 2)) for check in (trace.warmup, -1))
+    return float(last / first)
+
+
+def _projected(trace: GateTrace, check: int) -> np.ndarray:
+    """The drift that theta can follow; of a section that is gone none."""
+    theta, drift = trace.theta[check], trace.delta[check] + trace.price
+    held = ((theta <= 0) & (drift > 0)) | ((theta >= 1) & (drift < 0)) | np.isnan(theta)
+    return np.where(held, 0.0, drift)
+
+
+def _of_fates(study: Study, number: Callable[[Fates], float | None]) -> list[Sample]:
+    def of_run(trace: GateTrace) -> float | None:
+        found = fates(trace)
+        return number(found) if found is not None else None
+
+    return _of_traces(study, VARIANT, of_run)
+
+
+def _of_traces(study: Study, variant: str, number: Callable[[GateTrace], float | None]) -> list[Sample]:
+    values: dict[str, list[float]] = {arch: [] for arch in archs_with(study, variant)}
+    for trace in traces_of(study, variant):
+        found = number(trace)
+        if found is not None:
+            values[trace.record.arch].append(found)
+    return [Sample(arch, tuple(each)) for arch, each in values.items()]
+
+
+def _share(flags: np.ndarray) -> float | None:
+    return float(flags.mean()) if len(flags) else None
