@@ -104,9 +104,19 @@ def test_a_wrong_number_of_classes_is_named(root: Path, monkeypatch: pytest.Monk
 
 def test_the_augmentations_of_one_form_are_refused_for_the_other(root: Path) -> None:
     with pytest.raises(SettingError, match="'crop-flip' is for images in memory"):
-        training_batches(load("imagenet", data_root(root), reading=FROM_FILES), 8, 0, "crop-flip", "cpu")
+        training_batches(
+            load("imagenet", data_root(root), reading=FROM_FILES),
+            TrainingSettings(batch_size=8, augment="crop-flip"),
+            0,
+            "cpu",
+        )
     with pytest.raises(LayerpruneError, match="'resized-crop' is unknown"):
-        training_batches(load("imagenet", data_root(root), reading=IN_MEMORY), 8, 0, "resized-crop", "cpu")
+        training_batches(
+            load("imagenet", data_root(root), reading=IN_MEMORY),
+            TrainingSettings(batch_size=8, augment="resized-crop"),
+            0,
+            "cpu",
+        )
 
 
 # --- damage -----------------------------------------------------------------------------------------------------
