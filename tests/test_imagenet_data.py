@@ -20,6 +20,7 @@ from layerprune.core.data import catalog, stage
 from layerprune.core.data.batches import training_batches
 from layerprune.core.data.loading import Reading, load
 from layerprune.core.networks.storage import read_weights
+from layerprune.core.settings import TrainingSettings
 from layerprune.core.training.loop import Trainer
 from layerprune.errors import LayerpruneError, SettingError
 from layerprune.suite import config
@@ -103,20 +104,14 @@ def test_a_wrong_number_of_classes_is_named(root: Path, monkeypatch: pytest.Monk
 
 
 def test_the_augmentations_of_one_form_are_refused_for_the_other(root: Path) -> None:
+    streamed, in_memory = (load("imagenet", data_root(root), reading=each) for each in (FROM_FILES, IN_MEMORY))
     with pytest.raises(SettingError, match="'crop-flip' is for images in memory"):
-        training_batches(
-            load("imagenet", data_root(root), reading=FROM_FILES),
-            TrainingSettings(batch_size=8, augment="crop-flip"),
-            0,
-            "cpu",
-        )
+        training_batches(streamed, TrainingSettings(batch_size=8, augment="crop-flip"), 0, "cpu")
     with pytest.raises(LayerpruneError, match="'resized-crop' is unknown"):
-        training_batches(
-            load("imagenet", data_root(root), reading=IN_MEMORY),
-            TrainingSettings(batch_size=8, augment="resized-crop"),
-            0,
-            "cpu",
-        )
+        training_batches(in_memory, TrainingSettings(batch_size=8, augment="resized-crop"), 0, "cpu")
+    for views in ({"crop": 2}, {"flip": "alternating"}):
+        with pytest.raises(SettingError, match="are for images in memory"):
+            training_batches(streamed, TrainingSettings(augment="resized-crop", **views), 0, "cpu")
 
 
 # --- damage -----------------------------------------------------------------------------------------------------
