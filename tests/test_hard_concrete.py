@@ -71,7 +71,10 @@ def test_log_a_moves_with_the_weights_momentum() -> None:
 
 def test_the_price_rises_linearly_over_the_first_part_of_training() -> None:
     method = a_method(penalty=1.0, ramp=0.5)  # 20 steps, so a ramp of 10
-    prices = torch.stack([method.penalty(step).detach() for step in range(20)])
+    prices = torch.empty(20)
+    for step in range(20):
+        method.prepare(step)
+        prices[step] = method.penalty(step).detach()
     full = 3 * float(hard_concrete.open_probability(torch.tensor(2.2)))
     assert prices[[0, 4, 9, 19]].tolist() == pytest.approx([0.1 * full, 0.5 * full, full, full])
 

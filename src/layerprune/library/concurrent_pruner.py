@@ -251,6 +251,7 @@ class ConcurrentPruner:
         method.drawn.grad = slopes
         # The loss is the mean over all examples of the step, those whose gates were not drawn included.
         method.batch = examples
+        method.prepare(self._steps)
         method.after_backward(self._steps, slopes.new_zeros(method.drawn.shape[1]), _no_losses)
 
     def _is_silent(self) -> bool:

@@ -90,6 +90,8 @@ class TrainingBatches:
         self._labels = split.labels
         self._normalise = _Normalise(mean, std, split.labels.device)
         self._crops = _Crops(split.images, PADDING[augment] if crop is None else crop, augment in MIRRORED)
+        self._order: Tensor | None = None
+        self._views: Tensor | None = None
         self._first_mirrored: Tensor | None = None
         """Which images are mirrored in even epochs [N], 0 or 1, where they alternate."""
         if flip == "alternating" and augment in MIRRORED:
@@ -105,17 +107,40 @@ class TrainingBatches:
 
     def epoch(self, number: int, start_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """The batches of epoch `number` from `start_step` on, the same as in an epoch begun at step 0."""
+        count = len(self._labels)
+        order, views = self._draw(number)
+        for start in range(start_step * self.batch_size, count, self.batch_size):
+            part = self.group.mine(min(self.batch_size, count - start), start)
+            images = self._crops.gather(order[part], views[part])
+            yield self._normalise(images), self._labels.index_select(0, order[part])
+
+    def _draw(self, number: int) -> tuple[Tensor, Tensor]:
+        """Order and views of an epoch's examples, each int64 [N] on the device."""
         count, device = len(self._labels), self._labels.device
         # Drawn for the whole epoch on the CPU: every device gets the same numbers, in one copy each.
         drawn = torch.randperm(count, generator=generator("order", self.seed, number))
         views = self._crops.draw(count, generator("augmentation", self.seed, number))
         if self._first_mirrored is not None:
             views = self._crops.mirrored(views, (self._first_mirrored[drawn] + number) % 2)
-        order, views = drawn.to(device), views.to(device)
-        for start in range(start_step * self.batch_size, count, self.batch_size):
-            part = self.group.mine(min(self.batch_size, count - start), start)
-            images = self._crops.gather(order[part], views[part])
-            yield self._normalise(images), self._labels.index_select(0, order[part])
+        return drawn.to(device), views.to(device)
+
+    def start_recordable_epoch(self, number: int) -> None:
+        """Put the order and views of epoch `number` where `recordable` reads them."""
+        if self._order is None:
+            self._order, self._views = self._draw(number)
+        else:
+            for kept, drawn in zip((self._order, self._views), self._draw(number), strict=True):
+                kept.copy_(drawn)
+
+    def recordable(self, place: Tensor, size: int) -> tuple[Tensor, Tensor]:
+        """The batch of `size` examples at step `place` (int64 scalar on the device) of the epoch that was started.
+
+        Reads only tensors that stay where they are, so that a CUDA graph of it gives the batch of any place. One
+        process alone.
+        """
+        where = torch.arange(size, device=place.device) + place * self.batch_size
+        order, views = self._order.index_select(0, where), self._views.index_select(0, where)
+        return self._normalise(self._crops.gather(order, views)), self._labels.index_select(0, order)
 
 
 def evaluation_batches(

@@ -64,7 +64,7 @@ def _beta(mean: float) -> Slope:
     return lambda theta: torch.log((b - theta) / (1 - theta).clamp(min=NEAREST))
 
 
-def move_logit(theta: Tensor, drift: Tensor, rate: float, theta0: float) -> None:
+def move_logit(theta: Tensor, drift: Tensor, rate: Tensor | float, theta0: float) -> None:
     """A step of gradient descent on theta's logit, in place; at theta0 it moves theta as a step on theta would."""
     scale = rate / (theta0 * (1 - theta0)) ** 2
     logit = torch.logit(theta, NEAREST) - scale * theta * (1 - theta) * drift

@@ -14,7 +14,7 @@ in methods/controls/<slug>.py: which sections, from which start, for how long.
 A module that works with some networks only says REQUIRES = "...", one of the words of methods.REQUIREMENTS.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
@@ -25,6 +25,7 @@ from torch.nn import functional
 from layerprune.core.data.batches import steps_per_epoch
 from layerprune.core.measure import count_macs, section_macs, section_params
 from layerprune.core.networks.sections import Gates, SectionedNetwork
+from layerprune.core.seeding import stream_seed
 from layerprune.core.settings import TrainingSettings
 from layerprune.system.process_group import SINGLE_PROCESS, ProcessGroup
 
@@ -137,9 +138,10 @@ class Question:
 class TrainingMethod:
     """The plain network: no gates, nothing removed. Methods override what they need.
 
-    Called once a step, in this order: gates, losses, penalty, after_backward, after_step. None of these may copy from
-    the device to the host; `removals`, `curve`, `outcome` may. Where several processes share a run, `batch` counts the
-    examples of all, and images, labels, losses and gates given by example are this process's (`context.group.mine`).
+    Called once a step, in this order: prepare, gates, losses, penalty, after_backward, after_step. None of these may
+    copy from the device to the host; `removals`, `curve`, `outcome` may. A step may be recorded once and replayed as a
+    CUDA graph: see `phase`. Where several processes share a run, `batch` counts the examples of all, and images,
+    labels, losses and gates given by example are this process's (`context.group.mine`).
     """
 
     aims_to_prune = False
@@ -162,6 +164,17 @@ class TrainingMethod:
     def start_epoch(self, epoch: int) -> None:
         """Called before the first step of each epoch; re-seed the method's generators here."""
 
+    def phase(self, step: int) -> Hashable | None:
+        """What of this step the host decides: the record of one step stands for all steps of its phase.
+
+        From `gates` to `after_step` they do the same operations with the same tensors. None: this step cannot be
+        recorded, and is computed eagerly.
+        """
+        return () if type(self) is TrainingMethod else None
+
+    def prepare(self, step: int) -> None:
+        """Called on the host before the step, recorded or not: tell tensors what changes from step to step."""
+
     def gates(self, step: int, batch: int) -> Gates:
         """Gates of this step; see networks.sections for their shapes."""
         return None
@@ -178,8 +191,8 @@ class TrainingMethod:
     def after_backward(self, step: int, losses: Tensor, losses_of: Callable[[Gates], Tensor]) -> None:
         """Gradients are there, weights have not moved. `losses` [B]; `losses_of(gates)` is a second forward pass."""
 
-    def after_step(self, step: int, lr: float) -> None:
-        """Weights have moved with learning rate `lr`."""
+    def after_step(self, step: int, lr: Tensor) -> None:
+        """Weights have moved with learning rate `lr` (a scalar on the device)."""
 
     def removals(self, step: int) -> list[int]:
         """Sections to remove for good now; asked every `check_interval` steps."""
@@ -207,3 +220,9 @@ class TrainingMethod:
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Take up what `state` gave."""
+
+    def _reseed(self, epoch: int) -> None:
+        """`noise` at the start of the epoch's stream of gates; the same generator each time, as records need it."""
+        if self.noise is None:
+            self.noise = torch.Generator(device=self.context.device)
+        self.noise.manual_seed(stream_seed("gates", self.context.seed, epoch))

@@ -55,8 +55,10 @@ class TrainingSettings(Settings):
         None, "decay per step of a running average of the weights, which replaces them after the last step"
     )
     precision: Literal["fp32", "bf16"] = later("fp32", "bf16: forward and backward pass under autocast to bfloat16")
-    engine: Literal["eager", "compiled"] = later(
-        "eager", "compiled: forward and backward pass by torch.compile, as CUDA graphs on a GPU; anew at each removal"
+    engine: Literal["eager", "compiled", "graphs"] = later(
+        "eager",
+        "compiled: forward and backward pass by torch.compile, anew at each removal; "
+        "graphs: whole steps recorded as CUDA graphs, eager on a CPU",
     )
 
 

@@ -21,7 +21,7 @@ Forward = Callable[[Tensor, Gates], Tensor]
 def forward_of(
     network: SectionedNetwork, engine: str, group: ProcessGroup = SINGLE_PROCESS, skips_sections: bool = False
 ) -> Forward:
-    """The network as a function of images and gates; `engine` is "eager" or "compiled".
+    """The network as a function of images and gates; `engine` is that of the training's settings.
 
     With several processes its gradients become their means. `skips_sections`: some gates are CLOSED, the same ones in
     every process, and those sections have no gradient; to find them takes time.
@@ -30,7 +30,7 @@ def forward_of(
     if group.size > 1:
         with group.explaining():
             function = DistributedDataParallel(network, find_unused_parameters=skips_sections)
-    if engine == "eager":
+    if engine != "compiled":  # steps that are recorded whole are recorded as they are
         return function
     torch.compiler.reset()  # graphs of the network as it was would never be met again, and count against a limit
     on_gpu = next(network.parameters()).is_cuda

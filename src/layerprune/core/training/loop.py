@@ -9,7 +9,7 @@ compare. A process that is told to end (SIGTERM) stores where it is within the e
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from layerprune.core import surgery
-from layerprune.core.data.batches import Batches
+from layerprune.core.data.batches import Batches, TrainingBatches
 from layerprune.core.data.dataset import DataSet
 from layerprune.core.measure import MacMeter
 from layerprune.core.methods.base import TrainingMethod
@@ -27,6 +27,7 @@ from layerprune.core.training import engine
 from layerprune.core.training.averaging import WeightAverage
 from layerprune.core.training.engine import autocast
 from layerprune.core.training.evaluate import Score, evaluate
+from layerprune.core.training.graphs import RecordedSteps
 from layerprune.core.training.schedule import learning_rate, lr_factor
 from layerprune.core.training.state import StateFile
 from layerprune.system.process_group import SINGLE_PROCESS, ProcessGroup
@@ -102,6 +103,9 @@ class Trainer:
         self.progress = job.start
         self.forward = self._joined_forward()
         self.optimizer = _optimizer(network, job)
+        self.lr = torch.zeros((), device=job.data.train.device)
+        """Of the present step, where a recorded step finds it."""
+        self._hold_rate()
         self.lr_factor = lr_factor(job.settings)
         self.warmup = self._warmup_steps()
         average = job.settings.average
@@ -109,6 +113,7 @@ class Trainer:
         self.meter = MacMeter(network, job.start.train_macs)
         self.loss_sum = torch.zeros((), device=job.data.train.device)
         """Of this process's examples since the epoch's start."""
+        self.recorded = self._recorded_steps()
 
     def run(self) -> Progress:
         """Train to the last step, taking up stored state where there is some."""
@@ -139,8 +144,8 @@ class Trainer:
             self.method.start_epoch(progress.epoch)
             self.loss_sum.zero_()
         began = time.perf_counter()
-        for images, labels in job.batches.epoch(progress.epoch, self._within_epoch()):
-            self.loss_sum += self._step(images, labels)
+        for loss in self._steps_of_epoch():
+            self.loss_sum += loss
             if self._is_check():
                 self._remove(self.method.removals(progress.step))
                 self.meter.total += self.method.macs_of_removals()
@@ -160,6 +165,28 @@ class Trainer:
         progress.rows.append(self._row(train_loss))
         job.report(progress.step, job.steps_total, self._line(progress.rows[-1]))
 
+    def _steps_of_epoch(self) -> Iterator[Tensor]:
+        """Makes the steps that are left of the epoch; gives each one's summed loss."""
+        batches, progress = self.job.batches, self.progress
+        if self.recorded is None:
+            for images, labels in batches.epoch(progress.epoch, self._within_epoch()):
+                yield self._step(images, labels)
+            return
+        self.recorded.start_epoch(progress.epoch)
+        while self._within_epoch() < batches.steps_per_epoch:
+            yield self._recorded_step()
+
+    def _recorded_steps(self) -> RecordedSteps | None:
+        """Where the engine records steps: of images in memory, by one process, and without a host's bookkeeping."""
+        job = self.job
+        able = isinstance(job.batches, TrainingBatches) and job.group.size == 1 and self.average is None
+        return RecordedSteps(self, job.batches) if job.settings.engine == "graphs" and able else None
+
+    def _hold_rate(self) -> None:
+        """Have the optimizer read its rate from one place."""
+        for weights in self.optimizer.param_groups:
+            weights["lr"] = self.lr
+
     def _joined_forward(self) -> engine.Forward:
         job = self.job
         return engine.forward_of(self.network, job.settings.engine, job.group, self.method.skips_sections)
@@ -170,18 +197,42 @@ class Trainer:
 
     def _step(self, images: Tensor, labels: Tensor) -> Tensor:
         """One optimizer step; returns the summed loss of this process's examples, still on the device."""
-        step, group = self.progress.step, self.job.group
-        examples = self.job.batches.examples_in(step % self.job.batches.steps_per_epoch)
-        lr = self.lr_factor * learning_rate(self.job.rate, step, self.job.steps_total, self.warmup)
-        for group_of_weights in self.optimizer.param_groups:
-            group_of_weights["lr"] = lr
+        examples = self._prepare()
+        loss, gates = self.compute(images, labels, self.progress.step, examples)
+        self._account(examples, gates)
+        return loss
+
+    def _recorded_step(self) -> Tensor:
+        """The same, of a batch that the recorded step gathers itself."""
+        examples = self._prepare()
+        loss, gates = self.recorded.step(self.progress.step, examples)
+        self._account(examples, gates)
+        return loss
+
+    def _prepare(self) -> int:
+        """Tell the device what changes from step to step; returns the size of the batch."""
+        step = self.progress.step
+        self.lr.fill_(self.lr_now(step))
+        self.method.prepare(step)
+        return self.job.batches.examples_in(step % self.job.batches.steps_per_epoch)
+
+    def lr_now(self, step: int) -> float:
+        """Learning rate of a step."""
+        return self.lr_factor * learning_rate(self.job.rate, step, self.job.steps_total, self.warmup)
+
+    def _account(self, examples: int, gates: Gates) -> None:
+        self.meter.add_step(examples, gates)
+        self.meter.total += examples * self.method.macs_beside
+        self.progress.step += 1
+
+    def compute(self, images: Tensor, labels: Tensor, step: int, examples: int) -> tuple[Tensor, Gates]:
+        """What a step computes on the device: its summed loss and its gates. `step` tells the phase, nothing else."""
+        group = self.job.group
         gates = self.method.gates(step, examples)
         losses = self._losses(images, labels, gates)
         loss, penalty = group.mean_of(losses, examples), self.method.penalty(step)
         with group.explaining():
             (loss if penalty is None else loss + penalty).backward()
-        self.meter.add_step(examples, gates)
-        self.meter.total += examples * self.method.macs_beside
         losses = losses.detach()
 
         @torch.no_grad()
@@ -192,11 +243,10 @@ class Trainer:
         self.method.after_backward(step, losses, losses_of)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        self.method.after_step(step, lr)
+        self.method.after_step(step, self.lr)
         if self.average is not None:
             self.average.update()
-        self.progress.step += 1
-        return losses.sum()
+        return losses.sum(), gates
 
     def _losses(self, images: Tensor, labels: Tensor, gates: Gates) -> Tensor:
         with self.job.group.explaining(), autocast(self.job.settings.precision, images.device):
@@ -212,6 +262,8 @@ class Trainer:
         if not indices:
             return
         self.forward = None  # what joins the processes holds on to the parameters
+        if self.recorded is not None:
+            self.recorded.forget()
         surgery.remove(self.network, indices, self.optimizer)
         self.forward = self._joined_forward()
         self.meter.recount()
@@ -226,7 +278,7 @@ class Trainer:
         row: Row = {
             "epoch": progress.epoch,
             "step": progress.step,
-            "lr": self.optimizer.param_groups[0]["lr"] if started else None,
+            "lr": self.lr_now(max(0, progress.step - 1)) if started else None,
             "train_loss": train_loss,
             "val_loss": validation.loss if validation else None,
             "val_accuracy": validation.accuracy if validation else None,
@@ -295,6 +347,7 @@ class Trainer:
         surgery.remove(self.network, gone, self.optimizer)
         self.network.load_state_dict(stored["network"])
         self.optimizer.load_state_dict(stored["optimizer"])
+        self._hold_rate()
         self.method.load_state(stored["method"])
         if self.average is not None:
             self.average.load_state(stored["average"])

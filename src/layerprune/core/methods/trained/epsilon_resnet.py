@@ -7,6 +7,7 @@ Deviations: no side classifier; no restarts of the schedule after a discard (the
 in the authors' last code nothing is discarded at first (`start`); evaluation takes the last training step's w.
 """
 
+from collections.abc import Hashable
 from functools import partial
 from typing import Any
 
@@ -33,6 +34,9 @@ class Method(TrainingMethod):
         self.begin = round(settings.start * context.steps_total)
         self.patience = steps_of(settings.patience, context.steps_per_epoch)
         self.check_interval = settings.check_interval
+
+    def phase(self, step: int) -> Hashable:
+        return step < self.begin
 
     def gates(self, step: int, batch: int) -> Gates:
         if step < self.begin:

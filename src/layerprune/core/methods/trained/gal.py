@@ -114,7 +114,7 @@ class Method(TrainingMethod):
         sum(part.mean() for part in parts).backward()
         self.judge_optimizer.step()
 
-    def after_step(self, step: int, lr: float) -> None:
+    def after_step(self, step: int, lr: Tensor) -> None:
         moves = not self.settings.faithful or (step + 1) % self.context.steps_per_epoch == 0
         if not (self.searching and moves):
             return

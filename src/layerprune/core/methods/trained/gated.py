@@ -12,7 +12,7 @@ Read: the abstract. Derived: the linear price (gates.priors), the estimators, th
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import torch
@@ -25,7 +25,6 @@ from layerprune.core.methods.base import Context, Outcome, TrainingMethod
 from layerprune.core.methods.parts import budget, section_latency
 from layerprune.core.methods.parts.gate_trace import GateTrace
 from layerprune.core.networks.sections import Gates, SectionedNetwork, scale_branches
-from layerprune.core.seeding import generator
 from layerprune.core.settings import GatedSettings, steps_of
 from layerprune.errors import SettingError
 
@@ -44,6 +43,7 @@ class Method(TrainingMethod):
         sections, device = context.sections, context.device
         self.latencies = self._latencies()
         self.theta = torch.full((sections,), settings.theta0, device=device)
+        self.theta_lr = torch.full((), settings.theta_lr, device=device)
         self.nu = self._nu()
         self.prices = self.nu * self._costs()
         self.slope = priors.slope_of(settings.prior, settings.prior_mean, settings.theta0)
@@ -108,7 +108,16 @@ class Method(TrainingMethod):
         return min(checks * self.check_interval, self.context.steps_total)
 
     def start_epoch(self, epoch: int) -> None:
-        self.noise = generator("gates", self.context.seed, epoch, device=self.context.device)
+        self._reseed(epoch)
+
+    def phase(self, step: int) -> Hashable | None:
+        if self.trace is not None or self.extra_forwards:
+            return None  # what a second forward pass costs is counted on the host
+        return step < self.warmup, step >= self.consolidation
+
+    def prepare(self, step: int) -> None:
+        epochs = max(0, step - self.warmup) / self.context.steps_per_epoch
+        self.theta_lr.fill_(self.settings.theta_lr / (1 + self.settings.theta_lr_decay * epochs))
 
     def gates(self, step: int, batch: int) -> Gates:
         silent = step < self.warmup and self.settings.warmup_gates == "open"
@@ -146,25 +155,22 @@ class Method(TrainingMethod):
                 self.trace.look(self.theta, losses[:count], losses_of)
 
     def _move(self, step: int) -> None:
-        rate = self.settings.theta_lr
-        if self.settings.theta_lr_decay:
-            rate /= 1 + self.settings.theta_lr_decay * (step - self.warmup) / self.context.steps_per_epoch
         if self.settings.prior == "l0":
-            priors.move_logit(self.theta, self._drift(), rate, self.settings.theta0)
+            priors.move_logit(self.theta, self._drift(), self.theta_lr, self.settings.theta0)
         else:
-            self.theta.sub_(self._drift(), alpha=rate).clamp_(0, 1)
+            self.theta.sub_(self._drift() * self.theta_lr).clamp_(0, 1)
 
     def _drift(self) -> Tensor:
         """dJ/dtheta [L]; where it is positive theta falls."""
         prices = self.prices if self.slope is None else self.prices * self.slope(self.theta)
         return self.estimator.delta() + prices
 
-    def after_step(self, step: int, lr: float) -> None:
+    def after_step(self, step: int, lr: Tensor) -> None:
         self.lr = lr
 
     def removals(self, step: int) -> list[int]:
         if step <= self.consolidation and self.trace is not None and self.trace.benefits is not None:
-            self.trace.note(step, self.lr, self.theta, self.estimator.delta())
+            self.trace.note(step, float(self.lr), self.theta, self.estimator.delta())
         if step == self.consolidation:
             return self._round()
         if step < self.warmup or step > self.consolidation:

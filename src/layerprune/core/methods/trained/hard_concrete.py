@@ -5,7 +5,7 @@ Sections whose deterministic gate is exactly 0 leave at the end; the others' gat
 Deviations: SGD with the weights' momentum on log_a (no weight decay), no averaging of parameters.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import torch
@@ -14,7 +14,6 @@ from torch import Tensor
 from layerprune.core.gates import hard_concrete
 from layerprune.core.methods.base import Context, Outcome, TrainingMethod
 from layerprune.core.networks.sections import Gates, SectionedNetwork, scale_branches
-from layerprune.core.seeding import generator
 from layerprune.core.settings import HardConcreteSettings
 
 VERSION = 1
@@ -33,26 +32,32 @@ class Method(TrainingMethod):
         self.velocity = torch.zeros(shape, device=context.device)
         self.costs = context.costs(settings.cost).view(shape)
         self.ramp_steps = max(1, round(settings.ramp * context.steps_total))
+        self.strength = torch.zeros((), device=context.device)
 
     def start_epoch(self, epoch: int) -> None:
-        self.noise = generator("gates", self.context.seed, epoch, device=self.context.device)
+        self._reseed(epoch)
+
+    def phase(self, step: int) -> Hashable:
+        return ()
+
+    def prepare(self, step: int) -> None:
+        self.strength.fill_(self.settings.penalty * min(1.0, (step + 1) / self.ramp_steps))
 
     def gates(self, step: int, batch: int) -> Gates:
         return hard_concrete.sample(self.log_a, self.noise)
 
     def penalty(self, step: int) -> Tensor:
-        strength = self.settings.penalty * min(1.0, (step + 1) / self.ramp_steps)
-        return strength * (self.costs * hard_concrete.open_probability(self.log_a)).sum()
+        return self.strength * (self.costs * hard_concrete.open_probability(self.log_a)).sum()
 
     def after_backward(self, step: int, losses: Tensor, losses_of: Callable[[Gates], Tensor]) -> None:
         self.context.group.average(self.log_a.grad)
         self.velocity.mul_(self.context.momentum).add_(self.log_a.grad)
         self.log_a.grad = None
 
-    def after_step(self, step: int, lr: float) -> None:
+    def after_step(self, step: int, lr: Tensor) -> None:
         with torch.no_grad():
             # The paper clamps log_a to [log 1e-2, log 1e2] after every step.
-            self.log_a.sub_(self.velocity, alpha=lr * self.settings.gate_lr).clamp_(-4.605, 4.605)
+            self.log_a.sub_(self.velocity * (lr * self.settings.gate_lr)).clamp_(-4.605, 4.605)
 
     def evaluation_gates(self) -> Gates:
         return hard_concrete.deterministic(self.log_a.detach())

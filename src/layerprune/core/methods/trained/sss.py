@@ -7,7 +7,7 @@ Sections at exactly 0 leave at the end (a scale at 0 can revive before); the oth
 Deviation: the paper's networks pre-activate; here lambda multiplies whatever branch the architecture has.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import torch
@@ -21,7 +21,7 @@ VERSION = 1
 
 
 def proximal_step(
-    scale: Tensor, velocity: Tensor, gradient: Tensor, lr: float, gamma: float, momentum: float
+    scale: Tensor, velocity: Tensor, gradient: Tensor, lr: Tensor | float, gamma: float, momentum: float
 ) -> tuple[Tensor, Tensor]:
     """One accelerated proximal step; returns the new scale and velocity, shapes as given."""
     moved = scale - lr * gradient
@@ -41,6 +41,9 @@ class Method(TrainingMethod):
         self.scale = torch.ones(context.sections, 1, 1, device=context.device, requires_grad=True)
         self.velocity = torch.zeros_like(self.scale, requires_grad=False)
 
+    def phase(self, step: int) -> Hashable:
+        return ()
+
     def gates(self, step: int, batch: int) -> Gates:
         return self.scale
 
@@ -48,12 +51,13 @@ class Method(TrainingMethod):
         self.gradient, self.scale.grad = self.scale.grad, None
         self.context.group.average(self.gradient)
 
-    def after_step(self, step: int, lr: float) -> None:
+    def after_step(self, step: int, lr: Tensor) -> None:
         with torch.no_grad():
-            scale, self.velocity = proximal_step(
+            scale, velocity = proximal_step(
                 self.scale, self.velocity, self.gradient, lr, self.settings.gamma, self.context.momentum
             )
             self.scale.copy_(scale)
+            self.velocity.copy_(velocity)
 
     def evaluation_gates(self) -> Gates:
         return self.scale.detach()
