@@ -14,6 +14,7 @@ from bench import (
     gates,
     inference,
     loader,
+    on_gpu,
     row_subset,
     runs,
     shared,
@@ -38,10 +39,16 @@ PARTS: dict[str, Callable[[bool], Iterator[Measurement]]] = {
     "feeding": lambda quick: feeding.measure(rounds=3 if quick else 9, steps=10 if quick else 20),
     "shared": lambda quick: shared.measure(rounds=3 if quick else 7, steps=10 if quick else 20),
     "runs": lambda quick: runs.measure(rounds=3 if quick else 9, epochs=4 if quick else 8),
+    "on-gpu": lambda quick: on_gpu.measure(rounds=3 if quick else 9),
     "inference": lambda quick: inference.measure(rounds=25 if quick else 201),
     "against-torch-pruning": lambda quick: against_torch_pruning.measure(rounds=25 if quick else 201),
 }
 """What can be asked for by name -> its measurements; True: fewer rounds."""
+
+
+def usual_parts() -> list[str]:
+    """What is measured where nothing is named: all that this machine can."""
+    return [name for name in PARTS if name != "on-gpu" or torch.cuda.is_available()]
 
 
 def measure(names: Sequence[str], quick: bool) -> Iterator[Measurement]:
@@ -89,7 +96,7 @@ def main(words: Sequence[str] | None = None) -> None:
     if unknown:
         parser.error(f"unknown part '{unknown[0]}' (known: {', '.join(PARTS)})")
     torch.set_num_threads(chosen.threads)
-    measurements = report(measure(chosen.parts or list(PARTS), chosen.quick))
+    measurements = report(measure(chosen.parts or usual_parts(), chosen.quick))
     if chosen.json:
         files.write_json(chosen.json, as_json(measurements, chosen.threads))
 

@@ -15,6 +15,8 @@ from torchvision import transforms
 from torchvision.datasets import CIFAR10
 
 from layerprune.core.data.dataset import DataSet
+from layerprune.core.timing import CPU
+from layerprune.core.training.engine import autocast
 
 ENDLESS = 10**9
 
@@ -76,15 +78,24 @@ def loader(data: DataSet, batch: int, workers: int) -> DataLoader:
     return DataLoader(dataset, batch, sampler=sampler, num_workers=workers)
 
 
-def training(depth: int, batches: DataLoader, lr: float, momentum: float, weight_decay: float) -> Callable[[], float]:
+def training(
+    depth: int,
+    batches: DataLoader,
+    lr: float,
+    momentum: float,
+    weight_decay: float,
+    device: torch.device = CPU,
+    precision: str = "fp32",
+) -> Callable[[], float]:
     """A call that makes one training step, loading included, and returns its loss."""
-    network = ResNet(depth).train()
+    network = ResNet(depth).train().to(device)
     optimizer = torch.optim.SGD(network.parameters(), lr=lr, momentum=momentum, weight_decay=weight_decay)
     criterion, source = nn.CrossEntropyLoss(), iter(batches)
 
     def step() -> float:
-        images, labels = next(source)
-        loss = criterion(network(images), labels)
+        images, labels = (each.to(device) for each in next(source))
+        with autocast(precision, device):
+            loss = criterion(network(images), labels)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -8,13 +8,14 @@ from torch import nn
 
 from bench.timing import Measurement, compare
 from layerprune.core import surgery
-from layerprune.core.data.batches import Batches, training_batches
+from layerprune.core.data.batches import training_batches
 from layerprune.core.data.dataset import DataSet, Split
 from layerprune.core.measure import count_macs, section_macs
 from layerprune.core.methods.base import Context
 from layerprune.core.networks.build import build
 from layerprune.core.networks.sections import SectionedNetwork
 from layerprune.core.settings import GatedSettings, ModelSettings, NoSettings, TrainingSettings
+from layerprune.core.timing import CPU
 from layerprune.core.training.loop import Job, Progress, Trainer
 from layerprune.core.training.state import StateFile
 from layerprune.system.process_group import SINGLE_PROCESS, ProcessGroup
@@ -65,28 +66,30 @@ def steps_of(
     training: TrainingSettings = TRAINING,
     steps: int = STEPS_A_ROUND,
     group: ProcessGroup = SINGLE_PROCESS,
+    device: torch.device = CPU,
 ) -> Callable[[], None]:
     """A call that makes so many training steps, batches included."""
-    data = made_up_data(training.batch_size * 32, network.input_shape)
-    batches = training_batches(data, training, 0, "cpu", group)
-    context = Context.of(network, len(data.train), training, STEPS_TOTAL, 0, torch.device("cpu"), group=group)
+    network, data = network.to(device), made_up_data(training.batch_size * 32, network.input_shape).to(device)
+    batches = training_batches(data, training, 0, device, group)
+    context = Context.of(network, len(data.train), training, STEPS_TOTAL, 0, device, group=group)
     trained = importlib.import_module(f"layerprune.core.methods.trained.{method}").Method(settings, network, context)
     job = Job(data, batches, training, training, STEPS_TOTAL, StateFile(None, "", 0), Progress(), group=group)
     trainer = Trainer(network, trained, job)
     network.train()
-    source = _endless(batches, trained.start_epoch)
+    source = _endless(trainer)
 
     def work() -> None:
         for _ in range(steps):
-            trainer._step(*next(source))
+            next(source)
 
     return work
 
 
-def _endless(batches: Batches, start_epoch: Callable[[int], None]) -> Iterator[tuple]:
-    for epoch in range(10**9):
-        start_epoch(epoch)
-        yield from batches.epoch(epoch)
+def _endless(trainer: Trainer) -> Iterator[torch.Tensor]:
+    while True:
+        trainer.method.start_epoch(trainer.progress.epoch)
+        yield from trainer._steps_of_epoch()
+        trainer.progress.epoch += 1
 
 
 def gated_against_dense(arch: str, rounds: int) -> Measurement:

@@ -18,14 +18,22 @@ NOTE = f"{THREADS} threads each; the reference's {WORKERS} workers share their c
 TARGET = ">= 2"
 STEPS = {"resnet-20": 2, "resnet-56": 1}
 """Architecture, as published -> steps a turn."""
-WAYS = (("eager", "fp32"), ("compiled", "fp32"), ("eager", "bf16"), ("compiled", "bf16"))
-"""Engine and precision of our step; the reference's is always eager and fp32."""
+WAYS = (
+    ("eager", "fp32", "fp32"),
+    ("compiled", "fp32", "fp32"),
+    ("eager", "bf16", "fp32"),
+    ("compiled", "bf16", "fp32"),
+    ("eager", "bf16", "bf16"),
+    ("compiled", "bf16", "bf16"),
+)
+"""Engine and precision of our step, and precision of the reference's, which is always eager."""
 
 
 def against_reference(
     arch: str,
     engine: str,
     precision: str,
+    reference_precision: str,
     steps: int,
     rounds: int,
     batch: int = BATCH,
@@ -37,13 +45,14 @@ def against_reference(
     ours = steps_of(network_of(arch), "dense", NoSettings(), settings, steps)
     batches = reference.loader(made_up_data(IMAGES, shape_of(arch)), batch, workers)
     depth = int(arch.rpartition("-")[2])
-    step = reference.training(depth, batches, settings.lr, settings.momentum, settings.weight_decay)
+    recipe = settings.lr, settings.momentum, settings.weight_decay
+    step = reference.training(depth, batches, *recipe, precision=reference_precision)
 
     def theirs() -> None:
         for _ in range(steps):
             step()
 
-    name = f"our training, {engine} {precision} / reference's, images/s, {arch}"
+    name = f"our training, {engine} {precision} / reference's, {reference_precision}, images/s, {arch}"
     return compare(name, ours, theirs, rounds, TARGET, NOTE)
 
 
@@ -54,5 +63,5 @@ def measure(rounds: int) -> Iterator[Measurement]:
     """
     with computing_with(THREADS):
         for arch, steps in STEPS.items():
-            for engine, precision in WAYS:
-                yield against_reference(arch, engine, precision, steps, rounds)
+            for way in WAYS:
+                yield against_reference(arch, *way, steps, rounds)

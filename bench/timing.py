@@ -6,7 +6,9 @@ A ratio is the median over rounds of second / first within one round; its spread
 from dataclasses import dataclass
 from functools import partial
 
-from layerprune.core.timing import Work, in_turns, quartiles, seconds
+import torch
+
+from layerprune.core.timing import CPU, Work, in_turns, quartiles, seconds
 
 
 @dataclass(frozen=True)
@@ -30,15 +32,29 @@ class Measurement:
         return self.ratio <= bound if self.target.startswith("<=") else self.ratio >= bound
 
 
-def alternate(first: Work, second: Work, rounds: int, warm_up: int = 1) -> list[tuple[float, float]]:
+def alternate(
+    first: Work, second: Work, rounds: int, warm_up: int = 1, device: torch.device = CPU
+) -> list[tuple[float, float]]:
     """Seconds of `first` and `second`, a pair a round; who begins changes from round to round."""
-    return list(zip(*in_turns([partial(seconds, work) for work in (first, second)], rounds, warm_up), strict=True))
+    works = [partial(seconds, work, device) for work in (first, second)]
+    return list(zip(*in_turns(works, rounds, warm_up), strict=True))
 
 
 def compare(
-    name: str, first: Work, second: Work, rounds: int, target: str = "", note: str = "", warm_up: int = 1
+    name: str,
+    first: Work,
+    second: Work,
+    rounds: int,
+    target: str = "",
+    note: str = "",
+    warm_up: int = 1,
+    device: torch.device = CPU,
 ) -> Measurement:
     """second / first; `target` is `<= x` or `>= x`."""
-    ratios = [late / early for early, late in alternate(first, second, rounds, warm_up)]
-    low, middle, high = quartiles(ratios)
-    return Measurement(name, middle, low, high, rounds, target, note)
+    return of_pairs(name, alternate(first, second, rounds, warm_up, device), target, note)
+
+
+def of_pairs(name: str, pairs: list[tuple[float, float]], target: str = "", note: str = "") -> Measurement:
+    """second / first of what `alternate` gave."""
+    low, middle, high = quartiles([second / first for first, second in pairs])
+    return Measurement(name, middle, low, high, len(pairs), target, note)

@@ -2,12 +2,27 @@
 
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from bench import __main__ as command
-from bench import feeding, gates, inference, loader, reference, row_subset, shared, steps, streams, throughput, timing
+from bench import (
+    feeding,
+    gates,
+    inference,
+    loader,
+    on_gpu,
+    reference,
+    row_subset,
+    runs,
+    shared,
+    steps,
+    streams,
+    throughput,
+    timing,
+)
 from layerprune.core.gates.estimators import ESTIMATORS
 from layerprune.core.measure import count_macs, count_params
 from layerprune.core.timing import quartiles
@@ -101,6 +116,32 @@ def test_every_kind_of_measurement_runs() -> None:
     assert all(each.ratio > 0 for each in measured)
 
 
+def test_what_is_measured_on_a_gpu_runs_on_a_cpu_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(on_gpu, "STEPS", 1)
+    monkeypatch.setattr(on_gpu, "BATCH", 4)
+    way = "resnet-8", "graphs", "fp32", torch.device("cpu")
+    dense, gated = (on_gpu.step_of(way[0], method, *way[1:]) for method in ("dense", "gated"))
+    measured = on_gpu.against("gated / dense", dense, gated, 1, way[-1])
+    assert measured.ratio > 0 and "s an epoch against" in measured.note
+    assert on_gpu.against_reference("resnet-8", 1, way[-1], workers=0).target == ">= 8"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu_its_measurement_says_so() -> None:
+    with pytest.raises(SystemExit, match="no CUDA device"):
+        list(on_gpu.measure(rounds=1))
+
+
+@pytest.mark.parametrize(("left", "target"), [(0, ""), (5, "<= 1.0")])
+def test_a_collapsed_run_is_no_gain(monkeypatch: pytest.MonkeyPatch, left: int, target: str) -> None:
+    keep = [1] * left + [0] * (20 - left)
+    trained = SimpleNamespace(outcome=SimpleNamespace(keep=keep))
+    monkeypatch.setattr(runs, "train", lambda task: trained)
+    measured = runs.gated_against_dense(rounds=1, epochs=1)
+    assert measured.target == target and f"{left} of 20" in measured.note
+    assert ("collapsed" in measured.note) is (left == 0)
+
+
 # --- ResNets on CIFAR's shapes --------------------------------------------------------------------------------
 
 
@@ -142,15 +183,15 @@ def test_ours_is_trained_with_as_many_images_as_the_reference(monkeypatch: pytes
             return forward(self, x, *rest)
 
         monkeypatch.setattr(kind, "forward", noting)
-    measured = throughput.against_reference("resnet-8", "eager", "bf16", steps=2, rounds=1, batch=4, workers=1)
+    measured = throughput.against_reference("resnet-8", "eager", "bf16", "bf16", steps=2, rounds=1, batch=4, workers=1)
     assert sorted(seen) == sorted((name, 4, *steps.CIFAR_SHAPE) for name in kinds for _ in range(4))
     assert measured.target == ">= 2" and "2 threads each" in measured.note
 
 
 def test_throughput_computes_with_two_threads_and_puts_them_back(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
-    monkeypatch.setattr(throughput, "against_reference", lambda *case: seen.append((case[:3], torch.get_num_threads())))
-    assert len(list(throughput.measure(rounds=1))) == 8
+    monkeypatch.setattr(throughput, "against_reference", lambda *case: seen.append((case[:4], torch.get_num_threads())))
+    assert len(list(throughput.measure(rounds=1))) == 12
     assert [case for case, _ in seen] == [(f"resnet-{n}", *way) for n in (20, 56) for way in throughput.WAYS]
     assert {threads for _, threads in seen} == {2} and torch.get_num_threads() == 1
 
@@ -234,7 +275,7 @@ def test_named_parts_run_alone_and_without_names_all(parts: list[str], capsys: p
     assert line.split() == ["throughput", "2.50", "2.00", "..", "3.00", ">=", "2", "met", "a", "note"]
     parts.clear()
     command.main([])
-    assert parts == list(command.PARTS)
+    assert parts == command.usual_parts()
 
 
 def test_an_unknown_part_is_named(parts: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,71 @@
+"""Training steps on a GPU: recorded whole as graphs, eager and compiled, gated and dense, and against the reference.
+
+Networks are as wide as published, on CIFAR's shapes; the note says what an epoch of 45,000 images takes either way.
+"""
+
+import statistics
+from collections.abc import Iterator
+
+import torch
+
+from bench import reference
+from bench.steps import GATED, TRAINING, made_up_data, network_of, shape_of, steps_of
+from bench.timing import Measurement, alternate, of_pairs
+from layerprune.core.settings import NoSettings
+from layerprune.core.timing import Work
+
+BATCH = 125
+"""Of 45,000 images equal batches."""
+EPOCH = 45_000
+STEPS = 20
+"""Of a round: a device that works off a queue is timed over many."""
+WORKERS = 8
+ARCHS = ("resnet-20", "resnet-56", "resnet-110", "vgg16")
+
+
+def step_of(arch: str, method: str, engine: str, precision: str, device: torch.device) -> Work:
+    """A call that makes STEPS steps."""
+    how = {"batch_size": BATCH, "augment": "crop-flip", "engine": engine, "precision": precision}
+    settings = GATED if method == "gated" else NoSettings()
+    return steps_of(network_of(arch), method, settings, TRAINING.model_copy(update=how), STEPS, device=device)
+
+
+def against(name: str, first: Work, second: Work, rounds: int, device: torch.device, target: str = "") -> Measurement:
+    """second / first; the note has seconds an epoch."""
+    pairs = alternate(first, second, rounds, warm_up=2, device=device)
+    epochs = [statistics.median(times) * EPOCH / (BATCH * STEPS) for times in zip(*pairs, strict=True)]
+    return of_pairs(name, pairs, target, f"{epochs[1]:.2f} s an epoch against {epochs[0]:.2f}")
+
+
+def measure(rounds: int, device: torch.device | None = None, archs: tuple[str, ...] = ARCHS) -> Iterator[Measurement]:
+    """Every network; raises SystemExit where there is no GPU."""
+    if device is None and not torch.cuda.is_available():
+        raise SystemExit("python -m bench on-gpu: no CUDA device here")
+    device = device or torch.device("cuda")
+    for arch in archs:
+        yield from _engines(arch, rounds, device)
+    yield against_reference("resnet-56", rounds, device)
+
+
+def _engines(arch: str, rounds: int, device: torch.device) -> Iterator[Measurement]:
+    graphs = step_of(arch, "dense", "graphs", "bf16", device)
+    for engine, precision in (("eager", "bf16"), ("compiled", "bf16"), ("graphs", "fp32")):
+        other = step_of(arch, "dense", engine, precision, device)
+        yield against(f"dense step, graphs bf16 / {engine} {precision}, {arch}", other, graphs, rounds, device)
+    gated = step_of(arch, "gated", "graphs", "bf16", device)
+    yield against(f"gated step / dense step, graphs bf16, {arch}", graphs, gated, rounds, device, "<= 1.15")
+
+
+def against_reference(arch: str, rounds: int, device: torch.device, workers: int = WORKERS) -> Measurement:
+    """How many times as many images a second ours trains on as a loop with a DataLoader, both in bf16."""
+    batches = reference.loader(made_up_data(32 * BATCH, shape_of(arch)), BATCH, workers)
+    recipe = TRAINING.lr, TRAINING.momentum, TRAINING.weight_decay
+    step = reference.training(int(arch.rpartition("-")[2]), batches, *recipe, device=device, precision="bf16")
+
+    def theirs() -> None:
+        for _ in range(STEPS):
+            step()
+
+    ours = step_of(arch, "dense", "graphs", "bf16", device)
+    name = f"our training, graphs bf16 / reference's, bf16, images/s, {arch}"
+    return against(name, ours, theirs, rounds, device, ">= 8")
