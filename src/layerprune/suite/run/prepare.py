@@ -229,14 +229,23 @@ def _lock_digest() -> str | None:
 
 
 def _commit() -> str | None:
-    """Commit of the checkout that holds the code, None outside a checkout."""
-    return _git("rev-parse", "HEAD") or None
+    """Commit of the checkout that holds the code, None outside a checkout and outside a marked copy of one."""
+    return _git("rev-parse", "HEAD") or _mark()[0]
 
 
 def _dirty_digest() -> str | None:
     """Digest of the uncommitted change to the code and its configuration, None when there is none."""
+    if not _git("rev-parse", "HEAD"):
+        return _mark()[1]
     change = _git("diff", "HEAD", "--", "src", "config", "requirements.lock")
     return hashlib.sha256(change.encode()).hexdigest()[:16] if change else None
+
+
+def _mark() -> tuple[str | None, str | None]:
+    """Of a copy without git: what its file `.commit` says, the commit and, of a changed tree, the change's digest."""
+    mark = _REPOSITORY / ".commit"
+    words = mark.read_text().split() if mark.is_file() else []
+    return words[0] if words else None, words[1] if len(words) > 1 else None
 
 
 def _git(*words: str) -> str:
