@@ -312,6 +312,39 @@ def forecast(
 
 
 @app.command()
+def campaign(
+    plan: Annotated[str, typer.Argument(metavar="PLAN", help="What to run: the name of config/campaigns/<plan>.yaml.")],
+    minutes: Annotated[float, typer.Option(help="Time for everything; the last 20 seconds are for the archive.")],
+    jobs: Annotated[int | None, typer.Option(min=1, help="Runs at a time; absent: as many as there are cores.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N; absent: the preset's.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the archive; absent: campaigns/.")] = None,
+    fill: Annotated[
+        bool, typer.Option("--fill", help="Begin a run that will not end in time, where no other fits; it is resumed.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Measure training steps and say what would run and when; run nothing.")
+    ] = False,
+) -> None:
+    """Make as many runs of a plan as fit into a given time, most important first, and pack them into one archive.
+
+    What is finished is not run again, what was interrupted is resumed. Exits with status 1 when a run failed, and with
+    75 when SIGTERM or Ctrl-C came: the archive is written all the same, and the same command goes on.
+    """
+    from layerprune.suite.campaign import command
+
+    limits = command.limits_of(plan, minutes, jobs, device, fill)
+    if dry_run:
+        print(command.rehearse(plan, limits, _remark))
+        return
+    result = command.conduct(plan, limits, out, _remark)
+    print(f"{result.summary}\n{result.archive}")
+    if result.interrupted:
+        raise typer.Exit(processes.REQUEUE)
+    if result.failed:
+        raise typer.Exit(1)
+
+
+@app.command()
 def verify(preset: PresetName = "quick", dataset: DatasetName = None) -> None:
     """Check every planned run: missing, stale, failed or out of range. Exits with status 1 when something is wrong."""
     from layerprune.analysis.verify import report
