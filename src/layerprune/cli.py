@@ -198,6 +198,26 @@ def unpack(preset: PresetName = "laptop", dataset: DatasetName = None) -> None:
         print(f"{paths.results(preset) / each}: {done} runs unpacked")
 
 
+@results.command()
+def add(
+    archive: Annotated[Path, typer.Argument(help="An archive that `layerprune campaign` wrote, perhaps elsewhere.")],
+) -> None:
+    """Merge the runs of a campaign's archive into the folders here; what is here already is never replaced.
+
+    Exits with status 1 when a run was not added, because it is stale or in conflict with the one that is here.
+    """
+    from layerprune.suite.campaign import adding
+
+    verdicts = []
+    for verdict in adding.add(archive):
+        print(verdict.line)
+        verdicts.append(verdict)
+    refused = sum(verdict.refused for verdict in verdicts)
+    print(f"{archive}: {sum(verdict.taken for verdict in verdicts)} added, {refused} refused, of {len(verdicts)}")
+    if refused:
+        raise typer.Exit(1)
+
+
 @app.command()
 def tables(preset: PresetName = "quick", dataset: DatasetName = None, partial: Partial = False) -> None:
     """Make runs.csv, summary.csv and the tables (CSV, Markdown, LaTeX) from the records."""

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from layerprune.suite import config
+from layerprune.suite import config, store
 from layerprune.suite.campaign import jobs, measuring
 from layerprune.suite.campaign.estimates import Estimates, Kind
 from layerprune.suite.campaign.jobs import Job
@@ -23,6 +23,8 @@ STOP = 20.0
 """Seconds before the end of a campaign at which its runs are told to store their state."""
 PATIENCE = 13.0
 """Seconds that they get for it; what is left then is ended, and the archive written."""
+SHORTENED = ("diverged", "failed")
+"""Runs that end so end early, and tell nothing of how long others take."""
 POLL = 0.1
 """Seconds between two looks at the jobs."""
 
@@ -175,7 +177,8 @@ class Campaign:
         if jobs.was_stopped(status):
             self._note(Outcome(key, "stopped", job.seconds, forecast))
         elif status == 0 and is_done(self.preset, key):
-            self.estimates.learn(key, job.seconds)
+            if store.find(key).status not in SHORTENED:
+                self.estimates.learn(key, job.seconds)
             self._note(Outcome(key, "made", job.seconds, forecast))
         else:
             self._note(Outcome(key, "failed", job.seconds, forecast, f"exit status {status}\n{words}"))

@@ -60,12 +60,13 @@ class Estimates:
         return [key for key, own in self.kinds.items() if own == kind]
 
     def _ratio(self, key: RunKey) -> float:
-        """Truth over forecast of the runs most like this one: its method's of its kind, its kind's, or all."""
+        """Truth over forecast of the runs most like this one: its method's of its kind, its kind's, or all.
+
+        Other methods can only lengthen a forecast: a gated run is short because its network shrinks.
+        """
         kind = self.kinds[key]
-        alike = [(other.method == key.method, self.kinds[other] == kind, ratio) for other, ratio in self.ratios]
-        groups = (
-            [ratio for method, same, ratio in alike if method and same],
-            [ratio for _, same, ratio in alike if same],
-            [ratio for *_, ratio in alike],
-        )
-        return next((statistics.median(group) for group in groups if group), 1.0)
+        same = [(other.method, ratio) for other, ratio in self.ratios if self.kinds[other] == kind]
+        if own := [ratio for method, ratio in same if method == key.method]:
+            return statistics.median(own)
+        others = [ratio for _, ratio in same or self.ratios]
+        return max(1.0, statistics.median(others)) if others else 1.0
