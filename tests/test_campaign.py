@@ -241,7 +241,9 @@ def test_other_methods_only_lengthen_a_forecast(march: Path, took: float, foreca
 
 def test_what_measuring_takes_beside_its_steps_is_the_start_of_a_run() -> None:
     line = json.dumps({"step": 0.5, "steps": {str(DENSE): 7}})
-    assert measuring.parsed(line, 4 + measuring.STEPS * 0.5) == Measured(4, 0.5, {DENSE: 7})
+    printed = f"a warning\n{line}\nanother"
+    assert measuring.parsed(printed, 4 + measuring.STEPS * 0.5) == Measured(4, 0.5, {DENSE: 7})
+    assert measuring.parsed("a warning", 4) is None
 
 
 # --- on its way, with runs that are copied instead of made ------------------------------------------------------------
@@ -294,9 +296,10 @@ def test_a_run_that_fails_is_told_of_not_tried_again_and_stops_only_its_children
     assert f"* {MAGNITUDE}: about 1 s, waits for {DENSE}" in text
 
 
-def test_a_step_that_cannot_be_measured_fails_the_runs_that_need_it(march: Path, made: Path) -> None:
+@pytest.mark.parametrize("words", ["echo no compiler; exit 1", "echo no compiler"])
+def test_a_step_that_cannot_be_measured_fails_the_runs_that_need_it(march: Path, made: Path, words: str) -> None:
     commands = copying(made)
-    commands.measure = lambda keys: shell("echo no compiler; exit 1")
+    commands.measure = lambda keys: shell(words)
     campaign = campaign_of(commands)
     assert endings(campaign) == [(key, "failed") for key in RUNS]
     assert all("no compiler" in outcome.words for outcome in campaign.outcomes)
@@ -337,6 +340,26 @@ def test_at_its_end_runs_are_told_and_those_that_do_not_listen_are_ended(
 def test_a_budget_without_room_for_the_end_is_refused(march: Path) -> None:
     with pytest.raises(LayerpruneError, match=r"--minutes: 0.3 is too short"):
         command.conduct("march", Limits(1, 18.0), None, print)
+
+
+def test_the_archive_holds_what_this_campaign_and_earlier_ones_made_and_no_altered_record(
+    march: Path, made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    campaign_of(copying(made, {GATED: "exit 1"}))
+    files.write_text(paths.record(MAGNITUDE), "{}")
+    monkeypatch.setattr(conduct, "commands_of", lambda *_: copying(made, {MAGNITUDE: "exit 2"}))
+    result = command.conduct("march", Limits(1, 60), march / "out", lambda _: None)
+    with tarfile.open(result.archive) as packed:
+        records = [name for name in packed.getnames() if name.endswith("record.json")]
+    assert records == [f"results/{key}/record.json" for key in (GATED, RANDOM, DENSE)]
+    assert [outcome.key for outcome in result.failed] == [MAGNITUDE] and "2 runs made" in result.summary
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_anything_runs(march: Path) -> None:
+    (march / "out").write_text("a file")
+    with pytest.raises(LayerpruneError, match="out"):
+        command.conduct("march", Limits(1, 60), march / "out", print)
+    assert not (march / "results").exists()
 
 
 def test_a_dry_run_says_what_would_run_and_runs_nothing(

@@ -335,7 +335,7 @@ def forecast(
 def campaign(
     plan: Annotated[str, typer.Argument(metavar="PLAN", help="What to run: the name of config/campaigns/<plan>.yaml.")],
     minutes: Annotated[float, typer.Option(help="Time for everything; the last 20 seconds are for the archive.")],
-    jobs: Annotated[int | None, typer.Option(min=1, help="Runs at a time; absent: as many as there are cores.")] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Runs at a time; absent: cores / threads of a run.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N; absent: the preset's.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the archive; absent: campaigns/.")] = None,
     fill: Annotated[

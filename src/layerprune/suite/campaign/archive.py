@@ -115,11 +115,9 @@ def _take_weights(keys: Iterable[RunKey], take: Callable[[Iterable[Path], Iterab
             take([paths.weights(key)], [store.find(key).files.weights])
 
 
-def only_in_folders(keys: Iterable[RunKey]) -> list[RunKey]:
-    """Runs whose record is in their folder and not in the store: what a machine that goes away would take along."""
-    return [key for key in keys if paths.record(key).is_file() and not _is_stored(key)]
-
-
-def _is_stored(key: RunKey) -> bool:
+def is_only_in_folder(key: RunKey) -> bool:
+    """Whether a run's record is in its folder and not in the store: a machine that goes away would take it along."""
+    if not paths.record(key).is_file():
+        return False
     own = store.find(key).checksum
-    return any(own == each.checksum for each in store.all_stored(key))
+    return all(own != each.checksum for each in store.all_stored(key))

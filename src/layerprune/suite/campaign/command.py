@@ -15,9 +15,9 @@ from layerprune.suite.campaign.estimates import Estimates
 from layerprune.suite.campaign.jobs import Job
 from layerprune.suite.campaign.plan import runs_of
 from layerprune.suite.campaign.schedule import simulate
-from layerprune.suite.campaign.todo import to_do
+from layerprune.suite.campaign.todo import is_done, to_do
 from layerprune.suite.config import Preset
-from layerprune.system import paths
+from layerprune.system import files, paths
 from layerprune.system.paths import RunKey
 from layerprune.system.processes import output_of
 
@@ -38,8 +38,9 @@ def conduct(name: str, limits: Limits, folder: Path | None, say: Say) -> Result:
     """Make what fits of the plan config/campaigns/<name>.yaml, and write the archive into `folder`."""
     preset, planned = _read(name)
     campaign = Campaign(preset, planned, _checked(limits), say)
-    campaign.conduct()
     target = (folder or paths.campaign_archives()) / f"{name}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}.tar.gz"
+    files.check_writable(target.parent)  # now, not after hours
+    campaign.conduct()
     text = _pack(name, campaign, target)
     failed = [outcome for outcome in campaign.outcomes if outcome.how == "failed"]
     return Result(text, target, campaign.interrupted, failed)
@@ -48,10 +49,9 @@ def conduct(name: str, limits: Limits, folder: Path | None, say: Say) -> Result:
 def _pack(name: str, campaign: Campaign, target: Path) -> str:
     """The campaign's own runs first, then those that an earlier campaign, perhaps killed, left in their folders."""
     own = [outcome.key for outcome in campaign.outcomes if outcome.how == "made"]
-    made = dict.fromkeys([*own, *archive.only_in_folders(campaign.parents)])
-    unmade = campaign.unmade()
-    finished = [key for key in made if key not in unmade]
-    return archive.write(target, campaign.preset, finished, unmade, partial(summary.of_campaign, name, campaign))
+    done = [key for key in dict.fromkeys([*own, *campaign.parents]) if is_done(campaign.preset, key)]
+    made = [key for key in done if key in own or archive.is_only_in_folder(key)]
+    return archive.write(target, campaign.preset, made, campaign.unmade(), partial(summary.of_campaign, name, campaign))
 
 
 def rehearse(name: str, limits: Limits, say: Say) -> str:
@@ -71,10 +71,11 @@ def _measure(estimates: Estimates, preset: Preset, limits: Limits, key: RunKey, 
     kind = estimates.kinds[key]
     say(f"measuring a training step of {key.arch} on {key.dataset}")
     job = Job(commands_of(preset, limits).measure([key, *(each for each in estimates.of_kind(kind) if each != key)]))
-    status = job.process.wait()
-    if status != 0:
-        raise LayerpruneError(f"{key}: its training step could not be measured: {job.printed()}")
-    estimates.measured[kind] = measuring.parsed(job.printed().splitlines()[-1], job.seconds)
+    status, seconds, words = job.process.wait(), job.seconds, job.printed()
+    measured = measuring.parsed(words, seconds) if status == 0 else None
+    if measured is None:
+        raise LayerpruneError(f"{key}: its training step could not be measured: {words}")
+    estimates.measured[kind] = measured
 
 
 def _read(name: str) -> tuple[Preset, list[RunKey]]:

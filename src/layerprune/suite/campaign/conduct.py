@@ -165,8 +165,8 @@ class Campaign:
 
     def _measured(self, kind: Kind, job: Job, status: int) -> None:
         words = job.printed()
-        if status == 0:
-            self.estimates.measured[kind] = measuring.parsed(words.splitlines()[-1], job.seconds)
+        if status == 0 and (measured := measuring.parsed(words, job.seconds)) is not None:
+            self.estimates.measured[kind] = measured
             return
         for key in [each for each in self.waiting if self.estimates.kinds[each] == kind]:
             self.waiting.remove(key)

@@ -15,6 +15,8 @@ from layerprune.system.paths import RunKey
 
 STEPS = 8
 """Measured after some to warm up."""
+BEGINNING = '{"step": '
+"""Of the line that tells: torch may have something to say besides."""
 
 
 def command(device: str, threads: int, keys: list[RunKey]) -> list[str]:
@@ -22,9 +24,15 @@ def command(device: str, threads: int, keys: list[RunKey]) -> list[str]:
     return [sys.executable, "-m", __spec__.name, device, str(threads), *map(str, keys)]
 
 
-def parsed(line: str, seconds: float) -> Measured:
-    """What a process printed that took so many seconds: those without measured steps are a run's start-up."""
-    told = json.loads(line)
+def parsed(printed: str, seconds: float) -> Measured | None:
+    """What a process printed that took so many seconds: those without measured steps are a run's start-up.
+
+    None where it printed no measurement.
+    """
+    lines = [line for line in printed.splitlines() if line.startswith(BEGINNING)]
+    if not lines:
+        return None
+    told = json.loads(lines[-1])
     steps = {_key(name): count for name, count in told["steps"].items()}
     return Measured(max(0.0, seconds - STEPS * told["step"]), told["step"], steps)
 
