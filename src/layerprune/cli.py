@@ -198,6 +198,26 @@ def unpack(preset: PresetName = "laptop", dataset: DatasetName = None) -> None:
         print(f"{paths.results(preset) / each}: {done} runs unpacked")
 
 
+@results.command()
+def add(
+    archive: Annotated[Path, typer.Argument(help="An archive that `layerprune campaign` wrote, perhaps elsewhere.")],
+) -> None:
+    """Merge the runs of a campaign's archive into the folders here; what is here already is never replaced.
+
+    Exits with status 1 when a run was not added, because it is stale or in conflict with the one that is here.
+    """
+    from layerprune.suite.campaign import adding
+
+    verdicts = []
+    for verdict in adding.add(archive):
+        print(verdict.line)
+        verdicts.append(verdict)
+    refused = sum(verdict.refused for verdict in verdicts)
+    print(f"{archive}: {sum(verdict.taken for verdict in verdicts)} added, {refused} refused, of {len(verdicts)}")
+    if refused:
+        raise typer.Exit(1)
+
+
 @app.command()
 def tables(preset: PresetName = "quick", dataset: DatasetName = None, partial: Partial = False) -> None:
     """Make runs.csv, summary.csv and the tables (CSV, Markdown, LaTeX) from the records."""
@@ -309,6 +329,39 @@ def forecast(
     hours = predicting.hours_of_runs(settings, preset, rows)
     for count in devices or (8, 64):
         print(f"at most {predicting.hours_on(count, settings, hours):.1f} hours on {count} such devices, a run on each")
+
+
+@app.command()
+def campaign(
+    plan: Annotated[str, typer.Argument(metavar="PLAN", help="What to run: the name of config/campaigns/<plan>.yaml.")],
+    minutes: Annotated[float, typer.Option(help="Time for everything; the last 20 seconds are for the archive.")],
+    jobs: Annotated[int | None, typer.Option(min=1, help="Runs at a time; absent: cores / threads of a run.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N; absent: the preset's.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the archive; absent: campaigns/.")] = None,
+    fill: Annotated[
+        bool, typer.Option("--fill", help="Begin a run that will not end in time, where no other fits; it is resumed.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Measure training steps and say what would run and when; run nothing.")
+    ] = False,
+) -> None:
+    """Make as many runs of a plan as fit into a given time, most important first, and pack them into one archive.
+
+    What is finished is not run again, what was interrupted is resumed. Exits with status 1 when a run failed, and with
+    75 when SIGTERM or Ctrl-C came: the archive is written all the same, and the same command goes on.
+    """
+    from layerprune.suite.campaign import command
+
+    limits = command.limits_of(plan, minutes, jobs, device, fill)
+    if dry_run:
+        print(command.rehearse(plan, limits, _remark))
+        return
+    result = command.conduct(plan, limits, out, _remark)
+    print(f"{result.summary}\n{result.archive}")
+    if result.interrupted:
+        raise typer.Exit(processes.REQUEUE)
+    if result.failed:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""Write the JSON schemas of a preset and of a record from their types, for editors and other programs.
+"""Write the JSON schemas of a preset, a campaign's plan and a record from their types, for editors and other programs.
 
 python workflow/scripts/write_schemas.py
 """
@@ -8,11 +8,11 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from layerprune.suite.config import Preset
+from layerprune.suite.config import CampaignPlan, Preset
 from layerprune.suite.record import Record
 
 FOLDER = Path(__file__).parent.parent / "schemas"
-SCHEMAS: dict[str, type[BaseModel]] = {"config": Preset, "record": Record}
+SCHEMAS: dict[str, type[BaseModel]] = {"config": Preset, "campaign": CampaignPlan, "record": Record}
 
 
 def schema_text(model: type[BaseModel]) -> str:

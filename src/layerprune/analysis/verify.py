@@ -113,8 +113,9 @@ def _stale(preset: config.Preset, key: RunKey, run: Record) -> Iterator[Finding]
 
 
 def _damaged(key: RunKey, run: Record) -> Iterator[Finding]:
-    """Files that are not what the record says; in the store the network's description and the curves are looked at."""
-    found = current.damage(key, run) if paths.record(key).is_file() else _damage_in_store(key)
+    """Files that are not what the record says. Weights may be absent: those of a campaign stay where it was."""
+    in_folder, weights = paths.record(key).is_file(), paths.weights(key).exists()
+    found = current.damage(key, run, weights) if in_folder else _damage_in_store(key)
     if found is not None:
         yield Finding(str(key), "damaged", found)
 

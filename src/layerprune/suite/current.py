@@ -48,10 +48,13 @@ def is_stored(preset: Preset, key: RunKey) -> bool:
     return is_current(preset, made)
 
 
-def damage(key: RunKey, made: Record) -> str | None:
-    """What is wrong with the files in a run's folder by its record, in one line; None where they are whole."""
+def damage(key: RunKey, made: Record, weights: bool = True) -> str | None:
+    """What is wrong with the files in a run's folder by its record, in one line; None where they are whole.
+
+    Without `weights` the file of weights is not looked at.
+    """
     try:
-        for path in (paths.arch, paths.curves, paths.weights):
+        for path in (paths.arch, paths.curves, *([paths.weights] if weights else [])):
             if path(key).exists() or getattr(made.files, path.__name__) is not None:
                 store.read_checked(path(key), getattr(made.files, path.__name__))
     except LayerpruneError as error:

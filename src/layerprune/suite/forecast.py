@@ -53,12 +53,11 @@ def forecast(
     preset: Preset, name: str, dataset: str, device: torch.device, threads: int, measured_steps: int
 ) -> list[Row]:
     """A row for each network of a data set. Needs none of its images: steps are measured on random ones."""
-    torch.set_num_threads(threads)
     keys = config.plan(preset, name, dataset)
     rows = []
     for arch in dict.fromkeys(key.arch for key in keys):
         settings = [config.resolve(preset, key) for key in keys if key.arch == arch]
-        seconds = _seconds_a_step(settings[0], device, measured_steps)
+        seconds = seconds_a_step(settings[0], device, threads, measured_steps)
         rows.append(Row(dataset, arch, len(settings), sum(map(training_steps, settings)), seconds))
     return rows
 
@@ -82,8 +81,9 @@ def _form(settings: RunSettings) -> DataSpec:
     return catalog.asked_forms(settings.dataset, settings.source)[0]
 
 
-def _seconds_a_step(settings: RunSettings, device: torch.device, count: int) -> float:
-    """Median time of a training step of the dense network on random images."""
+def seconds_a_step(settings: RunSettings, device: torch.device, threads: int, count: int) -> float:
+    """Median time of a training step of the dense network on random images, of so many after some to warm up."""
+    torch.set_num_threads(threads)
     batch = _measured_batch(settings, device)
     trainer = _trainer(settings, device, WARM_UP + count, batch)
     times = []

@@ -73,6 +73,13 @@ def write_text(path: Path, text: str) -> None:
     write_atomically(path, lambda stream: stream.write(text.encode()))
 
 
+def check_writable(folder: Path) -> None:
+    """Raises LayerpruneError for a folder in which no file can be made."""
+    probe = folder / ".writable"
+    write_text(probe, "")
+    probe.unlink()
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write JSON atomically: sorted keys, two spaces, a final newline, no NaN (which JSON does not know)."""
     write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")

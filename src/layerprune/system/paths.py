@@ -35,6 +35,20 @@ def claim_rules() -> Path:
     return root() / "config" / "claims" / "rules.yaml"
 
 
+def campaign_file(name: str) -> Path:
+    return root() / "config" / "campaigns" / f"{name}.yaml"
+
+
+def campaign_archives() -> Path:
+    """Where campaigns leave their archives unless told otherwise."""
+    return root() / "campaigns"
+
+
+def campaign_summary() -> Path:
+    """The summary in an archive, whose names are those below the root."""
+    return Path("summary.md")
+
+
 def data_root() -> Path:
     return root() / "data"
 

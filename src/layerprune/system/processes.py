@@ -38,8 +38,8 @@ class Notice:
 
 
 @contextmanager
-def noticed() -> Iterator[Notice]:
-    """The notice that SIGTERM gives while this lasts; a second SIGTERM ends the process at once, as always.
+def noticed(*signals: signal.Signals) -> Iterator[Notice]:
+    """The notice that SIGTERM, or each of `signals`, gives while this lasts; a second one ends the process, as always.
 
     Outside the main thread, where Python hears no signals, none is ever given.
     """
@@ -52,11 +52,12 @@ def noticed() -> Iterator[Notice]:
         notice.given = True
         signal.signal(number, signal.SIG_DFL)
 
-    before = signal.signal(signal.SIGTERM, note)
+    before = {each: signal.signal(each, note) for each in signals or (signal.SIGTERM,)}
     try:
         yield notice
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 # --- shared by torchrun ---------------------------------------------------------------------------------------------

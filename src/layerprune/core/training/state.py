@@ -30,7 +30,7 @@ class StateFile:
         if self.path is None or not self.path.exists():
             return None
         try:
-            stored = tensors_from(_intact(self.path), self.path)
+            stored = tensors_from(intact(self.path.read_bytes(), self.path), self.path)
         except LayerpruneError as error:
             raise LayerpruneError(f"{error}; delete it to start this run over") from None
         if not isinstance(stored, dict) or not {"identity", "state"} <= stored.keys():
@@ -54,9 +54,19 @@ class StateFile:
             self.path.unlink(missing_ok=True)
 
 
-def _intact(path: Path) -> bytes:
-    """A state file's content behind its digest. Raises LayerpruneError where they do not fit together."""
-    digest, _, content = path.read_bytes().partition(b"\n")
+def steps_done(path: Path) -> int:
+    """Steps that a stored state has behind it, whatever its identity; 0 where there is none that can be read."""
+    if not path.is_file():
+        return 0
+    try:
+        return tensors_from(intact(path.read_bytes(), path), path)["state"]["progress"]["step"]
+    except (LayerpruneError, KeyError, TypeError):
+        return 0
+
+
+def intact(stored: bytes, source: object) -> bytes:
+    """What a state file holds behind its digest. Raises LayerpruneError where they do not fit together."""
+    digest, _, content = stored.partition(b"\n")
     if sha256(content).encode() != digest:
-        raise LayerpruneError(f"{path}: damaged: its content does not fit its SHA-256")
+        raise LayerpruneError(f"{source}: damaged: its content does not fit its SHA-256")
     return content

@@ -5,11 +5,13 @@ settings. Every key has a description with its unit; unknown keys are refused. S
 run's digest; resource keys (`resources`, `data`) never do. Imports no torch.
 """
 
+from layerprune.suite.config.campaign import CampaignPlan, Selector
 from layerprune.suite.config.claims import Claim, Condition
 from layerprune.suite.config.preset import Preset
 from layerprune.suite.config.reading import (
     data_root,
     environment_below,
+    load_campaign,
     load_claims,
     load_preset,
     parse_preset,
@@ -18,12 +20,15 @@ from layerprune.suite.config.reading import (
 from layerprune.suite.config.runs import RunSettings, plan, prerequisites, resolve, weight_prerequisites
 
 __all__ = [
+    "CampaignPlan",
     "Claim",
     "Condition",
     "Preset",
     "RunSettings",
+    "Selector",
     "data_root",
     "environment_below",
+    "load_campaign",
     "load_claims",
     "load_preset",
     "parse_preset",

@@ -10,6 +10,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from layerprune.core.settings.types import first_problem
 from layerprune.errors import LayerpruneError
+from layerprune.suite.config.campaign import CampaignPlan
 from layerprune.suite.config.claims import Claim, ClaimRules
 from layerprune.suite.config.preset import Preset
 from layerprune.system import paths
@@ -41,6 +42,21 @@ def load_claims() -> dict[str, Claim]:
         raise LayerpruneError(f"{path}: no such file: there are no rules to judge claims by")
     try:
         return ClaimRules.model_validate(_read_yaml(path)).root
+    except ValidationError as error:
+        raise LayerpruneError(f"{path}: {first_problem(error).lstrip('.: ')}") from None
+
+
+def load_campaign(name: str) -> CampaignPlan:
+    """Read config/campaigns/<name>.yaml. Raises LayerpruneError with one line naming file and key."""
+    path = paths.campaign_file(name)
+    if not path.is_file():
+        known = ", ".join(sorted(file.stem for file in path.parent.glob("*.yaml"))) or "none"
+        raise LayerpruneError(f"{path}: no such plan of a campaign (known: {known})")
+    raw = _read_yaml(path)
+    if not isinstance(raw, dict):
+        raise LayerpruneError(f"{path}: a plan must be a mapping of keys")
+    try:
+        return CampaignPlan.model_validate(raw)
     except ValidationError as error:
         raise LayerpruneError(f"{path}: {first_problem(error).lstrip('.: ')}") from None
 

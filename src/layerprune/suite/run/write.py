@@ -5,7 +5,6 @@ Between them the network is written and read back, and what was read back is mea
 
 import csv
 import io
-from pathlib import Path
 
 from layerprune.core.networks import storage
 from layerprune.core.networks.sections import SectionedNetwork
@@ -43,13 +42,7 @@ def clear_up(key: RunKey) -> None:
     """Delete what a killed writer left, and fail now, not after the training, where results cannot be written."""
     for folder in (paths.run_folder(key), paths.state(key).parent):
         files.clear_unfinished(folder)
-    _check_writable(paths.run_folder(key))
-
-
-def _check_writable(folder: Path) -> None:
-    probe = folder / ".writable"
-    files.write_text(probe, "")
-    probe.unlink()
+    files.check_writable(paths.run_folder(key))
 
 
 def _replace(key: RunKey, network: SectionedNetwork, curves: str) -> None:

@@ -1,0 +1,5 @@
+"""A campaign: as many runs of a plan, first things first, as a given time allows on this machine. Imports no torch.
+
+Runs are processes of `layerprune run`, so locks, states and resumption are theirs. What was made leaves the machine as
+one archive, which `layerprune results add` merges elsewhere. Needs no Snakemake and no network.
+"""

@@ -1,0 +1,116 @@
+"""What `layerprune campaign` does: a campaign, its archive and its summary; or a forecast of them."""
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from layerprune.errors import LayerpruneError
+from layerprune.suite import config
+from layerprune.suite.campaign import archive, measuring, summary
+from layerprune.suite.campaign.conduct import STOP, Campaign, Limits, Outcome, commands_of
+from layerprune.suite.campaign.estimates import Estimates
+from layerprune.suite.campaign.jobs import Job
+from layerprune.suite.campaign.plan import runs_of
+from layerprune.suite.campaign.schedule import simulate
+from layerprune.suite.campaign.todo import is_done, to_do
+from layerprune.suite.config import Preset
+from layerprune.system import files, paths
+from layerprune.system.paths import RunKey
+from layerprune.system.processes import output_of
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a campaign came to."""
+
+    summary: str
+    archive: Path
+    interrupted: bool
+    failed: list[Outcome]
+
+
+def conduct(name: str, limits: Limits, folder: Path | None, say: Say) -> Result:
+    """Make what fits of the plan config/campaigns/<name>.yaml, and write the archive into `folder`."""
+    preset, planned = _read(name)
+    campaign = Campaign(preset, planned, _checked(limits), say)
+    target = (folder or paths.campaign_archives()) / f"{name}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}.tar.gz"
+    files.check_writable(target.parent)  # now, not after hours
+    campaign.conduct()
+    text = _pack(name, campaign, target)
+    failed = [outcome for outcome in campaign.outcomes if outcome.how == "failed"]
+    return Result(text, target, campaign.interrupted, failed)
+
+
+def _pack(name: str, campaign: Campaign, target: Path) -> str:
+    """The campaign's own runs first, then those that an earlier campaign, perhaps killed, left in their folders."""
+    own = [outcome.key for outcome in campaign.outcomes if outcome.how == "made"]
+    done = [key for key in dict.fromkeys([*own, *campaign.parents]) if is_done(campaign.preset, key)]
+    made = [key for key in done if key in own or archive.is_only_in_folder(key)]
+    return archive.write(target, campaign.preset, made, campaign.unmade(), partial(summary.of_campaign, name, campaign))
+
+
+def rehearse(name: str, limits: Limits, say: Say) -> str:
+    """What a campaign would do: its steps are measured, nothing is run."""
+    preset, planned = _read(name)
+    runs, budget = to_do(preset, planned), _checked(limits).seconds - STOP
+    estimates = Estimates(preset, runs)
+    for key in runs:
+        if estimates.seconds(key) is None:
+            _measure(estimates, preset, limits, key, say)
+    seconds = {key: estimates.seconds(key) for key in runs}
+    parents = {key: set(config.prerequisites(preset, key)) for key in runs}
+    return summary.of_dry_run(simulate(runs, parents, seconds, limits.jobs, budget, limits.fill), runs, budget)
+
+
+def _measure(estimates: Estimates, preset: Preset, limits: Limits, key: RunKey, say: Say) -> None:
+    kind = estimates.kinds[key]
+    say(f"measuring a training step of {key.arch} on {key.dataset}")
+    job = Job(commands_of(preset, limits).measure([key, *(each for each in estimates.of_kind(kind) if each != key)]))
+    status, seconds, words = job.process.wait(), job.seconds, job.printed()
+    measured = measuring.parsed(words, seconds) if status == 0 else None
+    if measured is None:
+        raise LayerpruneError(f"{key}: its training step could not be measured: {words}")
+    estimates.measured[kind] = measured
+
+
+def _read(name: str) -> tuple[Preset, list[RunKey]]:
+    plan = config.load_campaign(name)
+    preset = config.load_preset(plan.preset)
+    return preset, runs_of(plan, preset, name)
+
+
+def _checked(limits: Limits) -> Limits:
+    if limits.seconds <= STOP:
+        raise LayerpruneError(
+            f"--minutes: {limits.seconds / 60:g} is too short: "
+            f"the last {STOP:.0f} seconds are for states and the archive"
+        )
+    return limits
+
+
+def limits_of(name: str, minutes: float, jobs: int | None, device: str | None, fill: bool) -> Limits:
+    """The limits of a campaign whose preset says how many threads a run has, and how many runs share a GPU."""
+    resources = config.load_preset(config.load_campaign(name).preset).resources
+    places = max(1, _cores() // resources.threads)
+    gpus = _gpus(device or resources.device)
+    most = min(places, gpus * resources.runs_per_gpu) if gpus else places
+    return Limits(jobs or most, 60 * minutes, resources.threads, device, fill)
+
+
+def _cores() -> int:
+    """Those that this process may use: a scheduler often gives it a part of the machine."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _gpus(device: str) -> int:
+    """How many GPUs the runs may share out among them; 0 where they run on the CPU."""
+    if device == "cpu":
+        return 0
+    if device.startswith("cuda:"):
+        return 1
+    return len(output_of("nvidia-smi", "-L").splitlines())

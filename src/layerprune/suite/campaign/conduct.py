@@ -1,0 +1,221 @@
+"""The campaign itself: jobs side by side, the next one as soon as one ends, all of them told to end in good time.
+
+A free place first measures a step of the kind of run that comes next, where that is not known yet.
+"""
+
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from layerprune.suite import config, store
+from layerprune.suite.campaign import jobs, measuring
+from layerprune.suite.campaign.estimates import Estimates, Kind
+from layerprune.suite.campaign.jobs import Job
+from layerprune.suite.campaign.schedule import choose
+from layerprune.suite.campaign.todo import is_done, to_do, with_parents
+from layerprune.suite.config import Preset
+from layerprune.system.paths import RunKey
+from layerprune.system.processes import noticed
+
+STOP = 20.0
+"""Seconds before the end of a campaign at which its runs are told to store their state."""
+PATIENCE = 13.0
+"""Seconds that they get for it; what is left then is ended, and the archive written."""
+SHORTENED = ("diverged", "failed")
+"""Runs that end so end early, and tell nothing of how long others take."""
+POLL = 0.1
+"""Seconds between two looks at the jobs."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a campaign may use: places for jobs, seconds, each run's threads and device (None: the preset's)."""
+
+    jobs: int
+    seconds: float
+    threads: int = 1
+    device: str | None = None
+    fill: bool = False
+    """Whether a run is begun that cannot end in time, where no other is left to begin."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run of the campaign ended, what was forecast when it began, and the words of one that failed."""
+
+    key: RunKey
+    how: Literal["made", "stopped", "failed"]
+    seconds: float
+    forecast: float
+    words: str = ""
+
+
+@dataclass
+class Commands:
+    """What is started for a run, and to measure the step that runs share."""
+
+    run: Callable[[RunKey], list[str]]
+    measure: Callable[[list[RunKey]], list[str]]
+
+
+@dataclass
+class Campaign:
+    """A campaign on its way through `planned`, which are runs of one preset by priority."""
+
+    preset: Preset
+    planned: list[RunKey]
+    limits: Limits
+    say: Callable[[str], None]
+    commands: Commands | None = None
+    outcomes: list[Outcome] = field(default_factory=list)
+    interrupted: bool = False
+    waiting: list[RunKey] = field(default_factory=list)
+    running: dict[RunKey, tuple[Job, float]] = field(default_factory=dict)
+    measurements: dict[Kind, Job] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.began = time.monotonic()
+        everything = with_parents(self.preset, self.planned)
+        self.parents = {key: set(config.prerequisites(self.preset, key)) for key in everything}
+        self.estimates = Estimates(self.preset, everything)
+        self.commands = self.commands or commands_of(self.preset, self.limits)
+        self.waiting = to_do(self.preset, self.planned)
+
+    @property
+    def elapsed(self) -> float:
+        return time.monotonic() - self.began
+
+    @property
+    def left(self) -> float:
+        """Seconds until runs are told to end."""
+        return self.limits.seconds - STOP - self.elapsed
+
+    def conduct(self) -> None:
+        """Make runs until the time is up, nothing is left that fits, or SIGTERM or SIGINT comes."""
+        with noticed(signal.SIGTERM, signal.SIGINT) as notice:
+            try:
+                while self.left > 0 and not notice and self._goes_on():
+                    time.sleep(POLL)
+            finally:
+                self.interrupted = bool(notice)
+                self._stop()
+
+    def unmade(self) -> list[RunKey]:
+        """Runs that are still to be made, by priority."""
+        return to_do(self.preset, self.planned)
+
+    def _goes_on(self) -> bool:
+        """One look at the jobs, and new ones in free places; returns whether there are any."""
+        self._collect()
+        if not self.waiting and not self.running:
+            self._look_again()
+        while len(self.running) + len(self.measurements) < self.limits.jobs and self._begin_next():
+            pass
+        return bool(self.running or self.measurements)
+
+    def _look_again(self) -> None:
+        """A run that was made anew may have made others stale: these, unless they were tried."""
+        tried = {outcome.key for outcome in self.outcomes}
+        again = [key for key in self.unmade() if key not in tried] if tried else []
+        self.waiting = [key for key in again if not self.parents[key] & self._unsuccessful()]
+
+    # --- beginning ------------------------------------------------------------------------------------------------
+
+    def _begin_next(self) -> bool:
+        candidates = [key for key in self.waiting if self.estimates.kinds[key] not in self.measurements]
+        unmade = {*self.waiting, *self.running, *self._unsuccessful()}
+        fill = self.limits.fill and not self.measurements
+        key = choose(candidates, self.parents, unmade, self.estimates.seconds, self.left, fill)
+        if key is None:
+            return False
+        forecast = self.estimates.seconds(key)
+        if forecast is None:
+            self._measure(key)
+        else:
+            self._begin(key, forecast)
+        return True
+
+    def _unsuccessful(self) -> set[RunKey]:
+        return {outcome.key for outcome in self.outcomes if outcome.how != "made"}
+
+    def _measure(self, key: RunKey) -> None:
+        kind = self.estimates.kinds[key]
+        alike = [key, *(other for other in self.estimates.of_kind(kind) if other != key)]
+        self.say(f"measuring a training step of {key.arch} on {key.dataset}")
+        self.measurements[kind] = Job(self.commands.measure(alike))
+
+    def _begin(self, key: RunKey, forecast: float) -> None:
+        self.waiting.remove(key)
+        self.say(f"{key}: begins, about {forecast:.0f} s; {max(0.0, self.left):.0f} s are left")
+        self.running[key] = Job(self.commands.run(key)), forecast
+
+    # --- ending ---------------------------------------------------------------------------------------------------
+
+    def _collect(self) -> None:
+        for kind, job in list(self.measurements.items()):
+            if (status := job.status()) is not None:
+                del self.measurements[kind]
+                self._measured(kind, job, status)
+        for key, (job, forecast) in list(self.running.items()):
+            if (status := job.status()) is not None:
+                del self.running[key]
+                self._ended(key, job, status, forecast)
+
+    def _measured(self, kind: Kind, job: Job, status: int) -> None:
+        words = job.printed()
+        if status == 0 and (measured := measuring.parsed(words, job.seconds)) is not None:
+            self.estimates.measured[kind] = measured
+            return
+        for key in [each for each in self.waiting if self.estimates.kinds[each] == kind]:
+            self.waiting.remove(key)
+            self._note(Outcome(key, "failed", 0.0, 0.0, f"its training step could not be measured:\n{words}"))
+
+    def _ended(self, key: RunKey, job: Job, status: int, forecast: float) -> None:
+        words = job.printed()
+        if jobs.was_stopped(status):
+            self._note(Outcome(key, "stopped", job.seconds, forecast))
+        elif status == 0 and is_done(self.preset, key):
+            if store.find(key).status not in SHORTENED:
+                self.estimates.learn(key, job.seconds)
+            self._note(Outcome(key, "made", job.seconds, forecast))
+        else:
+            self._note(Outcome(key, "failed", job.seconds, forecast, f"exit status {status}\n{words}"))
+
+    def _note(self, outcome: Outcome) -> None:
+        self.outcomes.append(outcome)
+        last = outcome.words.splitlines()[-1:]
+        self.say(": ".join([f"{outcome.key}: {outcome.how} after {outcome.seconds:.0f} s", *last]))
+
+    def _stop(self) -> None:
+        """Tell every job to end, and end those that do not."""
+        everything = [*self.measurements.values(), *(job for job, _ in self.running.values())]
+        for job in everything:
+            job.tell_to_end()
+        until = time.monotonic() + PATIENCE
+        while any(job.status() is None for job in everything) and time.monotonic() < until:
+            time.sleep(POLL)
+        for job in everything:
+            if job.status() is None:
+                job.kill()
+        self.measurements.clear()
+        for key, (job, forecast) in self.running.items():
+            self._stopped(key, job, forecast)
+        self.running.clear()
+
+    def _stopped(self, key: RunKey, job: Job, forecast: float) -> None:
+        """A run that was told to end: it may have finished just then, or been too slow to store where it was."""
+        if job.status() == -signal.SIGKILL:
+            self._note(Outcome(key, "stopped", job.seconds, forecast, "ended without storing where it was"))
+        else:
+            self._ended(key, job, job.status(), forecast)
+
+
+def commands_of(preset: Preset, limits: Limits) -> Commands:
+    """The package's own processes."""
+    device = limits.device or preset.resources.device
+    return Commands(
+        run=lambda key: jobs.run_command(key, limits.device, limits.threads),
+        measure=lambda keys: measuring.command(device, limits.threads, keys),
+    )

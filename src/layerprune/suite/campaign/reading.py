@@ -1,0 +1,126 @@
+"""What an archive of a campaign holds, read with suspicion: it may be damaged, or made by somebody else to do harm.
+
+Only plain files with the names of results are accepted, and no more bytes than a campaign could mean. Nothing is
+written here, and nothing in an archive is run.
+"""
+
+import io
+import tarfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from pydantic import TypeAdapter, ValidationError
+
+from layerprune.core.settings.types import Slug
+from layerprune.core.training.state import intact
+from layerprune.errors import LayerpruneError
+from layerprune.suite import record, store
+from layerprune.suite.campaign.archive import name_in_archive
+from layerprune.suite.record import Record
+from layerprune.system import files, paths
+from layerprune.system.paths import RunKey
+
+LARGEST = 64_000_000
+"""Bytes of an archive file."""
+LARGEST_INSIDE = 256_000_000
+"""Bytes of all that is in it, with which a few well-compressed bytes could fill memory."""
+_SLUG = TypeAdapter(Slug)
+
+
+@dataclass
+class Contents:
+    """The records of an archive, the content of their files by path, and states of runs that have no record."""
+
+    records: dict[RunKey, Record] = field(default_factory=dict)
+    files: dict[Path, bytes] = field(default_factory=dict)
+    states: dict[RunKey, bytes] = field(default_factory=dict)
+
+
+def read(path: Path) -> Contents:
+    """Read and check a whole archive. Raises LayerpruneError naming what in it is wrong."""
+    contents = Contents()
+    for key, target, content in _members(path):
+        if target == paths.state(key):
+            intact(content, f"{path}: {name_in_archive(target)}")
+            contents.states[key] = content
+        else:
+            contents.files[target] = content
+    for key in dict.fromkeys(paths.parse_run_folder(target.parent) for target in contents.files):
+        contents.records[key] = _checked_record(path, key, contents.files)
+    return contents
+
+
+def _members(path: Path) -> Iterator[tuple[RunKey, Path, bytes]]:
+    seen = set()
+    try:
+        with tarfile.open(fileobj=io.BytesIO(_unpacked(path)), mode="r:") as archive:
+            for member in archive:
+                if not member.isreg() or member.issparse():
+                    raise LayerpruneError(f"{path}: {member.name!r} is not a plain file")
+                if member.name in seen:
+                    raise LayerpruneError(f"{path}: {member.name!r} is in it twice")
+                seen.add(member.name)
+                if member.name != str(paths.campaign_summary()):
+                    yield *_meant(path, member.name), archive.extractfile(member).read()
+    except (tarfile.TarError, ValueError) as error:  # the second for headers whose numbers are none
+        raise LayerpruneError(f"{path}: damaged: {error}") from None
+
+
+def _unpacked(path: Path) -> bytes:
+    """The tar archive in a .tar.gz, whose every gzip member is checked."""
+    try:
+        if path.stat().st_size > LARGEST:
+            raise LayerpruneError(f"{path}: larger than an archive of a campaign")
+        rest, unpacked = path.read_bytes(), bytearray()
+        while rest:
+            stream = zlib.decompressobj(wbits=31)
+            unpacked += stream.decompress(rest, LARGEST_INSIDE + 1 - len(unpacked))
+            if len(unpacked) > LARGEST_INSIDE:
+                raise LayerpruneError(f"{path}: holds more than an archive of a campaign")
+            if not stream.eof:
+                raise LayerpruneError(f"{path}: damaged: it ends too early")
+            rest = stream.unused_data
+    except zlib.error as error:
+        raise LayerpruneError(f"{path}: damaged: {error}") from None
+    except OSError as error:
+        raise LayerpruneError(f"{path}: cannot read: {error.strerror}") from None
+    return bytes(unpacked)
+
+
+def _meant(path: Path, name: str) -> tuple[RunKey, Path]:
+    """The run that a file belongs to, and where it goes. Raises LayerpruneError for every other name."""
+    parts = PurePosixPath(name).parts
+    try:
+        key = paths.parse_run_folder(Path(*parts[:-1]))
+        for slug in parts[1:-2]:
+            _SLUG.validate_python(slug)
+    except (ValueError, ValidationError, TypeError):
+        raise LayerpruneError(f"{path}: {name!r} is not a file of a run") from None
+    for place in (paths.record, paths.curves, paths.arch, paths.weights, paths.state):
+        if name_in_archive(place(key)) == name:
+            return key, place(key)
+    raise LayerpruneError(f"{path}: {name!r} is not a file of a run")
+
+
+def _checked_record(path: Path, key: RunKey, found: dict[Path, bytes]) -> Record:
+    """A run's record, whose other files are what it says; weights may be absent."""
+    own = paths.record(key)
+    source = f"{path}: {name_in_archive(own)}"
+    if own not in found:
+        raise LayerpruneError(f"{path}: {key} has files and no record")
+    try:
+        text = found[own].decode()
+    except UnicodeDecodeError:
+        raise LayerpruneError(f"{source}: not readable as JSON") from None
+    made = record.parsed(files.parse_json(text, source), source)
+    if made.key != key:
+        raise LayerpruneError(f"{source}: is the record of {made.key}")
+    for place in (paths.arch, paths.curves, paths.weights):
+        target, digest = place(key), getattr(made.files, place.__name__)
+        if target in found:
+            store.checked(found[target], digest or "none", f"{path}: {name_in_archive(target)}")
+        elif digest is not None and place is not paths.weights:
+            raise LayerpruneError(f"{path}: {name_in_archive(target)} is missing")
+    return made
