@@ -230,7 +230,7 @@ def test_told_to_end_all_end_with_their_state(tmp_path: Path) -> None:
     worker_with_state(process, root)
     process.send_signal(signal.SIGTERM)
     _, told = process.communicate(timeout=60)
-    assert process.returncode == processes.REQUEUE
+    assert process.returncode == processes.REQUEUE, told
     assert "told to end (SIGTERM), state written" in told and "Traceback" not in told
     assert not (root / "results" / str(LONG) / "record.json").exists()
 

@@ -296,3 +296,12 @@ def test_every_page_can_be_read_on_a_phone_and_on_a_desktop(site: Path, tmp_path
     assert all(min(each["equations"], default=1) > 0 for each in seen)
     assert sum(len(each["equations"]) for each in seen) > 100
     assert [name for each in seen for name in each["resources"] if not name.startswith(("file:", "data:"))] == []
+
+
+def test_the_recipe_table_is_that_of_the_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(REPOSITORY / "workflow" / "scripts"))
+    import recipe_table
+
+    text = recipe_table.table_text()
+    assert recipe_table.TABLE.read_text() == text, "run: python workflow/scripts/recipe_table.py"
+    assert text.count("**the recipe**") == 1
