@@ -16,6 +16,7 @@ from layerprune.errors import LayerpruneError
 from layerprune.suite import config, current, packing, record, store
 from layerprune.suite import run as running
 from layerprune.suite.folder import described_in, network_in
+from layerprune.suite.run import prepare
 from layerprune.system import files, paths
 
 __all__ = ["trained"]  # a fixture
@@ -267,3 +268,15 @@ def test_settings_that_do_not_fit_their_digest_are_seen(study: Path) -> None:
     edit(MAGNITUDE, reseal=True, config=settings | {"training": training})
     (found,) = [finding for finding in errors() if finding.kind == "out-of-range"]
     assert "config_digest" in found.message and found.where == str(MAGNITUDE)
+
+
+@pytest.mark.parametrize(
+    ("mark", "commit", "change"), [("abc \n", "abc", None), ("abc 0123\n", "abc", "0123"), (None, None, None)]
+)
+def test_a_copy_without_git_says_its_commit_in_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mark: str | None, commit: str | None, change: str | None
+) -> None:
+    monkeypatch.setattr(prepare, "_REPOSITORY", tmp_path)
+    if mark is not None:
+        (tmp_path / ".commit").write_text(mark)
+    assert (prepare._commit(), prepare._dirty_digest()) == (commit, change)
