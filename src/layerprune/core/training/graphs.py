@@ -4,7 +4,7 @@ An eager step of a ResNet launches hundreds of small operations and waits for th
 launch. A graph repeats fixed operations on fixed addresses. So what changes from step to step is written there before
 (the place in the epoch, the learning rate, what the method's `prepare` tells), gates are drawn by a generator that the
 graph knows, and each *phase* of the method, size of the batch and set of sections has a graph of its own. On a CPU
-there are no graphs: the recorded step is computed again, with the step number it was recorded with, so tests can compare
+there are no graphs: the recorded step is computed again, with the step number it was recorded with, so tests compare
 it with eager steps bit for bit.
 """
 
