@@ -377,23 +377,22 @@ def verify(preset: PresetName = "quick", dataset: DatasetName = None) -> None:
 
 
 @app.command()
-def readme(
+def pages(
     preset: PresetName = "laptop",
     check: Annotated[
-        bool, typer.Option("--check", help="Change nothing; exit with status 1 when out of date.")
+        bool, typer.Option("--check", help="Change nothing; exit with status 1 if a page is out of date.")
     ] = False,
 ) -> None:
-    """Renew the generated tables and figures of README.md."""
-    from layerprune.analysis.readme import is_current, update
+    """Renew the generated tables, verdicts and figures of README.md and docs/."""
+    from layerprune.analysis.pages import is_current, update
 
-    path = paths.root() / "README.md"
     if not check:
-        update(path, preset)
-    elif not is_current(path, preset):
-        print(
-            f"{path}: generated parts are out of date; run: layerprune readme --preset {preset}",
-            file=sys.stderr,
-        )
+        _print_paths([page for page in paths.pages() if update(page, preset)])
+        return
+    stale = [page for page in paths.pages() if not is_current(page, preset)]
+    for page in stale:
+        _remark(f"{page}: generated parts are out of date; run: layerprune pages --preset {preset}")
+    if stale:
         raise typer.Exit(1)
 
 

@@ -1,4 +1,4 @@
-"""Tables of one dataset: every number as CSV, and the comparison as CSV, Markdown and LaTeX from one frame.
+"""Tables of one dataset: every number as CSV, a compact table per network, and the wide comparison of everything.
 
 results/<preset>/<dataset>/runs.csv and summary.csv carry raw numbers (accuracies in [0, 1], MACs as
 multiply-adds, seconds). The comparison carries text: accuracy in per cent as mean ± sd (n), the paired
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from layerprune.analysis import literature, statistics
+from layerprune.analysis import compact, literature, statistics
 from layerprune.analysis.frames import LISTS, Study
 from layerprune.system import files, paths
 
@@ -45,17 +45,34 @@ def write(study: Study) -> list[Path]:
         paths.table(study.preset, study.dataset, "md"): markdown_page(study, cells),
         paths.table(study.preset, study.dataset, "tex"): latex(cells),
     }
+    for arch in study.archs:
+        texts |= _compact(study, arch)
     elsewhere = literature.published(study.dataset)
     if len(elsewhere):
-        texts |= {
-            paths.published_table(study.preset, study.dataset, "csv"): _csv(elsewhere),
-            paths.published_table(study.preset, study.dataset, "md"): literature.published_page(
-                study.dataset, elsewhere
-            ),
-        }
+        texts |= _published(study, elsewhere)
     for path, text in texts.items():
         files.write_text(path, text)
     return list(texts)
+
+
+def _compact(study: Study, arch: str) -> dict[Path, str]:
+    rows = compact.compact(study, arch)
+    caption = f"{arch} on {study.dataset} (preset {study.preset}). {compact.told_of(study, arch)}"
+    texts = {
+        "csv": compact.csv(rows),
+        "md": f"# {arch} on {study.dataset}\n\n{compact.markdown(rows)}\n\n{compact.LEGEND}\n",
+        "tex": compact.latex(rows, caption, f"tab:{study.dataset}-{arch}"),
+    }
+    return {paths.compact_table(study.preset, study.dataset, arch, suffix): text for suffix, text in texts.items()}
+
+
+def _published(study: Study, rows: pd.DataFrame) -> dict[Path, str]:
+    texts = {
+        "csv": _csv(rows),
+        "md": literature.published_page(study.dataset, rows),
+        "tex": literature.published_latex(study.dataset, rows),
+    }
+    return {paths.published_table(study.preset, study.dataset, suffix): text for suffix, text in texts.items()}
 
 
 def runs_csv(runs: pd.DataFrame) -> str:

@@ -125,6 +125,18 @@ def summary(judged: list[Entry]) -> str:
     return "\n".join(lines)
 
 
+def one_line_each(judged: list[Entry], ledger: str) -> str:
+    """A list with a line per claim: verdict, sentence, and a link to its numbers in the ledger."""
+    return "\n".join(_line(entry, ledger) for entry in judged)
+
+
+def _line(entry: Entry, ledger: str) -> str:
+    anchor = f"{entry.id}-{entry.verdict}".lower().replace(" ", "-")
+    supporting = sum(each == Verdict.SUPPORTED for each in entry.networks.values())
+    networks = f"holds on {supporting} of {len(entry.networks)} networks" if entry.networks else "no networks"
+    return f"* [{entry.id}]({ledger}#{anchor}), **{entry.verdict}** ({networks}): {entry.claim.sentence}"
+
+
 LEGEND = (
     "The rules stand in `config/claims/rules.yaml`: a condition holds on a network when the whole 95 % bootstrap "
     "interval over seeds keeps its bound, fails when the whole interval breaks it, else it is inconclusive. "
