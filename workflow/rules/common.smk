@@ -135,6 +135,10 @@ def figure_folder(dataset):
     return paths.figure(PRESET_NAME, dataset, "any", "svg").parent
 
 
+def compact_folder(dataset):
+    return paths.compact_table(PRESET_NAME, dataset, "any", "csv").parent
+
+
 def outcome_of(dataset):
     """Tables and figures of one dataset, the target named after it."""
     if dataset not in DATASETS:
