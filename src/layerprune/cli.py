@@ -243,10 +243,14 @@ def figures(
 
 @app.command()
 def claims(preset: PresetName = "quick") -> None:
-    """Judge the paper's claims by the records there are: claims.csv and claims.md, by the rules of config/claims."""
+    """Judge the paper's claims by the existing records and the rules of config/claims, and write the headline table.
+
+    Writes claims.csv, claims.md and headline.csv.
+    """
+    from layerprune.analysis import headline
     from layerprune.analysis.claims import ledger
 
-    _print_paths(ledger.write(preset))
+    _print_paths([*ledger.write(preset), *headline.write(preset)])
 
 
 @app.command()

@@ -122,6 +122,7 @@ rule ledger:
             labels={"data set": "all", "file": "claims.csv"},
         ),
         markdown=paths.claims(PRESET_NAME, "md"),
+        headline=paths.headline(PRESET_NAME),
     log:
         log_file(f"{PRESET_NAME}/claims"),
     benchmark:

@@ -196,8 +196,16 @@ def constant_of(file, name):
     return ast.literal_eval(assigned[0].value)
 
 
+def headline():
+    """The front page's table as reStructuredText, for the report's start page; empty before there is one."""
+    path = paths.headline(PRESET_NAME)
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    return "\n".join([".. csv-table::", "   :header-rows: 1", "", *(f"   {line}" for line in lines)]) if lines else ""
+
+
 # The captions of the report are templates, and `config` is what they can see that is not shown beside each figure.
 config["captions"] = captions()
+config["headline"] = headline()
 
 
 wildcard_constraints:

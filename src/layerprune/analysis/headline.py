@@ -5,11 +5,14 @@ the most seeds first, of as many seeds the deepest; LARGEST of them, in the orde
 """
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import pandas as pd
 
 from layerprune.analysis import compact, statistics
-from layerprune.analysis.frames import Study
+from layerprune.analysis.frames import Study, read_study
+from layerprune.suite import config
+from layerprune.system import files, paths
 
 LARGEST = 8
 FEWEST_SEEDS = 2
@@ -44,10 +47,26 @@ def _of_network(study: Study, arch: str) -> pd.DataFrame:
     return row.reset_index(drop=True)
 
 
+def write(preset_name: str) -> list[Path]:
+    """Write results/<preset>/headline.csv, which the report and the article show, and return its path."""
+    path = paths.headline(preset_name)
+    files.write_text(path, cells(rows(studies_of(preset_name))).to_csv(index=False, lineterminator="\n"))
+    return [path]
+
+
+def studies_of(preset_name: str) -> list[Study]:
+    """Every data set of a preset, gaps allowed."""
+    return [read_study(preset_name, dataset, partial=True) for dataset in config.load_preset(preset_name).datasets]
+
+
+def cells(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows as text, by COLUMNS."""
+    return pd.DataFrame([_cells(row) for _, row in table.iterrows()], columns=COLUMNS)
+
+
 def markdown(table: pd.DataFrame) -> str:
     """The rows as a Markdown table."""
-    lines = [COLUMNS, [":---"] + ["---:"] * (len(COLUMNS) - 1)]
-    lines += [_cells(row) for _, row in table.iterrows()]
+    lines = [COLUMNS, [":---"] + ["---:"] * (len(COLUMNS) - 1), *cells(table).to_numpy().tolist()]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 

@@ -18,7 +18,6 @@ from layerprune.analysis.claims import ledger
 from layerprune.analysis.figures import FIGURES, captions
 from layerprune.analysis.frames import Study, read_study
 from layerprune.errors import LayerpruneError
-from layerprune.suite import config
 from layerprune.system import files, paths
 
 _OPENING = re.compile(r"<!-- generated:(\S+) -->")
@@ -69,8 +68,7 @@ def _content(page: Path, name: str, preset: str | None, present: str) -> str:
 
 
 def _headline(page: Path, preset: str) -> str:
-    studies = [read_study(preset, dataset, partial=True) for dataset in config.load_preset(preset).datasets]
-    return f"{headline.markdown(headline.rows(studies))}\n\n{headline.LEGEND}"
+    return f"{headline.markdown(headline.rows(headline.studies_of(preset)))}\n\n{headline.LEGEND}"
 
 
 def _verdicts(page: Path, preset: str) -> str:

@@ -179,6 +179,11 @@ def claims(preset: str, suffix: str) -> Path:
     return results(preset) / f"claims.{suffix}"
 
 
+def headline(preset: str) -> Path:
+    """Dense and gated on the networks with the most seeds."""
+    return results(preset) / "headline.csv"
+
+
 def figure(preset: str, dataset: str, name: str, suffix: str) -> Path:
     return root() / "figures" / preset / dataset / f"{name}.{suffix}"
 
