@@ -197,10 +197,12 @@ def constant_of(file, name):
 
 
 def headline():
-    """The front page's table as reStructuredText, for the report's start page; empty before there is one."""
+    """The front page's table as reStructuredText, for the report's start page; empty if no network has two seeds."""
     path = paths.headline(PRESET_NAME)
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    return "\n".join([".. csv-table::", "   :header-rows: 1", "", *(f"   {line}" for line in lines)]) if lines else ""
+    if len(lines) < 2:
+        return ""
+    return "\n".join([".. csv-table::", "   :header-rows: 1", "", *(f"   {line}" for line in lines)])
 
 
 # The captions of the report are templates, and `config` is what they can see that is not shown beside each figure.
