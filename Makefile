@@ -72,11 +72,13 @@ docs: $(INSTALLED) ## the documentation as a site that needs no network (DOCS=li
 		docs site/$(DOCS)
 	@echo "Documentation: site/$(DOCS)/"
 
-lint: $(INSTALLED) ## style of the code and of the workflow
+lint: $(INSTALLED) ## style of the code, the workflow and the English
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/snakefmt --check Snakefile workflow
 	@$(BIN)/snakemake --lint
+	@$(BIN)/python workflow/scripts/prose.py
+	@$(BIN)/proselint check --config .proselintrc.json README.md docs/*.md docs/*/*.md
 
 lock: $(INSTALLED) ## new locks from requirements.in; then carry the pins to environment.yml, a test compares
 	@$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \

@@ -141,7 +141,10 @@ def test_what_is_told_beside_decides_nothing(study: list[RunKey]) -> None:
     assert (row["quantity"], row["n"], row["verdict"]) == ("removed-before-quarter", 5, "")
     assert row["mean"] == pytest.approx(2 / 3) and entry.verdict == "supported"
     page = ledger.as_page(made_up.PRESET, [entry])
-    assert "Told beside, deciding nothing:" in page and "| `removed-before-quarter` | mnist mlp-residual-20 |" in page
+    assert (
+        "Also measured, without deciding anything:" in page
+        and "| `removed-before-quarter` | mnist mlp-residual-20 |" in page
+    )
     assert "removed-before-quarter" in ledger.as_frame([entry])["quantity"].tolist()
 
 

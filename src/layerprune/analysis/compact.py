@@ -1,7 +1,7 @@
 """One network's table in the form of the literature: a row per method, grouped, as CSV, Markdown and LaTeX.
 
 results/<preset>/tables/<dataset>/<arch>.csv carries raw numbers (accuracies and shares in [0, 1], MACs as
-multiply-adds); Markdown and LaTeX carry the same rows as text. Only default settings are compared: variants stand in
+multiply-adds); Markdown and LaTeX carry the same rows as text. Only default settings are compared: variants are in
 the wide table of the data set. LaTeX needs the packages booktabs and graphicx.
 """
 
@@ -22,7 +22,7 @@ GROUPS = {
 }
 """Group -> its heading, in the order of the rows."""
 COMPARED = ("ours", "trained", "scores")
-"""Groups whose best value stands in bold: methods that decide by themselves what goes."""
+"""Groups whose best value is bold: methods that decide by themselves what goes."""
 COLUMNS = {
     "method": "method",
     "accuracy": "accuracy (%)",
@@ -52,7 +52,7 @@ LEGEND = (
 
 
 def compact(study: Study, arch: str) -> pd.DataFrame:
-    """A row per method with its default settings, as numbers; NaN where a quantity does not exist.
+    """A row per method with its default settings, as numbers; NaN for what does not exist.
 
     Columns: group, method, n, other (what became of runs that do not count), accuracy and difference with spread and
     interval, depth, MACs, parameters, the three shares removed, training cost as a multiple of dense's.
@@ -211,7 +211,7 @@ def points(share: float) -> str:
 
 
 def number(value: float, digits: int = 1) -> str:
-    """A number with so many decimals, whole ones without; – where there is none."""
+    """A number with so many decimals, whole ones without; – for NaN."""
     if math.isnan(value):
         return "–"
     text = f"{value:.{digits}f}"

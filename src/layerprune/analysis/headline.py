@@ -1,6 +1,6 @@
 """The front page's table: what gated training leaves of each network, and what that costs, in eight rows at most.
 
-Which networks stand there is no matter of taste: those with two seeds or more of both dense and gated, the ones with
+Which networks it shows is not a matter of taste: those with two seeds or more of both dense and gated, the ones with
 the most seeds first, of as many seeds the deepest; LARGEST of them, in the order of the preset.
 """
 

@@ -1,6 +1,6 @@
 """What the literature says: numbers that authors published, and what it lets one expect of a CIFAR ResNet's record.
 
-Published numbers stand in a table of their own, never mixed with what was measured here: published.csv has accuracies
+Published numbers have a table of their own, never mixed with what was measured here: published.csv has accuracies
 in per cent, changes in points (negative: accuracy fell), cuts of MACs and parameters in per cent of the unpruned
 network. Of records, counts are exact: parameters and multiply-adds of the whole network in closed form (METHODS 1.1).
 Patterns are qualitative, published for ResNet-56 after hundreds of epochs (METHODS M2, M5, M6): a record that shows
@@ -186,7 +186,7 @@ def _mostly_rising(run: Record, stages: list[int]) -> Iterator[str]:
 
 
 def _last_stage_goes_most(run: Record, stages: list[int]) -> Iterator[str]:
-    """SR-init: most of what goes stands in the last stage."""
+    """SR-init: most removed sections are in the last stage."""
     gone = [stage for stage, stays in zip(stages, run.keep, strict=False) if not stays]
     by_stage = [gone.count(stage) for stage in range(3)]
     if len(gone) >= FEWEST_GONE and by_stage[2] < max(by_stage):

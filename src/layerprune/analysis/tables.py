@@ -21,12 +21,12 @@ BEFORE = "validation accuracy before fine-tuning (%)"
 NETWORK = ["architecture", "removable", "shortcut", "width"]
 LEGEND = (
     "Accuracy: test accuracy in %, mean ± sd over seeds (number of seeds); top-5: share of test images whose class is "
-    "among the five likeliest, where there are many classes. Difference: points against dense "
-    "of the same seeds, with a 95 % percentile bootstrap interval over seeds (too narrow for few seeds); none where "
-    "the training was asked to be longer or shorter than dense's. "
-    "Validation accuracy before fine-tuning: in %, after sections were removed from a trained network and before "
-    "it is trained further; the test set is read once, at the end. "
-    "Removable: which sections a method may remove (shape-preserving: those whose shortcut is the identity); "
+    "among the five likeliest, for data sets with many classes. Difference: points against dense "
+    "of the same seeds, with a 95 % percentile bootstrap interval over seeds (too narrow for few seeds); none if "
+    "training was set to be longer or shorter than dense's. "
+    "Validation accuracy before fine-tuning: in %, after removal from a trained network, before further training; "
+    "the test set is read once, at the end. "
+    "Removable: the sections that a method may remove (shape-preserving: those whose shortcut is the identity); "
     "width: channels of the first stage, where not as published. "
     "MACs: multiply-adds of one input; training MACs: multiply-adds of the whole training, that of the "
     "networks it starts from included, that of the gated run whose layout or depth it takes over not; in brackets: "
@@ -209,7 +209,7 @@ def markdown_page(study: Study, cells: pd.DataFrame) -> str:
 
 
 def markdown(cells: pd.DataFrame) -> str:
-    """A Markdown table per network; the variant's column only where there are variants."""
+    """A Markdown table per network; the variant's column only for variants."""
     shown = cells if (cells["variant"] != "default").any() else cells.drop(columns="variant")
     groups = shown.groupby(NETWORK, sort=False)
     tables = [f"{_network_heading(*names)}\n\n{_grid(group.drop(columns=NETWORK))}" for names, group in groups]
