@@ -458,6 +458,12 @@ METHODS = [
         "1 + 0.1 * self.settings.theta_lr_decay * epochs",
         mlp("gated", "decaying"),
     ),
+    Fault(
+        "price ramp without an end",
+        "min(1.0, max(0, step + 1 - self.warmup) / self.ramp_steps)",
+        "max(0, step + 1 - self.warmup) / self.ramp_steps",
+        mlp("gated", "ramped"),
+    ),
     Fault("whole batch drawn", "math.ceil(self.settings.drawn_share * batch)", "batch", mlp("gated", "half-drawn")),
     Fault(
         "drawn while warming up",

@@ -73,6 +73,9 @@ class GatedSettings(Settings):
     theta_lr_decay: NonNegative = later(
         0.0, "theta_lr / (1 + this x epochs since the warm-up): above 0 the step sizes are Robbins and Monro's"
     )
+    price_ramp: Fraction = later(
+        0.0, "fraction of training, after the warm-up, over which the price rises linearly from 0 to nu"
+    )
     prior: Literal["flattening", "fixed", "beta", "l0", "none"] = later(
         "flattening", "what shapes the price: see layerprune.core.gates.priors; for comparison"
     )
