@@ -499,7 +499,7 @@ def test_the_command_writes_both_files(study: list[RunKey], cli: Callable) -> No
     outcome = cli("claims", "--preset", made_up.PRESET)
     assert outcome.code == 0
     written = [Path(line).name for line in outcome.stdout.split()]
-    assert written == ["claims.csv", "claims.md"]
+    assert written == ["claims.csv", "claims.md", "headline.csv"]
 
 
 def test_quantities_answer_for_networks_that_have_not_run(study: list[RunKey]) -> None:
