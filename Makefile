@@ -22,7 +22,7 @@ REPORT := report/$(PRESET).html
 PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce report verify test bench docs lint lock unlock
+.PHONY: help install reproduce report article verify test bench docs lint lock unlock
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -57,6 +57,12 @@ report: $(INSTALLED) ## one HTML file with every figure and table of PRESET, ren
 		then echo "$(REPORT) is up to date"; else rm -f $(REPORT); \
 		$(SNAKEMAKE) --report $(REPORT) --report-stylesheet workflow/report/report.css $(CHOICE) 2>&1 \
 			| grep -v '^Missing metadata'; test -f $(REPORT); fi
+
+article: $(INSTALLED) ## a short PDF on PRESET: method, tables, figures, claims, deviations
+	@test -d figures/$(PRESET) || $(SNAKEMAKE) partial $(CHOICE)
+	@mkdir -p report
+	@PYTHONPATH=src $(BIN)/python workflow/scripts/article.py $(PRESET) report/$(PRESET)-article.pdf
+	@echo "Article: report/$(PRESET)-article.pdf"
 
 verify: $(INSTALLED) ## is every record of PRESET there, current and plausible?
 	@$(SNAKEMAKE) verify $(CHOICE)

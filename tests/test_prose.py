@@ -8,7 +8,7 @@ from conftest import REPOSITORY
 
 sys.path.insert(0, str(REPOSITORY / "workflow" / "scripts"))
 
-import prose  # noqa: E402 -- a script beside the package
+import prose
 
 
 def test_no_text_has_a_phrase_that_needs_a_second_reading() -> None:
@@ -32,6 +32,8 @@ def test_such_a_phrase_is_named(text: str) -> None:
 
 def test_pages_are_read_without_code_and_generated_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prose, "ROOT", tmp_path)
+    (tmp_path / "src" / "layerprune").mkdir(parents=True)
+    (tmp_path / "src" / "layerprune" / "cli.py").touch()
     generated = "<!-- generated:x:y -->\nat hand\n<!-- /generated:x:y -->\n"
     (tmp_path / "README.md").write_text(f"{generated}\n```\nat hand\n```\n\n`at hand`\n\nIt is\nat hand.\n")
     found = [(file, line) for file, line, text in prose.texts() for _ in prose.complaints(text)]

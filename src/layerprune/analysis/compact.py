@@ -105,8 +105,17 @@ def csv(rows: pd.DataFrame) -> str:
     return rows.to_csv(index=False, lineterminator="\n")
 
 
+def cells(rows: pd.DataFrame) -> list[dict]:
+    """The rows as text: a dictionary per row with its group, its cells by COLUMNS, and the names of the best ones."""
+    best = _best(rows)
+    return [
+        {"group": row["group"], "cells": _cells(row), "best": [name for name in best if best.loc[place, name]]}
+        for place, row in rows.iterrows()
+    ]
+
+
 def markdown(rows: pd.DataFrame) -> str:
-    """A Markdown table with a bold line before each group."""
+    """A Markdown table with a line before each group."""
     lines = [list(COLUMNS.values()), [":---"] + ["---:"] * (len(COLUMNS) - 1)]
     best = _best(rows)
     for group, members in rows.groupby("group", sort=False):
