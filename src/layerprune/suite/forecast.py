@@ -81,14 +81,16 @@ def _form(settings: RunSettings) -> DataSpec:
     return catalog.asked_forms(settings.dataset, settings.source)[0]
 
 
-def seconds_a_step(settings: RunSettings, device: torch.device, threads: int, count: int) -> float:
+def seconds_a_step(
+    settings: RunSettings, device: torch.device, threads: int, count: int, records: bool = True
+) -> float:
     """Median time of a training step of the dense network on random images, of so many after some to warm up."""
     torch.set_num_threads(threads)
     batch = _measured_batch(settings, device)
-    trainer = _trainer(settings, device, WARM_UP + count, batch)
-    times = []
-    for images, labels in trainer.job.batches.epoch(0):
-        times.append(timing.seconds(partial(trainer._step, images, labels), device))
+    trainer = _trainer(settings, device, WARM_UP + count, batch, records)
+    steps = trainer._steps_of_epoch()
+    times = [timing.seconds(partial(next, steps), device) for _ in range(WARM_UP + count)]
+    trainer.forget_records()
     return statistics.median(times[WARM_UP:]) * settings.training.batch_size / batch
 
 
@@ -98,7 +100,7 @@ def _measured_batch(settings: RunSettings, device: torch.device) -> int:
     return whole if device.type == "cuda" else max(1, min(whole, PIXELS_ON_CPU // _form(settings).size ** 2))
 
 
-def _trainer(settings: RunSettings, device: torch.device, steps: int, batch: int) -> Trainer:
+def _trainer(settings: RunSettings, device: torch.device, steps: int, batch: int, records: bool = True) -> Trainer:
     spec, training = _form(settings), settings.training
     shape = (spec.channels, spec.size, spec.size)
     data = _noise(shape, spec.classes, steps * batch, device)
@@ -107,7 +109,7 @@ def _trainer(settings: RunSettings, device: torch.device, steps: int, batch: int
     augment = training.augment if spec.in_memory else "none"  # decoding is not measured
     batches = TrainingBatches(data.train, data.mean, data.std, batch, 0, augment, device)
     context = Context.of(network, len(data.train), training, steps, 0, device)
-    job = Job(data, batches, training, training, steps, StateFile(None, "", 1.0), Progress())
+    job = Job(data, batches, training, training, steps, StateFile(None, "", 1.0), Progress(), records=records)
     return Trainer(network, TrainingMethod(None, network, context), job)
 
 

@@ -93,13 +93,23 @@ def _checked(limits: Limits) -> Limits:
     return limits
 
 
-def limits_of(name: str, minutes: float, jobs: int | None, device: str | None, fill: bool) -> Limits:
+def limits_of(
+    name: str, minutes: float, jobs: int | None, device: str | None, fill: bool, lanes: str | None = None
+) -> Limits:
     """The limits of a campaign whose preset says how many threads a run has, and how many runs share a GPU."""
     resources = config.load_preset(config.load_campaign(name).preset).resources
     places = max(1, _cores() // resources.threads)
     gpus = _gpus(device or resources.device)
     most = min(places, gpus * resources.runs_per_gpu) if gpus else places
-    return Limits(jobs or most, 60 * minutes, resources.threads, device, fill)
+    return Limits(jobs or most, 60 * minutes, resources.threads, device, fill, _lanes(lanes), jobs or 1)
+
+
+def _lanes(told: str | None) -> int | None:
+    if told is None:
+        return None
+    if not told.isdecimal() or int(told) < 1:
+        raise LayerpruneError(f"--lanes: '{told}' is neither a number from 1 nor auto")
+    return int(told)
 
 
 def _cores() -> int:
