@@ -138,10 +138,16 @@ def read_json(path: Path) -> Any:
         raise LayerpruneError(f"{path}: not readable as JSON: {error}") from None
 
 
+_ONE_AT_A_TIME = threading.Lock()
+"""Held while Python is parsed: in CPython 3.11 two threads that do so disturb each other (bpo-106905)."""
+
+
 @cache
 def constant_in(path: Path, name: str) -> Any:
     """The value of a literal constant at the top of a module, without importing it; None where it has no such."""
-    for statement in ast.parse(path.read_bytes()).body:
+    with _ONE_AT_A_TIME:
+        statements = ast.parse(path.read_bytes()).body
+    for statement in statements:
         if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == name:
             return ast.literal_eval(statement.value)
     return None

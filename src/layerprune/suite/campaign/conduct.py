@@ -13,12 +13,13 @@ from layerprune.suite import config, store
 from layerprune.suite.campaign import jobs, lanes, measuring
 from layerprune.suite.campaign.estimates import Estimates, Kind
 from layerprune.suite.campaign.lanes import Errand, Lanes
+from layerprune.suite.campaign.opening import Opening, open_lanes
 from layerprune.suite.campaign.places import AnyJob, Commands, Places, may_share_a_process
 from layerprune.suite.campaign.schedule import choose
 from layerprune.suite.campaign.todo import is_done, to_do, with_parents
 from layerprune.suite.config import Preset
 from layerprune.system.paths import RunKey
-from layerprune.system.processes import noticed
+from layerprune.system.processes import Notice, noticed
 
 STOP = 20.0
 """Seconds before the end of a campaign at which its runs are told to store their state."""
@@ -40,8 +41,8 @@ class Limits:
     device: str | None = None
     fill: bool = False
     """Whether a run is begun that cannot end in time, where no other is left to begin."""
-    lanes: int | None = None
-    """Runs at a time within one process; None: each run has a process."""
+    lanes: int | tuple[int, ...] | None = None
+    """Runs at a time within one process, or several numbers of which to find the fastest; None: only processes."""
     beside: int = 1
     """Places for jobs while there are lanes."""
 
@@ -68,6 +69,7 @@ class Campaign:
     commands: Commands | None = None
     outcomes: list[Outcome] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+    opening: Opening | None = None
     interrupted: bool = False
     waiting: list[RunKey] = field(default_factory=list)
     running: dict[RunKey, tuple[AnyJob, float]] = field(default_factory=dict)
@@ -96,7 +98,7 @@ class Campaign:
         """Make runs until the time is up, nothing is left that fits, or SIGTERM or SIGINT comes."""
         with noticed(signal.SIGTERM, signal.SIGINT) as notice:
             try:
-                self._open_lanes()
+                self._open_lanes(notice)
                 while self.left > 0 and not notice and self._goes_on():
                     time.sleep(POLL)
             finally:
@@ -104,12 +106,19 @@ class Campaign:
                 self._stop()
                 self.places.close_lanes()
 
-    def _open_lanes(self) -> None:
-        if self.limits.lanes is None or not any(may_share_a_process(self.preset, key) for key in self.waiting):
+    def _open_lanes(self, notice: Notice) -> None:
+        """Of a plan of which anything may be made in lanes."""
+        able = [key for key in self.waiting if may_share_a_process(self.preset, key)]
+        if self.limits.lanes is None or not able:
             return
         device = self.limits.device or self.preset.resources.device
-        self.places.lanes = Lanes(lanes.command(self.waiting[0].preset, device, self.limits.threads))
-        self.places.lanes.open(self.limits.lanes)
+        self.say("opening lanes")
+        host = self.places.lanes = Lanes(lanes.command(able[0].preset, device, self.limits.threads))
+        self.opening = open_lanes(host, self.places, able, self.limits.lanes, lambda: self.left > 0 and not notice)
+        for line in self.opening.lines:
+            self.say(line)
+        if host.status() is not None:
+            self._lose_lanes(host.printed())
 
     def unmade(self) -> list[RunKey]:
         """Runs that are still to be made, by priority."""

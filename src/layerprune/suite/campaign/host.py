@@ -6,9 +6,11 @@ signals for all. Runs that need more of a process (a compiler, processes that de
 lanes: see places.py.
 """
 
+import json
 import threading
 import traceback
 from collections.abc import Callable, Iterable
+from dataclasses import asdict
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -18,8 +20,9 @@ import torch
 from layerprune.core.data.dataset import DataSet
 from layerprune.core.data.loading import Reading, load
 from layerprune.errors import LayerpruneError
+from layerprune.suite import config
 from layerprune.suite import run as running
-from layerprune.suite.campaign import jobs, lanes, measuring
+from layerprune.suite.campaign import jobs, lanes, measuring, selftest, sweep
 from layerprune.suite.config import Preset
 from layerprune.suite.run.prepare import Lane
 from layerprune.system import paths
@@ -41,6 +44,7 @@ class Host:
         self.notice = Notice()
         self.requests: SimpleQueue[Message | None] = SimpleQueue()
         self.lanes: list[threading.Thread] = []
+        self.count = 0
         self._tell = tell
         self._one_at_a_time = threading.Lock()
 
@@ -55,7 +59,8 @@ class Host:
                 if message["do"] == "end":
                     self.notice.given = True
                 elif message["do"] == "open":
-                    self._open(message["count"])
+                    self.count = message["count"]
+                    self._open(self.count)
                 else:
                     self._open(1)
                     self.requests.put(message)
@@ -94,9 +99,18 @@ class Host:
 
     def _do_run(self, message: Message) -> str:
         said: list[str] = []
-        lane = Lane(self.device, self.notice, self.load, len(self.lanes))
+        lane = Lane(self.device, self.notice, self.load, self.count)
         running.run(_key(message["run"]), str(self.device), self.threads, lambda *_: None, said.append, lane=lane)
         return "\n".join(said)
+
+    def _do_check(self, message: Message) -> str:
+        settings = config.resolve(self.preset, _key(message["run"]))
+        return json.dumps(asdict(selftest.check(settings, self.device)))
+
+    def _do_sweep(self, message: Message) -> str:
+        settings, counts = config.resolve(self.preset, _key(message["run"])), message["counts"]
+        found = sweep.sweep(settings, self.device, self.threads, counts, message["seconds"], self.notice)
+        return json.dumps(list(found.items()))
 
     def _do_measure(self, message: Message) -> str:
         return measuring.line(self.preset, list(map(_key, message["runs"])), self.device, self.threads)

@@ -78,13 +78,14 @@ class Lanes:
 
     def tell_to_end(self) -> None:
         """Have every lane store where it is; once, however often this is called."""
-        if not self._told:
+        if not self._told and self.process.poll() is None:
             self._told = True
             self._send({"do": "end"})
 
     def kill(self) -> None:
-        self._killed = True
-        self.process.kill()
+        if self.process.poll() is None:
+            self._killed = True
+            self.process.kill()
         self.process.wait()
         self._listener.join()
 

@@ -1,6 +1,6 @@
 """Where a campaign's runs are made: in lanes, or each in a process of its own. Imports no torch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import Protocol
@@ -15,6 +15,9 @@ from layerprune.system.paths import RunKey
 
 EAGERLY = ["--eager"]
 """Of `layerprune run`: of a run whose recorded steps are not to be trusted."""
+
+
+FINE_TUNING = "fine-tuning"
 
 
 class AnyJob(Protocol):
@@ -86,6 +89,12 @@ class Places:
         self._busy[in_lane].append(job)
         return job
 
+    def keep_apart(self, runs: Iterable[RunKey], way: str, eagerly: bool) -> None:
+        """Runs that train in this way get processes, in which steps are computed `eagerly` or as they are."""
+        those = {key for key in runs if way_of(key.method) == way}
+        self.apart |= those
+        self.eager |= those if eagerly else set()
+
     def try_again_apart(self, key: RunKey) -> None:
         """A run that failed in its lane as no run should gets a process of its own, and no graphs."""
         self.apart.add(key)
@@ -109,3 +118,11 @@ def may_share_a_process(preset: Preset, key: RunKey) -> bool:
         and families()[key.method] != "experiments"
         and not times
     )
+
+
+def way_of(method: str) -> str:
+    """The training method whose steps a run makes, whatever comes before them: what a self-test tries once."""
+    family = families()[method]
+    if family == "trained":
+        return method
+    return FINE_TUNING if family == "scores" or method == "by-index" else "dense"
