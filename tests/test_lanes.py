@@ -44,7 +44,7 @@ from layerprune.core.training.section_scores import draw_sample, metered_score
 from layerprune.errors import LayerpruneError
 from layerprune.suite import config, record, store
 from layerprune.suite import run as running
-from layerprune.suite.campaign import command, lanes, opening, places, selftest, sweep
+from layerprune.suite.campaign import command, lanes, measuring, opening, places, selftest, sweep
 from layerprune.suite.campaign.conduct import Campaign, Limits
 from layerprune.suite.campaign.host import Host, SharedData
 from layerprune.suite.campaign.lanes import Lanes
@@ -545,6 +545,19 @@ def test_a_run_may_be_made_eagerly_where_its_steps_are_not_to_be_trusted(
     running.run(DENSE, "cpu", 1, lambda *_: None, lambda _: None, records=False)
     with pytest.raises(ZeroDivisionError):
         running.run(run_key("dense", seed=1), "cpu", 1, lambda *_: None, lambda _: None)
+
+
+def test_a_host_tests_sweeps_and_measures(march: Path, served: Callable[[int], Served]) -> None:
+    write_study(march, PRESET.replace("lr: 0.01}", "lr: 0.01, engine: graphs}"))
+    host = served(1)
+    host.tell("check", id=str(GATED), run=str(GATED))
+    host.tell("sweep", id=str(DENSE), run=str(DENSE), counts=[1, 2], seconds=0.1)
+    host.tell("measure", id=str(RANDOM), runs=[str(RANDOM), str(DENSE)])
+    assert host.wait(GATED, DENSE, RANDOM) == [0, 0, 0]
+    words = {key: host.answers[str(key)]["words"] for key in (GATED, DENSE, RANDOM)}
+    assert json.loads(words[GATED])["apart"] == 0
+    assert [count for count, speed in json.loads(words[DENSE]) if speed > 0] == [1, 2]
+    assert measuring.parsed(words[RANDOM], 9.0).steps == {RANDOM: 60, DENSE: 360}
 
 
 # --- on a GPU -------------------------------------------------------------------------------------------------------

@@ -543,8 +543,8 @@ METHODS = [
     ),
     Fault(
         "other random numbers",
-        "torch.rand(len(model.sections))",
-        "torch.rand(len(model.sections) + 1)[1:]",
+        "torch.rand(len(model.sections), generator=present())",
+        "torch.rand(len(model.sections) + 1, generator=present())[1:]",
         mlp("random"),
     ),
     Fault("no squares of weights", "lambda weight: weight.square()", "lambda weight: weight.abs()", mlp("magnitude")),
@@ -594,8 +594,8 @@ METHODS = [
     ),
     Fault(
         "smaller fresh branches",
-        'kaiming_normal_(fresh, nonlinearity="relu")',
-        'kaiming_normal_(fresh, nonlinearity="linear")',
+        'kaiming_normal_(fresh, nonlinearity="relu",',
+        'kaiming_normal_(fresh, nonlinearity="linear",',
         mlp("sr-init"),
     ),
     Fault("scaled twice", "layer.weight.mul_(factor)", "layer.weight.mul_(factor * factor)", mlp("gated", "scaled")),
