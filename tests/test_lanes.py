@@ -557,7 +557,7 @@ def test_a_host_tests_sweeps_and_measures(march: Path, served: Callable[[int], S
     words = {key: host.answers[str(key)]["words"] for key in (GATED, DENSE, RANDOM)}
     assert json.loads(words[GATED])["apart"] == 0
     assert [count for count, speed in json.loads(words[DENSE]) if speed > 0] == [1, 2]
-    assert measuring.parsed(words[RANDOM], 9.0).steps == {RANDOM: 60, DENSE: 360}
+    assert measuring.parsed(words[RANDOM], 9.0).steps == {RANDOM: 50, DENSE: 300}
 
 
 # --- on a GPU -------------------------------------------------------------------------------------------------------

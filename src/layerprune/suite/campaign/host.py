@@ -7,6 +7,7 @@ lanes: see places.py.
 """
 
 import json
+import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterable
@@ -53,7 +54,7 @@ class Host:
         exact_float32()
         with (
             noticed() as self.notice,
-            borrowed(self.device, self.preset.resources.runs_per_gpu, lambda _: None) as self.device,
+            borrowed(self.device, self.preset.resources.runs_per_gpu, _say) as self.device,
         ):
             for message in messages:
                 if message["do"] == "end":
@@ -114,6 +115,10 @@ class Host:
 
     def _do_measure(self, message: Message) -> str:
         return measuring.line(self.preset, list(map(_key, message["runs"])), self.device, self.threads)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _key(name: str) -> RunKey:
