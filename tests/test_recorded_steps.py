@@ -19,7 +19,15 @@ from layerprune.suite.run.train import train
 TRAINED = sorted(slug for slug, family in families().items() if family == "trained")
 RECORDED = [slug for slug in TRAINED if slug not in ("gal", "stochastic-depth")]
 SETTINGS: dict[str, dict[str, Any]] = {
-    "gated": {"warmup": "6it", "nu": 3.0, "theta_lr": 2.0, "check_interval": 4, "checks": 1, "theta_lr_decay": 0.5},
+    "gated": {
+        "warmup": "6it",
+        "nu": 3.0,
+        "theta_lr": 2.0,
+        "check_interval": 4,
+        "checks": 1,
+        "theta_lr_decay": 0.5,
+        "price_ramp": 0.1,
+    },
     "hard-concrete": {"ramp": 0.9, "gate_lr": 5.0},
     "epsilon-resnet": {"start": 0.4, "check_interval": 2},
 }

@@ -7,6 +7,7 @@ Several processes that share a run each take their part of every batch and hold 
 compare. A process that is told to end (SIGTERM) stores where it is within the epoch.
 """
 
+import copy
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -171,6 +172,8 @@ class Trainer:
         job.group.add_up(self.loss_sum)
         # The first copy to the host since the last check: the device is done.
         train_loss = float(self.loss_sum) / sum(map(job.batches.examples_in, range(self._within_epoch())))
+        if progress.step == job.steps_total and math.isfinite(train_loss):
+            self._finish()
         progress.wall_seconds += time.perf_counter() - began
         progress.train_macs = self.meter.total
         progress.epoch += 1
@@ -202,7 +205,8 @@ class Trainer:
 
     def _joined_forward(self) -> engine.Forward:
         job = self.job
-        return engine.forward_of(self.network, job.settings.engine, job.group, self.method.skips_sections)
+        how = "eager" if self.method.looks_inside else job.settings.engine
+        return engine.forward_of(self.network, how, job.group, self.method.skips_sections)
 
     def _within_epoch(self) -> int:
         """Steps made since the epoch's start."""
@@ -286,7 +290,8 @@ class Trainer:
         """One line of curves.csv; epoch 0 is the start."""
         progress = self.progress
         started, untrained = train_loss is not None, self.job.steps_total == 0
-        validation = self._validate() if untrained or (started and math.isfinite(train_loss)) else None
+        seen = untrained or (started and math.isfinite(train_loss))
+        validation = self._validate(self.method.evaluation_gates()) if seen else None
         row: Row = {
             "epoch": progress.epoch,
             "step": progress.step,
@@ -304,8 +309,23 @@ class Trainer:
             row[f"theta_{index:02d}"] = value if self.network.sections[index].alive else None
         return row
 
-    def _validate(self) -> Score:
-        job, gates = self.job, self.method.evaluation_gates()
+    def _finish(self) -> None:
+        """Let the method decide by the weights that training ends with."""
+        average, network = self.average, self.network
+        before = copy.deepcopy(network.state_dict()) if average is not None else None
+        if average is not None:
+            average.copy_to(network)
+        self.method.finish(self._accuracy_of)
+        if before is not None:
+            network.load_state_dict(before)
+
+    def _accuracy_of(self, gates: Gates) -> float:
+        """Validation accuracy under these gates, for a method's decision: it is billed."""
+        self.meter.add_forward(len(self.job.data.validation), gates)
+        return self._validate(gates).accuracy
+
+    def _validate(self, gates: Gates) -> Score:
+        job = self.job
         job.group.take_over(self.network.buffers())  # running statistics: each process saw images of its own
         return evaluate(self.network, job.data, job.data.validation, gates, job.settings.precision, job.group)
 

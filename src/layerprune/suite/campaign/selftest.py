@@ -25,7 +25,7 @@ from layerprune.suite.config import RunSettings
 
 STEPS, EPOCH, BATCH = 10, 5, 32
 """Of two epochs, whose last batch is half as large."""
-SHORT = {"warmup": "3it", "check_interval": 2, "consolidate_at": 0.8, "search": "4it", "patience": "2it"}
+SHORT = {"warmup": "3it", "price_ramp": 0.2, "consolidate_at": 0.8, "check_interval": 2, "patience": "2it"}
 """Settings of methods, where they have them, with which ten steps meet every phase and a removal."""
 TRAINING = {"lr": 0.01, "lr_batch": None, "lr_warmup": "2it"}
 LEAST, TIMES = 1e-2, 5.0

@@ -16,7 +16,7 @@ from layerprune.core import surgery
 from layerprune.core.data.batches import Batches, evaluation_batches, training_batches
 from layerprune.core.measure import count_macs
 from layerprune.core.methods import families, module_name
-from layerprune.core.methods.base import Context, ControlPlan, Question, TrainingMethod, keep_highest
+from layerprune.core.methods.base import Context, ControlPlan, Question, TrainingMethod, keep_highest, score_under
 from layerprune.core.methods.experiments._input import ExperimentInput
 from layerprune.core.networks.pretrained import load_pretrained
 from layerprune.core.networks.sections import SectionedNetwork
@@ -69,7 +69,7 @@ def _keep_count(task: Task, network: SectionedNetwork) -> int | None:
     """Sections to keep by the method's settings, None for all. Raises SettingError for more than there are."""
     settings = task.method_settings
     rule = getattr(settings, "keep", "all")
-    if rule == "all" or getattr(settings, "threshold", None) is not None:
+    if rule in ("all", "tolerance") or getattr(settings, "threshold", None) is not None:
         return None
     count = sum(task.parents["gated"].record.keep) if rule == "matched" else int(rule)
     if count > len(network.sections):
@@ -116,7 +116,7 @@ def _scored(task: Task, batches: Batches) -> Start:
     sample = draw_sample(task.data, looks_at, settings.sample, task.settings.seed)
 
     def ranking(network: SectionedNetwork) -> tuple[list[float], int]:
-        return metered_score(module.score, network, sample, task.settings.seed)
+        return metered_score(score_under(module, settings), network, sample, task.settings.seed)
 
     began = time.perf_counter()
     scores, macs = ranking(network)
