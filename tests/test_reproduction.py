@@ -7,7 +7,7 @@ from pathlib import Path
 
 import made_up_runs as made_up
 import pytest
-from conftest import Outcome, run_process
+from conftest import REPOSITORY, Outcome, run_process
 
 from layerprune.analysis import reproduction
 from layerprune.errors import LayerpruneError
@@ -120,15 +120,26 @@ def test_without_two_seeds_there_is_no_tolerance(tmp_path: Path, monkeypatch: py
     assert only().verdict == "undecided" and only().accuracy_tolerance is None
 
 
-def test_few_seeds_of_a_method_borrow_the_networks_spread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("archs", "alike"), [(["lenet5", "mlp-residual-10"], "method"), (["lenet5"], "data set")])
+def test_few_seeds_borrow_the_spread_of_what_is_alike(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, archs: list[str], alike: str
+) -> None:
     monkeypatch.setenv("LAYERPRUNE_ROOT", str(tmp_path))
     methods = ["dense", "gated", "sss"]
-    keys = made_up.write_study(made_up.preset({"mlp-residual-10": {}}, methods, (0, 1, 2)))
-    records = [store.find(each) for each in keys]
-    spreads = reproduction.Spreads(records)
-    assert len({spreads.tolerance("test_accuracy", "mlp-residual-10", each) for each in methods}) == 1
-    assert spreads.tolerance("test_accuracy", "lenet5", "dense") == spreads.tolerance(
-        "test_accuracy", "mlp-residual-10", "dense"
+    keys = made_up.write_study(made_up.preset({arch: {} for arch in archs}, methods, (0, 1, 2)))
+    spreads = reproduction.Spreads([store.find(each) for each in keys])
+    allowed = {method: {spreads.tolerance("test_accuracy", arch, method) for arch in archs} for method in methods}
+    assert all(len(each) == 1 for each in allowed.values())
+    assert len(set.union(*allowed.values())) == (3 if alike == "method" else 1)
+
+
+def test_the_pages_tables_are_those_of_the_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAYERPRUNE_ROOT", str(REPOSITORY))
+    monkeypatch.syspath_prepend(str(REPOSITORY / "workflow" / "scripts"))
+    import reproduce_tables
+
+    assert reproduce_tables.PAGE.read_text(encoding="utf-8") == reproduce_tables.page(), (
+        "run: python workflow/scripts/reproduce_tables.py"
     )
 
 
@@ -148,7 +159,8 @@ def test_rows_fall_away_with_the_record_that_they_were_compared_with(runs) -> No
     reproduction.note(made_up.PRESET, reproduction.check(made_up.PRESET))
     assert len(reproduction.noted(made_up.PRESET)) == 1
     commit()
-    assert len(reproduction.noted(made_up.PRESET)) == 0
+    nothing = reproduction.noted(made_up.PRESET)
+    assert len(nothing) == len(reproduction.by_machine(nothing)) == 0
 
 
 def test_machines_are_counted_apart(runs) -> None:

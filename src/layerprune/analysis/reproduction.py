@@ -4,8 +4,8 @@ A fresh run is one whose folder holds a record that was not taken from the store
 Equal: every number, the sections left and the steps at which others went, down to the last bit; and the weights, where
 both records name them. Within: test accuracy and MACs (of 1, the dense network's) each differ by at most FACTOR
 standard deviations of a difference between two seeds, 3 x sqrt(2) x sd. sd is that of the committed runs which differ
-by their seed alone: of the method on this network, or, from fewer than LEAST such differences, of the network's
-methods together, or of the data set. Another machine at the same seed should differ by less than another seed does.
+by their seed alone: of the method on this network, or, with fewer than LEAST degrees of freedom, of the method on
+the data set's networks, or of all its runs. The same seed elsewhere should be nearer than another seed is.
 """
 
 import math
@@ -97,7 +97,7 @@ class Spreads:
 
     def __init__(self, committed: Iterable[Record]) -> None:
         rows = [
-            {"arch": made.arch, "method": made.method, "variant": made.variant, **_numbers(made)}
+            {"arch": made.arch, "method": made.method, "variant": made.variant, **numbers(made)}
             for made in committed
             if made.status in WITH_RESULT
         ]
@@ -106,8 +106,8 @@ class Spreads:
     def tolerance(self, quantity: str, arch: str, method: str) -> float | None:
         """Largest difference that still counts as within; None where no two committed runs differ by their seed."""
         runs = self._runs.dropna(subset=quantity)
-        of_network = runs[runs["arch"] == arch]
-        levels = [_pooled(part, quantity) for part in (of_network[of_network["method"] == method], of_network, runs)]
+        of_method = runs[runs["method"] == method]
+        levels = [_pooled(part, quantity) for part in (of_method[of_method["arch"] == arch], of_method, runs)]
         enough = [sd for sd, freedom in levels if freedom >= LEAST] + [sd for sd, freedom in levels if freedom > 0]
         return FACTOR * enough[0] if enough else None
 
@@ -120,7 +120,8 @@ def _pooled(runs: pd.DataFrame, quantity: str) -> tuple[float, int]:
     return math.sqrt(squares / freedom) if freedom else math.nan, freedom
 
 
-def _numbers(made: Record) -> dict[str, float | None]:
+def numbers(made: Record) -> dict[str, float | None]:
+    """What is compared with a tolerance: QUANTITIES -> test accuracy, and MACs over the dense network's."""
     return {"test_accuracy": made.test_accuracy, "macs": made.macs / made.macs_dense}
 
 
@@ -129,7 +130,7 @@ def _numbers(made: Record) -> dict[str, float | None]:
 
 def compare(fresh: Record, committed: Record, spreads: Spreads) -> Row:
     """The row of one run."""
-    new, old = _numbers(fresh), _numbers(committed)
+    new, old = numbers(fresh), numbers(committed)
     known = [name for name in QUANTITIES if None not in (new[name], old[name])]
     away = {name: new[name] - old[name] for name in known}
     allowed = {name: spreads.tolerance(name, fresh.arch, fresh.method) for name in QUANTITIES}
@@ -230,7 +231,8 @@ def noted(preset_name: str) -> pd.DataFrame:
     """What was kept and still holds: rows whose committed record is the one that the store has now."""
     path = paths.reproduced(preset_name)
     kept = pd.read_csv(path, dtype={"record": str, "committed_record": str}) if path.is_file() else as_frame([])
-    return kept[[_is_in_store(*pair) for pair in zip(kept["run"], kept["committed_record"], strict=True)]]
+    there = [_is_in_store(*pair) for pair in zip(kept["run"], kept["committed_record"], strict=True)]
+    return kept[pd.Series(there, index=kept.index, dtype=bool)]
 
 
 def _is_in_store(run: str, checksum: str) -> bool:
