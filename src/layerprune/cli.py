@@ -388,6 +388,30 @@ def verify(preset: PresetName = "quick", dataset: DatasetName = None) -> None:
 
 
 @app.command()
+def check_reproduction(
+    preset: PresetName = "laptop",
+    dataset: DatasetName = None,
+    note: Annotated[
+        bool, typer.Option("--note", help="Also keep the rows in results/PRESET/reproduced.csv, for docs/reproduce.md.")
+    ] = False,
+) -> None:
+    """Compare fresh runs, in folders, with the committed records: equal bit for bit, within tolerance, or off.
+
+    Exits with status 1 when a run is off.
+    """
+    from layerprune.analysis import reproduction
+
+    _datasets(preset, dataset)
+    rows = reproduction.check(preset, dataset)
+    print(reproduction.report(rows))
+    if note:
+        reproduction.note(preset, rows)
+        print(paths.reproduced(preset))
+    if any(row.verdict == "off" for row in rows):
+        raise typer.Exit(1)
+
+
+@app.command()
 def readme(
     preset: PresetName = "laptop",
     check: Annotated[
