@@ -3,8 +3,10 @@
 import ast
 import errno
 import hashlib
+import io
 import json
 import os
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -83,6 +85,37 @@ def check_writable(folder: Path) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write JSON atomically: sorted keys, two spaces, a final newline, no NaN (which JSON does not know)."""
     write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
+
+
+@contextmanager
+def open_regular(path: Path) -> Iterator[BinaryIO]:
+    """Open a file to read. A pipe or a device, which could last for ever, is never opened for long or read.
+
+    Raises LayerpruneError naming the file when it is missing, no regular file, or cannot be read.
+    """
+    try:
+        with open(path, "rb", buffering=0, opener=_without_waiting) as stream:
+            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+                raise LayerpruneError(f"{path}: not a regular file")
+            yield io.BufferedReader(stream)
+    except FileNotFoundError:
+        raise LayerpruneError(f"{path}: no such file") from None
+    except OSError as error:
+        raise LayerpruneError(f"{path}: cannot read: {error.strerror or error}") from None
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Opens a pipe that nobody writes to without waiting for a writer."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def read_regular(path: Path, most: int | None = None) -> bytes:
+    """All of a file of at most `most` bytes; raises LayerpruneError as open_regular does, and for a larger one."""
+    with open_regular(path) as stream:
+        size = os.fstat(stream.fileno()).st_size
+        if most is not None and size > most:
+            raise LayerpruneError(f"{path}: too large: {size:,} bytes, at most {most:,} make sense")
+        return stream.read(size)
 
 
 def sha256(data: bytes) -> str:
