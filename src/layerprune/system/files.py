@@ -3,7 +3,6 @@
 import ast
 import errno
 import hashlib
-import io
 import json
 import os
 import stat
@@ -87,17 +86,21 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
 
 
+def regular(path: Path) -> BinaryIO:
+    """Open a file to read, never a pipe or a device, which could last for ever. Raises OSError for these too."""
+    stream = open(path, "rb", opener=_without_waiting)  # noqa: SIM115 -- the caller closes it
+    if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+        stream.close()
+        raise OSError("not a regular file")
+    return stream
+
+
 @contextmanager
 def open_regular(path: Path) -> Iterator[BinaryIO]:
-    """Open a file to read. A pipe or a device, which could last for ever, is never opened for long or read.
-
-    Raises LayerpruneError naming the file when it is missing, no regular file, or cannot be read.
-    """
+    """The same for a while. Raises LayerpruneError naming the file, then and while it is read."""
     try:
-        with open(path, "rb", buffering=0, opener=_without_waiting) as stream:
-            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-                raise LayerpruneError(f"{path}: not a regular file")
-            yield io.BufferedReader(stream)
+        with regular(path) as stream:
+            yield stream
     except FileNotFoundError:
         raise LayerpruneError(f"{path}: no such file") from None
     except OSError as error:
@@ -114,7 +117,7 @@ def read_regular(path: Path, most: int | None = None) -> bytes:
     with open_regular(path) as stream:
         size = os.fstat(stream.fileno()).st_size
         if most is not None and size > most:
-            raise LayerpruneError(f"{path}: too large: {size:,} bytes, at most {most:,} make sense")
+            raise LayerpruneError(f"{path}: too large: {size:,} bytes instead of at most {most:,}")
         return stream.read(size)
 
 
@@ -133,13 +136,8 @@ def checked_sha256(data: bytes, expected: str | None, path: Path) -> str:
 
 def sha256_of(path: Path) -> str:
     """Digest of a file. Raises LayerpruneError naming the file when it cannot be read."""
-    try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except FileNotFoundError:
-        raise LayerpruneError(f"{path}: no such file") from None
-    except OSError as error:
-        raise LayerpruneError(f"{path}: cannot read: {error.strerror}") from None
+    with open_regular(path) as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _refuse_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
