@@ -189,7 +189,8 @@ class Trainer:
 
     def _joined_forward(self) -> engine.Forward:
         job = self.job
-        return engine.forward_of(self.network, job.settings.engine, job.group, self.method.skips_sections)
+        batch = job.group.share(job.batches.examples_in(0))
+        return engine.forward_of(self.network, job.settings.engine, batch, job.group, self.method.skips_sections)
 
     def _within_epoch(self) -> int:
         """Steps made since the epoch's start."""
