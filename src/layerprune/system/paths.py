@@ -184,6 +184,11 @@ def headline(preset: str) -> Path:
     return results(preset) / "headline.csv"
 
 
+def reproduced(preset: str) -> Path:
+    """What fresh runs of committed ones gave, and on which machine."""
+    return results(preset) / "reproduced.csv"
+
+
 def figure(preset: str, dataset: str, name: str, suffix: str) -> Path:
     return root() / "figures" / preset / dataset / f"{name}.{suffix}"
 
