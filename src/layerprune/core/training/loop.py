@@ -67,6 +67,8 @@ class Job:
     report: Callable[[int, int, str], None] = lambda done, total, text: None
     notice: Notice = field(default_factory=Notice)
     group: ProcessGroup = SINGLE_PROCESS
+    records: bool = True
+    """Whether steps are recorded where the engine does so; otherwise they are computed eagerly."""
 
 
 def _optimizer(network: SectionedNetwork, job: Job) -> torch.optim.SGD:
@@ -123,15 +125,26 @@ class Trainer:
             self.progress.removed_step = [None if stays else 0 for stays in self.network.keep()]
             self.progress.rows.append(self._row(None))
         self.network.train()
+        try:
+            self._train()
+        finally:
+            self.forget_records()
+        if self.average is not None:
+            self.average.copy_to(self.network)
+        return self.progress
+
+    def forget_records(self) -> None:
+        """Drop the recorded steps and their memory."""
+        if self.recorded is not None:
+            self.recorded.forget()
+
+    def _train(self) -> None:
         while self.progress.step < self.job.steps_total and not self.progress.diverged:
             self._epoch()
             if self._told_to_end():
                 self._end()
             if self.job.state.is_due():
                 self._store()
-        if self.average is not None:
-            self.average.copy_to(self.network)
-        return self.progress
 
     def _warmup_steps(self) -> int:
         job = self.job
@@ -183,7 +196,7 @@ class Trainer:
         """Where the engine records steps: of images in memory, by one process, and without a host's bookkeeping."""
         job = self.job
         able = isinstance(job.batches, TrainingBatches) and job.group.size == 1 and self.average is None
-        return RecordedSteps(self, job.batches) if job.settings.engine == "graphs" and able else None
+        return RecordedSteps(self, job.batches) if job.settings.engine == "graphs" and job.records and able else None
 
     def _hold_rate(self) -> None:
         """Have the optimizer read its rate from one place."""
@@ -192,8 +205,9 @@ class Trainer:
 
     def _joined_forward(self) -> engine.Forward:
         job = self.job
+        batch = job.group.share(job.batches.examples_in(0))
         how = "eager" if self.method.looks_inside else job.settings.engine
-        return engine.forward_of(self.network, how, job.group, self.method.skips_sections)
+        return engine.forward_of(self.network, how, batch, job.group, self.method.skips_sections)
 
     def _within_epoch(self) -> int:
         """Steps made since the epoch's start."""
@@ -266,8 +280,7 @@ class Trainer:
         if not indices:
             return
         self.forward = None  # what joins the processes holds on to the parameters
-        if self.recorded is not None:
-            self.recorded.forget()
+        self.forget_records()
         surgery.remove(self.network, indices, self.optimizer)
         self.forward = self._joined_forward()
         self.meter.recount()
@@ -345,6 +358,8 @@ class Trainer:
             self.job.state.write(self._state())
 
     def _state(self) -> dict[str, Any]:
+        if self.recorded is not None:
+            self.recorded.settle()
         noise = self.method.noise
         return {
             "progress": vars(self.progress),

@@ -216,7 +216,8 @@ class Bench:
         network = task.fresh_network()
         batches = training_batches(task.data, training, task.settings.seed, task.device, task.group)
         steps = epochs * batches.steps_per_epoch
-        job = Job(task.data, batches, training, training, steps, StateFile(None, "", 0.0), Progress(), group=task.group)
+        shared = {"group": task.group, "records": task.records}
+        job = Job(task.data, batches, training, training, steps, StateFile(None, "", 0.0), Progress(), **shared)
         progress = Trainer(network, method(task.method_settings, network, context_of(task, network, steps)), job).run()
         self.train_macs += progress.train_macs
         self.wall_seconds += progress.wall_seconds
