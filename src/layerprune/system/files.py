@@ -5,6 +5,8 @@ import errno
 import hashlib
 import json
 import os
+import stat
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -31,7 +33,7 @@ def write_atomically(path: Path, fill: Callable[[BinaryIO], None]) -> None:
 
     Raises LayerpruneError when the disk is full or the folder cannot be written; nothing half-written stays.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "wb") as stream:
@@ -85,6 +87,41 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
 
 
+def regular(path: Path) -> BinaryIO:
+    """Open a file to read, never a pipe or a device, which could last for ever. Raises OSError for these too."""
+    stream = open(path, "rb", opener=_without_waiting)  # noqa: SIM115 -- the caller closes it
+    if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+        stream.close()
+        raise OSError("not a regular file")
+    return stream
+
+
+@contextmanager
+def open_regular(path: Path) -> Iterator[BinaryIO]:
+    """The same for a while. Raises LayerpruneError naming the file, then and while it is read."""
+    try:
+        with regular(path) as stream:
+            yield stream
+    except FileNotFoundError:
+        raise LayerpruneError(f"{path}: no such file") from None
+    except OSError as error:
+        raise LayerpruneError(f"{path}: cannot read: {error.strerror or error}") from None
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Opens a pipe that nobody writes to without waiting for a writer."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def read_regular(path: Path, most: int | None = None) -> bytes:
+    """All of a file of at most `most` bytes; raises LayerpruneError as open_regular does, and for a larger one."""
+    with open_regular(path) as stream:
+        size = os.fstat(stream.fileno()).st_size
+        if most is not None and size > most:
+            raise LayerpruneError(f"{path}: too large: {size:,} bytes instead of at most {most:,}")
+        return stream.read(size)
+
+
 def sha256(data: bytes) -> str:
     """Digest in lowercase hexadecimal."""
     return hashlib.sha256(data).hexdigest()
@@ -100,13 +137,8 @@ def checked_sha256(data: bytes, expected: str | None, path: Path) -> str:
 
 def sha256_of(path: Path) -> str:
     """Digest of a file. Raises LayerpruneError naming the file when it cannot be read."""
-    try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except FileNotFoundError:
-        raise LayerpruneError(f"{path}: no such file") from None
-    except OSError as error:
-        raise LayerpruneError(f"{path}: cannot read: {error.strerror}") from None
+    with open_regular(path) as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _refuse_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -137,10 +169,16 @@ def read_json(path: Path) -> Any:
         raise LayerpruneError(f"{path}: not readable as JSON: {error}") from None
 
 
+_ONE_AT_A_TIME = threading.Lock()
+"""Held while Python is parsed: in CPython 3.11 two threads that do so disturb each other (bpo-106905)."""
+
+
 @cache
 def constant_in(path: Path, name: str) -> Any:
     """The value of a literal constant at the top of a module, without importing it; None where it has no such."""
-    for statement in ast.parse(path.read_bytes()).body:
+    with _ONE_AT_A_TIME:
+        statements = ast.parse(path.read_bytes()).body
+    for statement in statements:
         if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == name:
             return ast.literal_eval(statement.value)
     return None

@@ -79,6 +79,11 @@ class Section(nn.Module):
         self._activation_if_removed = [None]
         self.note_transparency()
 
+    @staticmethod
+    def channels_second(x: Tensor) -> Tensor:
+        """What goes through a section as scores look at it, [B, C, ...]: as it is."""
+        return x
+
     def note_transparency(self) -> None:
         """Look again whether the section does nothing; for whoever changes its parts."""
         # A plain attribute, looked up in every forward pass of every section: looking at the modules would show there.

@@ -44,5 +44,8 @@ def forward_of(
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager:
-    """bf16: convolutions and products in bfloat16, sums and losses in float32; fp32: nothing changes."""
-    return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
+    """bf16: convolutions and products in bfloat16, sums and losses in float32; fp32: nothing changes.
+
+    Casts are not kept: each weight is used once, and what is kept all threads of the process share.
+    """
+    return torch.autocast(device.type, torch.bfloat16, cache_enabled=False) if precision == "bf16" else nullcontext()
