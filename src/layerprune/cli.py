@@ -396,7 +396,7 @@ def verify(preset: PresetName = "quick", dataset: DatasetName = None) -> None:
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command("check-reproduction")
 def check_reproduction(
     preset: PresetName = "laptop",
     dataset: DatasetName = None,

@@ -29,11 +29,26 @@ from layerprune.errors import LayerpruneError
 from layerprune.system.paths import RunKey
 
 ENVIRONMENT = HOUSE / "environment.yml"
+IMAGE = Path(os.environ.get("LAYERPRUNE_IMAGE", HOUSE / "layerprune.sif"))
 
 
 def stop(line):
     """End with one line; a WorkflowError here would print the workflow's own lines below it."""
     sys.exit(f"Error: {line}")
+
+
+def check_image():
+    """With --sdm apptainer there must be an image; without it nobody looks."""
+    methods = getattr(workflow.deployment_settings, "deployment_method", ())
+    if any(method.name == "APPTAINER" for method in methods) and not IMAGE.exists():
+        stop(f"{IMAGE}: no such image; docs/container.md says how to make it, LAYERPRUNE_IMAGE names another")
+
+
+check_image()
+
+
+# With --sdm apptainer every job runs in it.
+container: str(IMAGE)
 
 
 def read_preset():
