@@ -63,6 +63,7 @@ bench: $(INSTALLED) ## speed, measured side by side
 	@OMP_NUM_THREADS=1 $(BIN)/python -m bench $(ARGS)
 
 docs: $(INSTALLED) ## the documentation as a site that needs no network (DOCS=linkcheck: check its outside links)
+	@mkdir -p site/$(DOCS) 2>/dev/null && test -w site/$(DOCS) || { echo "Error: site/$(DOCS) cannot be written" >&2; exit 1; }
 	@$(BIN)/python -m sphinx --builder $(DOCS) --fresh-env --write-all --fail-on-warning --keep-going --quiet \
 		docs site/$(DOCS)
 	@echo "Documentation: site/$(DOCS)/"
