@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # A visit to a machine with a GPU and no network: checks first, then a campaign with the minutes that are left.
 # Each part is limited in time, and what fails is said in the summary and does not stop the next part.
-# usage: OUT=folder bench/gpu_visit.sh [MINUTES [PLAN [JOBS]]]   on a tree with .visit/ (bench/gpu_visit_pack.sh)
-#   DEVICE=cpu rehearses it: no CUDA tests, no measurements.
+# usage: OUT=folder bench/gpu_visit.sh [MINUTES [PLAN [LANES]]]   on a tree with .visit/ (bench/gpu_visit_pack.sh)
+#   LANES: a number, auto, or 0: no lanes, runs in processes of their own.
+#   DEVICE=cpu rehearses it, without CUDA tests and measurements: DEVICE=cpu bench/gpu_visit.sh 2 rehearsal
 set -uo pipefail
 cd "$(dirname "$0")/.."
 began=$(date +%s)
-minutes=${1:-9} plan=${2:-gpu-first} jobs=${3:-6} device=${DEVICE:-cuda}
+minutes=${1:-9} plan=${2:-gpu-first} lanes=${3:-auto} device=${DEVICE:-cuda}
 out=${OUT:-.visit/out}
 mkdir -p "$out"
 summary=$out/summary.txt
@@ -37,15 +38,27 @@ import platform, torch, torchvision
 print(platform.python_version(), torch.__version__, torchvision.__version__)
 print(torch.cuda.get_device_name(), torch.cuda.get_device_capability(), torch.version.cuda) if torch.cuda.is_available() else print('no CUDA device')"
 if [ "$device" = cuda ]; then
-    part cuda-tests 90 $python -m pytest -q --maxfail=20 -p no:cacheprovider -m gpu tests/test_recorded_steps.py tests/test_training.py \
-        tests/test_devices.py
+    part cuda-tests 90 $python -m pytest -q --maxfail=20 -p no:cacheprovider -m gpu tests/test_recorded_steps.py \
+        tests/test_lanes.py tests/test_training.py tests/test_devices.py
     part measurements 150 $python -m bench on-gpu --quick --json "$out/on-gpu.json"
 fi
-seconds=$(left)
-if [ "$seconds" -gt 90 ]; then
-    part campaign "$seconds" $python -m layerprune campaign "$plan" --minutes $(((seconds - 30) / 60)) --jobs "$jobs" \
-        --device "$device" --out "$out"
-else
-    echo "campaign: no time left" | tee -a "$summary"
-fi
+campaign() { # NAME WORDS...: what the time left allows; fails where the campaign itself broke down
+    local name=$1 seconds status
+    shift
+    seconds=$(left)
+    if [ "$seconds" -le "$least" ]; then
+        echo "$name: no time left" | tee -a "$summary"
+        return 0
+    fi
+    part "$name" "$seconds" $python -m layerprune campaign "$plan" --device "$device" --out "$out" \
+        --minutes "$(awk "BEGIN { print ($seconds - 15) / 60 }")" "$@"
+    status=$?
+    grep -A 12 '^## Lanes' "$out/$name.log" >>"$summary"
+    # 1: some run failed; 75 and 124: the time was up. Anything else is no campaign.
+    [ $status -le 1 ] || [ $status -eq 75 ] || [ $status -eq 124 ]
+}
+
+least=60
+[ "$lanes" = 0 ] || campaign campaign --lanes "$lanes" || lanes=0
+[ "$lanes" != 0 ] || campaign campaign-without-lanes
 echo "done after $(($(date +%s) - began)) s" | tee -a "$summary"

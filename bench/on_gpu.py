@@ -1,4 +1,4 @@
-"""Training steps on a GPU: recorded whole as graphs, eager and compiled, gated and dense, and against the reference.
+"""Training steps on a GPU: recorded whole as graphs, eager and compiled; dense, gated and pruned; and the reference's.
 
 Networks are as wide as published, on CIFAR's shapes; the note says what an epoch of 45,000 images takes either way.
 """
@@ -11,6 +11,7 @@ import torch
 from bench import reference
 from bench.steps import GATED, TRAINING, made_up_data, network_of, shape_of, steps_of
 from bench.timing import Measurement, alternate, of_pairs
+from layerprune.core import surgery
 from layerprune.core.settings import NoSettings
 from layerprune.core.timing import Work
 
@@ -23,11 +24,14 @@ WORKERS = 8
 ARCHS = ("resnet-20", "resnet-56", "resnet-110", "vgg16")
 
 
-def step_of(arch: str, method: str, engine: str, precision: str, device: torch.device) -> Work:
-    """A call that makes STEPS steps."""
+def step_of(arch: str, method: str, engine: str, precision: str, device: torch.device, pruned: bool = False) -> Work:
+    """A call that makes STEPS steps; `pruned`: every second section has gone."""
     how = {"batch_size": BATCH, "augment": "crop-flip", "engine": engine, "precision": precision}
     settings = GATED if method == "gated" else NoSettings()
-    return steps_of(network_of(arch), method, settings, TRAINING.model_copy(update=how), STEPS, device=device)
+    network = network_of(arch)
+    if pruned:
+        surgery.remove(network, range(0, len(network.sections), 2))
+    return steps_of(network, method, settings, TRAINING.model_copy(update=how), STEPS, device=device)
 
 
 def against(name: str, first: Work, second: Work, rounds: int, device: torch.device, target: str = "") -> Measurement:
@@ -54,6 +58,9 @@ def _engines(arch: str, rounds: int, device: torch.device) -> Iterator[Measureme
         yield against(f"dense step, graphs bf16 / {engine} {precision}, {arch}", other, graphs, rounds, device)
     gated = step_of(arch, "gated", "graphs", "bf16", device)
     yield against(f"gated step / dense step, graphs bf16, {arch}", graphs, gated, rounds, device, "<= 1.15")
+    pruned = step_of(arch, "dense", "graphs", "bf16", device, pruned=True)
+    name = f"dense step with every second section / with all, graphs bf16, {arch}"
+    yield against(name, graphs, pruned, rounds, device)
 
 
 def against_reference(arch: str, rounds: int, device: torch.device, workers: int = WORKERS) -> Measurement:

@@ -126,6 +126,14 @@ def test_what_is_measured_on_a_gpu_runs_on_a_cpu_too(monkeypatch: pytest.MonkeyP
     assert on_gpu.against_reference("resnet-8", 1, way[-1], workers=0).target == ">= 8"
 
 
+def test_a_pruned_step_is_one_without_every_second_section(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = []
+    monkeypatch.setattr(on_gpu, "steps_of", lambda network, *_, **__: kept.append(network.keep()))
+    on_gpu.step_of("resnet-8", "dense", "graphs", "bf16", torch.device("cpu"), pruned=True)
+    on_gpu.step_of("resnet-8", "dense", "graphs", "bf16", torch.device("cpu"))
+    assert kept == [[0, 1, 0], [1, 1, 1]]
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_without_a_gpu_its_measurement_says_so() -> None:
     with pytest.raises(SystemExit, match="no CUDA device"):

@@ -118,7 +118,7 @@ def test_a_mistake_in_a_plan_is_one_line_that_names_file_and_key(march: Path, ol
 
 
 def test_a_plan_that_is_not_there_is_told_with_those_that_are(march: Path) -> None:
-    with pytest.raises(LayerpruneError, match=r"april.yaml: no such plan .*\(known: gpu-first, march, rehearsal\)"):
+    with pytest.raises(LayerpruneError, match=r"april.yaml: no such plan .*\(known: .*march, rehearsal\)"):
         config.load_campaign("april")
 
 

@@ -8,13 +8,13 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
-from networks import make, source
+from networks import enliven, make, source
 from torch import Tensor, nn
 from torch.nn import functional
 
 from layerprune.core import surgery
 from layerprune.core.methods.parts import features, probes
-from layerprune.core.methods.scores import cka, dbp, energy, imprinting, linear_probes, modularity
+from layerprune.core.methods.scores import block_influence, cka, dbp, energy, imprinting, linear_probes, modularity
 from layerprune.core.methods.scores.energy import optimal_clusters
 from layerprune.core.networks.build import build
 from layerprune.core.networks.sections import Section, SectionedNetwork
@@ -497,3 +497,48 @@ def test_modularity_rewards_the_section_that_parts_the_classes() -> None:
 def test_modularity_looks_at_validation_images_and_the_others_at_training_images() -> None:
     looks = {method.__name__.rpartition(".")[2]: getattr(method, "LOOKS_AT", "training") for method in METHODS}
     assert {name for name, split in looks.items() if split == "validation"} == {"modularity"}
+
+
+# --- block influence ------------------------------------------------------------------------------------------
+
+
+def shape_preserving(arch: str) -> SectionedNetwork:
+    """A ResNet or VGG16 whose removable sections keep their shape."""
+    settings = ModelSettings(width=2, removable="shape-preserving")
+    return enliven(build(arch, SHAPES[arch], 10, source(0), settings))
+
+
+@pytest.mark.parametrize("arch", ["resnet-8", "vgg16", "mlp-residual-4"])
+def test_block_influence_is_one_minus_the_mean_cosine_of_input_and_output(arch: str) -> None:
+    """Section after section in numpy, one image at a time."""
+    network = network_of(arch) if arch.startswith("mlp") else shape_preserving(arch)
+    batches = patterned(arch)
+    x, expected = network.stem(together(batches)[0]), []
+    for section in network.chain:
+        before, x = x.detach(), section(x)
+        if section.removable:
+            pairs = zip(before.flatten(1).double().numpy(), x.detach().flatten(1).double().numpy(), strict=True)
+            cosines = [a @ b / math.sqrt((a @ a) * (b @ b)) for a, b in pairs]
+            expected.append(1 - sum(cosines) / len(cosines))
+    scores = block_influence.score(network, batches)
+    assert scores.tolist() == pytest.approx(expected, rel=1e-6)
+    assert max(expected) > 1e-3 and len(expected) == {"resnet-8": 1, "vgg16": 8, "mlp-residual-4": 4}[arch]
+
+
+def test_block_influence_by_hand() -> None:
+    """(a, 0) and (a, |a|) are 45 degrees apart; what adds nothing does not turn."""
+    scores = block_influence.score(hinge_network(1.0, 0.0), doubled([(1.0, 0), (-3.0, 1)]))
+    assert scores.tolist() == pytest.approx([1 - math.sqrt(0.5), 0.0])
+
+
+def test_block_influence_counts_every_image_once_and_costs_one_pass() -> None:
+    network, batches = network_of("mlp-residual-4"), patterned("mlp-residual-4")
+    whole = block_influence.score(network, [together(batches)])
+    torch.testing.assert_close(block_influence.score(network, batches), whole)
+    assert metered_score(block_influence.score, network, batches, 0)[1] == 34 * (1_600 + 4 * 10_000 + 1_000)
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in network.modules())
+
+
+def test_a_section_that_changes_shapes_has_no_block_influence() -> None:
+    with pytest.raises(SettingError, match=r"cannot score resnet-8: section 'stage2\.0' has an input of \[16, 8, 8\]"):
+        block_influence.score(network_of("resnet-8"), patterned("resnet-8"))

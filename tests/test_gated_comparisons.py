@@ -236,6 +236,28 @@ def test_steps_on_theta_become_smaller_where_asked() -> None:
     assert moved[1] < 0.75 * moved[0]
 
 
+def test_a_rising_price_lets_sections_go_later_and_ends_as_the_whole_price() -> None:
+    at_once, rising = (trained(nu=3.0, price_ramp=ramp) for ramp in (0.0, 0.4))
+    assert rising.progress.removed_step != at_once.progress.removed_step
+    assert all(
+        late >= early for late, early in zip(*(each.progress.removed_step for each in (rising, at_once)), strict=True)
+    )
+    trainer = a_trainer(
+        a_run("gated", digits(), settings={"price_ramp": 0.4, "warmup": "10it", "consolidate_at": 1.0}, batch_size=64)
+    )
+    shares = []
+    for step in (0, 9, 10, 11, trainer.job.steps_total - 1):
+        trainer.method.prepare(step)
+        shares.append(float(trainer.method.price_share))
+    ramp = trainer.method.ramp_steps
+    assert shares == pytest.approx([0, 0, 1 / ramp, 2 / ramp, 1])
+
+
+def test_a_ramp_ends_before_theta_is_rounded() -> None:
+    with pytest.raises(SettingError, match=r"price_ramp: 0\.8 of training after a warm-up of 20it does not end before"):
+        trained(price_ramp=0.8)
+
+
 def test_notes_budget_and_price_come_back_from_a_state() -> None:
     settings = {"watch": True, "target_depth": 2, "nu": 0.05, "check_interval": 5, "consolidate_at": 1.0}
     first, second, after = (a_trainer(a_run("gated", digits(), settings=settings, batch_size=64)) for _ in range(3))

@@ -567,6 +567,7 @@ def test_a_replayed_list_of_the_wrong_length_is_refused(length: int) -> None:
 METHOD_SETTINGS = {
     "gated": "{target_depth: 2, nu: 0.05, warmup: 5it, check_interval: 4, checks: 1, theta_lr: 0.2}",
     "epsilon-resnet": "{epsilon: 0.1, start: 0.0}",
+    "lacoot": "{keep: matched, strength: 0.05}",
 }
 PRESET = """
 description: one small run of every method

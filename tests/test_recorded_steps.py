@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from networks import a_run, a_trainer, random_data
+from networks import a_dense_parent, a_run, a_trainer, random_data
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -19,7 +19,15 @@ from layerprune.suite.run.train import train
 TRAINED = sorted(slug for slug, family in families().items() if family == "trained")
 RECORDED = [slug for slug in TRAINED if slug not in ("gal", "stochastic-depth")]
 SETTINGS: dict[str, dict[str, Any]] = {
-    "gated": {"warmup": "6it", "nu": 3.0, "theta_lr": 2.0, "check_interval": 4, "checks": 1, "theta_lr_decay": 0.5},
+    "gated": {
+        "warmup": "6it",
+        "nu": 3.0,
+        "theta_lr": 2.0,
+        "check_interval": 4,
+        "checks": 1,
+        "theta_lr_decay": 0.5,
+        "price_ramp": 0.1,
+    },
     "hard-concrete": {"ramp": 0.9, "gate_lr": 5.0},
     "epsilon-resnet": {"start": 0.4, "check_interval": 2},
 }
@@ -62,6 +70,35 @@ def test_they_do_so_on_convolutions_that_leave(precision: str) -> None:
         weights.append(trained.network.state_dict())
     assert kept[0] == kept[1] and 0 in kept[0]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+@pytest.mark.parametrize("settings", [{"keep": 2}, {"keep": 2, "distill": 0.5}, {"keep": 1, "removal": "iterative"}])
+def test_they_do_so_in_fine_tuning(settings: dict[str, Any]) -> None:
+    weights, phases = [], []
+    for engine in ("eager", "graphs"):
+        parents = {"dense": a_dense_parent("mlp-residual-4", random_data())}
+        finetune = {"duration": "3ep", "lr": 0.01}
+        task = a_run("magnitude", settings=settings, parents=parents, finetune=finetune, engine=engine)
+        trained = train(task)
+        weights.append(trained.network.state_dict())
+        phases.append(trained.start.method.phase(0))
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0] | weights[1])
+    assert None not in phases
+
+
+def test_updates_of_batch_normalisation_are_counted_wherever_somebody_looks() -> None:
+    data = random_data(shape=(3, 8, 8))
+    run = a_run("dense", data, "resnet-14", engine="graphs", duration="3ep")
+    trainer = a_trainer(run)
+    trainer.recorded.start_epoch(0)
+    for steps in (1, 2, 3):
+        trainer._recorded_step()
+        stored = trainer._state()["network"]
+        assert {int(value) for name, value in stored.items() if name.endswith("num_batches_tracked")} == {steps}
+    trainer._recorded_step()
+    trainer.progress.removed_step = [None] * len(trainer.network.sections)
+    trainer._remove([1])
+    assert {int(value) for name, value in trainer.network.named_buffers() if "num_batches" in name} == {4}
 
 
 @pytest.mark.parametrize("augment", ["none", "crop-flip"])
@@ -154,6 +191,45 @@ def test_a_step_that_leaves_its_tensors_would_be_seen() -> None:
     trainer = a_changing_trainer("dense", engine="graphs")
     trainer.method = _Rebinding(None, trainer.network, trainer.method.context)
     assert any(log != logs[0] for logs in logs_by_phase(trainer).values() for log in logs)
+
+
+WAITING = {"_local_scalar_dense", "is_nonzero", "nonzero", "equal", "masked_select", "_unique2", "lift_fresh"}
+"""Operations whose result the host needs, or that bring numbers from it: neither can be recorded."""
+
+
+def waits(trainer: Trainer) -> set[str]:
+    lines = [line for logs in logs_by_phase(trainer).values() for log in logs for line in log]
+    return {line[0] for line in lines if line[0].split(".")[1] in WAITING}
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("method", RECORDED)
+def test_no_step_waits_for_the_device(method: str, precision: str) -> None:
+    assert waits(a_changing_trainer(method, engine="graphs", precision=precision)) == set()
+
+
+class _Asking(TrainingMethod):
+    """Looks at the device in each step."""
+
+    def phase(self, step: int) -> Hashable:
+        return ()
+
+    def after_step(self, step: int, lr: Tensor) -> None:
+        self.rate = float(lr)
+
+
+class _Telling(_Asking):
+    """Brings a number to the device in each step."""
+
+    def after_step(self, step: int, lr: Tensor) -> None:
+        self.rate = torch.tensor(3.0)
+
+
+@pytest.mark.parametrize("method", [_Asking, _Telling])
+def test_a_step_that_waits_would_be_seen(method: type[TrainingMethod]) -> None:
+    trainer = a_changing_trainer("dense", engine="graphs")
+    trainer.method = method(None, trainer.network, trainer.method.context)
+    assert waits(trainer) != set()
 
 
 class _Frozen(TrainingMethod):

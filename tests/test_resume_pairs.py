@@ -34,7 +34,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "stochastic-depth": {},
     "sss": {"gamma": 1.0},
     "hard-concrete": {"penalty": 1e3},
+    "block-influence": {"keep": 3},
 }
+MODEL = {"block-influence": {"removable": "shape-preserving"}}
 PASSED_ON = ("scratch-e", "scratch-b", "by-index")
 """Methods that are given another's keep list."""
 
@@ -71,7 +73,11 @@ def make_run(arch: str, method: str, precision: str, state: StateFile) -> Task:
         lr=1e-3,
         precision=precision,
     )
-    run = replace(run, settings=run.settings.model_copy(update={"model": ModelSettings(width=4)}), state=state)
+    run = replace(
+        run,
+        settings=run.settings.model_copy(update={"model": ModelSettings(width=4, **MODEL.get(method, {}))}),
+        state=state,
+    )
     return replace(run, parents=_parents(run, data))
 
 

@@ -13,10 +13,19 @@ from torch.nn import functional
 from layerprune.core import surgery
 from layerprune.core.methods.base import keep_highest
 from layerprune.core.methods.parts.first_layer import first_batch_norm, gate_position
-from layerprune.core.methods.scores import bn_scale, feature_taylor, gate_taylor, last_k, sr_init, uniform_thinning
+from layerprune.core.methods.scores import (
+    bn_scale,
+    feature_taylor,
+    gate_taylor,
+    last_k,
+    sr_init,
+    taylor,
+    uniform_thinning,
+)
 from layerprune.core.methods.scores.sr_init import reinitialised
 from layerprune.core.networks.build import initialise
 from layerprune.core.networks.sections import Section, SectionedNetwork
+from layerprune.core.settings import TaylorSettings
 from layerprune.errors import SettingError
 
 PICTURE = (3, 8, 8)
@@ -442,3 +451,30 @@ def test_positions_are_those_of_the_names_and_no_data_are_needed(method: Any) ->
     assert sorted(scores.tolist()) == list(range(9))
     surgery.remove_all_but(network, keep_highest(scores.tolist(), 3))
     assert [section.name for section in network.sections if section.alive] == ["stage1.0", "stage2.0", "stage3.0"]
+
+
+# --- batch normalisation while slopes are taken -----------------------------------------------------------------
+
+TAYLORS = [feature_taylor, gate_taylor, taylor]
+
+
+@pytest.mark.parametrize("method", TAYLORS)
+def test_in_train_mode_batches_are_normalised_by_themselves(method: Any) -> None:
+    """As a whole network in training mode does, but for its running statistics, which stay."""
+    network, batches = resnet(), data(16, 16)
+    before = snapshot(network)
+    found = method.score(network, batches, TaylorSettings(bn="train"))
+    assert_untouched(network, before)
+    trained = copy.deepcopy(network).train()
+    with torch.enable_grad():
+        expected = method.score(trained, batches)  # its own running statistics move; they are not looked at
+    torch.testing.assert_close(found, expected)
+    assert not torch.allclose(found, method.score(network, batches), rtol=0.01)
+
+
+@pytest.mark.parametrize("method", TAYLORS)
+def test_the_evaluation_mode_is_the_default(method: Any) -> None:
+    network, batches = resnet(), data(16)
+    default = method.score(network, batches)
+    assert torch.equal(default, method.score(network, batches, TaylorSettings()))
+    assert not any(layer.training for layer in network.modules())

@@ -48,6 +48,9 @@ def run(
             "that the dense network takes instead of being trained.",
         ),
     ] = None,
+    eager: Annotated[
+        bool, typer.Option("--eager", help="Compute steps eagerly where the preset records them (engine: graphs).")
+    ] = False,
 ) -> None:
     """Make one run of a preset: train, prune, measure, and write its record. Takes up saved state after a kill.
 
@@ -66,7 +69,7 @@ def run(
 
     key = RunKey(preset, dataset, arch, method, variant, seed)
     with Progress(str(key)) as progress:
-        record = running.run(key, device, threads, progress.report, progress.say, weights)
+        record = running.run(key, device, threads, progress.report, progress.say, weights, records=not eager)
     place = processes.torchrun_place()
     if place is not None and place.rank > 0:
         return
@@ -335,6 +338,14 @@ def campaign(
     plan: Annotated[str, typer.Argument(metavar="PLAN", help="What to run: the name of config/campaigns/<plan>.yaml.")],
     minutes: Annotated[float, typer.Option(help="Time for everything; the last 20 seconds are for the archive.")],
     jobs: Annotated[int | None, typer.Option(min=1, help="Runs at a time; absent: cores / threads of a run.")] = None,
+    lanes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="K|auto",
+            help="Runs at a time as threads of one process, whose work overlaps on a GPU; auto: the fastest number; "
+            "--jobs then counts the runs beside them that need processes, 1 if absent.",
+        ),
+    ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N; absent: the preset's.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the archive; absent: campaigns/.")] = None,
     fill: Annotated[
@@ -351,7 +362,7 @@ def campaign(
     """
     from layerprune.suite.campaign import command
 
-    limits = command.limits_of(plan, minutes, jobs, device, fill)
+    limits = command.limits_of(plan, minutes, jobs, device, fill, lanes)
     if dry_run:
         print(command.rehearse(plan, limits, _remark))
         return
@@ -372,6 +383,30 @@ def verify(preset: PresetName = "quick", dataset: DatasetName = None) -> None:
     findings = find(preset, dataset)
     print(report(findings))
     if any(finding.is_error for finding in findings):
+        raise typer.Exit(1)
+
+
+@app.command()
+def check_reproduction(
+    preset: PresetName = "laptop",
+    dataset: DatasetName = None,
+    note: Annotated[
+        bool, typer.Option("--note", help="Also keep the rows in results/PRESET/reproduced.csv, for docs/reproduce.md.")
+    ] = False,
+) -> None:
+    """Compare fresh runs, in folders, with the committed records: equal bit for bit, within tolerance, or off.
+
+    Exits with status 1 when a run is off.
+    """
+    from layerprune.analysis import reproduction
+
+    _datasets(preset, dataset)
+    rows = reproduction.check(preset, dataset)
+    print(reproduction.report(rows))
+    if note:
+        reproduction.note(preset, rows)
+        print(paths.reproduced(preset))
+    if any(row.verdict == "off" for row in rows):
         raise typer.Exit(1)
 
 

@@ -39,7 +39,7 @@ rule tables_of_dataset:
 
 rule table_page:
     input:
-        program=Path(workflow.basedir, "workflow", "scripts", "table_page.py"),
+        program=HOUSE / "workflow" / "scripts" / "table_page.py",
         table=paths.table(PRESET_NAME, "{dataset}", "md"),
     output:
         report(
@@ -138,7 +138,7 @@ rule ledger:
 
 use rule table_page as ledger_page with:
     input:
-        program=Path(workflow.basedir, "workflow", "scripts", "table_page.py"),
+        program=HOUSE / "workflow" / "scripts" / "table_page.py",
         table=paths.claims(PRESET_NAME, "md"),
     output:
         report(

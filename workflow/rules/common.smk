@@ -7,8 +7,10 @@ import sys
 from functools import cache
 from pathlib import Path
 
-# The code beside this Snakefile is what runs, in this process and in the jobs, installed or not.
-SOURCE = str(Path(workflow.basedir, "src"))
+# The checkout, whichever of its two Snakefiles was started.
+HOUSE = Path(workflow.current_basedir).parents[1]
+# Its code is what runs, in this process and in the jobs, installed or not.
+SOURCE = str(HOUSE / "src")
 sys.path.insert(0, SOURCE)
 
 
@@ -26,7 +28,7 @@ from layerprune.core.data import catalog
 from layerprune.errors import LayerpruneError
 from layerprune.system.paths import RunKey
 
-ENVIRONMENT = Path(workflow.basedir, "environment.yml")
+ENVIRONMENT = HOUSE / "environment.yml"
 
 
 def stop(line):

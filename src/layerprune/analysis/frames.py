@@ -140,6 +140,8 @@ def _recorded(run: Record) -> dict[str, Any]:
     row = fields | source | _settings(settings.get("settings", {})) | _model(settings.get("model", {}))
     row["duration"] = settings.get("training", {}).get("duration")
     row["sections_left"] = sum(run.keep)
+    if run.provenance.lanes is not None:  # wall time beside others: nothing to compare
+        row |= {"wall_seconds": None, "wall_seconds_own": None}
     return {name: value for name, value in row.items() if name in COLUMNS and name not in KEY}
 
 

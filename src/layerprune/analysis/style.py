@@ -47,6 +47,12 @@ LOOKS = {
     "last-k": ("#D4AE83", r"$\mathbf{K}$"),
     "scratch-random": ("#8F78D6", r"$\mathbf{N}$"),
     "shallower": ("#185260", r"$\mathbf{S}$"),
+    "lacoot": ("#7800FC", r"$\mathbf{O}$"),
+    "block-influence": ("#54FC60", r"$\mathbf{J}$"),
+    "easier": ("#6C0000", r"$\mathbf{H}$"),
+    "tlc": ("#E4B4FC", r"$\mathbf{T}$"),
+    "consensus": ("#60FC00", r"$\mathbf{M}$"),
+    "first-k": ("#90F0A8", r"$\mathbf{1}$"),
 }
 SPARE_MARKERS = ("d", "H", "8", "$+$", "$=$", "$o$")
 NARROWEST = 6.8

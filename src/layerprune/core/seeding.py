@@ -3,9 +3,14 @@
 Initialisation, order, augmentation and gates draw from streams of their own, so runs of different methods with
 one seed start from the same weights and see the same batches. Streams are re-seeded from (name, seed, epoch)
 at every epoch: resuming at an epoch's start needs no stored generator state.
+
+No number depends on torch's global generator, which threads that make runs side by side share.
 """
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 
@@ -19,3 +24,21 @@ def stream_seed(name: str, seed: int, *parts: int) -> int:
 def generator(name: str, seed: int, *parts: int, device: torch.device | str = "cpu") -> torch.Generator:
     """The generator of stream `name` for `seed` (and, for example, an epoch), on `device`."""
     return torch.Generator(device=device).manual_seed(stream_seed(name, seed, *parts))
+
+
+_SOURCE: ContextVar[torch.Generator] = ContextVar("source")
+
+
+@contextmanager
+def drawing_from(source: torch.Generator) -> Iterator[None]:
+    """While this lasts, `present` is this generator, in this thread alone."""
+    token = _SOURCE.set(source)
+    try:
+        yield
+    finally:
+        _SOURCE.reset(token)
+
+
+def present() -> torch.Generator:
+    """What a score that draws draws from: the generator of its driver, or else torch's global one."""
+    return _SOURCE.get(torch.default_generator)

@@ -70,6 +70,10 @@ class Place(nn.Module):
         self.alive = True
 
     def forward(self, x: Tensor) -> Tensor:
+        return self.channels_second(x)
+
+    def channels_second(self, x: Tensor) -> Tensor:
+        """What is there as scores look at it: [B, C, ...], a vector or a picture."""
         if x.dim() == 2:
             return x
         x = x.movedim(-1, 1) if self.channels_last else x

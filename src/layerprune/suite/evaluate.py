@@ -12,6 +12,7 @@ from layerprune.errors import LayerpruneError
 from layerprune.suite import config, current, store
 from layerprune.suite.run.prepare import reading
 from layerprune.system import paths
+from layerprune.system.devices import exact_float32
 from layerprune.system.paths import RunKey
 
 ROUNDING = 0.001
@@ -56,6 +57,7 @@ def evaluate_again(key: RunKey, device: torch.device, threads: int, say: Callabl
     for difference in current.differences(preset, made):
         say(f"{key}: {difference.kind}: {difference.message}")
     torch.set_num_threads(threads)
+    exact_float32()
     data = load(key.dataset, config.data_root(preset), device, reading(preset, key.dataset))
     if data.checksums != current.of_data(made.provenance.data_checksums):
         raise LayerpruneError(f"{key}: recorded on {made.data_source}, the data here are others ({data.source})")

@@ -7,6 +7,7 @@ devices would share them out.
 
 import heapq
 import statistics
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -20,6 +21,7 @@ from layerprune.core.data.dataset import DataSet, Split
 from layerprune.core.methods import families
 from layerprune.core.methods.base import Context, TrainingMethod
 from layerprune.core.networks.build import build
+from layerprune.core.networks.sections import SectionedNetwork
 from layerprune.core.seeding import generator
 from layerprune.core.settings import steps_of
 from layerprune.core.training.loop import Job, Progress, Trainer
@@ -30,6 +32,8 @@ from layerprune.system.paths import RunKey
 
 WARM_UP = 3
 """Steps before the measured ones."""
+DENSE = partial(TrainingMethod, None)
+"""Makes the method of the dense network."""
 PIXELS_ON_CPU = 2**19
 """Of a step that is measured on a CPU: of larger batches a part is measured and the rest taken to last as long."""
 
@@ -81,41 +85,53 @@ def _form(settings: RunSettings) -> DataSpec:
     return catalog.asked_forms(settings.dataset, settings.source)[0]
 
 
-def seconds_a_step(settings: RunSettings, device: torch.device, threads: int, count: int) -> float:
+def seconds_a_step(
+    settings: RunSettings, device: torch.device, threads: int, count: int, records: bool = True
+) -> float:
     """Median time of a training step of the dense network on random images, of so many after some to warm up."""
     torch.set_num_threads(threads)
-    batch = _measured_batch(settings, device)
-    trainer = _trainer(settings, device, WARM_UP + count, batch)
-    times = []
-    for images, labels in trainer.job.batches.epoch(0):
-        times.append(timing.seconds(partial(trainer._step, images, labels), device))
+    batch = batch_measured(settings, device)
+    data = noise(settings, (WARM_UP + count) * batch, device)
+    trainer = trainer_on_noise(settings, data, WARM_UP + count, batch, device, records=records)
+    steps = trainer._steps_of_epoch()
+    times = [timing.seconds(partial(next, steps), device) for _ in range(WARM_UP + count)]
+    trainer.forget_records()
     return statistics.median(times[WARM_UP:]) * settings.training.batch_size / batch
 
 
-def _measured_batch(settings: RunSettings, device: torch.device) -> int:
+def batch_measured(settings: RunSettings, device: torch.device) -> int:
     """The batch, or as much of it as a CPU can do in seconds."""
     whole = settings.training.batch_size
     return whole if device.type == "cuda" else max(1, min(whole, PIXELS_ON_CPU // _form(settings).size ** 2))
 
 
-def _trainer(settings: RunSettings, device: torch.device, steps: int, batch: int) -> Trainer:
-    spec, training = _form(settings), settings.training
-    shape = (spec.channels, spec.size, spec.size)
-    data = _noise(shape, spec.classes, steps * batch, device)
-    network = build(settings.arch, shape, spec.classes, generator("forecast", 0), settings.model)
+def trainer_on_noise(
+    settings: RunSettings,
+    data: DataSet,
+    steps: int,
+    batch: int,
+    device: torch.device,
+    method: Callable[[SectionedNetwork, Context], TrainingMethod] = DENSE,
+    records: bool = True,
+) -> Trainer:
+    """A trainer of the run's network that reads and writes nothing; `method` makes what it trains by."""
+    training = settings.training
+    network = build(settings.arch, data.shape, data.classes, generator("forecast", 0), settings.model)
     network = network.to(device, memory_format=torch.channels_last).train()
-    augment = training.augment if spec.in_memory else "none"  # decoding is not measured
+    augment = training.augment if _form(settings).in_memory else "none"  # decoding is not measured
     batches = TrainingBatches(data.train, data.mean, data.std, batch, 0, augment, device)
     context = Context.of(network, len(data.train), training, steps, 0, device)
-    job = Job(data, batches, training, training, steps, StateFile(None, "", 1.0), Progress())
-    return Trainer(network, TrainingMethod(None, network, context), job)
+    job = Job(data, batches, training, training, steps, StateFile(None, "", 1e9), Progress(), records=records)
+    return Trainer(network, method(network, context), job)
 
 
-def _noise(shape: tuple[int, int, int], classes: int, count: int, device: torch.device) -> DataSet:
-    source = generator("forecast", 1)
-    images = torch.randint(0, 256, (count, *shape), generator=source, dtype=torch.uint8)
-    split = Split(images, torch.randint(0, classes, (count,), generator=source)).to(device)
-    return DataSet("noise", "noise", classes, split, split, split, (0.5,) * shape[0], (0.25,) * shape[0], {})
+def noise(settings: RunSettings, count: int, device: torch.device) -> DataSet:
+    """So many random images of the form of the run's; the splits share them."""
+    spec, source = _form(settings), generator("forecast", 1)
+    images = torch.randint(0, 256, (count, spec.channels, spec.size, spec.size), generator=source, dtype=torch.uint8)
+    split = Split(images, torch.randint(0, spec.classes, (count,), generator=source)).to(device)
+    mean, std = (0.5,) * spec.channels, (0.25,) * spec.channels
+    return DataSet("noise", "noise", spec.classes, split, split, split, mean, std, {})
 
 
 def hours_of_runs(preset: Preset, name: str, rows: list[Row]) -> dict[RunKey, float]:

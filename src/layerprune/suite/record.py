@@ -9,7 +9,15 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from layerprune.errors import LayerpruneError
 from layerprune.system import files
@@ -51,6 +59,18 @@ class Provenance(BaseModel):
     cpu_kernels: str | None = Field(
         default=None, description="instructions that torch's CPU kernels used: AVX2, AVX512, ...; null: not noted"
     )
+    lanes: int | None = Field(
+        default=None,
+        ge=1,
+        description="runs that the process made at a time, which share its device, so that its wall times tell little; "
+        "absent: this one alone",
+    )
+
+    @model_serializer(mode="wrap")
+    def _without_absent_lanes(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Records made before there were lanes keep their text, and with it their checksums."""
+        told = serialise(self)
+        return told if self.lanes is not None else {name: value for name, value in told.items() if name != "lanes"}
 
 
 class Files(BaseModel):
@@ -124,9 +144,12 @@ class Record(BaseModel):
         return RunKey(self.preset, self.dataset, self.arch, self.method, self.variant, self.seed)
 
     def comparable(self) -> dict[str, Any]:
-        """The record as plain data without what differs between equal runs (times, which curves.csv has too)."""
+        """The record as plain data without what differs between equal runs: times, which curves.csv has too, and lanes,
+        which change nothing else.
+        """
         data = self.model_dump(mode="json")
         del data["files"]["curves"]
+        data["provenance"].pop("lanes", None)
         absent = {name for name in LATER if data[name] is None}
         return {name: value for name, value in data.items() if not name.startswith(VOLATILE) and name not in absent}
 

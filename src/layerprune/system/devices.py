@@ -49,6 +49,27 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+def exact_float32() -> None:
+    """Have GPUs compute float32 as float32, for this process.
+
+    By default torch lets convolutions round their inputs to TF32, which has ten bits: the logits of a network and of
+    the same network without a section whose gate is 0 then differ in the third digit, and so would scores.
+    Under bf16 (training.precision) nothing changes: convolutions and products are in bfloat16.
+    """
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
+
+
+@contextmanager
+def own_stream(device: torch.device) -> Iterator[None]:
+    """Within a thread that computes beside others: the device, and on a GPU a stream that no other thread uses."""
+    if device.type != "cuda":
+        yield
+        return
+    with torch.cuda.device(device), torch.cuda.stream(torch.cuda.Stream(device)):
+        yield
+
+
 @contextmanager
 def borrowed(device: torch.device, runs_per_gpu: int, say: Callable[[str], None]) -> Iterator[torch.device]:
     """The device, this process's for a while; a CUDA device without a number becomes the first GPU with a free place.

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import stat
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -35,7 +36,7 @@ def write_atomically(path: Path, fill: Callable[[BinaryIO], None]) -> None:
     there already is replaced if it is a regular file, and nothing else: no folder, pipe or device.
     """
     _check_target(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "wb") as stream:
@@ -185,10 +186,16 @@ def read_json(path: Path) -> Any:
         raise LayerpruneError(f"{path}: not readable as JSON: {error}") from None
 
 
+_ONE_AT_A_TIME = threading.Lock()
+"""Held while Python is parsed: in CPython 3.11 two threads that do so disturb each other (bpo-106905)."""
+
+
 @cache
 def constant_in(path: Path, name: str) -> Any:
     """The value of a literal constant at the top of a module, without importing it; None where it has no such."""
-    for statement in ast.parse(path.read_bytes()).body:
+    with _ONE_AT_A_TIME:
+        statements = ast.parse(path.read_bytes()).body
+    for statement in statements:
         if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == name:
             return ast.literal_eval(statement.value)
     return None

@@ -174,6 +174,11 @@ def claims(preset: str, suffix: str) -> Path:
     return results(preset) / f"claims.{suffix}"
 
 
+def reproduced(preset: str) -> Path:
+    """What fresh runs of committed ones gave, and on which machine."""
+    return results(preset) / "reproduced.csv"
+
+
 def figure(preset: str, dataset: str, name: str, suffix: str) -> Path:
     return root() / "figures" / preset / dataset / f"{name}.{suffix}"
 

@@ -4,8 +4,9 @@ A *training method* is a class `Method(TrainingMethod)` in methods/trained/<slug
 branches in each step and which sections go. A *score method* is a function in methods/scores/<slug>.py,
     score(model, batches) -> Tensor[L]
 and nothing else; the higher the score, the longer the section stays. It sees batches (images, labels) of the training
-split, or of the validation split where its module says LOOKS_AT = "validation". A score method that does not simply
-`keep_highest` has besides
+split, or of the validation split where its module says LOOKS_AT = "validation". One with knobs of its own takes them as
+a third argument `settings`, whose absence means the defaults. A score method that does not simply `keep_highest` has
+besides
     choose(scores, count, settings) -> keep list
 A *control* is a function
     plan(settings, question) -> ControlPlan
@@ -14,8 +15,11 @@ in methods/controls/<slug>.py: which sections, from which start, for how long.
 A module that works with some networks only says REQUIRES = "...", one of the words of methods.REQUIREMENTS.
 """
 
+import inspect
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
+from functools import partial
+from types import ModuleType
 from typing import Any, Literal, Self
 
 import torch
@@ -110,6 +114,12 @@ def keep_highest(scores: list[float], count: int) -> list[int]:
     return [int(index in ranked[:count]) for index in range(len(scores))]
 
 
+def score_under(module: ModuleType, settings: Any) -> Callable[[SectionedNetwork, Any], Tensor]:
+    """A score method's `score` as a function of network and batches alone, under these settings."""
+    own = "settings" in inspect.signature(module.score).parameters
+    return partial(module.score, settings=settings) if own else module.score
+
+
 @dataclass(frozen=True)
 class ControlPlan:
     """A network to train: the sections it has, and whether it starts from the dense network or from fresh weights."""
@@ -139,14 +149,16 @@ class TrainingMethod:
     """The plain network: no gates, nothing removed. Methods override what they need.
 
     Called once a step, in this order: prepare, gates, losses, penalty, after_backward, after_step. None of these may
-    copy from the device to the host; `removals`, `curve`, `outcome` may. A step may be recorded once and replayed as a
-    CUDA graph: see `phase`. Where several processes share a run, `batch` counts the examples of all, and images,
-    labels, losses and gates given by example are this process's (`context.group.mine`).
+    copy from the device to the host; `removals`, `finish`, `curve`, `outcome` may. A step may be recorded once and
+    replayed as a CUDA graph: see `phase`. Where several processes share a run, `batch` counts the examples of all, and
+    images, labels, losses and gates given by example are this process's (`context.group.mine`).
     """
 
     aims_to_prune = False
     skips_sections = False
     """Whether gates may be CLOSED."""
+    looks_inside = False
+    """Whether it looks at sections while they are computed, which compiled networks do not show."""
     supports_process_groups = True
     """Whether several processes that share a run decide with it as one would."""
     noise: torch.Generator | None = None
@@ -201,6 +213,9 @@ class TrainingMethod:
     def macs_of_removals(self) -> int:
         """Multiply-adds that the last call of `removals` cost."""
         return 0
+
+    def finish(self, accuracy_of: Callable[[Gates], float]) -> None:
+        """The last step is made, and weights are final. `accuracy_of(gates)` is a validation accuracy, and billed."""
 
     def evaluation_gates(self) -> Gates:
         """Gates of the network that would be left if training ended now."""

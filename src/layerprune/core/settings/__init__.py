@@ -3,11 +3,13 @@
 from layerprune.core.settings.methods import (
     ByIndexSettings,
     CkaSettings,
+    ConsensusSettings,
     EpsilonResnetSettings,
     EstimatorErrorSettings,
     GalSettings,
     GatedSettings,
     HardConcreteSettings,
+    LacootSettings,
     LinearProbeSettings,
     NoSettings,
     RandomRemovalSettings,
@@ -16,6 +18,7 @@ from layerprune.core.settings.methods import (
     ScratchSettings,
     SparseStructureSettings,
     StochasticDepthSettings,
+    TaylorSettings,
 )
 from layerprune.core.settings.training import FinetuneSettings, ModelSettings, TrainingSettings
 from layerprune.core.settings.types import Settings, steps_of, warmup_steps
@@ -23,12 +26,14 @@ from layerprune.core.settings.types import Settings, steps_of, warmup_steps
 __all__ = [
     "ByIndexSettings",
     "CkaSettings",
+    "ConsensusSettings",
     "EpsilonResnetSettings",
     "EstimatorErrorSettings",
     "FinetuneSettings",
     "GalSettings",
     "GatedSettings",
     "HardConcreteSettings",
+    "LacootSettings",
     "LinearProbeSettings",
     "ModelSettings",
     "NoSettings",
@@ -39,6 +44,7 @@ __all__ = [
     "Settings",
     "SparseStructureSettings",
     "StochasticDepthSettings",
+    "TaylorSettings",
     "TrainingSettings",
     "steps_of",
     "warmup_steps",

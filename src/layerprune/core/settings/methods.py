@@ -12,6 +12,7 @@ from layerprune.core.settings.types import (
     PositiveInt,
     Settings,
     Several,
+    Slug,
     describe,
     later,
 )
@@ -73,6 +74,9 @@ class GatedSettings(Settings):
     theta_lr_decay: NonNegative = later(
         0.0, "theta_lr / (1 + this x epochs since the warm-up): above 0 the step sizes are Robbins and Monro's"
     )
+    price_ramp: Fraction = later(
+        0.0, "fraction of training, after the warm-up, over which the price rises linearly from 0 to nu"
+    )
     prior: Literal["flattening", "fixed", "beta", "l0", "none"] = later(
         "flattening", "what shapes the price: see layerprune.core.gates.priors; for comparison"
     )
@@ -122,6 +126,16 @@ class StochasticDepthSettings(Settings):
     )
 
 
+class LacootSettings(Settings):
+    """LaCoOT (Quetu et al., ICCV 2025): a price on what a section does to its input's distribution."""
+
+    strength: NonNegative = describe(5.0, "lambda: price of the mean max-sliced Wasserstein distance, as for ResNet-18")
+    keep: Literal["tolerance", "matched"] | PositiveInt | Literal[0] = describe(
+        "tolerance", "sections left after training: as few as `tolerance` lets, matched (gated's depth), or a number"
+    )
+    tolerance: Fraction = describe(0.01, "share of the validation images that removals may cost together")
+
+
 class ScoreSettings(Settings):
     """What every score method shares: how many sections stay, and what the score may look at."""
 
@@ -131,6 +145,30 @@ class ScoreSettings(Settings):
         "one-shot", "iterative: one section at a time, scored anew, within the one fine-tuning budget"
     )
     distill: Fraction = later(0.0, "weight of distillation from the dense network (temperature 4) in fine-tuning")
+
+
+class TaylorSettings(ScoreSettings):
+    """Scores of LayerPrune that need slopes (Elkerdawy et al., ACCV 2020)."""
+
+    bn: Literal["eval", "train"] = later(
+        "eval",
+        "batch normalisation while scoring: by the statistics that training left (eval), or by the batch's (train), "
+        "as published",
+    )
+
+
+class IterativeScoreSettings(ScoreSettings):
+    """Scores that their authors take anew after each removal."""
+
+    removal: Literal["one-shot", "iterative"] = describe("iterative", "one section at a time, or all at once")
+
+
+class ConsensusSettings(IterativeScoreSettings):
+    """Consensus (Pons et al., arXiv 2411.14345): a sum of ranks."""
+
+    metrics: Annotated[tuple[Slug, ...], Several, Field(min_length=1)] = describe(
+        ("cka", "energy", "modularity"), "scores whose ranks are added up"
+    )
 
 
 class CkaSettings(ScoreSettings):
@@ -219,12 +257,19 @@ METHOD_SETTINGS: dict[str, type[Settings]] = {
     "sss": SparseStructureSettings,
     "hard-concrete": HardConcreteSettings,
     "stochastic-depth": StochasticDepthSettings,
+    "lacoot": LacootSettings,
     "by-index": ByIndexSettings,
     "scratch-e": ScratchSettings,
     "scratch-b": ScratchSettings,
     "scratch-random": ScratchAtDepthSettings,
     "shallower": ScratchAtDepthSettings,
     "cka": CkaSettings,
+    "taylor": TaylorSettings,
+    "feature-taylor": TaylorSettings,
+    "gate-taylor": TaylorSettings,
+    "easier": IterativeScoreSettings,
+    "tlc": IterativeScoreSettings,
+    "consensus": ConsensusSettings,
     "linear-probes": LinearProbeSettings,
     "epsilon-resnet": EpsilonResnetSettings,
     "gal": GalSettings,

@@ -5,7 +5,7 @@ Iterative removal spends the same steps as one-shot removal: the sections that g
 first before the first step, each chosen by scores of what is then left.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import torch
@@ -36,6 +36,9 @@ class Finetuning(TrainingMethod):
         if ranking is not None:
             self.to_go = sum(network.keep()) - (context.keep_count or 0) + 1  # one has gone already
             self.check_interval = max(1, context.steps_total // self.to_go)
+
+    def phase(self, step: int) -> Hashable:
+        return ()
 
     def losses(self, images: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
         plain = super().losses(images, logits, labels)

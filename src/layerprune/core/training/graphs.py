@@ -6,13 +6,23 @@ launch. A graph repeats fixed operations on fixed addresses. So what changes fro
 graph knows, and each *phase* of the method, size of the batch and set of sections has a graph of its own. On a CPU
 there are no graphs: the recorded step is computed again, with the step number it was recorded with, so tests compare
 it with eager steps bit for bit.
+
+The host waits for the device at a method's checks and at an epoch's end, never within a step. What is left of a step
+beside the graph: a few scalars that are filled, and the loss that is added up. What is left in it that could go: under
+bf16 each weight is cast in a kernel of its own. How often batch normalisation was updated is counted on the host.
+
+Threads may record and replay side by side, each in a stream of its own (`system.devices.own_stream`): a graph is
+recorded in the stream that it is replayed in, since products of matrices have their scratch memory by stream.
 """
 
+import gc
+import threading
 from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from layerprune.core.data.batches import TrainingBatches
 from layerprune.core.networks.sections import Gates
@@ -23,6 +33,8 @@ if TYPE_CHECKING:
 Computed = tuple[Tensor, Gates]
 WARM_UP = 3
 """Steps before a recording, whose effects are undone: libraries choose their kernels and allocate in them."""
+_ONE_AT_A_TIME = threading.Lock()
+"""Held while a graph is recorded or dropped: a process may record one at a time, and all share a list of graphs."""
 
 
 class RecordedSteps:
@@ -34,6 +46,9 @@ class RecordedSteps:
         self.place = torch.zeros((), dtype=torch.int64, device=trainer.job.data.train.device)
         """Step within the epoch."""
         self._records: dict[Hashable, Callable[[], Computed]] = {}
+        self._pool: Any = None
+        self._not_counted = 0
+        """Steps since batch normalisation was last told of its updates."""
 
     def start_epoch(self, number: int) -> None:
         """Put the epoch's order where the records read it."""
@@ -41,7 +56,19 @@ class RecordedSteps:
 
     def forget(self) -> None:
         """Drop all records, before what they read goes: sections, their gradients and momentum."""
-        self._records.clear()
+        self.settle()
+        if self._records and self.place.is_cuda:
+            torch.cuda.current_stream().synchronize()  # no graph goes while the device works on it
+        with _ONE_AT_A_TIME:
+            self._records.clear()
+        self._pool = None
+
+    def settle(self) -> None:
+        """Count the updates of batch normalisation; before anybody looks at the network's state."""
+        counters = [layer.num_batches_tracked for layer in _counting(self.trainer.network)]
+        if counters and self._not_counted:
+            torch._foreach_add_(counters, self._not_counted)
+        self._not_counted = 0
 
     def step(self, number: int, examples: int) -> Computed:
         """Compute step `number` of the training, with a batch of so many examples."""
@@ -52,6 +79,7 @@ class RecordedSteps:
         key = phase, examples
         if key not in self._records:
             self._records[key] = self._record(number, examples)
+        self._not_counted += 1
         return self._records[key]()
 
     def _compute(self, number: int, examples: int) -> Computed:
@@ -60,12 +88,15 @@ class RecordedSteps:
 
     def _record(self, number: int, examples: int) -> Callable[[], Computed]:
         def compute() -> Computed:
-            return self._compute(number, examples)
+            with _uncounted(self.trainer.network):
+                return self._compute(number, examples)
 
         if not self.place.is_cuda:
             return compute
+        if self._pool is None:
+            self._pool = torch.cuda.graph_pool_handle()
         noise = self.trainer.method.noise
-        return _captured(compute, list(self._changing()), [] if noise is None else [noise])
+        return _captured(compute, list(self._changing()), [] if noise is None else [noise], self._pool)
 
     def _changing(self) -> Iterator[Tensor]:
         """Whatever a step changes."""
@@ -87,23 +118,44 @@ def _tensors(value: Any) -> Iterator[Tensor]:
             yield from _tensors(each)
 
 
+def _counting(network: nn.Module) -> list[nn.Module]:
+    """The layers of batch normalisation, which count their updates in an operation each."""
+    return [layer for layer in network.modules() if getattr(layer, "num_batches_tracked", None) is not None]
+
+
+@contextmanager
+def _uncounted(network: nn.Module) -> Iterator[None]:
+    """While this lasts, batch normalisation counts nothing."""
+    counters = [(layer, layer.num_batches_tracked) for layer in _counting(network)]
+    for layer, _ in counters:
+        layer.num_batches_tracked = None
+    try:
+        yield
+    finally:
+        for layer, counter in counters:
+            layer.num_batches_tracked = counter
+
+
 def _captured(
-    compute: Callable[[], Computed], changing: list[Tensor], generators: list[torch.Generator]
+    compute: Callable[[], Computed], changing: list[Tensor], generators: list[torch.Generator], pool: Any
 ) -> Callable[[], Computed]:
-    """`compute` as a CUDA graph. Recording it changes none of the tensors `changing`, nor the generators' states."""
+    """`compute` as a CUDA graph. Recording it changes none of the tensors `changing`, nor the generators' states.
+
+    Graphs of one `pool` share memory. What a graph computes is read before another of them is replayed.
+    """
     tensors = [(each, each.detach().clone()) for each in changing]
     states = [(each, each.get_state()) for each in generators]
-    aside = torch.cuda.Stream()
-    aside.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(aside):
+    graph, caller = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
+    stream = torch.cuda.Stream() if caller == torch.cuda.default_stream() else caller  # the default one cannot record
+    stream.wait_stream(caller)
+    with torch.cuda.stream(stream):
         for _ in range(WARM_UP):
             compute()
-    torch.cuda.current_stream().wait_stream(aside)
-    graph = torch.cuda.CUDAGraph()
-    for each in generators:
-        graph.register_generator_state(each)
-    with torch.cuda.graph(graph):
-        computed = compute()
+        with _ONE_AT_A_TIME:
+            for each in generators:
+                graph.register_generator_state(each)
+            computed = _recorded(graph, compute, pool)
+    caller.wait_stream(stream)
     with torch.no_grad():
         for each, before in tensors:
             each.copy_(before)
@@ -115,3 +167,19 @@ def _captured(
         return computed
 
     return replay
+
+
+def _recorded(graph: torch.cuda.CUDAGraph, compute: Callable[[], Computed], pool: Any) -> Computed:
+    """Record one call in the present stream.
+
+    Not torch.cuda.graph: that waits for the whole device and gives its memory back, which stops the other lanes.
+    """
+    gc.disable()  # what it would free in this thread, the recording would not survive
+    try:
+        graph.capture_begin(pool=pool, capture_error_mode="thread_local")
+        try:
+            return compute()
+        finally:
+            graph.capture_end()
+    finally:
+        gc.enable()

@@ -7,6 +7,7 @@ Several processes that share a run each take their part of every batch and hold 
 compare. A process that is told to end (SIGTERM) stores where it is within the epoch.
 """
 
+import copy
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -66,6 +67,8 @@ class Job:
     report: Callable[[int, int, str], None] = lambda done, total, text: None
     notice: Notice = field(default_factory=Notice)
     group: ProcessGroup = SINGLE_PROCESS
+    records: bool = True
+    """Whether steps are recorded where the engine does so; otherwise they are computed eagerly."""
 
 
 def _optimizer(network: SectionedNetwork, job: Job) -> torch.optim.SGD:
@@ -122,15 +125,26 @@ class Trainer:
             self.progress.removed_step = [None if stays else 0 for stays in self.network.keep()]
             self.progress.rows.append(self._row(None))
         self.network.train()
+        try:
+            self._train()
+        finally:
+            self.forget_records()
+        if self.average is not None:
+            self.average.copy_to(self.network)
+        return self.progress
+
+    def forget_records(self) -> None:
+        """Drop the recorded steps and their memory."""
+        if self.recorded is not None:
+            self.recorded.forget()
+
+    def _train(self) -> None:
         while self.progress.step < self.job.steps_total and not self.progress.diverged:
             self._epoch()
             if self._told_to_end():
                 self._end()
             if self.job.state.is_due():
                 self._store()
-        if self.average is not None:
-            self.average.copy_to(self.network)
-        return self.progress
 
     def _warmup_steps(self) -> int:
         job = self.job
@@ -158,6 +172,8 @@ class Trainer:
         job.group.add_up(self.loss_sum)
         # The first copy to the host since the last check: the device is done.
         train_loss = float(self.loss_sum) / sum(map(job.batches.examples_in, range(self._within_epoch())))
+        if progress.step == job.steps_total and math.isfinite(train_loss):
+            self._finish()
         progress.wall_seconds += time.perf_counter() - began
         progress.train_macs = self.meter.total
         progress.epoch += 1
@@ -180,7 +196,7 @@ class Trainer:
         """Where the engine records steps: of images in memory, by one process, and without a host's bookkeeping."""
         job = self.job
         able = isinstance(job.batches, TrainingBatches) and job.group.size == 1 and self.average is None
-        return RecordedSteps(self, job.batches) if job.settings.engine == "graphs" and able else None
+        return RecordedSteps(self, job.batches) if job.settings.engine == "graphs" and job.records and able else None
 
     def _hold_rate(self) -> None:
         """Have the optimizer read its rate from one place."""
@@ -189,7 +205,9 @@ class Trainer:
 
     def _joined_forward(self) -> engine.Forward:
         job = self.job
-        return engine.forward_of(self.network, job.settings.engine, job.group, self.method.skips_sections)
+        batch = job.group.share(job.batches.examples_in(0))
+        how = "eager" if self.method.looks_inside else job.settings.engine
+        return engine.forward_of(self.network, how, batch, job.group, self.method.skips_sections)
 
     def _within_epoch(self) -> int:
         """Steps made since the epoch's start."""
@@ -262,8 +280,7 @@ class Trainer:
         if not indices:
             return
         self.forward = None  # what joins the processes holds on to the parameters
-        if self.recorded is not None:
-            self.recorded.forget()
+        self.forget_records()
         surgery.remove(self.network, indices, self.optimizer)
         self.forward = self._joined_forward()
         self.meter.recount()
@@ -274,7 +291,8 @@ class Trainer:
         """One line of curves.csv; epoch 0 is the start."""
         progress = self.progress
         started, untrained = train_loss is not None, self.job.steps_total == 0
-        validation = self._validate() if untrained or (started and math.isfinite(train_loss)) else None
+        seen = untrained or (started and math.isfinite(train_loss))
+        validation = self._validate(self.method.evaluation_gates()) if seen else None
         row: Row = {
             "epoch": progress.epoch,
             "step": progress.step,
@@ -292,8 +310,23 @@ class Trainer:
             row[f"theta_{index:02d}"] = value if self.network.sections[index].alive else None
         return row
 
-    def _validate(self) -> Score:
-        job, gates = self.job, self.method.evaluation_gates()
+    def _finish(self) -> None:
+        """Let the method decide by the weights that training ends with."""
+        average, network = self.average, self.network
+        before = copy.deepcopy(network.state_dict()) if average is not None else None
+        if average is not None:
+            average.copy_to(network)
+        self.method.finish(self._accuracy_of)
+        if before is not None:
+            network.load_state_dict(before)
+
+    def _accuracy_of(self, gates: Gates) -> float:
+        """Validation accuracy under these gates, for a method's decision: it is billed."""
+        self.meter.add_forward(len(self.job.data.validation), gates)
+        return self._validate(gates).accuracy
+
+    def _validate(self, gates: Gates) -> Score:
+        job = self.job
         job.group.take_over(self.network.buffers())  # running statistics: each process saw images of its own
         return evaluate(self.network, job.data, job.data.validation, gates, job.settings.precision, job.group)
 
@@ -325,6 +358,8 @@ class Trainer:
             self.job.state.write(self._state())
 
     def _state(self) -> dict[str, Any]:
+        if self.recorded is not None:
+            self.recorded.settle()
         noise = self.method.noise
         return {
             "progress": vars(self.progress),

@@ -9,7 +9,7 @@ from layerprune.core.data.batches import evaluation_batches
 from layerprune.core.data.dataset import AnySplit, DataSet
 from layerprune.core.measure import MacMeter, evaluating
 from layerprune.core.networks.sections import SectionedNetwork
-from layerprune.core.seeding import generator, stream_seed
+from layerprune.core.seeding import drawing_from, generator
 
 Score = Callable[[SectionedNetwork, Iterable[tuple[Tensor, Tensor]]], Tensor]
 BATCH = 128
@@ -36,8 +36,7 @@ def draw_sample(data: DataSet, looks_at: str, size: int, seed: int) -> Sample:
 
 def metered_score(score: Score, model: SectionedNetwork, sample: Sample, seed: int) -> tuple[list[float], int]:
     """Scores of the removable sections that are alive and the multiply-adds that they cost."""
-    with model.only_alive(), torch.random.fork_rng():
-        torch.manual_seed(stream_seed("score", seed))
+    with model.only_alive(), drawing_from(generator("score", seed)):
         return _metered(score, model, sample)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from layerprune.errors import LayerpruneError
 from layerprune.suite import config
-from layerprune.suite.campaign import archive, measuring, summary
+from layerprune.suite.campaign import archive, measuring, opening, summary
 from layerprune.suite.campaign.conduct import STOP, Campaign, Limits, Outcome, commands_of
 from layerprune.suite.campaign.estimates import Estimates
 from layerprune.suite.campaign.jobs import Job
@@ -56,6 +56,8 @@ def _pack(name: str, campaign: Campaign, target: Path) -> str:
 
 def rehearse(name: str, limits: Limits, say: Say) -> str:
     """What a campaign would do: its steps are measured, nothing is run."""
+    if limits.lanes is not None:
+        raise LayerpruneError("--dry-run: forecasts runs in processes (--jobs); leave --lanes out")
     preset, planned = _read(name)
     runs, budget = to_do(preset, planned), _checked(limits).seconds - STOP
     estimates = Estimates(preset, runs)
@@ -93,13 +95,24 @@ def _checked(limits: Limits) -> Limits:
     return limits
 
 
-def limits_of(name: str, minutes: float, jobs: int | None, device: str | None, fill: bool) -> Limits:
+def limits_of(
+    name: str, minutes: float, jobs: int | None, device: str | None, fill: bool, lanes: str | None = None
+) -> Limits:
     """The limits of a campaign whose preset says how many threads a run has, and how many runs share a GPU."""
     resources = config.load_preset(config.load_campaign(name).preset).resources
     places = max(1, _cores() // resources.threads)
     gpus = _gpus(device or resources.device)
     most = min(places, gpus * resources.runs_per_gpu) if gpus else places
-    return Limits(jobs or most, 60 * minutes, resources.threads, device, fill)
+    counts = tuple(count for count in opening.COUNTS if gpus or count <= places)
+    return Limits(jobs or most, 60 * minutes, resources.threads, device, fill, _lanes(lanes, counts), jobs or 1)
+
+
+def _lanes(told: str | None, counts: tuple[int, ...]) -> int | tuple[int, ...] | None:
+    if told is None or told == "auto":
+        return counts if told else None
+    if not told.isdecimal() or int(told) < 1:
+        raise LayerpruneError(f"--lanes: '{told}' is neither a number from 1 nor auto")
+    return int(told)
 
 
 def _cores() -> int:

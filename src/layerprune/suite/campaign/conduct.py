@@ -10,14 +10,16 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from layerprune.suite import config, store
-from layerprune.suite.campaign import jobs, measuring
+from layerprune.suite.campaign import jobs, lanes, measuring
 from layerprune.suite.campaign.estimates import Estimates, Kind
-from layerprune.suite.campaign.jobs import Job
+from layerprune.suite.campaign.lanes import Errand, Lanes
+from layerprune.suite.campaign.opening import Opening, open_lanes
+from layerprune.suite.campaign.places import AnyJob, Commands, Places, may_share_a_process
 from layerprune.suite.campaign.schedule import choose
 from layerprune.suite.campaign.todo import is_done, to_do, with_parents
 from layerprune.suite.config import Preset
 from layerprune.system.paths import RunKey
-from layerprune.system.processes import noticed
+from layerprune.system.processes import Notice, noticed
 
 STOP = 20.0
 """Seconds before the end of a campaign at which its runs are told to store their state."""
@@ -39,6 +41,10 @@ class Limits:
     device: str | None = None
     fill: bool = False
     """Whether a run is begun that cannot end in time, where no other is left to begin."""
+    lanes: int | tuple[int, ...] | None = None
+    """Runs at a time within one process, or several numbers of which to find the fastest; None: only processes."""
+    beside: int = 1
+    """Places for jobs while there are lanes."""
 
 
 @dataclass(frozen=True)
@@ -53,14 +59,6 @@ class Outcome:
 
 
 @dataclass
-class Commands:
-    """What is started for a run, and to measure the step that runs share."""
-
-    run: Callable[[RunKey], list[str]]
-    measure: Callable[[list[RunKey]], list[str]]
-
-
-@dataclass
 class Campaign:
     """A campaign on its way through `planned`, which are runs of one preset by priority."""
 
@@ -70,18 +68,22 @@ class Campaign:
     say: Callable[[str], None]
     commands: Commands | None = None
     outcomes: list[Outcome] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+    opening: Opening | None = None
     interrupted: bool = False
     waiting: list[RunKey] = field(default_factory=list)
-    running: dict[RunKey, tuple[Job, float]] = field(default_factory=dict)
-    measurements: dict[Kind, Job] = field(default_factory=dict)
+    running: dict[RunKey, tuple[AnyJob, float]] = field(default_factory=dict)
+    measurements: dict[Kind, AnyJob] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.began = time.monotonic()
         everything = with_parents(self.preset, self.planned)
         self.parents = {key: set(config.prerequisites(self.preset, key)) for key in everything}
         self.estimates = Estimates(self.preset, everything)
-        self.commands = self.commands or commands_of(self.preset, self.limits)
+        commands = self.commands or commands_of(self.preset, self.limits)
+        self.places = Places(self.preset, commands, self.limits.jobs, self.limits.beside)
         self.waiting = to_do(self.preset, self.planned)
+        self.order = {key: place for place, key in enumerate(self.waiting)}
 
     @property
     def elapsed(self) -> float:
@@ -96,11 +98,27 @@ class Campaign:
         """Make runs until the time is up, nothing is left that fits, or SIGTERM or SIGINT comes."""
         with noticed(signal.SIGTERM, signal.SIGINT) as notice:
             try:
+                self._open_lanes(notice)
                 while self.left > 0 and not notice and self._goes_on():
                     time.sleep(POLL)
             finally:
                 self.interrupted = bool(notice)
                 self._stop()
+                self.places.close_lanes()
+
+    def _open_lanes(self, notice: Notice) -> None:
+        """Of a plan of which anything may be made in lanes."""
+        able = [key for key in self.waiting if may_share_a_process(self.preset, key)]
+        if self.limits.lanes is None or not able:
+            return
+        device = self.limits.device or self.preset.resources.device
+        self.say("opening lanes")
+        host = self.places.lanes = Lanes(lanes.command(able[0].preset, device, self.limits.threads))
+        self.opening = open_lanes(host, self.places, able, self.limits.lanes, lambda: self.left > 0 and not notice)
+        for line in self.opening.lines:
+            self.say(line)
+        if host.status() is not None:
+            self._lose_lanes(host.printed())
 
     def unmade(self) -> list[RunKey]:
         """Runs that are still to be made, by priority."""
@@ -111,7 +129,7 @@ class Campaign:
         self._collect()
         if not self.waiting and not self.running:
             self._look_again()
-        while len(self.running) + len(self.measurements) < self.limits.jobs and self._begin_next():
+        while self._begin_next():
             pass
         return bool(self.running or self.measurements)
 
@@ -120,11 +138,13 @@ class Campaign:
         tried = {outcome.key for outcome in self.outcomes}
         again = [key for key in self.unmade() if key not in tried] if tried else []
         self.waiting = [key for key in again if not self.parents[key] & self._unsuccessful()]
+        self.order = {key: place for place, key in enumerate(self.waiting)}
 
     # --- beginning ------------------------------------------------------------------------------------------------
 
     def _begin_next(self) -> bool:
-        candidates = [key for key in self.waiting if self.estimates.kinds[key] not in self.measurements]
+        open_ = (key for key in self.waiting if self.estimates.kinds[key] not in self.measurements)
+        candidates = [key for key in open_ if self.places.has_room(key)]
         unmade = {*self.waiting, *self.running, *self._unsuccessful()}
         fill = self.limits.fill and not self.measurements
         key = choose(candidates, self.parents, unmade, self.estimates.seconds, self.left, fill)
@@ -144,12 +164,12 @@ class Campaign:
         kind = self.estimates.kinds[key]
         alike = [key, *(other for other in self.estimates.of_kind(kind) if other != key)]
         self.say(f"measuring a training step of {key.arch} on {key.dataset}")
-        self.measurements[kind] = Job(self.commands.measure(alike))
+        self.measurements[kind] = self.places.measure(alike)
 
     def _begin(self, key: RunKey, forecast: float) -> None:
         self.waiting.remove(key)
         self.say(f"{key}: begins, about {forecast:.0f} s; {max(0.0, self.left):.0f} s are left")
-        self.running[key] = Job(self.commands.run(key)), forecast
+        self.running[key] = self.places.run(key), forecast
 
     # --- ending ---------------------------------------------------------------------------------------------------
 
@@ -163,18 +183,28 @@ class Campaign:
                 del self.running[key]
                 self._ended(key, job, status, forecast)
 
-    def _measured(self, kind: Kind, job: Job, status: int) -> None:
+    def _measured(self, kind: Kind, job: AnyJob, status: int) -> None:
         words = job.printed()
         if status == 0 and (measured := measuring.parsed(words, job.seconds)) is not None:
             self.estimates.measured[kind] = measured
+            return
+        if isinstance(job, Errand) and status == lanes.LOST:
+            self._lose_lanes(words)
+            return
+        if isinstance(job, Errand):
+            for key in self.estimates.of_kind(kind):
+                self.places.try_again_apart(key)
+            self._remark(f"measuring a step broke down in a lane, and is tried again in a process:\n{words}")
             return
         for key in [each for each in self.waiting if self.estimates.kinds[each] == kind]:
             self.waiting.remove(key)
             self._note(Outcome(key, "failed", 0.0, 0.0, f"its training step could not be measured:\n{words}"))
 
-    def _ended(self, key: RunKey, job: Job, status: int, forecast: float) -> None:
+    def _ended(self, key: RunKey, job: AnyJob, status: int, forecast: float) -> None:
         words = job.printed()
-        if jobs.was_stopped(status):
+        if isinstance(job, Errand) and status in (lanes.CRASHED, lanes.LOST):
+            self._leaves_its_lane(key, status, words)
+        elif jobs.was_stopped(status):
             self._note(Outcome(key, "stopped", job.seconds, forecast))
         elif status == 0 and is_done(self.preset, key):
             if store.find(key).status not in SHORTENED:
@@ -182,6 +212,24 @@ class Campaign:
             self._note(Outcome(key, "made", job.seconds, forecast))
         else:
             self._note(Outcome(key, "failed", job.seconds, forecast, f"exit status {status}\n{words}"))
+
+    def _leaves_its_lane(self, key: RunKey, status: int, words: str) -> None:
+        """A run whose lane, or all lanes, broke down is tried once more, in a process of its own."""
+        if status == lanes.CRASHED:
+            self.places.try_again_apart(key)
+            self._remark(f"{key} broke down in its lane and is tried again in a process of its own, eagerly:\n{words}")
+        else:
+            self._lose_lanes(words)
+        self.waiting = sorted([*self.waiting, key], key=self.order.__getitem__)
+
+    def _lose_lanes(self, words: str) -> None:
+        if self.places.lanes is not None:
+            self._remark(f"the lanes broke down; all runs have processes of their own now:\n{words}")
+            self.places.close_lanes()
+
+    def _remark(self, text: str) -> None:
+        self.remarks.append(text)
+        self.say(text)
 
     def _note(self, outcome: Outcome) -> None:
         self.outcomes.append(outcome)
@@ -204,7 +252,7 @@ class Campaign:
             self._stopped(key, job, forecast)
         self.running.clear()
 
-    def _stopped(self, key: RunKey, job: Job, forecast: float) -> None:
+    def _stopped(self, key: RunKey, job: AnyJob, forecast: float) -> None:
         """A run that was told to end: it may have finished just then, or been too slow to store where it was."""
         if job.status() == -signal.SIGKILL:
             self._note(Outcome(key, "stopped", job.seconds, forecast, "ended without storing where it was"))

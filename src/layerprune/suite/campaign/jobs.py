@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from typing import BinaryIO
 
 from layerprune.system import processes
 from layerprune.system.paths import RunKey
@@ -31,7 +32,7 @@ class Job:
             stdin=subprocess.DEVNULL,
             stdout=self.log,
             stderr=subprocess.STDOUT,
-            preexec_fn=_deaf_to_interrupts,
+            preexec_fn=deaf_to_interrupts,
         )
 
     @property
@@ -52,8 +53,13 @@ class Job:
 
     def printed(self) -> str:
         """The last lines of what it printed."""
-        self.log.seek(0)
-        return "\n".join(self.log.read().decode(errors="replace").strip().splitlines()[-LINES:])
+        return last_lines(self.log)
+
+
+def last_lines(log: BinaryIO) -> str:
+    """The last lines of a file."""
+    log.seek(0)
+    return "\n".join(log.read().decode(errors="replace").strip().splitlines()[-LINES:])
 
 
 def was_stopped(status: int) -> bool:
@@ -61,6 +67,6 @@ def was_stopped(status: int) -> bool:
     return status in (processes.REQUEUE, -signal.SIGTERM)
 
 
-def _deaf_to_interrupts() -> None:
+def deaf_to_interrupts() -> None:
     """Ctrl-C reaches the whole process group; the campaign alone hears it and tells its runs to store their state."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -23,17 +23,32 @@ def of_campaign(name: str, campaign: Campaign, left_out: list[str]) -> str:
     lines = [
         f"# Campaign {name}",
         "",
-        f"{len(made)} runs made in {campaign.elapsed:.0f} s of {limits.seconds:.0f} s, {limits.jobs} at a time, "
+        f"{len(made)} runs made in {campaign.elapsed:.0f} s of {limits.seconds:.0f} s, {_at_a_time(campaign)}, "
         f"{len(unmade)} left to make ({cpu_name()}).",
     ]
     lines += ["It was told to end before its time."] if campaign.interrupted else []
     lines += _truth(made)
+    lines += ["", "## Lanes", "", *(f"* {line}" for line in campaign.opening.lines)] if campaign.opening else []
+    lines += ["", "## On the way", "", *(_indented(remark) for remark in campaign.remarks)] if campaign.remarks else []
     lines += ["", HEAD, *map(_row, campaign.outcomes)] if campaign.outcomes else []
     lines += ["", "## Left to make", "", *(f"* {line}" for line in _left(campaign, unmade))] if unmade else []
     for outcome in campaign.outcomes:
         lines += _failure(outcome) if outcome.how == "failed" else []
     lines += ["", "## No room in the archive", "", *_shown(left_out)] if left_out else []
     return "\n".join(lines) + "\n"
+
+
+def _at_a_time(campaign: Campaign) -> str:
+    limits = campaign.limits
+    if campaign.opening is None or campaign.opening.count == 0:
+        return f"{limits.jobs} at a time"
+    return f"{campaign.opening.count} at a time in lanes and {limits.beside} beside them"
+
+
+def _indented(remark: str) -> str:
+    """A remark of several lines as one item of a list."""
+    first, *rest = remark.splitlines()
+    return "\n".join([f"* {first}", *(f"      {line}" for line in rest)])
 
 
 def _truth(made: list[Outcome]) -> list[str]:

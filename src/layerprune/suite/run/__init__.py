@@ -15,14 +15,14 @@ from layerprune.suite import config
 from layerprune.suite.config import Preset
 from layerprune.suite.record import Record
 from layerprune.suite.run import prepare
-from layerprune.suite.run.prepare import Caller, Request
+from layerprune.suite.run.prepare import Caller, Lane, Request
 from layerprune.suite.run.task import Report, Task
 from layerprune.suite.run.train import Trained, train
 from layerprune.suite.run.write import clear_up, write, write_failed
 from layerprune.system import files, paths
+from layerprune.system.devices import exact_float32
 from layerprune.system.paths import RunKey
 from layerprune.system.process_group import ProcessGroup
-from layerprune.system.processes import noticed
 
 
 def run(
@@ -32,11 +32,15 @@ def run(
     report: Report,
     say: Callable[[str], None],
     weights: Path | None = None,
+    lane: Lane | None = None,
+    records: bool = True,
 ) -> Record:
     """Make a run's files, its parents' first where they are missing, and return its record.
 
-    With `weights` the dense network is not trained but read from this file.
+    With `weights` the dense network is not trained but read from this file. `lane` is given where threads make runs
+    side by side. Without `records` steps are computed eagerly, even if the engine records them.
     """
+    exact_float32()
     preset = config.load_preset(key.preset)
     if weights is not None:
         _check_takes_weights(preset, key)
@@ -44,7 +48,7 @@ def run(
     with prepare.process_group(preset, chosen, say) as group:
         told = (report, say) if group.first else (lambda *_: None, lambda _: None)
         own_threads = prepare.threads_of_a_process(threads) or preset.resources.threads
-        return _made(preset, key, Caller(chosen, own_threads, *told, group, weights))
+        return _made(preset, key, Caller(chosen, own_threads, *told, group, weights, lane, records))
 
 
 def _check_takes_weights(preset: Preset, key: RunKey) -> None:
@@ -67,7 +71,7 @@ def _made(preset: Preset, key: RunKey, caller: Caller) -> Record:
         made_meanwhile = asked.current(caller.say)
         if not group.any(made_meanwhile is None):
             return made_meanwhile
-        with prepare.lent_device(preset, caller) as device, noticed() as notice:
+        with prepare.lent_device(preset, caller) as device, prepare.notice_of(caller) as notice:
             prepare.check_engine(asked.settings.training.engine, device)
             if group.first:
                 clear_up(key)

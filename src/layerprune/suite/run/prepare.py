@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from layerprune.core.data.dataset import DataSet
 from layerprune.core.data.loading import Reading, load
 from layerprune.core.networks import storage
 from layerprune.core.networks.sections import SectionedNetwork
@@ -27,7 +28,22 @@ from layerprune.system.devices import borrowed, choose_device
 from layerprune.system.files import sha256
 from layerprune.system.paths import RunKey
 from layerprune.system.process_group import SINGLE_PROCESS, ProcessGroup, joined
-from layerprune.system.processes import Notice, output_of
+from layerprune.system.processes import Notice, noticed, output_of
+
+
+@dataclass(frozen=True)
+class Lane:
+    """What a run has that is made in a thread, beside the runs of other threads of its process: see suite.campaign.
+
+    The device is the process's already, and the thread has a stream of its own on it.
+    """
+
+    device: torch.device
+    notice: Notice
+    load: Callable[..., DataSet]
+    """As core.data.load; data sets are shared by all runs of the process."""
+    count: int
+    """Lanes of the process."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +57,9 @@ class Caller:
     group: ProcessGroup
     weights: Path | None = None
     """A file that the dense network is read from instead of being trained."""
+    lane: Lane | None = None
+    records: bool = True
+    """Whether steps are recorded where the engine does so."""
 
 
 @dataclass(frozen=True)
@@ -128,9 +147,16 @@ def threads_of_a_process(threads: int | None) -> int | None:
 
 def lent_device(preset: Preset, caller: Caller) -> AbstractContextManager[torch.device]:
     """The device to compute on: for a process alone a GPU with a free place, for one of several its own."""
+    if caller.lane is not None:
+        return nullcontext(caller.lane.device)
     if caller.group.size > 1:
         return nullcontext(caller.group.device)
     return borrowed(choose_device(caller.device), preset.resources.runs_per_gpu, caller.say)
+
+
+def notice_of(caller: Caller) -> AbstractContextManager[Notice]:
+    """What tells the run to end: its process's signals, or whoever opened the lanes."""
+    return noticed() if caller.lane is None else nullcontext(caller.lane.notice)
 
 
 def check_engine(engine: str, device: torch.device) -> None:
@@ -153,7 +179,8 @@ def task_of(asked: Request, device: torch.device, caller: Caller, notice: Notice
     """Data loaded, parents found. Raises LayerpruneError for parents that were trained on other data."""
     preset, key, settings = asked.preset, asked.key, asked.settings
     parents = {each.method: _parent(each) for each in asked.parents}
-    data = load(key.dataset, config.data_root(preset), device, reading(preset, key.dataset))
+    loader = load if caller.lane is None else caller.lane.load
+    data = loader(key.dataset, config.data_root(preset), device, reading(preset, key.dataset))
     for parent in parents.values():
         if current.of_data(parent.record.provenance.data_checksums) != data.checksums:
             raise LayerpruneError(
@@ -161,7 +188,8 @@ def task_of(asked: Request, device: torch.device, caller: Caller, notice: Notice
                 f"({parent.record.data_source}) than there is now ({data.source})"
             )
     state = StateFile(paths.state(key), _identity(asked, parents), preset.resources.state_seconds)
-    return Task(settings, data, device, parents, state, caller.report, notice, caller.group, asked.weights)
+    shared = {"records": caller.records, "lanes": None if caller.lane is None else caller.lane.count}
+    return Task(settings, data, device, parents, state, caller.report, notice, caller.group, asked.weights, **shared)
 
 
 def reading(preset: Preset, dataset: str) -> Reading:
@@ -213,6 +241,7 @@ def provenance_of(task: Task, key: RunKey) -> Provenance:
         cpu=cpu_name(),
         threads=torch.get_num_threads(),
         processes=task.group.size,
+        lanes=task.lanes,
         cpu_kernels=torch.backends.cpu.get_cpu_capability(),
     )
 

@@ -16,7 +16,7 @@ from layerprune.core import surgery
 from layerprune.core.data.batches import Batches, evaluation_batches, training_batches
 from layerprune.core.measure import count_macs
 from layerprune.core.methods import families, module_name
-from layerprune.core.methods.base import Context, ControlPlan, Question, TrainingMethod, keep_highest
+from layerprune.core.methods.base import Context, ControlPlan, Question, TrainingMethod, keep_highest, score_under
 from layerprune.core.methods.experiments._input import ExperimentInput
 from layerprune.core.networks.pretrained import load_pretrained
 from layerprune.core.networks.sections import SectionedNetwork
@@ -69,7 +69,7 @@ def _keep_count(task: Task, network: SectionedNetwork) -> int | None:
     """Sections to keep by the method's settings, None for all. Raises SettingError for more than there are."""
     settings = task.method_settings
     rule = getattr(settings, "keep", "all")
-    if rule == "all" or getattr(settings, "threshold", None) is not None:
+    if rule in ("all", "tolerance") or getattr(settings, "threshold", None) is not None:
         return None
     count = sum(task.parents["gated"].record.keep) if rule == "matched" else int(rule)
     if count > len(network.sections):
@@ -116,7 +116,7 @@ def _scored(task: Task, batches: Batches) -> Start:
     sample = draw_sample(task.data, looks_at, settings.sample, task.settings.seed)
 
     def ranking(network: SectionedNetwork) -> tuple[list[float], int]:
-        return metered_score(module.score, network, sample, task.settings.seed)
+        return metered_score(score_under(module, settings), network, sample, task.settings.seed)
 
     began = time.perf_counter()
     scores, macs = ranking(network)
@@ -216,7 +216,8 @@ class Bench:
         network = task.fresh_network()
         batches = training_batches(task.data, training, task.settings.seed, task.device, task.group)
         steps = epochs * batches.steps_per_epoch
-        job = Job(task.data, batches, training, training, steps, StateFile(None, "", 0.0), Progress(), group=task.group)
+        shared = {"group": task.group, "records": task.records}
+        job = Job(task.data, batches, training, training, steps, StateFile(None, "", 0.0), Progress(), **shared)
         progress = Trainer(network, method(task.method_settings, network, context_of(task, network, steps)), job).run()
         self.train_macs += progress.train_macs
         self.wall_seconds += progress.wall_seconds

@@ -54,6 +54,10 @@ class Task:
     group: ProcessGroup = SINGLE_PROCESS
     weights: WeightsFile | None = None
     """What the dense network is read from instead of being trained."""
+    records: bool = True
+    """Whether steps are recorded where the engine does so."""
+    lanes: int | None = None
+    """Runs that the process makes at a time; None: this one alone."""
 
     @property
     def method_settings(self) -> Any:

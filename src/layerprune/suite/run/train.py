@@ -57,6 +57,7 @@ def trainer_of(task: Task, start: Start, batches: Batches) -> Trainer:
         task.report,
         task.notice,
         task.group,
+        task.records,
     )
     return Trainer(start.network, start.method, job)
 

@@ -6,6 +6,7 @@ the images' device; the pictures themselves are never kept.
 """
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import torch
@@ -80,3 +81,43 @@ def halves(rows: Tensor) -> tuple[Tensor, Tensor]:
     if len(rows) < 2:
         raise SettingError("settings.sample: one example cannot both fit a classifier and judge it; take two or more")
     return rows[0::2], rows[1::2]
+
+
+# --- a section's input beside its output --------------------------------------------------------------------------
+
+Pair = Callable[[str, Tensor, Tensor], Tensor]
+"""A number for each example [B] from a section's name, its input and its output."""
+
+
+def mean_over_pairs(model: SectionedNetwork, batches: Iterable[tuple[Tensor, Tensor]], numbers: Pair) -> Tensor:
+    """Means [L] of `numbers` over all examples, for every removable section; 0 for one that is gone.
+
+    No more than one section's input is kept at a time.
+    """
+    sums, count = torch.zeros(len(model.sections), dtype=torch.float64), 0
+    for images, _ in batches:
+        sums += torch.stack([each.sum() for each in _of_pairs(model, images, numbers)]).cpu()
+        count += len(images)
+    return sums / count
+
+
+def _of_pairs(model: SectionedNetwork, images: Tensor, numbers: Pair) -> list[Tensor]:
+    found = [images.new_zeros(1, dtype=torch.float64) for _ in model.sections]
+    entered: list[Tensor] = []
+
+    def enter(branch: nn.Module, inputs: tuple[Tensor]) -> None:
+        entered[:] = [inputs[0]]
+
+    def leave(index: int, section: nn.Module, inputs: Any, output: Tensor) -> None:
+        found[index] = numbers(section.name, section.channels_second(entered.pop()), output)
+
+    alive = [(index, section) for index, section in enumerate(model.sections) if section.alive]
+    handles = [section.branch.register_forward_pre_hook(enter) for _, section in alive]
+    handles += [section.register_forward_hook(partial(leave, index)) for index, section in alive]
+    try:
+        with torch.no_grad():
+            model(images)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found

@@ -7,8 +7,8 @@ The final representation is what enters the last linear layer of the head (in a 
 whose head has none (vgg16, the LeNets) it is the logits.
 
 Deviations: every removable section is scored, shape-changing ones too where they may go, and no stage must keep two
-(the authors leave both out); n is the driver's sample of training images (theirs: 100 a class in the demonstration,
-unknown in the paper). A closed gate stands for their zeroed BN, with the same outputs.
+(the authors leave both out); n is the driver's sample of training images (theirs: unknown in the paper; the
+demonstration means 100 a class and takes 100 in all). A closed gate stands for their zeroed BN, with the same outputs.
 """
 
 from collections.abc import Iterable

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from layerprune.core.networks.sections import Section, SectionedNetwork
+from layerprune.core.seeding import present
 
 VERSION = 1
 LOOKS_AT = "validation"
@@ -45,7 +46,7 @@ def _count_right(model: SectionedNetwork, batches: Iterable[tuple[Tensor, Tensor
 
 @contextmanager
 def reinitialised(section: Section) -> Iterator[None]:
-    """Put a fresh branch, drawn from torch's global CPU generator, in place of the trained one, which is untouched.
+    """Put a fresh branch, drawn from the driver's generator, in place of the trained one, which is untouched.
 
     Fresh is the whole state: weights by the rule of networks.build.initialise (without an architecture's `rescale`),
     biases at 0, batch normalisation with its statistics as it was made.
@@ -71,7 +72,7 @@ def _reinitialise(branch: nn.Module) -> None:
 def _draw_weights(layer: nn.Linear | nn.Conv2d) -> None:
     # On the CPU and in one memory layout: every device gets the same numbers.
     fresh = torch.empty_like(layer.weight, device="cpu", memory_format=torch.contiguous_format)
-    layer.weight.copy_(nn.init.kaiming_normal_(fresh, nonlinearity="relu"))
+    layer.weight.copy_(nn.init.kaiming_normal_(fresh, nonlinearity="relu", generator=present()))
     if layer.bias is not None:
         layer.bias.zero_()
 

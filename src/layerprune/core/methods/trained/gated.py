@@ -5,7 +5,8 @@
 A section whose theta stays at or below theta_tol while its averaged drift Delta + nu c is positive leaves for good,
 with its parameters and their momentum. At `consolidate_at` theta is rounded; the rest trains deterministically.
 Two settings make the noise milder: gates open while theta is frozen, and gates drawn for a share of each batch only,
-the rest meeting the network that theta, rounded, stands for. Both are ours, as is a price nu that follows a budget
+the rest meeting the network that theta, rounded, stands for. Both are ours, as are a price that rises after the warm-up
+(the least useful sections leave first, and the others can take over their work) and one that follows a budget
 (methods.parts.budget). Other priors (gates.priors), sections that stay where the condition holds, and what is
 noted of them (methods.parts.gate_trace) are there to be compared with.
 Read: the abstract. Derived: the linear price (gates.priors), the estimators, the pruning condition.
@@ -63,14 +64,24 @@ class Method(TrainingMethod):
         self.check_interval = settings.check_interval
         self.warmup = steps_of(settings.warmup, context.steps_per_epoch)
         self.consolidation = self._consolidation_step()
-        if self.warmup >= self.consolidation:
-            raise SettingError(
-                f"settings.warmup: {settings.warmup} leaves theta no step before consolidate_at = "
-                f"{settings.consolidate_at} of {context.steps_total} steps"
-            )
+        self._check_order()
+        self.ramp_steps = round(settings.price_ramp * context.steps_total)
+        self.price_share = torch.ones((), device=device)
         self.agreeing_checks = [0] * sections
         self.theta_before_rounding: list[float] | None = None
         self.drawn: Tensor | None = None
+
+    def _check_order(self) -> None:
+        """Raises SettingError where the price is not the whole nu for a step before theta is rounded."""
+        settings, total = self.settings, self.context.steps_total
+        rounding = f"consolidate_at = {settings.consolidate_at} of {total} steps"
+        if self.warmup >= self.consolidation:
+            raise SettingError(f"settings.warmup: {settings.warmup} leaves theta no step before {rounding}")
+        if self.warmup + settings.price_ramp * total >= self.consolidation:
+            raise SettingError(
+                f"settings.price_ramp: {settings.price_ramp} of training after a warm-up of {settings.warmup} "
+                f"does not end before {rounding}"
+            )
 
     def _nu(self) -> float:
         if self.settings.log_gamma is not None:
@@ -118,6 +129,8 @@ class Method(TrainingMethod):
     def prepare(self, step: int) -> None:
         epochs = max(0, step - self.warmup) / self.context.steps_per_epoch
         self.theta_lr.fill_(self.settings.theta_lr / (1 + self.settings.theta_lr_decay * epochs))
+        if self.ramp_steps > 0:
+            self.price_share.fill_(min(1.0, max(0, step + 1 - self.warmup) / self.ramp_steps))
 
     def gates(self, step: int, batch: int) -> Gates:
         silent = step < self.warmup and self.settings.warmup_gates == "open"
@@ -163,6 +176,8 @@ class Method(TrainingMethod):
     def _drift(self) -> Tensor:
         """dJ/dtheta [L]; where it is positive theta falls."""
         prices = self.prices if self.slope is None else self.prices * self.slope(self.theta)
+        if self.ramp_steps > 0:
+            prices = prices * self.price_share
         return self.estimator.delta() + prices
 
     def after_step(self, step: int, lr: Tensor) -> None:

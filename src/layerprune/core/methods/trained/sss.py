@@ -4,7 +4,8 @@ A scale lambda_l >= 0 multiplies each branch. It never meets the weights' optimi
 same learning rate eta and momentum mu as the weights it takes the accelerated proximal step
     z = soft(lambda - eta g, eta gamma);   v <- z - lambda + mu v;   lambda <- max(0, z + mu v)
 Sections at exactly 0 leave at the end (a scale at 0 can revive before); the others' scales fold into their weights.
-Deviation: the paper's networks pre-activate; here lambda multiplies whatever branch the architecture has.
+Deviations: the paper's networks pre-activate; here lambda multiplies whatever branch the architecture has. The authors
+train the weights with Nesterov's momentum; here they follow the recipe that all methods share (`training.nesterov`).
 """
 
 from collections.abc import Callable, Hashable
