@@ -1,4 +1,4 @@
-"""Kill runs, campaigns and graphs with SIGKILL: `python -m tests.kills [number] [seed]` at the top of the repository.
+"""Kill runs, campaigns and graphs with SIGKILL: `python -m tests.kills [number] [seed] [run|campaign|graph]...`.
 
 A trial draws one of the three by turns and a number of kills, each at a random moment of the time that is left. The
 whole process group dies, as with a machine. After the last kill the same command ends in peace, and every record must
@@ -66,15 +66,16 @@ WAYS = {
 
 
 def main(words: list[str]) -> int:
-    """Try so many trials (12 unless told otherwise), drawn from a seed (0)."""
+    """Try so many trials (12 unless told otherwise), drawn from a seed (0), by turns of these ways (all)."""
     number, seed = (int(word) for word in (words + ["12", "0"][len(words) :])[:2])
+    ways = words[2:] or list(WAYS)
     draw = random.Random(seed)
     with tempfile.TemporaryDirectory() as folder:
-        expected, seconds = undisturbed(Path(folder, "undisturbed"))
+        expected, seconds = undisturbed(Path(folder, "undisturbed"), ways)
         print(f"undisturbed: {', '.join(f'{name} {spent:.0f} s' for name, spent in seconds.items())}", flush=True)
         bad = kills = 0
         for trial in range(number):
-            name = list(WAYS)[trial % len(WAYS)]
+            name = ways[trial % len(ways)]
             root = study(Path(folder, f"trial{trial}"))
             done, complaint = disturbed(root, WAYS[name], seconds[name], draw, expected)
             kills, bad = kills + done, bad + bool(complaint)
@@ -93,16 +94,18 @@ def study(root: Path) -> Path:
     return root
 
 
-def undisturbed(root: Path) -> tuple[dict[str, dict], dict[str, float]]:
+def undisturbed(root: Path, ways: list[str]) -> tuple[dict[str, dict], dict[str, float]]:
     """Every run's numbers, and how long each way takes."""
-    seconds = {}
-    for name, way in WAYS.items():
-        own = study(root / name)
+    seconds: dict[str, float] = {}
+    found: dict[str, dict] = {}
+    for name in ways:
+        way, own = WAYS[name], study(root / name)
         begun = time.monotonic()
         if (process := start(own, way.command)).wait() != 0:
             sys.exit(f"{name}: undisturbed it ends with status {process.returncode}")
         seconds[name] = time.monotonic() - begun
-    return numbers(root / "graph", WAYS["graph"].methods), seconds
+        found |= numbers(own, way.methods)
+    return found, seconds
 
 
 def disturbed(
@@ -152,7 +155,13 @@ def problem(root: Path, way: Way, expected: dict[str, dict]) -> str | None:
 
 def numbers(root: Path, methods: list[str]) -> dict[str, dict]:
     """Run -> what must be equal whatever happened on the way."""
-    return at(root, lambda: {str(key): store.find(key).comparable() for key in keys() if key.method in methods})
+    return at(root, lambda: {str(key): without_commit(key) for key in keys() if key.method in methods})
+
+
+def without_commit(key: paths.RunKey) -> dict:
+    """A record's numbers; somebody may commit while this runs."""
+    found = store.find(key).comparable()
+    return found | {"provenance": {**found["provenance"], "commit": None, "dirty_digest": None}}
 
 
 def keys() -> list[paths.RunKey]:
