@@ -197,7 +197,10 @@ def test_every_method_is_among_the_settings(site: Path) -> None:
 def test_every_command_is_explained(site: Path) -> None:
     shown = letters_of(site / "commands.html")
     for command in app.registered_commands:
-        first, usage = command.callback.__doc__.splitlines()[0], command.name or command.callback.__name__
+        first, usage = (
+            command.callback.__doc__.splitlines()[0],
+            command.name or command.callback.__name__.replace("_", "-"),
+        )
         assert letters(first) in shown and f"layerprune{usage}" in shown
 
 
