@@ -152,6 +152,10 @@ def figure_folder(dataset):
     return paths.figure(PRESET_NAME, dataset, "any", "svg").parent
 
 
+def compact_folder(dataset):
+    return paths.compact_table(PRESET_NAME, dataset, "any", "csv").parent
+
+
 def outcome_of(dataset):
     """Tables and figures of one dataset, the target named after it."""
     if dataset not in DATASETS:
@@ -209,8 +213,18 @@ def constant_of(file, name):
     return ast.literal_eval(assigned[0].value)
 
 
+def headline():
+    """The front page's table as reStructuredText, for the report's start page; empty if no network has two seeds."""
+    path = paths.headline(PRESET_NAME)
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    if len(lines) < 2:
+        return ""
+    return "\n".join([".. csv-table::", "   :header-rows: 1", "", *(f"   {line}" for line in lines)])
+
+
 # The captions of the report are templates, and `config` is what they can see that is not shown beside each figure.
 config["captions"] = captions()
+config["headline"] = headline()
 
 
 wildcard_constraints:
