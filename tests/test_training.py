@@ -1,7 +1,6 @@
 """The training loop: its schedule, its exact books, its seeds, and no copy to the host inside a step."""
 
 import math
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -9,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from networks import CPU, a_run, a_trainer, digits, images, make, random_data
+from networks import a_run, a_trainer, digits, images, make, random_data
 from torch import Tensor
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -335,44 +334,6 @@ def test_a_step_on_a_gpu_synchronises_nothing(method: str, settings: dict) -> No
             trainer._step(x, y)
     finally:
         torch.cuda.set_sync_debug_mode("default")
-
-
-# --- compiled steps ---------------------------------------------------------------------------------------------
-
-
-def losses_of_steps(device: torch.device, engine: str, removed_after: int) -> list[float]:
-    """Losses of a gated training of one epoch that loses a section on its way."""
-    run = a_run("gated", data=random_data().to(device), settings={"consolidate_at": 1.0, "nu": 0.0}, engine=engine)
-    trainer = a_trainer(replace(run, device=device))
-    trainer.progress.removed_step = [None] * 4
-    losses = []
-    for number, (x, y) in enumerate(trainer.job.batches.epoch(0)):
-        losses.append(trainer._step(x, y).item())
-        if number == removed_after:
-            trainer._remove([1])
-    assert trainer.network.keep() == [1, 0, 1, 1]
-    return losses
-
-
-@pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
-def test_compiled_steps_agree_with_eager_ones_through_a_removal() -> None:
-    eager, compiled = (losses_of_steps(CPU, engine, 1) for engine in ("eager", "compiled"))
-    assert compiled == pytest.approx(eager, rel=1e-4)
-
-
-@pytest.mark.gpu
-def test_compiled_steps_agree_with_eager_ones_on_a_gpu() -> None:
-    eager, compiled = (losses_of_steps(torch.device("cuda"), engine, 1) for engine in ("eager", "compiled"))
-    assert compiled == pytest.approx(eager, rel=1e-3)
-
-
-def test_a_compiled_step_is_really_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
-    monkeypatch.setattr(torch, "compile", lambda network, **how: asked.append(how) or network)
-    losses_of_steps(CPU, "compiled", 1)
-    assert asked == [{"mode": "default"}] * 2  # at the start and after the removal
-    losses_of_steps(CPU, "eager", 1)
-    assert len(asked) == 2
 
 
 # --- when numbers run away ----------------------------------------------------------------------------------

@@ -5,7 +5,6 @@ on. Any module can be stored as a program of torch.export, or as ONNX, which com
 """
 
 import io
-import warnings
 import zipfile
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -19,6 +18,7 @@ from layerprune.core.measure import evaluating
 from layerprune.core.networks.sections import SectionedNetwork
 from layerprune.core.networks.storage import construct, describe, read_tensors, write_tensors
 from layerprune.errors import LayerpruneError
+from layerprune.library.checked_programs import module_of, read_program
 from layerprune.system import files
 
 
@@ -47,9 +47,11 @@ def save(module: nn.Module, path: Path | str, example_input: Tensor | None = Non
 def load(path: Path | str) -> nn.Module:
     """The network that was saved, in evaluation mode: for good if it is a program.
 
-    Raises LayerpruneError for a file that is none.
+    Runs no code of the file's. Raises LayerpruneError for a file that is none, and for a program that holds more than a
+    plain graph (see checked_programs).
     """
-    return _load_network(Path(path)) if _holds_tensors(path) else load_program(path).module()
+    path = Path(path)
+    return _load_network(path) if _holds_tensors(path) else module_of(load_program(path), path)
 
 
 def write_program(module: nn.Module, path: Path, example_input: Tensor) -> None:
@@ -61,14 +63,7 @@ def write_program(module: nn.Module, path: Path, example_input: Tensor) -> None:
 
 def load_program(path: Path | str) -> ExportedProgram:
     """The program of a file, with the example that it was exported with."""
-    try:
-        with warnings.catch_warnings():  # of torch, about its own buffers
-            warnings.filterwarnings("ignore", "The given buffer is not writable")
-            return torch.export.load(path)
-    except FileNotFoundError:
-        raise LayerpruneError(f"{path}: no such file") from None
-    except Exception as error:  # of a damaged file
-        raise LayerpruneError(f"{path}: not a program of torch.export: {reason_of(error)}") from None
+    return read_program(Path(path))
 
 
 def program_of(module: nn.Module, example_input: Tensor) -> ExportedProgram:
@@ -100,12 +95,12 @@ def _save_network(module: nn.Module, path: Path) -> None:
     write_tensors(path, {"network": describe(module), "weights": module.state_dict()})
 
 
-def _holds_tensors(path: Path | str) -> bool:
+def _holds_tensors(path: Path) -> bool:
     """Whether a file is of torch.save, and not of torch.export; both are ZIP archives."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with files.open_regular(path) as stream, zipfile.ZipFile(stream) as archive:
             return any(name.count("/") == 1 and name.endswith("/data.pkl") for name in archive.namelist())
-    except (OSError, zipfile.BadZipFile):
+    except (ValueError, NotImplementedError, zipfile.BadZipFile):
         return False
 
 

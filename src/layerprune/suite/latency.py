@@ -21,6 +21,7 @@ from layerprune.core.networks import storage
 from layerprune.core.networks.sections import SectionedNetwork
 from layerprune.errors import LayerpruneError
 from layerprune.library import onnx_files
+from layerprune.library.checked_programs import module_of
 from layerprune.library.latency import machine, measuring
 from layerprune.library.latency.engines import MeasuredModel
 from layerprune.library.latency.machine import Say
@@ -151,7 +152,7 @@ def _of_program(path: Path) -> MeasuredModel:
     inputs, named = program.example_inputs or ((), {})
     if len(inputs) != 1 or named or not isinstance(inputs[0], torch.Tensor):
         raise LayerpruneError(f"{path}: takes other inputs than one batch")
-    return MeasuredModel(str(path), program.module(), tuple(inputs[0].shape[1:]), inputs[0].dtype)
+    return MeasuredModel(str(path), module_of(program, path), tuple(inputs[0].shape[1:]), inputs[0].dtype)
 
 
 def _of_onnx(path: Path) -> MeasuredModel:

@@ -5,6 +5,7 @@ import errno
 import hashlib
 import json
 import os
+import stat
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -86,6 +87,41 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
 
 
+def regular(path: Path) -> BinaryIO:
+    """Open a file to read, never a pipe or a device, which could last for ever. Raises OSError for these too."""
+    stream = open(path, "rb", opener=_without_waiting)  # noqa: SIM115 -- the caller closes it
+    if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+        stream.close()
+        raise OSError("not a regular file")
+    return stream
+
+
+@contextmanager
+def open_regular(path: Path) -> Iterator[BinaryIO]:
+    """The same for a while. Raises LayerpruneError naming the file, then and while it is read."""
+    try:
+        with regular(path) as stream:
+            yield stream
+    except FileNotFoundError:
+        raise LayerpruneError(f"{path}: no such file") from None
+    except OSError as error:
+        raise LayerpruneError(f"{path}: cannot read: {error.strerror or error}") from None
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Opens a pipe that nobody writes to without waiting for a writer."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def read_regular(path: Path, most: int | None = None) -> bytes:
+    """All of a file of at most `most` bytes; raises LayerpruneError as open_regular does, and for a larger one."""
+    with open_regular(path) as stream:
+        size = os.fstat(stream.fileno()).st_size
+        if most is not None and size > most:
+            raise LayerpruneError(f"{path}: too large: {size:,} bytes instead of at most {most:,}")
+        return stream.read(size)
+
+
 def sha256(data: bytes) -> str:
     """Digest in lowercase hexadecimal."""
     return hashlib.sha256(data).hexdigest()
@@ -101,13 +137,8 @@ def checked_sha256(data: bytes, expected: str | None, path: Path) -> str:
 
 def sha256_of(path: Path) -> str:
     """Digest of a file. Raises LayerpruneError naming the file when it cannot be read."""
-    try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except FileNotFoundError:
-        raise LayerpruneError(f"{path}: no such file") from None
-    except OSError as error:
-        raise LayerpruneError(f"{path}: cannot read: {error.strerror}") from None
+    with open_regular(path) as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _refuse_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -12,8 +12,6 @@ it. What was decoded is stored for the next time.
 import hashlib
 import io
 import pickle
-import tarfile
-import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -22,13 +20,14 @@ import numpy as np
 import torch
 from PIL import Image
 
-from layerprune.core.data import catalog, splits
+from layerprune.core.data import catalog, splits, tars
 from layerprune.core.data.catalog import DataSpec
 from layerprune.core.data.class_folders import Images, read_index, unpacked
 from layerprune.core.data.dataset import DataSet, Split, channel_statistics
 from layerprune.core.data.decoded import Arrays, decoded
+from layerprune.core.data.views import DAMAGE
 from layerprune.errors import LayerpruneError
-from layerprune.system.files import sha256
+from layerprune.system.files import open_regular, sha256
 
 VALIDATION_SHARE = 10
 """One training image in so many is held out."""
@@ -74,9 +73,11 @@ def _from_parts(parts: dict[str, tuple[np.ndarray, np.ndarray]]) -> Arrays:
 
 def _check_labels(path: Path, arrays: Arrays, classes: int) -> None:
     for part in PARTS:
-        found = len(np.unique(arrays[f"{part}_labels"]))
-        if found != classes:
-            raise LayerpruneError(f"{path}: {part} holds {found} classes instead of {classes}")
+        labels = np.unique(arrays[f"{part}_labels"])
+        if len(labels) != classes:
+            raise LayerpruneError(f"{path}: {part} holds {len(labels)} classes instead of {classes}")
+        if labels[0] != 0 or labels[-1] != classes - 1:
+            raise LayerpruneError(f"{path}: {part} holds labels from {labels[0]} to {labels[-1]}, not 0..{classes - 1}")
 
 
 # --- a class-folder tree --------------------------------------------------------------------------------------------
@@ -92,23 +93,39 @@ def _decoded(path: Path, form: DataSpec) -> Arrays:
 
 def _pictures(path: Path, images: Images, size: int) -> np.ndarray:
     """All images as uint8 [N, 3, size, size]."""
-    names = (name.decode() for name in images.names)
-    return np.stack([_picture(path / name, images.content(place), size) for place, name in enumerate(names)])
+    return np.stack(
+        [_picture(path / name, _content(path / name, images, place), size) for place, name in _named(images)]
+    )
+
+
+def _named(images: Images) -> Iterator[tuple[int, str]]:
+    return enumerate(name.decode() for name in images.names)
+
+
+def _content(where: Path, images: Images, place: int) -> bytes:
+    try:
+        return images.content(place)
+    except OSError as error:
+        raise LayerpruneError(f"{where}: cannot read: {error.strerror or error}") from None
 
 
 def _picture(where: Path, content: bytes, size: int) -> np.ndarray:
     try:
         with Image.open(io.BytesIO(content)) as image:
+            _check_size(where, image.size, size)  # before it is decoded
             image.load()
-    except (OSError, SyntaxError, ValueError) as error:  # PIL raises these for damaged files
+    except DAMAGE as error:
         raise LayerpruneError(f"{where}: not a sound image: {' '.join(str(error).split())}") from None
     if image.mode != "RGB":
         found = "grey" if image.mode == "L" else image.mode
         raise LayerpruneError(f"{where}: {found} image instead of a colour one")
-    if image.size != (size, size):
-        width, height = image.size
-        raise LayerpruneError(f"{where}: {height}x{width} pixels instead of {size}x{size}")
     return np.asarray(image).transpose(2, 0, 1)
+
+
+def _check_size(where: Path, found: tuple[int, int], size: int) -> None:
+    if found != (size, size):
+        width, height = found
+        raise LayerpruneError(f"{where}: {height}x{width} pixels instead of {size}x{size}")
 
 
 # --- the publisher's archive ----------------------------------------------------------------------------------------
@@ -147,35 +164,35 @@ def read_archive(path: Path, md5: Mapping[str, str]) -> dict[str, tuple[np.ndarr
 def _check_md5(path: Path, expected: str | None) -> None:
     if expected is None:
         return
-    try:
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-    except OSError as error:
-        raise LayerpruneError(f"{path}: cannot read: {error.strerror}") from None
+    with open_regular(path) as file:
+        found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
     if found != expected:
         raise LayerpruneError(f"{path}: altered data: expected MD5 {expected}, found {found}")
 
 
 def _batches(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     wanted = {name for names in _BATCHES.values() for name in names}
-    found = ((PurePosixPath(name).name, content) for name, content in _members(path))
-    return {name: _unpack(path, name, content) for name, content in found if name in wanted}
+    found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    for member, content in _members(path):
+        name = PurePosixPath(member).name
+        if name in found:
+            raise LayerpruneError(f"{path}: holds {name} twice")
+        if name in wanted:
+            found[name] = _unpack(path, name, content)
+    return found
+
+
+_LARGEST = 2**30
+"""Bytes of an archive when it is unpacked: CIFAR-10 and CIFAR-100 have 186 million."""
 
 
 def _members(path: Path) -> Iterator[tuple[str, bytes]]:
     """Name and content of every file in a tar file, plain or compressed, read in place. Raises LayerpruneError naming
-    the file when it is damaged.
+    the file when it is damaged, and before more is unpacked than makes sense.
     """
-    try:
-        with tarfile.open(path) as archive:
-            for member in archive:
-                if member.isfile():
-                    yield member.name, archive.extractfile(member).read()
-    except EOFError:
-        raise LayerpruneError(f"{path}: truncated: the archive ends early") from None
-    except (tarfile.TarError, zlib.error, OSError) as error:
-        first_line = str(error).partition("\n")[0].rstrip(":")
-        raise LayerpruneError(f"{path}: not a sound tar archive: {first_line}") from None
+    for archive, member in tars.members(path, most=_LARGEST):
+        if member.isfile():
+            yield member.name, tars.content_of(path, archive, member)
 
 
 def _unpack(path: Path, name: str, content: bytes) -> tuple[np.ndarray, np.ndarray]:
@@ -183,8 +200,8 @@ def _unpack(path: Path, name: str, content: bytes) -> tuple[np.ndarray, np.ndarr
         batch = _Unpickler(io.BytesIO(content), encoding="bytes").load()
         images = np.asarray(batch[b"data"], np.uint8).reshape(-1, 3, 32, 32)
         labels = np.asarray(next(batch[key] for key in _LABEL_KEYS if key in batch), np.int64)
-    except (pickle.UnpicklingError, EOFError, KeyError, TypeError, ValueError, StopIteration) as error:
-        raise LayerpruneError(f"{path}: {name} is no batch of CIFAR: {error}") from None
+    except Exception as error:  # unpickling what is damaged raises many kinds
+        raise LayerpruneError(f"{path}: {name} is no batch of CIFAR: {' '.join(str(error).split())[:160]}") from None
     if len(images) != len(labels):
         raise LayerpruneError(f"{path}: {name} holds {len(labels)} labels for {len(images)} images")
     return images, labels

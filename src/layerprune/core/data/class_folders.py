@@ -7,24 +7,38 @@ an image, in arrays that processes share.
 
 import gzip
 import os
-import shutil
-import tarfile
 import tempfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import numpy as np
 
+from layerprune.core.data import tars
 from layerprune.errors import LayerpruneError
 from layerprune.system import files
 
 PARTS = ("train", "val")
 """As ImageNet names them."""
 SUFFIXES = {".jpg", ".jpeg", ".png"}
+
+
+LARGEST_IMAGE = 2**26
+"""Bytes of a file above which it is no image: ImageNet's largest has 15 million."""
+
+
+def _checked_size(size: int) -> int:
+    if size > LARGEST_IMAGE:
+        raise OSError(f"too large: {size:,} bytes")
+    return size
+
+
+_LARGEST_SWELLING = 20
+"""What a compressed tar may grow by when it is unpacked: images hardly do, the tar around small ones some times."""
 
 
 class Member(NamedTuple):
@@ -63,8 +77,9 @@ class Images:
     def content(self, index: int) -> bytes:
         """The image's file. Raises OSError where it cannot be read."""
         if self.root.is_dir():
-            return (self.root / self.names[index].decode()).read_bytes()
-        return os.pread(self._descriptor(), int(self.sizes[index]), int(self.offsets[index]))
+            with files.regular(self.root / self.names[index].decode()) as stream:
+                return stream.read(_checked_size(os.fstat(stream.fileno()).st_size))
+        return os.pread(self._descriptor(), _checked_size(int(self.sizes[index])), int(self.offsets[index]))
 
     def _descriptor(self) -> int:
         """The tar file, opened once in each process: worker processes must not share a place in it."""
@@ -118,35 +133,52 @@ def unpacked(path: Path) -> Iterator[Path]:
     if path.suffix not in (".gz", ".tgz"):
         yield path
         return
-    with tempfile.TemporaryDirectory() as scratch:
-        copy = Path(scratch) / path.stem
-        try:
-            with gzip.open(path, "rb") as packed:
-                files.write_atomically(copy, lambda stream: shutil.copyfileobj(packed, stream))
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise LayerpruneError(f"{path}: not a sound gzip archive: {error}") from None
+    with ExitStack() as held:
+        copy = _unpacked_copy(path, held)
         try:
             yield copy
         except LayerpruneError as error:
             raise LayerpruneError(str(error).replace(str(copy), str(path))) from None
 
 
+def _unpacked_copy(path: Path, held: ExitStack) -> Path:
+    """A plain copy of a compressed tar, for as long as `held` is."""
+    try:
+        copy = Path(held.enter_context(tempfile.TemporaryDirectory()), path.stem)
+        with files.regular(path) as stream, gzip.open(stream) as packed, open(copy, "wb") as unpacked:
+            most = _LARGEST_SWELLING * os.fstat(stream.fileno()).st_size + LARGEST_IMAGE
+            while part := packed.read(2**20):
+                if unpacked.tell() > most:
+                    raise LayerpruneError(f"{path}: unpacked it has more than {most:,} bytes: refused")
+                unpacked.write(part)
+        return copy
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise LayerpruneError(f"{path}: not a sound gzip archive: {error}") from None
+    except OSError as error:
+        reason = f"cannot be unpacked into TMPDIR: {error.strerror or error}"
+        raise LayerpruneError(f"{path}: {' '.join(reason.split())}") from None
+
+
 def _members(root: Path) -> Iterator[Member]:
     if root.is_dir():
         for folder, below, inside in os.walk(root, followlinks=True):
             here = Path(folder).relative_to(root)
+            _check_links(Path(folder), below)
             yield from (Member((here / name).as_posix(), True) for name in below)
             yield from (Member((here / name).as_posix(), False) for name in inside)
         return
-    try:
-        with tarfile.open(root, "r:") as archive:
-            for each in archive:
-                if each.isdir() or each.isfile():
-                    yield Member(each.name, each.isdir(), each.offset_data, each.size)
-    except FileNotFoundError:
-        raise LayerpruneError(f"{root}: no such folder or tar file") from None
-    except (tarfile.TarError, OSError, EOFError) as error:
-        raise LayerpruneError(f"{root}: not a sound plain tar archive: {' '.join(str(error).split())}") from None
+    if not root.exists():
+        raise LayerpruneError(f"{root}: no such folder or tar file")
+    for _, each in tars.members(root):
+        if each.isdir() or each.isfile():
+            yield Member(each.name, each.isdir(), each.offset_data, each.size)
+
+
+def _check_links(folder: Path, below: list[str]) -> None:
+    """Raises LayerpruneError for a link to a folder that it lies in: there would be no end."""
+    for link in filter(Path.is_symlink, (folder / name for name in below)):
+        if folder.resolve().is_relative_to(link.resolve()):
+            raise LayerpruneError(f"{link}: a link to a folder that it lies in")
 
 
 Grouped = dict[str, dict[str, list[Member]]]
@@ -183,6 +215,7 @@ def _images(root: Path, part: str, by_class: dict[str, list[Member]]) -> Images:
     if empty:
         raise LayerpruneError(f"{root}: class folder {part}/{empty[0]} holds no images")
     members = [member for name in classes for member in sorted(by_class[name])]
+    _check_names(root, [member.name for member in members])
     labels = [label for label, name in enumerate(classes) for _ in by_class[name]]
     return Images(
         root=root,
@@ -192,6 +225,22 @@ def _images(root: Path, part: str, by_class: dict[str, list[Member]]) -> Images:
         sizes=_numbers([member.size for member in members]),
         labels=_numbers(labels),
     )
+
+
+def _check_names(root: Path, names: list[str]) -> None:
+    twice = next((name for name, after in pairwise(names) if name == after), None)
+    if twice is not None:
+        raise LayerpruneError(f"{root}: holds {twice} twice")
+    odd = next((name for name in names if not _is_text(name)), None)
+    if odd is not None:
+        raise LayerpruneError(f"{root}: the name {odd!a} is not UTF-8")
+
+
+def _is_text(name: str) -> bool:
+    try:
+        return bool(name.encode())
+    except UnicodeEncodeError:
+        return False
 
 
 def _numbers(values: Sequence[int]) -> np.ndarray:

@@ -1,8 +1,8 @@
 """Decoded images, stored for the next time under a name that changes with the file they came from."""
 
 import contextlib
-import hashlib
 import io
+import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +14,8 @@ from layerprune.system import files, paths
 from layerprune.system.files import sha256
 
 Arrays = dict[str, np.ndarray]
+_LARGEST = 2**31
+"""Bytes of a tar file whose images are to fit into memory: those here have less than 200 million."""
 
 
 def decoded(name: str, path: Path, decode: Callable[[], Arrays]) -> Arrays:
@@ -32,12 +34,20 @@ def decoded(name: str, path: Path, decode: Callable[[], Arrays]) -> Arrays:
 
 def _fingerprint(path: Path) -> str:
     """Digest of a tar file, or of the names, sizes and times of a folder's files."""
-    if path.is_file():
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()[:16]
-    listing = ((each, each.stat()) for each in sorted(path.rglob("*")))
+    if not path.is_dir():
+        if _stat(path).st_size > _LARGEST:
+            raise LayerpruneError(f"{path}: too large: {_stat(path).st_size:,} bytes instead of at most {_LARGEST:,}")
+        return files.sha256_of(path)[:16]
+    listing = ((each, _stat(each)) for each in sorted(path.rglob("*")))
     lines = [f"{each.relative_to(path)} {stat.st_size} {stat.st_mtime_ns}" for each, stat in listing]
-    return sha256("\n".join(lines).encode())[:16]
+    return sha256(os.fsencode("\n".join(lines)))[:16]
+
+
+def _stat(path: Path) -> os.stat_result:
+    try:
+        return path.stat()
+    except OSError as error:  # a link that leads nowhere
+        raise LayerpruneError(f"{path}: cannot read: {error.strerror}") from None
 
 
 def _store(path: Path, arrays: Arrays) -> None:

@@ -133,11 +133,7 @@ def _sound(images: Images, size: int, damaged: dict[str, str]) -> tuple[list[np.
 
 def _picture(images: Images, place: int, size: int) -> np.ndarray | Unreadable:
     try:
-        image = decode(images.content(place))
+        image = decode(images.content(place), size)
     except OSError as error:
         return Unreadable(error.strerror or str(error))
-    if isinstance(image, Unreadable):
-        return image
-    if image.size != (size, size):
-        return Unreadable(f"{image.height}x{image.width} pixels instead of {size}x{size}")
-    return np.asarray(image).transpose(2, 0, 1)
+    return image if isinstance(image, Unreadable) else np.asarray(image).transpose(2, 0, 1)

@@ -6,10 +6,13 @@ an argument so that small IDX files of the same layout can be loaded: give it no
 
 import gzip
 import math
+import os
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -19,7 +22,7 @@ from layerprune.core.data import splits
 from layerprune.core.data.catalog import MNIST, DataSpec, require
 from layerprune.core.data.dataset import DataSet, Split, channel_statistics
 from layerprune.errors import LayerpruneError
-from layerprune.system.files import checked_sha256
+from layerprune.system.files import checked_sha256, open_regular
 
 VERSION = 1
 _UNSIGNED_BYTE = 0x08
@@ -79,44 +82,66 @@ def _check_labels(path: Path, labels: Tensor, classes: int) -> None:
 # --- IDX files --------------------------------------------------------------------------------------------------
 
 
+_LARGEST = 2**29
+"""Bytes, above which nothing is read: MNIST's largest file has 47 million."""
+
+
 def read_idx(path: Path, dimensions: int, sha256: Mapping[str, str]) -> tuple[Tensor, str]:
     """The uint8 tensor in an IDX file (http://yann.lecun.com/exdb/mnist), plain or gzipped, and the SHA-256 of its
     decompressed bytes. Raises LayerpruneError unless magic number, dimensions against length, and SHA-256 agree.
 
-    `sha256` maps names without .gz to expected digests; a file that it does not name goes unchecked.
+    `sha256` maps names without .gz to expected digests; a file that it does not name goes unchecked. No more is
+    decompressed than the header promises, and nothing where it promises more than half a gigabyte.
     """
-    content = _decompressed(path)
-    shape = _shape(path, content, dimensions)
+    header = 4 + 4 * dimensions
+    with open_regular(path) as stream, _unpacking(path, stream) as unpacked:
+        start = unpacked.read(header)
+        shape = _shape(path, start, dimensions)
+        promised = header + math.prod(shape)
+        content = start + unpacked.read(promised - header)
+        length = len(content) + _length_of_rest(stream, unpacked)
+    _check_length(path, length, promised)
     digest = checked_sha256(content, sha256.get(path.name.removesuffix(".gz")), path)
-    values = np.frombuffer(content, np.uint8, offset=4 + 4 * dimensions)
+    values = np.frombuffer(content, np.uint8, offset=header)
     return torch.from_numpy(values.reshape(shape).copy()), digest
 
 
-def _decompressed(path: Path) -> bytes:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise LayerpruneError(f"{path}: cannot read: {error.strerror}") from error
+@contextmanager
+def _unpacking(path: Path, stream: BinaryIO) -> Iterator[BinaryIO]:
+    """What is in a file, decompressed where it is gzipped."""
     if path.suffix != ".gz":
-        return content
+        yield stream
+        return
     try:
-        return gzip.decompress(content)
+        with gzip.open(stream) as unpacked:
+            yield unpacked
     except EOFError:
         raise LayerpruneError(f"{path}: truncated: the gzip stream ends early") from None
     except (gzip.BadGzipFile, zlib.error, struct.error) as error:
         raise LayerpruneError(f"{path}: not a sound gzip file: {error}") from error
 
 
-def _shape(path: Path, content: bytes, dimensions: int) -> tuple[int, ...]:
+def _length_of_rest(stream: BinaryIO, unpacked: BinaryIO) -> int:
+    """Bytes that follow; of a gzip stream, which would have to be unpacked, 1 for any."""
+    if unpacked is not stream:
+        return len(unpacked.read(1))
+    return os.fstat(stream.fileno()).st_size - stream.tell()
+
+
+def _shape(path: Path, start: bytes, dimensions: int) -> tuple[int, ...]:
     header = 4 + 4 * dimensions
-    if len(content) < header:
-        raise LayerpruneError(f"{path}: truncated: {len(content)} bytes, but the IDX header alone has {header}")
-    magic, *shape = struct.unpack_from(f">{1 + dimensions}I", content)
+    if len(start) < header:
+        raise LayerpruneError(f"{path}: truncated: {len(start)} bytes, but the IDX header alone has {header}")
+    magic, *shape = struct.unpack_from(f">{1 + dimensions}I", start)
     expected = _UNSIGNED_BYTE << 8 | dimensions
     if magic != expected:
         raise LayerpruneError(f"{path}: magic number {magic:#010x} instead of {expected:#010x}: not such an IDX file")
-    promised = header + math.prod(shape)
-    if len(content) != promised:
-        fault = "truncated" if len(content) < promised else "too long"
-        raise LayerpruneError(f"{path}: {fault}: {len(content)} bytes, but its header promises {promised}")
+    if math.prod(shape) > _LARGEST:
+        raise LayerpruneError(f"{path}: too large: its header promises {math.prod(shape):,} bytes")
     return tuple(shape)
+
+
+def _check_length(path: Path, length: int, promised: int) -> None:
+    if length != promised:
+        fault = "truncated" if length < promised else "too long"
+        raise LayerpruneError(f"{path}: {fault}: {length} bytes, but its header promises {promised}")

@@ -9,6 +9,7 @@ same but for rounding; what torchvision cannot decode, Pillow gets to see as wel
 """
 
 import io
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -63,20 +64,29 @@ class EvaluationView:
         return _as_tensor(functional.center_crop(scaled, [self.size, self.size]))
 
 
-def decode(content: bytes) -> Image.Image | Unreadable:
-    """The image in RGB."""
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # large images; larger ones are refused
+
+DAMAGE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+"""What PIL raises for damaged files, and for more than 179 million pixels."""
+
+
+def decode(content: bytes, size: int | None = None) -> Image.Image | Unreadable:
+    """The image in RGB. With a `size`, one of other height or width is unreadable, and is not decoded."""
     try:
         with Image.open(io.BytesIO(content)) as image:
+            if size is not None and image.size != (size, size):
+                return Unreadable(f"{image.height}x{image.width} pixels instead of {size}x{size}")
             return image.convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what PIL raises for damage
+    except DAMAGE as error:
         return Unreadable("no image" if "BytesIO" in str(error) else " ".join(str(error).split()))
 
 
 def _decode_to_tensor(content: bytes) -> Tensor | Unreadable:
     """The image as uint8 [3, H, W]."""
     try:
+        Image.open(io.BytesIO(content)).close()  # its size alone, which torchvision would not refuse
         return decode_image(torch.frombuffer(bytearray(content), dtype=torch.uint8), ImageReadMode.RGB)
-    except (RuntimeError, ValueError):  # torchvision's words for damage, and for an empty file
+    except (RuntimeError, *DAMAGE):  # torchvision's word for damage is RuntimeError
         image = decode(content)
         return image if isinstance(image, Unreadable) else functional.pil_to_tensor(image)
 

@@ -12,6 +12,7 @@ keep lists, scores, costs) speaks of these. Gates are given per section, in the 
 Entries of removed sections are ignored.
 """
 
+import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
@@ -93,11 +94,16 @@ class Section(nn.Module):
         passed = self.shortcut(x)
         if self.branch is None or gate is CLOSED:
             return self.activation(passed)
-        out = self.branch(x)
+        return self.join(passed, self.branch(x), gate)
+
+    def join(self, passed: Tensor, out: Tensor, gate: Gate = None) -> Tensor:
+        """The section's output, of the shortcut's and the branch's."""
         if gate is None:
             return self.activation(passed + out)
         gate = gate if isinstance(gate, Tensor) else gate(out)
-        gate = gate.to(out.dtype).view(-1, *[1] * (out.dim() - 1))
+        gate = gate.to(out.dtype)
+        if gate.dim() != out.dim():
+            gate = gate.view(-1, *[1] * (out.dim() - 1))
         return self.activation(torch.addcmul(passed.to(out.dtype), gate, out))
 
 
@@ -160,14 +166,16 @@ class SectionedNetwork(nn.Module):
         places = iter(range(len(self.sections)))
         self._places = [next(places) if section.removable else None for section in self.chain]
 
-    def forward(self, x: Tensor, gates: Gates = None) -> Tensor:
-        """Logits [B, classes] of images [B, C, H, W]."""
+    def forward(
+        self, x: Tensor, gates: Gates = None, compute: Callable[[Section, Tensor, Gate], Tensor] = operator.call
+    ) -> Tensor:
+        """Logits [B, classes] of images [B, C, H, W]; `compute(section, x, gate)` gives what the section does."""
         if isinstance(gates, Tensor):
             gates = gates.unbind(0)
         x = self.stem(x)
         for section, place in zip(self.chain, self._places, strict=True):
             if not section.transparent:  # a removed section costs nothing, not even a call
-                x = section(x, gates[place] if gates is not None and place is not None else None)
+                x = compute(section, x, gates[place] if gates is not None and place is not None else None)
         return self.head(x)
 
     def keep(self) -> list[int]:

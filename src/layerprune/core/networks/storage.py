@@ -169,10 +169,8 @@ def read_weights(path: Path) -> Any:
     if path.suffix != ".safetensors":
         return read_tensors(path)
     try:
-        return safetensors.torch.load(path.read_bytes())
-    except FileNotFoundError:
-        raise LayerpruneError(f"{path}: no such file") from None
-    except (safetensors.SafetensorError, OSError, ValueError, KeyError) as error:
+        return safetensors.torch.load(files.read_regular(path))
+    except (safetensors.SafetensorError, ValueError, KeyError) as error:
         raise LayerpruneError(
             f"{path}: corrupt or not a file of weights: {' '.join(str(error).split())[:120]}"
         ) from None
@@ -193,12 +191,7 @@ def tensors_as_bytes(value: Any) -> bytes:
 
 def read_tensors(path: Path) -> Any:
     """Read what write_tensors wrote, on the CPU, without running pickled code."""
-    try:
-        return tensors_from(path.read_bytes(), path)
-    except FileNotFoundError:
-        raise LayerpruneError(f"{path}: no such file") from None
-    except OSError as error:
-        raise LayerpruneError(f"{path}: cannot read: {error.strerror}") from None
+    return tensors_from(files.read_regular(path), path)
 
 
 def tensors_from(content: bytes, source: object) -> Any:

@@ -57,7 +57,7 @@ class TrainingSettings(Settings):
     precision: Literal["fp32", "bf16"] = later("fp32", "bf16: forward and backward pass under autocast to bfloat16")
     engine: Literal["eager", "compiled", "graphs"] = later(
         "eager",
-        "compiled: forward and backward pass by torch.compile, anew at each removal; "
+        "compiled: sections by torch.compile, once for all that are alike; "
         "graphs: whole steps recorded as CUDA graphs, eager on a CPU",
     )
 

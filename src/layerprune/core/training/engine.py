@@ -1,12 +1,13 @@
 """How a training step computes the network: eagerly, the reference, or compiled; by one process or by several; in what
 number format.
 
-Compiled steps fuse what lies between the convolutions, and on a GPU replay forward and backward pass as CUDA graphs.
-They are captured anew whenever sections go. Not bit-equal to the eager ones: sums are taken in another order.
+Compiled steps fuse what lies between the convolutions of a section. Not bit-equal to the eager ones: sums are taken in
+another order.
 """
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -19,12 +20,17 @@ Forward = Callable[[Tensor, Gates], Tensor]
 
 
 def forward_of(
-    network: SectionedNetwork, engine: str, group: ProcessGroup = SINGLE_PROCESS, skips_sections: bool = False
+    network: SectionedNetwork,
+    engine: str,
+    batch: int,
+    group: ProcessGroup = SINGLE_PROCESS,
+    skips_sections: bool = False,
 ) -> Forward:
     """The network as a function of images and gates; `engine` is that of the training's settings.
 
-    With several processes its gradients become their means. `skips_sections`: some gates are CLOSED, the same ones in
-    every process, and those sections have no gradient; to find them takes time.
+    `batch` is how many examples of a full batch this process has. With several processes gradients become their
+    means. `skips_sections`: some gates are CLOSED, the same ones in every process, and those sections have no
+    gradient; to find them takes time.
     """
     function: Forward = network
     if group.size > 1:
@@ -32,9 +38,9 @@ def forward_of(
             function = DistributedDataParallel(network, find_unused_parameters=skips_sections)
     if engine != "compiled":  # steps that are recorded whole are recorded as they are
         return function
-    torch.compiler.reset()  # graphs of the network as it was would never be met again, and count against a limit
-    on_gpu = next(network.parameters()).is_cuda
-    return torch.compile(function, mode="reduce-overhead" if on_gpu else "default")
+    from layerprune.core.training.compiled import CompiledSections  # here, as it takes a second or two
+
+    return partial(function, compute=CompiledSections(network, batch))
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager:

@@ -205,8 +205,9 @@ class Trainer:
 
     def _joined_forward(self) -> engine.Forward:
         job = self.job
+        batch = job.group.share(job.batches.examples_in(0))
         how = "eager" if self.method.looks_inside else job.settings.engine
-        return engine.forward_of(self.network, how, job.group, self.method.skips_sections)
+        return engine.forward_of(self.network, how, batch, job.group, self.method.skips_sections)
 
     def _within_epoch(self) -> int:
         """Steps made since the epoch's start."""

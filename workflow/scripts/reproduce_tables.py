@@ -1,0 +1,106 @@
+"""Writes docs/reproduce-tables.md: what each claim and network should come out at, and on which machines it did.
+
+python workflow/scripts/reproduce_tables.py
+
+Expected values are means over the committed runs of the preset laptop; tolerances are those of
+`layerprune check-reproduction`; minutes are the runs' own wall times added up, two runs at a time.
+"""
+
+import statistics
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from layerprune.analysis import reproduction
+from layerprune.analysis.claims import ledger
+from layerprune.analysis.frames import WITH_RESULT
+from layerprune.suite import config, store
+from layerprune.suite.record import Record
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "reproduce-tables.md"
+PRESET = "laptop"
+
+
+def page() -> str:
+    """Markdown. Everything in it comes from records, and from rows of reproduced.csv whose records are still there."""
+    parts = [
+        "## Claims",
+        ledger.summary(ledger.entries(PRESET)),
+        "## Networks",
+        _networks(),
+        "## Reproduced on",
+        _machines(),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(heads: list[str], rows: list[list[str]]) -> str:
+    """The first column to the left, the others to the right."""
+    lines = [heads, [":---", *["---:"] * (len(heads) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+# --- networks -----------------------------------------------------------------------------------------------------
+
+
+def _networks() -> str:
+    heads = ["target", "runs", "minutes", "dense accuracy, %", "gated accuracy, %", "gated MACs, % of dense's"]
+    return _table(heads, [_network(*each) for each in _by_network()])
+
+
+def _by_network() -> Iterator[tuple[str, str, list[Record], reproduction.Spreads]]:
+    """Data set, network, its committed runs, and how far seeds are from one another on the data set."""
+    preset = config.load_preset(PRESET)
+    for dataset, block in preset.datasets.items():
+        runs = [store.stored(key) for key in store.keys(PRESET, dataset)]
+        spreads = reproduction.Spreads(runs)
+        for arch in block.archs:
+            yield dataset, arch, [each for each in runs if each.arch == arch], spreads
+
+
+def _network(dataset: str, arch: str, runs: list[Record], spreads: reproduction.Spreads) -> list[str]:
+    target = f"`{dataset}_{arch.replace('-', '').replace('.', '')}`"
+    minutes = sum(each.wall_seconds_own for each in runs) / 60 / 2
+    cells = [_expected(runs, "dense", "test_accuracy", spreads)]
+    cells += [_expected(runs, "gated", quantity, spreads) for quantity in reproduction.QUANTITIES]
+    return [target, str(len(runs)), f"{minutes:.0f}", *cells]
+
+
+def _expected(runs: list[Record], method: str, quantity: str, spreads: reproduction.Spreads) -> str:
+    """Mean over seeds of a method's default settings, and how far a single run may be from its committed one."""
+    own = [each for each in runs if each.method == method and each.variant == "default" and each.status in WITH_RESULT]
+    if not own:
+        return "–"
+    values = [reproduction.numbers(each)[quantity] for each in own]
+    allowed = spreads.tolerance(quantity, own[0].arch, method)
+    tolerance = "" if allowed is None else f" ± {100 * allowed:.1f}"
+    return f"{100 * statistics.mean(values):.1f}{tolerance} ({len(values)})"
+
+
+# --- machines -----------------------------------------------------------------------------------------------------
+
+
+def _machines() -> str:
+    heads = ["machine", "committed from", "runs", *reproduction.VERDICTS.values()]
+    heads += ["largest difference of accuracy, points", "of MACs, % of dense's"]
+    found = reproduction.by_machine(reproduction.noted(PRESET)).to_dict("records")
+    return _made_on() + (f"\n\n{_table(heads, [_machine(row) for row in found])}" if found else "")
+
+
+def _machine(row: dict) -> list[str]:
+    counts = [str(row[name]) for name in ("runs", *reproduction.VERDICTS)]
+    largest = [f"{100 * row[f'largest_{name}']:.2f}" for name in ("accuracy", "macs")]
+    return [row["machine"], row["committed_cpu"], *counts, *largest]
+
+
+def _made_on() -> str:
+    """Where the committed records come from, most runs first."""
+    datasets = config.load_preset(PRESET).datasets
+    runs = [store.stored(key).provenance for dataset in datasets for key in store.keys(PRESET, dataset)]
+    counts = Counter(f"{machine.gpu or machine.cpu}, torch {machine.torch}" for machine in runs)
+    return f"The committed runs: {'; '.join(f'{count} on {what}' for what, count in counts.most_common())}."
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
