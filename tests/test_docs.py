@@ -201,7 +201,7 @@ def test_every_command_is_explained(site: Path) -> None:
             command.callback.__doc__.splitlines()[0],
             command.name or command.callback.__name__.replace("_", "-"),
         )
-        assert letters(first) in shown and f"layerprune{usage}" in shown
+        assert letters(first) in shown and letters(f"layerprune {usage}") in shown
 
 
 def test_every_figure_is_shown_with_its_caption(site: Path) -> None:
