@@ -6,6 +6,8 @@ PYTHON ?= $(shell for each in python3 python3.14 python3.13 python3.12 python3.1
 	$$each -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$each && break; done)
 # Extra words for snakemake or pytest: make reproduce ARGS=--dry-run, make test ARGS="-k gates".
 ARGS ?=
+# How many studies `make kill-test` kills.
+N ?= 40
 # What `make docs` makes: html, or linkcheck, which asks the network whether links that leave the site work.
 DOCS ?= html
 
@@ -22,10 +24,10 @@ REPORT := report/$(PRESET).html
 PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce report article verify test bench docs lint lock unlock
+.PHONY: help install reproduce report article verify test kill-test bench docs lint lock unlock
 
 help: ## this list
-	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
 
 install: $(INSTALLED) ## the environment .venv, from requirements.lock
 
@@ -70,10 +72,14 @@ verify: $(INSTALLED) ## is every record of PRESET there, current and plausible?
 test: $(INSTALLED) ## all tests that need no downloaded data (real data: LAYERPRUNE_DATA=<folder with mnist/>)
 	@$(PYTEST) $(ARGS)
 
+kill-test: $(INSTALLED) ## N=40 studies killed at random moments and gone on with: do they end in the same numbers?
+	@$(BIN)/python -m tests.kills $(N)
+
 bench: $(INSTALLED) ## speed, measured side by side
 	@OMP_NUM_THREADS=1 $(BIN)/python -m bench $(ARGS)
 
 docs: $(INSTALLED) ## the documentation as a site that needs no network (DOCS=linkcheck: check its outside links)
+	@mkdir -p site/$(DOCS) 2>/dev/null && test -w site/$(DOCS) || { echo "Error: site/$(DOCS) cannot be written" >&2; exit 1; }
 	@$(BIN)/python -m sphinx --builder $(DOCS) --fresh-env --write-all --fail-on-warning --keep-going --quiet \
 		docs site/$(DOCS)
 	@echo "Documentation: site/$(DOCS)/"

@@ -26,6 +26,7 @@ report: "workflow/report/workflow.rst"
 rule all:
     default_target: True
     input:
+        lambda wildcards: runs_of(DATASETS),
         tables_of(DATASETS),
         figures_of(DATASETS),
         claims_of_preset(),
@@ -33,16 +34,19 @@ rule all:
 
 rule tables:
     input:
+        lambda wildcards: runs_of(DATASETS),
         tables_of(DATASETS),
 
 
 rule figures:
     input:
+        lambda wildcards: runs_of(DATASETS),
         figures_of(DATASETS),
 
 
 rule claims:
     input:
+        lambda wildcards: runs_of(DATASETS),
         claims_of_preset(),
 
 

@@ -127,7 +127,7 @@ BAD_PRESETS = {
     "mapping as a key": (
         PRESET,
         "? {a: 1}\n: 2\n",
-        "line 1: while constructing a mapping (line 1) found unhashable key",
+        "not valid YAML: line 1: a key that is no text",
     ),
     "Python object": (PRESET, "a: !!python/object:os.system {}\n", "line 1: could not determine a constructor"),
     "malformed YAML": ("seeds: [0]", "seeds: [0", "not valid YAML: line 2: while parsing a flow sequence (line 1) exp"),

@@ -197,8 +197,11 @@ def test_every_method_is_among_the_settings(site: Path) -> None:
 def test_every_command_is_explained(site: Path) -> None:
     shown = letters_of(site / "commands.html")
     for command in app.registered_commands:
-        first, usage = command.callback.__doc__.splitlines()[0], command.name or command.callback.__name__
-        assert letters(first) in shown and f"layerprune{usage}" in shown
+        first, usage = (
+            command.callback.__doc__.splitlines()[0],
+            command.name or command.callback.__name__.replace("_", "-"),
+        )
+        assert letters(first) in shown and letters(f"layerprune {usage}") in shown
 
 
 def test_every_figure_is_shown_with_its_caption(site: Path) -> None:
@@ -305,3 +308,6 @@ def test_the_recipe_table_is_that_of_the_records(monkeypatch: pytest.MonkeyPatch
     text = recipe_table.table_text()
     assert recipe_table.TABLE.read_text() == text, "run: python workflow/scripts/recipe_table.py"
     assert text.count("**the recipe**") == 1
+    assert recipe_table.PRICES.read_text() == recipe_table.price_text()
+    records = REPOSITORY / "results" / "price-search" / "cifar10" / "records.jsonl"
+    assert len(recipe_table.PRICES.read_text().splitlines()) == 2 + len(records.read_text().splitlines())

@@ -83,6 +83,13 @@ def test_a_second_call_has_nothing_to_do(study: Study) -> None:
     assert "Nothing to be done" in outcome.stderr + outcome.stdout
 
 
+@pytest.mark.parametrize("target", [[], ["tables"], ["figures"], ["digits"]])
+def test_a_run_that_is_gone_is_made_again_although_its_tables_are_there(copy: Study, target: list[str]) -> None:
+    shutil.rmtree(copy.folder / RUNS / "random")
+    outcome = copy.snakemake(*target, "--dry-run")
+    assert (planned_jobs(outcome), planned_jobs(outcome, "tables_of_dataset")) == (1, 1)
+
+
 def test_resources_and_descriptions_repeat_nothing(copy: Study) -> None:
     copy.edit_preset("seeds: [0]", "seeds: [0]\nresources: {threads: 2, device: cpu}")
     copy.edit_preset("description: the", "description: perhaps the")

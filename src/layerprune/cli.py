@@ -10,7 +10,7 @@ import typer
 
 from layerprune.errors import LayerpruneError
 from layerprune.suite import config
-from layerprune.system import cpu, paths, processes
+from layerprune.system import cpu, files, paths, processes
 from layerprune.system.paths import RunKey
 
 app = typer.Typer(
@@ -92,7 +92,6 @@ def stage(
     """Download a data set if it is missing, verify it, and write its manifest (checksums, sizes, split)."""
     from layerprune.core import data
     from layerprune.core.data.loading import Reading
-    from layerprune.system import files
 
     settings = config.load_preset(preset)
     block = settings.datasets.get(dataset)
@@ -482,6 +481,10 @@ def main() -> None:
     except (BrokenPipeError, SystemExit):  # the reader, such as `head`, has gone: typer makes a SystemExit of it
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # keeps the interpreter from flushing to it
         status = 0
+    except OSError as error:  # a folder that may not be entered, a disk that fails
+        status = _complain(f"{error.filename or 'a file'}: {files.reason_of(error)}")
+    except MemoryError:
+        status = _complain("not enough memory")
     except (KeyboardInterrupt, typer.Abort):
         status = INTERRUPTED
     if status == INTERRUPTED:

@@ -51,6 +51,13 @@ check_image()
 container: str(IMAGE)
 
 
+def check_writable():
+    """Snakemake keeps its books in .snakemake, and would end in a traceback where it cannot."""
+    books = Path(".snakemake")
+    if not os.access(books if books.is_dir() else ".", os.W_OK):
+        stop(f"{Path.cwd()}: cannot be written: snakemake works in a folder of one's own alone")
+
+
 def read_preset():
     """Name and content of the chosen preset; a mistake is one line, not a traceback."""
     unknown = sorted(set(config) - {"preset"})
@@ -59,10 +66,11 @@ def read_preset():
     name = str(config.get("preset", "quick"))
     try:
         return name, settings.load_preset(name)
-    except LayerpruneError as error:
+    except (LayerpruneError, OSError) as error:
         stop(str(error))
 
 
+check_writable()
 PRESET_NAME, PRESET = read_preset()
 DATASETS = list(PRESET.datasets)
 
@@ -78,7 +86,7 @@ def stored(key):
     """Is the run in the committed store, as the preset asks for it? Then there is nothing to train."""
     try:
         return not wants_trainings() and current.is_stored(PRESET, key)
-    except LayerpruneError as error:
+    except (LayerpruneError, OSError) as error:
         stop(str(error))
 
 
@@ -134,6 +142,12 @@ def files_of_runs(dataset, *kinds, arch=None):
     return (own if dataset in AVAILABLE else []) + store_files
 
 
+def runs_of(datasets):
+    """Files of the runs themselves. A target names them beside what is made of them: Snakemake would call a table up to
+    date although runs that it was made of are gone."""
+    return [path for dataset in datasets for path in files_of_runs(dataset, paths.record, paths.curves)]
+
+
 def tables_of(datasets):
     return [paths.table(PRESET_NAME, dataset, suffix) for suffix in ("csv", "html") for dataset in datasets]
 
@@ -160,7 +174,7 @@ def outcome_of(dataset):
     """Tables and figures of one dataset, the target named after it."""
     if dataset not in DATASETS:
         stop(f"{dataset} is not in the preset {PRESET_NAME} ({', '.join(DATASETS)}); choose one: --config preset=...")
-    return [*tables_of([dataset]), *figures_of([dataset])]
+    return [*runs_of([dataset]), *tables_of([dataset]), *figures_of([dataset])]
 
 
 # --- what rules ask for a run or a dataset --------------------------------------------------------------------

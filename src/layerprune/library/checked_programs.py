@@ -13,10 +13,12 @@ What is not promised: that operators keep their memory safe whatever sizes they 
 import ast
 import io
 import json
+import logging
 import re
 import warnings
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +36,7 @@ def read_program(path: Path) -> ExportedProgram:
     content = files.read_regular(path)
     try:
         packed = _packed(_checked(_members(content)))
-        with warnings.catch_warnings():  # of torch, about its own buffers
-            warnings.filterwarnings("ignore", "The given buffer is not writable")
+        with _quiet():
             return torch.export.load(packed)
     except _Refused as refusal:
         raise LayerpruneError(
@@ -43,6 +44,20 @@ def read_program(path: Path) -> ExportedProgram:
         ) from None
     except Exception as error:  # of a damaged file
         raise _spoilt(path, error) from None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without torch's warnings of its own buffers, and its log, which shows a traceback beside each error."""
+    logger = logging.getLogger("torch")
+    before = logger.level
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given buffer is not writable")
+        logger.setLevel(logging.CRITICAL)
+        try:
+            yield
+        finally:
+            logger.setLevel(before)
 
 
 def module_of(program: ExportedProgram, path: Path) -> nn.Module:

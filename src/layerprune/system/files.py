@@ -1,6 +1,7 @@
 """Files appear whole or not at all: everything is written beside its target, flushed, then renamed over it."""
 
 import ast
+import contextlib
 import errno
 import hashlib
 import json
@@ -31,8 +32,10 @@ _FULL_OR_FORBIDDEN = {
 def write_atomically(path: Path, fill: Callable[[BinaryIO], None]) -> None:
     """Let `fill` write to a temporary file beside `path`, flush it to the disk, and rename it to `path`.
 
-    Raises LayerpruneError when the disk is full or the folder cannot be written; nothing half-written stays.
+    Raises LayerpruneError when the disk is full or the folder cannot be written; nothing half-written stays. What is
+    there already is replaced if it is a regular file, and nothing else: no folder, pipe or device.
     """
+    _check_target(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -41,13 +44,27 @@ def write_atomically(path: Path, fill: Callable[[BinaryIO], None]) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True) if temporary.parent.is_dir() else None
-        reason = _FULL_OR_FORBIDDEN.get(error.errno or 0, error.strerror or str(error))
-        raise LayerpruneError(f"{path}: cannot write: {reason}") from error
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    except BaseException as error:
+        with contextlib.suppress(OSError):  # where nothing can be written, nothing can be deleted either
+            temporary.unlink()
+        if not isinstance(error, OSError):
+            raise
+        raise LayerpruneError(f"{path}: cannot write: {reason_of(error)}") from error
+
+
+def _check_target(path: Path) -> None:
+    try:
+        if not path.name:
+            raise LayerpruneError(f"'{path}': cannot write: not the name of a file")
+        if path.exists() and not path.is_file():
+            raise LayerpruneError(f"{path}: cannot write: what is there is not a regular file")
+    except OSError as error:  # a folder on the way may not be entered
+        raise LayerpruneError(f"{path}: cannot write: {reason_of(error)}") from None
+
+
+def reason_of(error: OSError) -> str:
+    """Why a file cannot be read or written, in one line."""
+    return _FULL_OR_FORBIDDEN.get(error.errno or 0, error.strerror or " ".join(str(error).split()))
 
 
 def clear_unfinished(folder: Path) -> None:

@@ -21,25 +21,31 @@ def members(path: Path, most: int | None = None) -> Iterator[tuple[tarfile.TarFi
     """Every member of a tar file with the archive, which is plain or, where at most `most` bytes of it may be unpacked,
     gzipped. Raises LayerpruneError naming the file.
     """
-    try:
-        with open_regular(path) as stream, _unpacked(stream, most) as unpacked:
-            archive = tarfile.open(fileobj=_Bounded(path, unpacked, most), mode="r:")  # noqa: SIM115 -- the stream closes
-            for member in archive:
-                _check(path, member)
-                yield archive, member
-    except EOFError:
-        raise LayerpruneError(f"{path}: truncated: the archive ends early") from None
-    except (tarfile.TarError, zlib.error, OSError, ValueError, OverflowError, RecursionError) as error:
-        kind = "tar" if most is not None else "plain tar"
-        first_line = str(error).partition("\n")[0].rstrip(":")[:160]
-        raise LayerpruneError(f"{path}: not a sound {kind} archive: {first_line}") from None
+    with _naming(path), open_regular(path) as stream, _unpacked(stream, most) as unpacked:
+        archive = tarfile.open(fileobj=_Bounded(path, unpacked, most), mode="r:")  # noqa: SIM115 -- the stream closes
+        for member in archive:
+            _check(path, member)
+            yield archive, member
 
 
 def content_of(path: Path, archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    """A member's bytes. Raises LayerpruneError naming the archive for one that is too large to be read at once."""
+    """A member's bytes. Raises LayerpruneError naming the archive, also for one too large to be read at once."""
     if member.size > LARGEST_MEMBER:
         raise LayerpruneError(f"{path}: {member.name!a} has {member.size:,} bytes: refused")
-    return archive.extractfile(member).read()
+    with _naming(path):
+        return archive.extractfile(member).read()
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """What damage raises becomes one line."""
+    try:
+        yield
+    except EOFError:
+        raise LayerpruneError(f"{path}: truncated: the archive ends early") from None
+    except (tarfile.TarError, zlib.error, OSError, ValueError, OverflowError, RecursionError) as error:
+        first_line = str(error).partition("\n")[0].rstrip(":")[:160]
+        raise LayerpruneError(f"{path}: not a sound tar archive: {first_line}") from None
 
 
 def _check(path: Path, member: tarfile.TarInfo) -> None:

@@ -11,6 +11,7 @@ from layerprune.core.settings.types import (
     Positive,
     PositiveInt,
     Settings,
+    Several,
     Slug,
     describe,
     later,
@@ -106,7 +107,9 @@ class HardConcreteSettings(Settings):
 
     penalty: NonNegative = describe(0.1, "lambda: price of P(z != 0), in units of the mean loss")
     cost: Cost = describe("uniform", "weights c_l of the price: 1, or the section's share of MACs / parameters")
-    log_a0: float = describe(2.2, "start value of log alpha (2.2: P(z != 0) is about 0.98)")
+    log_a0: Annotated[float, Field(ge=-1e3, le=1e3)] = describe(
+        2.2, "start value of log alpha (2.2: P(z != 0) is about 0.98)"
+    )
     gate_lr: Positive = describe(1.0, "learning rate of log alpha as a multiple of the weights'")
     ramp: Fraction = describe(0.2, "fraction of training over which the penalty rises linearly from 0")
     initial_scale: Positive = INITIAL_SCALE
@@ -163,7 +166,7 @@ class IterativeScoreSettings(ScoreSettings):
 class ConsensusSettings(IterativeScoreSettings):
     """Consensus (Pons et al., arXiv 2411.14345): a sum of ranks."""
 
-    metrics: Annotated[tuple[Slug, ...], Field(min_length=1)] = describe(
+    metrics: Annotated[tuple[Slug, ...], Several, Field(min_length=1)] = describe(
         ("cka", "energy", "modularity"), "scores whose ranks are added up"
     )
 
@@ -208,7 +211,7 @@ class GalSettings(Settings):
 class ByIndexSettings(Settings):
     """Replays a keep list on the trained dense network."""
 
-    keep_list: tuple[Literal[0, 1], ...] | None = describe(
+    keep_list: Annotated[tuple[Literal[0, 1], ...], Several] | None = describe(
         None, "1 keeps, 0 removes, one number a section; absent: gated's keep list of the same seed"
     )
 
@@ -236,8 +239,12 @@ class RandomRemovalSettings(Settings):
 class EstimatorErrorSettings(Settings):
     """An experiment on gated's estimators, against enumeration."""
 
-    epochs: tuple[PositiveInt, ...] = describe((1, 4), "lengths of training after which it is measured, in epochs")
-    thetas: tuple[Fraction, ...] = describe((0.1, 0.3, 0.5, 0.7, 0.9), "probabilities of every gate to be open")
+    epochs: Annotated[tuple[PositiveInt, ...], Several] = describe(
+        (1, 4), "lengths of training after which it is measured, in epochs"
+    )
+    thetas: Annotated[tuple[Fraction, ...], Several] = describe(
+        (0.1, 0.3, 0.5, 0.7, 0.9), "probabilities of every gate to be open"
+    )
     sample: PositiveInt = describe(2048, "training examples, on which the truth is formed too")
     batch_size: PositiveInt = describe(128, "examples of a batch")
     batches: PositiveInt = describe(256, "batches that an estimator sees")

@@ -5,9 +5,9 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from layerprune.core.settings.types import (
-    Duration,
     EvenInt,
     Fraction,
+    Length,
     NonNegative,
     Positive,
     PositiveInt,
@@ -23,12 +23,12 @@ Schedule = Literal["cosine", "linear", "step", "thirds", "constant"]
 class TrainingSettings(Settings):
     """How weights are trained from scratch (SGD with momentum on the mean cross-entropy)."""
 
-    duration: Duration = describe("20ep", "length of training: epochs ('20ep') or steps ('6400it')")
+    duration: Length = describe("20ep", "length of training: epochs ('20ep') or steps ('6400it')")
     batch_size: PositiveInt = describe(128, "examples per step")
     lr: Positive = describe(
         0.02, "peak learning rate; 0.05 diverges on the networks here, whose shortcuts see raw pixels"
     )
-    momentum: Fraction = describe(0.9, "SGD momentum")
+    momentum: Annotated[float, Field(ge=0, lt=1)] = describe(0.9, "SGD momentum")
     nesterov: bool = describe(False, "Nesterov form of the momentum")
     weight_decay: NonNegative = describe(5e-4, "L2 factor lambda of lambda/2 ||W||^2, on the weights it applies to")
     decayed: Literal["all", "matrices"] = later(
@@ -44,7 +44,7 @@ class TrainingSettings(Settings):
         "shift: random translation by up to 2 pixels; crop-flip: by up to 4, and mirrored half of the time; "
         "resized-crop: for images decoded while they are needed",
     )
-    crop: Annotated[int, Field(ge=0, le=16, strict=True)] | None = later(
+    crop: Annotated[int, Field(ge=0, le=16)] | None = later(
         None, "pixels by which shift and crop-flip move an image, in place of their own"
     )
     flip: Literal["random", "alternating"] = later(
@@ -65,7 +65,7 @@ class TrainingSettings(Settings):
 class FinetuneSettings(Settings):
     """Training after sections were removed from a trained network; the rest is as in training."""
 
-    duration: Duration = describe("5ep", "length of fine-tuning")
+    duration: Length = describe("5ep", "length of fine-tuning")
     lr: Positive = describe(0.01, "peak learning rate of fine-tuning")
     schedule: Schedule = describe("cosine", "learning rate schedule")
 

@@ -1,26 +1,41 @@
 """What every settings class is made of: types of values, and how a key is described."""
 
+import reprlib
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-Duration = Annotated[str, Field(pattern=r"^[0-9]+(ep|it)$")]
-WarmUp = Annotated[str, Field(pattern=r"^([0-9]+(ep|it)|[0-9]{1,2}%)$")]
-Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")]
-Seed = Annotated[int, Field(ge=0, lt=2**31, strict=True)]
-Count = Annotated[int, Field(ge=0, strict=True)]
-PositiveInt = Annotated[int, Field(ge=1, strict=True)]
-EvenInt = Annotated[int, Field(ge=2, multiple_of=2, strict=True)]
+Duration = Annotated[str, Field(pattern=r"^[0-9]{1,9}(ep|it)$")]
+Length = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,8}(ep|it)$")]
+"""A duration above 0."""
+WarmUp = Annotated[str, Field(pattern=r"^([0-9]{1,9}(ep|it)|[0-9]{1,2}%)$")]
+Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,63}$")]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+Count = Annotated[int, Field(ge=0, lt=2**31)]
+PositiveInt = Annotated[int, Field(ge=1, lt=2**31)]
+EvenInt = Annotated[int, Field(ge=2, lt=2**31, multiple_of=2)]
 """Option A pads with as many zero channels before as behind."""
 Fraction = Annotated[float, Field(ge=0, le=1)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, le=1e12, allow_inf_nan=False)]
+Several = Field(strict=False)
+"""For tuples: YAML and JSON write lists. What is in them stays strict."""
+
+
+def _distinct(values: tuple) -> tuple:
+    twice = next((value for place, value in enumerate(values) if value in values[:place]), None)
+    if twice is not None:
+        raise ValueError(f"{twice} stands twice")
+    return values
+
+
+Seeds = Annotated[tuple[Seed, ...], Several, Field(min_length=1), AfterValidator(_distinct)]
 
 
 class Settings(BaseModel):
-    """Frozen settings that refuse unknown keys."""
+    """Frozen settings that refuse unknown keys, and values of other types: '20' is no number, and neither is true."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 def describe(default: Any, text: str) -> Any:
@@ -44,12 +59,21 @@ def warmup_steps(warmup: str, steps_per_epoch: int, total: int) -> int:
 
 
 def first_problem(error: ValidationError) -> str:
-    """Where a mistake is and what is wrong there, as `.key.key: text`; of several mistakes the first."""
+    """Where a mistake is and what is wrong there, as `.key.key: text`, shortened; of several mistakes the first."""
     first = error.errors()[0]
-    where = "".join(f".{part}" for part in first["loc"] if not str(part).startswith(("tagged", "constrained")))
+    parts = [str(part) for part in first["loc"]]
+    where = "".join(f".{_shortened(part, 80)}" for part in parts if not part.startswith(("tagged", "constrained")))
     if first["type"] == "extra_forbidden":
         return f"{where}: unknown key"
-    message = first["msg"].removeprefix("Value error, ")
+    message = _shortened(first["msg"].removeprefix("Value error, "), 400)
     if first["type"] == "value_error":
         return f"{where}: {message}"
-    return f"{where}: {message}, not {first['input']!r}"
+    return f"{where}: {message}, not {_SHORT.repr(first['input'])}"
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 80
+
+
+def _shortened(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[:most]}..."

@@ -10,6 +10,7 @@ from layerprune.core.data.dataset import AnySplit, DataSet
 from layerprune.core.measure import evaluating
 from layerprune.core.networks.sections import Gates, SectionedNetwork
 from layerprune.core.training.engine import autocast
+from layerprune.errors import LayerpruneError
 from layerprune.system.process_group import SINGLE_PROCESS, ProcessGroup
 
 BATCH = 1000
@@ -37,7 +38,12 @@ def evaluate(
     precision: str = "fp32",
     group: ProcessGroup = SINGLE_PROCESS,
 ) -> Score:
-    """Score of a network in evaluation mode; its mode is put back afterwards. Several processes share the examples."""
+    """Score of a network in evaluation mode; its mode is put back afterwards. Several processes share the examples.
+
+    Raises LayerpruneError for a split without any.
+    """
+    if len(split) == 0:
+        raise LayerpruneError(f"{data.name}: a split without examples has no score: the data set is too small")
     # Of each example the loss and whether it was right, right among five, and there: all sums.
     sums = torch.zeros(4, dtype=torch.float64, device=split.device)
     with evaluating(network):

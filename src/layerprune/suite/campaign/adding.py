@@ -38,10 +38,12 @@ def add(path: Path) -> Iterator[Verdict]:
 def _parents_first(contents: Contents) -> list[RunKey]:
     """A run is compared with the parents that are here, so these are merged before it."""
     ordered: dict[RunKey, None] = {}
+    begun: set[RunKey] = set()  # made up records may start from each other
 
     def put(key: RunKey) -> None:
-        if key in ordered:
+        if key in begun:
             return
+        begun.add(key)
         for parent in contents.records:
             if parent != key and str(parent) in contents.records[key].provenance.parents:
                 put(parent)

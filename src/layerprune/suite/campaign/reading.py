@@ -5,6 +5,7 @@ written here, and nothing in an archive is run.
 """
 
 import io
+import os
 import tarfile
 import zlib
 from collections.abc import Iterator
@@ -71,21 +72,22 @@ def _members(path: Path) -> Iterator[tuple[RunKey, Path, bytes]]:
 def _unpacked(path: Path) -> bytes:
     """The tar archive in a .tar.gz, whose every gzip member is checked."""
     try:
-        if path.stat().st_size > LARGEST:
-            raise LayerpruneError(f"{path}: larger than an archive of a campaign")
-        rest, unpacked = path.read_bytes(), bytearray()
+        with files.regular(path) as stream:
+            if os.fstat(stream.fileno()).st_size > LARGEST:
+                raise LayerpruneError(f"{path}: larger than an archive of a campaign")
+            rest, unpacked = stream.read(), bytearray()
         while rest:
-            stream = zlib.decompressobj(wbits=31)
-            unpacked += stream.decompress(rest, LARGEST_INSIDE + 1 - len(unpacked))
+            part = zlib.decompressobj(wbits=31)
+            unpacked += part.decompress(rest, LARGEST_INSIDE + 1 - len(unpacked))
             if len(unpacked) > LARGEST_INSIDE:
                 raise LayerpruneError(f"{path}: holds more than an archive of a campaign")
-            if not stream.eof:
+            if not part.eof:
                 raise LayerpruneError(f"{path}: damaged: it ends too early")
-            rest = stream.unused_data
+            rest = part.unused_data
     except zlib.error as error:
         raise LayerpruneError(f"{path}: damaged: {error}") from None
     except OSError as error:
-        raise LayerpruneError(f"{path}: cannot read: {error.strerror}") from None
+        raise LayerpruneError(f"{path}: cannot read: {error.strerror or error}") from None
     return bytes(unpacked)
 
 

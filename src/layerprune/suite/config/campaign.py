@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-from layerprune.core.settings.types import Seed, Settings, Slug, describe
+from layerprune.core.settings.types import Seed, Seeds, Settings, Several, Slug, describe
 
 
 def _listed(value: Any) -> Any:
@@ -12,11 +12,9 @@ def _listed(value: Any) -> Any:
 
 
 Names = Annotated[
-    tuple[Slug, ...], Field(min_length=1), BeforeValidator(_listed, json_schema_input_type=Slug | list[Slug])
+    tuple[Slug, ...], Several, Field(min_length=1), BeforeValidator(_listed, json_schema_input_type=Slug | list[Slug])
 ]
-Seeds = Annotated[
-    tuple[Seed, ...], Field(min_length=1), BeforeValidator(_listed, json_schema_input_type=Seed | list[Seed])
-]
+OneOrMoreSeeds = Annotated[Seeds, BeforeValidator(_listed, json_schema_input_type=Seed | list[Seed])]
 
 
 class Selector(Settings):
@@ -26,7 +24,7 @@ class Selector(Settings):
     arch: Names = Field(description="architectures of these data sets")
     method: Names = Field(description="methods that the preset runs on these architectures")
     variant: Names = describe(("default",), "variants of these methods")
-    seeds: Seeds | None = describe(None, "seeds, first things first; absent: the preset's for these runs")
+    seeds: OneOrMoreSeeds | None = describe(None, "seeds, first things first; absent: the preset's for these runs")
 
 
 class CampaignPlan(Settings):
@@ -34,4 +32,6 @@ class CampaignPlan(Settings):
 
     description: str = describe("", "one line: what this campaign is for")
     preset: Slug = Field(description="the preset whose runs these are")
-    runs: Annotated[tuple[Selector, ...], Field(min_length=1)] = Field(description="runs by priority, the first first")
+    runs: Annotated[tuple[Selector, ...], Several, Field(min_length=1)] = Field(
+        description="runs by priority, the first first"
+    )

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field, RootModel, model_validator
 
-from layerprune.core.settings.types import Fraction, PositiveInt, Settings, Slug, describe
+from layerprune.core.settings.types import Fraction, PositiveInt, Settings, Several, Slug, describe
 
 ClaimId = Annotated[str, Field(pattern=r"^C[1-9][0-9]*$")]
 
@@ -33,10 +33,12 @@ class Claim(Settings):
 
     sentence: str = Field(description="the claim in one sentence")
     experiment: str = Field(description="what is run, or read from the records, to test it")
-    conditions: tuple[Condition, ...] = describe((), "what must hold on a network; none: there is no experiment yet")
+    conditions: Annotated[tuple[Condition, ...], Several] = describe(
+        (), "what must hold on a network; none: there is no experiment yet"
+    )
     least_seeds: PositiveInt = describe(3, "seeds without which a quantity decides nothing")
     quorum: Fraction = describe(0.75, "share of the networks that must support the claim")
-    reported: tuple[Slug, ...] = describe((), "quantities that are told beside, and decide nothing")
+    reported: Annotated[tuple[Slug, ...], Several] = describe((), "quantities that are told beside, and decide nothing")
     figure: Slug | None = describe(None, "the figure that shows it")
 
 

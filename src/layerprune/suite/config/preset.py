@@ -1,20 +1,21 @@
 """A preset as it is written in config/<name>.yaml: datasets, their architectures and methods, and what they may use."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from layerprune.core import methods
 from layerprune.core.data import catalog
 from layerprune.core.methods import settings_class
-from layerprune.core.networks import arch_file, known_archs
+from layerprune.core.networks import arch_file, known_archs, number_problem
 from layerprune.core.settings.training import FinetuneSettings, ModelSettings, TrainingSettings
 from layerprune.core.settings.types import (
     Count,
     NonNegative,
     PositiveInt,
-    Seed,
+    Seeds,
     Settings,
+    Several,
     Slug,
     describe,
     first_problem,
@@ -28,7 +29,7 @@ class VariantBlock(Settings):
     settings: dict[str, Any] = describe({}, "method settings that differ from the method's")
     training: TrainingSettings = describe(TrainingSettings(), "training settings that differ")
     model: ModelSettings = describe(ModelSettings(), "what the architecture is asked for, where that differs")
-    seeds: tuple[Seed, ...] | None = describe(None, "seeds of this variant; absent: the method's")
+    seeds: Seeds | None = describe(None, "seeds of this variant; absent: the method's")
 
 
 class MethodBlock(VariantBlock):
@@ -44,8 +45,10 @@ class ArchBlock(Settings):
     training: TrainingSettings = describe(TrainingSettings(), "training settings that differ from the dataset's")
     finetune: FinetuneSettings = describe(FinetuneSettings(), "fine-tuning settings that differ")
     methods: dict[str, MethodBlock] = describe({}, "method settings that differ from the dataset's")
-    only: tuple[str, ...] | None = describe(None, "restrict this architecture to these methods")
-    seeds: tuple[Seed, ...] | None = describe(None, "seeds of this architecture where a method names none")
+    only: Annotated[tuple[str, ...], Several, Field(min_length=1)] | None = describe(
+        None, "restrict this architecture to these methods"
+    )
+    seeds: Seeds | None = describe(None, "seeds of this architecture where a method names none")
 
 
 class DatasetBlock(Settings):
@@ -94,7 +97,7 @@ class Preset(Settings):
     """A whole study: config/<preset>.yaml."""
 
     description: str = describe("", "one line: what this preset is for and how long it takes")
-    seeds: tuple[Seed, ...] = describe((0,), "seeds of every method that names none of its own")
+    seeds: Seeds = describe((0,), "seeds of every method that names none of its own")
     training: TrainingSettings = describe(TrainingSettings(), "training settings of every run")
     finetune: FinetuneSettings = describe(FinetuneSettings(), "fine-tuning settings of every run")
     datasets: dict[Slug, DatasetBlock] = describe({}, "datasets to run")
@@ -107,6 +110,8 @@ class Preset(Settings):
 
     @model_validator(mode="after")
     def known_names(self) -> "Preset":
+        if not self.datasets:
+            raise ValueError("datasets: a preset needs one at least")
         for name, dataset in self.datasets.items():
             if name not in catalog.NAMES:
                 raise ValueError(f"datasets.{name}: unknown data set (known: {', '.join(catalog.NAMES)})")
@@ -118,6 +123,8 @@ class Preset(Settings):
                 where = f"datasets.{name}.archs.{slug}"
                 if not arch_file(slug).is_file():
                     raise ValueError(f"{where}: unknown architecture (known: {', '.join(known_archs())})")
+                if (problem := number_problem(slug)) is not None:
+                    raise ValueError(f"{where}: {problem}")
                 _check_methods(where, arch.methods)
                 _check_pairs(where, slug, methods_of(dataset, arch))
                 unknown = set(arch.only or ()) - set(dataset.methods) - set(arch.methods)

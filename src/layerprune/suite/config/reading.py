@@ -12,8 +12,10 @@ from layerprune.core.settings.types import first_problem
 from layerprune.errors import LayerpruneError
 from layerprune.suite.config.campaign import CampaignPlan
 from layerprune.suite.config.claims import Claim, ClaimRules
+from layerprune.suite.config.nodes import check_nodes
 from layerprune.suite.config.preset import Preset
-from layerprune.system import paths
+from layerprune.suite.config.runs import check_runs
+from layerprune.system import files, paths
 
 
 def load_preset(name: str) -> Preset:
@@ -27,7 +29,9 @@ def load_preset(name: str) -> Preset:
             )
         known = ", ".join(sorted(file.stem for file in path.parent.glob("*.yaml"))) or "none"
         raise LayerpruneError(f"{path}: no such preset (known: {known})")
-    return read_preset(path)
+    preset = read_preset(path)
+    check_runs(preset, name)
+    return preset
 
 
 def read_preset(path: Path) -> Preset:
@@ -61,12 +65,24 @@ def load_campaign(name: str) -> CampaignPlan:
         raise LayerpruneError(f"{path}: {first_problem(error).lstrip('.: ')}") from None
 
 
+LARGEST = 2**20
+"""Bytes of a file of settings."""
+
+
 def _read_yaml(path: Path) -> Any:
     """A file of YAML 1.2, in which no key may stand twice in one mapping."""
+    text = files.read_regular(path, LARGEST)
+    # pure: what is refused, and in which words, depends on no compiled parser that may or may not be installed
+    yaml = YAML(typ="safe", pure=True)
     try:
-        # pure: what is refused, and in which words, depends on no compiled parser that may or may not be installed
-        return YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, YAMLError) as error:
+        node = yaml.compose(text.decode())
+        if node is None:
+            return None
+        check_nodes(node)
+        return yaml.constructor.construct_document(node)
+    except RecursionError:
+        raise LayerpruneError(f"{path}: not valid YAML: nested too deeply") from None
+    except (ValueError, OverflowError, YAMLError) as error:  # a date that there is not is a ValueError, too
         raise LayerpruneError(f"{path}: not valid YAML: {_one_line(error)}") from None
 
 

@@ -160,3 +160,37 @@ def weight_prerequisites(preset: Preset, key: RunKey) -> list[RunKey]:
 
 def _default(key: RunKey, method: str) -> RunKey:
     return RunKey(key.preset, key.dataset, key.arch, method, "default", key.seed)
+
+
+# --- what only the whole shows --------------------------------------------------------------------------------------
+
+
+def check_runs(preset: Preset, name: str) -> None:
+    """Raises LayerpruneError naming the method whose runs cannot be made: they start from runs that no method makes, or
+    would warm up for longer than they train.
+    """
+    for dataset, block in preset.datasets.items():
+        for arch_slug, arch in block.archs.items():
+            for method in methods_of(block, arch):
+                for variant in ("default", *_variants(block, arch, method)):
+                    key = RunKey(name, dataset, arch_slug, method, variant, 0)
+                    where = f"{paths.preset_file(name)}: datasets.{dataset}.archs.{arch_slug}"
+                    _check_bases(f"{where}: {method}", prerequisites(preset, key), methods_of(block, arch))
+                    named = {key for layer in _layers(block, arch, method, variant) for key in layer.settings}
+                    _check_warm_ups(f"{where}: {method} ({variant})", resolve(preset, key), named)
+
+
+def _check_bases(where: str, bases: list[RunKey], available: list[str]) -> None:
+    lacking = next((base.method for base in bases if base.method not in available), None)
+    if lacking is not None:
+        raise LayerpruneError(f"{where}: starts from {lacking}, which is not among the methods")
+
+
+def _check_warm_ups(where: str, run: RunSettings, named: set[str]) -> None:
+    """Of gated's the one that is named: the default is longer than the shortest trainings."""
+    total = run.training.duration
+    warm_ups = {"training.lr_warmup": run.training.lr_warmup}
+    warm_ups |= {"settings.warmup": run.settings["warmup"]} if "warmup" in named else {}
+    for key, each in warm_ups.items():
+        if each[-2:] == total[-2:] and int(each[:-2]) > int(total[:-2]):
+            raise LayerpruneError(f"{where}: {key}: {each} is longer than training ({total})")

@@ -63,7 +63,7 @@ def _made(preset: Preset, key: RunKey, caller: Caller) -> Record:
     existing = asked.current(caller.say)
     if not group.any(existing is None):
         caller.say(f"{paths.record(key)}: up to date, status {existing.status}")
-        paths.state(key).unlink(missing_ok=True)  # left where a kill came between record and clearing up
+        _forget_state(key)
         return existing
     torch.set_num_threads(caller.threads)
     with _locked(key, group):
@@ -85,6 +85,14 @@ def _make_parents(asked: Request, caller: Caller) -> None:
             if not given:
                 caller.say(f"{asked.key} starts from {parent}, which is run first")
             _made(asked.preset, parent, caller)
+        elif paths.state(parent).is_file() and prepare.request(asked.preset, parent, None).current(lambda _: None):
+            _forget_state(parent)
+
+
+def _forget_state(key: RunKey) -> None:
+    """Delete the state of a finished run, left where a kill came between its record and clearing up."""
+    if paths.state(key).is_file():
+        paths.state(key).unlink(missing_ok=True)
 
 
 def _locked(key: RunKey, group: ProcessGroup) -> AbstractContextManager[None]:

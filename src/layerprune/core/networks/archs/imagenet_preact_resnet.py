@@ -16,7 +16,7 @@ from layerprune.core.networks.archs._stages import ImageNetPlace, convolution, i
 from layerprune.core.networks.sections import Section, SectionedNetwork
 
 VERSION = 1
-NUMBERED = True
+NUMBERED = {18, 34, 50, 101}
 BATCH_NORM = True
 """Whether branches contain batch normalisation."""
 CLOSING_NORM = False

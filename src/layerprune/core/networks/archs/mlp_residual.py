@@ -14,7 +14,7 @@ from layerprune.core.networks.sections import Section, SectionedNetwork
 from layerprune.errors import LayerpruneError
 
 VERSION = 1
-NUMBERED = True
+NUMBERED = (1, 10_000)
 BATCH_NORM = False
 """Whether branches contain batch normalisation."""
 CLOSING_NORM = False

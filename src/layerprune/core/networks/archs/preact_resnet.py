@@ -15,7 +15,7 @@ from layerprune.core.networks.sections import Section, SectionedNetwork, ZeroPad
 from layerprune.errors import LayerpruneError
 
 VERSION = 1
-NUMBERED = True
+NUMBERED = (8, 10_000, 6)
 BATCH_NORM = True
 """Whether branches contain batch normalisation."""
 CLOSING_NORM = False

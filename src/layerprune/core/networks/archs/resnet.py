@@ -15,7 +15,7 @@ from layerprune.core.networks.archs._stages import CifarPlace, cifar_places, con
 from layerprune.core.networks.sections import Section, SectionedNetwork, ZeroPadShortcut
 
 VERSION = 1
-NUMBERED = True
+NUMBERED = (8, 10_000, 6)
 BATCH_NORM = True
 """Whether branches contain batch normalisation."""
 CLOSING_NORM = True
