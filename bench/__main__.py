@@ -10,6 +10,7 @@ import torch
 
 from bench import (
     against_torch_pruning,
+    engines,
     feeding,
     gates,
     inference,
@@ -33,6 +34,7 @@ PARTS: dict[str, Callable[[bool], Iterator[Measurement]]] = {
     "steps": lambda quick: steps.measure(rounds=25 if quick else 201),
     "gates": lambda quick: gates.measure(rounds=3 if quick else 15),
     "row-subset": lambda quick: row_subset.measure(rounds=3 if quick else 9),
+    "engines": lambda quick: engines.measure(rounds=3 if quick else 9, processes=1 if quick else 3),
     "throughput": lambda quick: throughput.measure(rounds=3 if quick else 9),
     "loader": lambda quick: loader.measure(rounds=3 if quick else 7, images=1_000 if quick else 10_000),
     "streams": lambda quick: streams.measure(rounds=3 if quick else 9, images=64 if quick else 256),

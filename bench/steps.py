@@ -69,14 +69,7 @@ def steps_of(
     device: torch.device = CPU,
 ) -> Callable[[], None]:
     """A call that makes so many training steps, batches included."""
-    network, data = network.to(device), made_up_data(training.batch_size * 32, network.input_shape).to(device)
-    batches = training_batches(data, training, 0, device, group)
-    context = Context.of(network, len(data.train), training, STEPS_TOTAL, 0, device, group=group)
-    trained = importlib.import_module(f"layerprune.core.methods.trained.{method}").Method(settings, network, context)
-    job = Job(data, batches, training, training, STEPS_TOTAL, StateFile(None, "", 0), Progress(), group=group)
-    trainer = Trainer(network, trained, job)
-    network.train()
-    source = _endless(trainer)
+    source = endless(trainer_of(network, method, settings, training, group, device))
 
     def work() -> None:
         for _ in range(steps):
@@ -85,7 +78,26 @@ def steps_of(
     return work
 
 
-def _endless(trainer: Trainer) -> Iterator[torch.Tensor]:
+def trainer_of(
+    network: SectionedNetwork,
+    method: str,
+    settings: object,
+    training: TrainingSettings = TRAINING,
+    group: ProcessGroup = SINGLE_PROCESS,
+    device: torch.device = CPU,
+) -> Trainer:
+    """A trainer on made-up images, 32 batches an epoch, whose network is in training mode."""
+    network, data = network.to(device), made_up_data(training.batch_size * 32, network.input_shape).to(device)
+    batches = training_batches(data, training, 0, device, group)
+    context = Context.of(network, len(data.train), training, STEPS_TOTAL, 0, device, group=group)
+    trained = importlib.import_module(f"layerprune.core.methods.trained.{method}").Method(settings, network, context)
+    job = Job(data, batches, training, training, STEPS_TOTAL, StateFile(None, "", 0), Progress(), group=group)
+    network.train()
+    return Trainer(network, trained, job)
+
+
+def endless(trainer: Trainer) -> Iterator[torch.Tensor]:
+    """Its steps, one after the other."""
     while True:
         trainer.method.start_epoch(trainer.progress.epoch)
         yield from trainer._steps_of_epoch()

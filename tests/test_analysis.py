@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,9 +12,11 @@ import made_up_runs as made_up
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import REPOSITORY
 from scipy import stats
 
-from layerprune.analysis import build, frames, readme, statistics, tables
+from layerprune.analysis import build, compact, frames, headline, pages, statistics, tables
+from layerprune.analysis.claims import ledger
 from layerprune.errors import LayerpruneError
 from layerprune.system import files, paths
 from layerprune.system.paths import RunKey
@@ -346,56 +349,134 @@ def test_summary_csv_keeps_fractions(runs):
     assert summary.query("method == 'dense'")["test_accuracy_mean"].iloc[0] == pytest.approx(0.93)
 
 
-# --- README -------------------------------------------------------------------------------------------------
+# --- compact tables and the headline ----------------------------------------------------------------------
 
 
-def block(name: str, content: str = "old") -> str:
+def compact_of(arch: str = "lenet5") -> pd.DataFrame:
+    return compact.compact(read(), arch).set_index("method")
+
+
+def test_a_compact_row_counts_what_is_removed_and_paid(runs):
+    for seed in range(3):
+        whole = {"depth_dense": 4, "macs_dense": 200, "params_dense": 50}
+        made_up.change(key("dense", seed), depth=4, macs=200, params=50, train_macs=1000, **whole)
+        made_up.change(key("gated", seed), depth=3, macs=50, params=10, train_macs=600, **whole)
+    row = compact_of().loc["gated"]
+    assert row[[*compact.REMOVED, "train_cost"]].tolist() == pytest.approx([0.25, 0.75, 0.8, 0.6])
+
+
+def test_compact_rows_stand_in_groups_and_only_what_competes_is_bold(study_root):
+    made_up.write_study(made_up.preset())
+    rows = compact.compact(read(), "lenet5")
+    assert list(dict.fromkeys(rows["group"])) == list(compact.GROUPS)
+    assert [compact.group_of(name) for name in ("sss", "cka", "scratch-e")] == ["trained", "scores", "controls"]
+    rows = rows.assign(accuracy_mean=0.5, layers_removed=0.5, train_cost=1.0)
+    rows.loc[rows["method"].isin(["dense", "scratch-b"]), "accuracy_mean"] = 0.9
+    rows.loc[rows["method"] == "taylor", "accuracy_mean"] = 0.7
+    rows.loc[rows["method"] == "magnitude", ["accuracy_mean", "layers_removed"]] = 0.8, 0.0
+    best = compact._best(rows)
+    assert rows["method"][best["accuracy"]].tolist() == ["taylor"]
+
+
+def test_compact_csv_markdown_and_latex_have_the_same_rows(runs):
+    rows = compact_of().reset_index()
+    markdown, latex = compact.markdown(rows), compact.latex(rows, "A & B", "tab:x")
+    for row in rows.to_dict("records"):
+        accuracy = f"{100 * row['accuracy_mean']:.2f} ± {100 * row['accuracy_sd']:.2f} (3)"
+        assert accuracy in markdown and accuracy.replace("±", r"$\pm$") in latex
+    bodies = [line for line in latex.splitlines() if line.endswith(r"\\") and "multicolumn" not in line]
+    assert {line.count("&") for line in bodies} == {7} and len(bodies) == len(rows) + 1
+    assert latex.count("{") == latex.count("}") and r"\caption{A \& B}\label{tab:x}" in latex
+    assert {line.count("|") for line in markdown.splitlines()} == {9}
+
+
+def test_the_headline_compares_the_seeds_that_both_have(study_root):
+    made_up.write_study(made_up.preset({"lenet5": {}, "mlp-residual-20": {}}, ["dense", "gated"]))
+    shutil.rmtree(paths.run_folder(key("dense", 2)))
+    for seed, (whole, pruned) in enumerate([(0.9, 0.8), (0.8, 0.8), (0.1, 0.1)]):
+        if seed < 2:
+            made_up.change(key("dense", seed), test_accuracy=whole)
+        made_up.change(key("gated", seed), test_accuracy=pruned)
+    table = headline.rows([read(partial=True)]).set_index("arch")
+    assert table["n"].to_dict() == {"lenet5": 2, "mlp-residual-20": 3}
+    assert table.loc["lenet5", ["dense", "accuracy_mean"]].tolist() == pytest.approx([0.85, 0.8])
+    for seed in (0, 1):
+        shutil.rmtree(paths.run_folder(key("dense", seed)))
+    assert headline.rows([read(partial=True)])["arch"].tolist() == ["mlp-residual-20"]
+
+
+def test_the_headline_has_the_networks_with_most_seeds_then_the_deepest(runs, monkeypatch):
+    made_up.write_study(made_up.preset({f"mlp-residual-{n}": {} for n in (5, 20, 10)}, ["dense", "gated"]))
+    shutil.rmtree(paths.run_folder(key("dense", 2, arch="mlp-residual-20")))
+    monkeypatch.setattr(headline, "LARGEST", 2)
+    assert headline.rows([read(partial=True)])["arch"].tolist() == ["mlp-residual-5", "mlp-residual-10"]
+    monkeypatch.setattr(headline, "LARGEST", 1)
+    assert headline.rows([read(partial=True)])["arch"].tolist() == ["mlp-residual-10"]
+
+
+# --- pages --------------------------------------------------------------------------------------------------
+
+
+def block(name: str, content: str = "outdated") -> str:
     return f"<!-- generated:{name} -->\n{content}\n<!-- /generated:{name} -->"
 
 
-def test_readme_blocks_are_replaced_and_the_rest_stays(runs, study_root):
+def test_generated_blocks_are_replaced_and_the_rest_stays(runs, study_root):
     page = study_root / "README.md"
-    page.write_text(f"before\n{block('table:made-up:mnist')}\nafter\n")
-    assert not readme.is_current(page)
-    assert readme.update(page)
+    page.write_text(f"before\n{block('networks:made-up:mnist')}\nafter\n{block('headline:made-up')}")
+    assert not pages.is_current(page)
+    assert pages.update(page)
     text = page.read_text()
-    assert text.startswith("before\n") and text.endswith("\nafter\n")
-    assert "| gated |" in text and "old" not in text
-    assert readme.is_current(page) and not readme.update(page)
+    assert text.startswith("before\n") and "\nafter\n" in text
+    assert "| gated |" in text and "| lenet5, made-up |" in text and "outdated" not in text
+    assert "[CSV](results/made-up/tables/mnist/lenet5.csv)" in text
+    assert pages.is_current(page) and not pages.update(page)
 
 
-def test_readme_blocks_of_another_preset_stay_untouched(runs, study_root):
+def test_blocks_of_another_preset_stay_untouched(runs, study_root):
     page = study_root / "README.md"
-    page.write_text(block("table:paper:mnist"))
-    assert readme.is_current(page, preset=made_up.PRESET)
+    page.write_text(block("networks:paper:mnist"))
+    assert pages.is_current(page, preset=made_up.PRESET)
 
 
-def test_a_readme_figure_is_a_relative_link_with_its_caption(runs, study_root):
-    page = study_root / "docs" / "README.md"
+def test_verdicts_lead_to_their_sections_of_the_ledger(runs, study_root):
+    shutil.copytree(REPOSITORY / "config" / "claims", study_root / "config" / "claims")
+    page = study_root / "docs" / "results.md"
     page.parent.mkdir()
+    page.write_text(block("verdicts:made-up"))
+    pages.update(page)
+    ledger_page = ledger.as_page(made_up.PRESET, ledger.entries(made_up.PRESET))
+    links = re.findall(r"\]\(\.\./results/made-up/claims\.md#(\S+)\), \*\*", page.read_text())
+    headings = re.findall(r"^## (.*)$", ledger_page, flags=re.MULTILINE)
+    assert links == [heading.lower().replace(":", "").replace(" ", "-") for heading in headings] != []
+
+
+def test_a_figure_is_a_relative_link_with_its_caption(runs, study_root):
+    page = study_root / "docs" / "results" / "mnist.md"
+    page.parent.mkdir(parents=True)
     page.write_text(block("figure:made-up:mnist:survivors"))
-    with pytest.raises(LayerpruneError, match=r"survivors\.png is not there"):
-        readme.update(page)
-    picture = paths.figure(made_up.PRESET, made_up.DATASET, "survivors", "png")
+    with pytest.raises(LayerpruneError, match=r"survivors\.svg does not exist"):
+        pages.update(page)
+    picture = paths.figure(made_up.PRESET, made_up.DATASET, "survivors", "svg")
     picture.parent.mkdir(parents=True)
     picture.touch()
-    readme.update(page)
-    assert "](../figures/made-up/mnist/survivors.png)" in page.read_text()
+    pages.update(page)
+    assert "](../../figures/made-up/mnist/survivors.svg)" in page.read_text()
 
 
-@pytest.mark.parametrize("name", ["picture:made-up:mnist", "table:made-up", "figure:made-up:mnist:nothing"])
-def test_an_unknown_readme_marker_is_named(runs, study_root, name):
+@pytest.mark.parametrize("name", ["picture:made-up:mnist", "networks:made-up", "figure:made-up:mnist:nothing"])
+def test_an_unknown_marker_is_named(runs, study_root, name):
     page = study_root / "README.md"
     page.write_text(block(name))
-    with pytest.raises(LayerpruneError, match=rf"README\.md: generated:{name}: unknown"):
-        readme.update(page)
+    with pytest.raises(LayerpruneError, match=r"README\.md: generated:.*unknown"):
+        pages.update(page)
 
 
-def test_an_open_readme_marker_is_named(runs, study_root):
+def test_an_open_marker_is_named(runs, study_root):
     page = study_root / "README.md"
-    page.write_text("<!-- generated:table:made-up:mnist -->\n")
+    page.write_text("<!-- generated:networks:made-up:mnist -->\n")
     with pytest.raises(LayerpruneError, match="no closing"):
-        readme.update(page)
+        pages.update(page)
 
 
 # --- directions ---------------------------------------------------------------------------------------------
@@ -403,7 +484,7 @@ def test_an_open_readme_marker_is_named(runs, study_root):
 
 def test_analysis_imports_neither_torch_nor_a_method():
     program = (
-        "import sys, layerprune.analysis.build, layerprune.analysis.verify, layerprune.analysis.readme\n"
+        "import sys, layerprune.analysis.build, layerprune.analysis.verify, layerprune.analysis.pages\n"
         "assert 'torch' not in sys.modules\n"
         "assert not [name for name in sys.modules if name.startswith('layerprune.core.methods.')]"
     )

@@ -9,6 +9,7 @@ import torch
 
 from bench import __main__ as command
 from bench import (
+    engines,
     feeding,
     gates,
     inference,
@@ -26,6 +27,7 @@ from bench import (
 from layerprune.core.gates.estimators import ESTIMATORS
 from layerprune.core.measure import count_macs, count_params
 from layerprune.core.timing import quartiles
+from layerprune.core.training import compiled
 
 pytestmark = pytest.mark.bench
 
@@ -202,6 +204,28 @@ def test_throughput_computes_with_two_threads_and_puts_them_back(monkeypatch: py
     assert len(list(throughput.measure(rounds=1))) == 12
     assert [case for case, _ in seen] == [(f"resnet-{n}", *way) for n in (20, 56) for way in throughput.WAYS]
     assert {threads for _, threads in seen} == {2} and torch.get_num_threads() == 1
+
+
+def test_engines_are_timed_side_by_side(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(compiled, "_how", lambda on_gpu: {"backend": "eager"})  # no C++ compiler is needed
+    monkeypatch.setattr(engines, "BATCH", 4)
+    monkeypatch.setitem(engines.STEPS, "resnet-14", 1)
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "is put back")
+    compiled._graph.cache_clear()
+    told = engines.first_steps("resnet-14", str(tmp_path))
+    assert compiled._graph.cache_info().currsize == 5  # kinds of section
+    assert told.first > 0 and told.first_cpu > 0 and len(told.removals) == 4
+    measured = engines.compiled_against_eager("resnet-14", "gated", "bf16", rounds=1)
+    assert measured.ratio > 0 and measured.note.endswith("images/s")
+    compiled._graph.cache_clear()
+
+
+def test_what_compiling_costs_has_its_targets(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = engines.Compiling(40.0, 55.4, [0.0, 0.1, 0.2, 0.9])
+    monkeypatch.setattr(engines, "_told_by_a_process", lambda arch: told)
+    start, removal = engines.compiling("resnet-20", 1)
+    assert (start.ratio, start.low, start.note, start.meets_target) == (40.0, 40.0, "55 CPU-seconds", False)
+    assert (removal.rounds, removal.meets_target) == (4, True) and removal.high < 0.9
 
 
 def test_every_estimator_is_timed_and_the_default_has_the_target(monkeypatch: pytest.MonkeyPatch) -> None:

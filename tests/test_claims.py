@@ -141,7 +141,10 @@ def test_what_is_told_beside_decides_nothing(study: list[RunKey]) -> None:
     assert (row["quantity"], row["n"], row["verdict"]) == ("removed-before-quarter", 5, "")
     assert row["mean"] == pytest.approx(2 / 3) and entry.verdict == "supported"
     page = ledger.as_page(made_up.PRESET, [entry])
-    assert "Told beside, deciding nothing:" in page and "| `removed-before-quarter` | mnist mlp-residual-20 |" in page
+    assert (
+        "Also measured, without deciding anything:" in page
+        and "| `removed-before-quarter` | mnist mlp-residual-20 |" in page
+    )
     assert "removed-before-quarter" in ledger.as_frame([entry])["quantity"].tolist()
 
 
@@ -496,7 +499,7 @@ def test_the_command_writes_both_files(study: list[RunKey], cli: Callable) -> No
     outcome = cli("claims", "--preset", made_up.PRESET)
     assert outcome.code == 0
     written = [Path(line).name for line in outcome.stdout.split()]
-    assert written == ["claims.csv", "claims.md"]
+    assert written == ["claims.csv", "claims.md", "headline.csv"]
 
 
 def test_quantities_answer_for_networks_that_have_not_run(study: list[RunKey]) -> None:

@@ -37,7 +37,7 @@ def test_ranks_of_different_scores_are_places_in_their_order() -> None:
 
 def test_the_score_is_the_sum_of_ranks_of_the_metrics_by_their_names() -> None:
     network, batches = enliven(make("resnet-14", shape=PICTURE)), data(12, 9)
-    metrics = ("magnitude", "bn-scale", "cka", "modularity")
+    metrics = ("magnitude", "taylor", "cka", "modularity")
     expected = np.zeros(6)
     for slug in metrics:
         scores = importlib.import_module(module_name(slug)).score(network, batches).numpy()

@@ -265,11 +265,7 @@ def pngs() -> list[str]:
 
 
 def test_a_png_is_drawn_of_what_the_readme_and_docs_show_and_of_nothing_else(small):
-    show(
-        small,
-        "README.md",
-        "<!-- generated:figure:made-up:mnist:theta -->\n<!-- /generated:figure:made-up:mnist:theta -->",
-    )
+    show(small, "README.md", "![Theta](figures/made-up/mnist/theta.png)")
     show(
         small,
         "docs/page.md",
@@ -278,7 +274,7 @@ def test_a_png_is_drawn_of_what_the_readme_and_docs_show_and_of_nothing_else(sma
     show(
         small,
         "docs/other.md",
-        "![Other presets](../figures/laptop/mnist/budgets.png) <!-- site:figure:mnist:pareto -->",
+        "![Other presets](../figures/laptop/mnist/budgets.png) <!-- generated:figure:made-up:mnist:pareto -->",
     )
     assert pngs() == ["survivors", "theta"]
     show(small, "docs/page.md", "")
@@ -287,7 +283,7 @@ def test_a_png_is_drawn_of_what_the_readme_and_docs_show_and_of_nothing_else(sma
 
 def test_the_pngs_of_the_repository_are_those_that_its_pages_show(monkeypatch):
     monkeypatch.setenv("LAYERPRUNE_ROOT", str(REPOSITORY))
-    pages = [REPOSITORY / "README.md", *REPOSITORY.glob("docs/*.md"), *REPOSITORY.glob("results/*/claims.md")]
+    pages = [REPOSITORY / "README.md", *REPOSITORY.glob("docs/**/*.md"), *REPOSITORY.glob("results/*/claims.md")]
     linked = re.findall(r"\]\((?:\.\./)*(figures/[^)]+\.png)\)", "\n".join(page.read_text("utf-8") for page in pages))
     assert {REPOSITORY / link for link in linked} == build.shown_as_png() == set(REPOSITORY.glob("figures/*/*/*.png"))
 

@@ -1,5 +1,6 @@
 """Hosted CI and the container pin what they take from elsewhere, and run what is there."""
 
+import os
 import re
 import tomllib
 from fnmatch import fnmatch
@@ -7,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import REPOSITORY
+from conftest import REPOSITORY, Study, copy_presets
 from packaging.specifiers import SpecifierSet
 from ruamel.yaml import YAML
 
@@ -85,3 +86,54 @@ def test_what_git_ignores_stays_out_of_the_image() -> None:
 def patterns(file: Path) -> set[str]:
     lines = (line.strip().strip("/") for line in file.read_text().splitlines())
     return {line for line in lines if line and not line.startswith("#")}
+
+
+# Does what `apptainer exec OPTIONS IMAGE sh -c COMMAND` would do, on this machine, and notes that it was asked.
+STAND_IN = """#!/bin/bash
+[ "$1" = --version ] && { echo "apptainer version 1.3.4"; exit; }
+echo "$*" | tr '\\n' ' ' >> "$(dirname "$0")/asked"
+while [ "$1" != "$IMAGE_OF_TEST" ]; do shift; done
+shift
+exec "$@"
+"""
+
+
+@pytest.fixture
+def apptainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A stand-in for apptainer, first on the path; returns the image that it expects."""
+    program = tmp_path / "bin" / "apptainer"
+    program.parent.mkdir()
+    program.write_text(STAND_IN)
+    program.chmod(0o755)
+    image = tmp_path / "image.sif"
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("LAYERPRUNE_IMAGE", str(image))
+    monkeypatch.setenv("IMAGE_OF_TEST", str(image))
+    return image
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Study:
+    """A folder with presets and nothing else."""
+    copy_presets(tmp_path / "study")
+    return Study(tmp_path / "study")
+
+
+MANIFEST = "results/tiny/digits/data.json"
+
+
+@pytest.mark.slow
+def test_with_apptainer_a_job_runs_in_the_image_and_without_it_does_not(empty: Study, apptainer: Path) -> None:
+    apptainer.touch()
+    asked = apptainer.parent / "bin" / "asked"
+    assert (done := empty.snakemake(MANIFEST)).code == 0 and not asked.exists(), done.stderr
+    assert (done := empty.snakemake(MANIFEST, "--forceall", "--sdm", "apptainer")).code == 0, done.stderr
+    (line,) = asked.read_text().splitlines()
+    assert f" {apptainer} " in line and "layerprune stage digits" in line
+
+
+@pytest.mark.slow
+def test_without_an_image_apptainer_ends_with_one_line(empty: Study, apptainer: Path) -> None:
+    done = empty.snakemake(MANIFEST, "--dry-run", "--sdm", "apptainer")
+    lines = [line for line in done.stderr.splitlines() if "profile" not in line]
+    assert done.code != 0 and len(lines) == 1 and "no such image" in lines[0] and "docs/container.md" in lines[0]

@@ -92,6 +92,11 @@ def test_the_modules_stay_as_they_were() -> None:
     assert all(part.training for part in model.modules())
 
 
+def test_a_network_compared_with_itself_is_remarked_upon() -> None:
+    _, said = measured({"whole": network((0,)), "other": network((1,)), "smaller": network((0,))}, batches=(1,))
+    assert len(said) == 1 and said[0].startswith("whole and smaller have the same layers; ") and "deepcopy" in said[0]
+
+
 @pytest.mark.slow
 def test_the_compiler_compiles(monkeypatch: pytest.MonkeyPatch) -> None:
     if shutil.which("g++") is None:

@@ -151,4 +151,4 @@ def test_the_page_shows_every_row_and_explains_its_tags() -> None:
     page = literature.published_page("cifar10", rows)
     assert page.count("\n| ") == len(rows) + 2  # heading and rule
     assert all(f"{tag}: {meaning}" in page for tag, meaning in literature.TAGS.items())
-    assert "None of these was measured here" in page
+    assert "None of these numbers was measured here" in page

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -77,6 +78,39 @@ def test_the_wheel_holds_every_file_of_the_package_and_says_that_it_is_typed(whe
     assert {f"layerprune/{path.relative_to(PACKAGE).as_posix()}" for path in files} <= names
     assert {"layerprune/py.typed", "layerprune/core/data/digits.npz", "layerprune/analysis/published.csv"} <= names
     assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"layerprune"}
+
+
+def test_the_source_archive_holds_the_package_alone_and_gives_the_same_wheel(wheel: Path, tmp_path: Path) -> None:
+    for name in ("src", "pyproject.toml", "README.md", "LICENSE"):
+        (tmp_path / name).symlink_to(wheel.parent.parent / name)
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "large.csv").touch()
+    built = run_process([sys.executable, "-m", "hatchling", "build", "--target", "sdist"], cwd=tmp_path)
+    assert built.code == 0, built.stderr
+    (archive,) = (tmp_path / "dist").glob("layerprune-*.tar.gz")
+    with tarfile.open(archive) as packed:
+        assert {name.split("/")[1] for name in packed.getnames()} == {
+            *("src", "pyproject.toml", "README.md", "LICENSE", "PKG-INFO"),
+        }
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        archive,
+        "--no-deps",
+        "--no-build-isolation",
+        "--wheel-dir",
+        "made",
+    ]
+    assert (done := run_process(list(map(str, command)), cwd=tmp_path)).code == 0, done.stderr
+    (again,) = (tmp_path / "made").glob("*.whl")
+    assert contents(again) == contents(wheel)
+
+
+def contents(wheel: Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(wheel) as packed:
+        return {name: packed.read(name) for name in packed.namelist()}
 
 
 def test_the_quick_start_and_the_files_of_the_package_work_from_the_wheel(installed: Path) -> None:

@@ -1,68 +1,87 @@
-"""The README's examples run as they stand, are short, and what it names exists."""
+"""README.md is short, says the result first, its example runs as it stands, and what it names exists."""
 
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
+from conftest import REPOSITORY
 
-import layerprune
-from layerprune.core.methods import families
-from layerprune.core.methods.base import keep_highest
-from layerprune.core.networks.build import build, initialise
+from layerprune.analysis import headline, pages
+from layerprune.core import timing
+from layerprune.library.latency import machine
 
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
-
-
-def example(heading: str) -> dict[str, Any]:
-    """What the Python block below a heading defines."""
-    section = README.split(f"## {heading}\n")[1].split("\n## ")[0]
-    (code,) = re.findall(r"```python\n(.*?)```", section, flags=re.DOTALL)
-    assert len(code.splitlines()) < 40
-    names: dict[str, Any] = {}
-    exec(compile(code, f"README: {heading}", "exec"), names)
-    return names
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+MAKEFILE = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
+LONGEST = 120
+PAGES = [
+    page
+    for page in (REPOSITORY / "README.md", *(REPOSITORY / "docs").rglob("*.md"))
+    if "<!-- generated:" in page.read_text(encoding="utf-8")
+]
+MEASURED = re.compile(r"^(whole|smaller): ([\d,]+) multiply-adds, \d+\.\d ms$")
 
 
-def test_the_method_of_the_readme_ranks_sections() -> None:
-    network = build("mlp-residual-5", (1, 28, 28), 10, torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        network.sections[3].branch[-1].bias.fill_(1.0)
-    scores = example("Add a method")["score"](network, [])
-    assert keep_highest(scores.tolist(), 1) == [0, 0, 0, 1, 0]
+def code_blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
 
 
-def test_the_network_of_the_readme_has_sections() -> None:
-    network = example("Add a network")["build"]("tiny-mlp", (1, 28, 28), 10)
-    initialise(network, torch.Generator().manual_seed(0))
-    assert network(torch.zeros(2, 1, 28, 28)).shape == (2, 10)
-    assert network.keep() == [1, 1, 1]
+def table() -> list[str]:
+    (block,) = re.findall(r"<!-- generated:headline:laptop -->\n(.*?)\n\n", README, flags=re.DOTALL)
+    return block.splitlines()[2:]
 
 
-def test_the_dataset_of_the_readme_loads(tmp_path: Path) -> None:
-    data = example("Add a dataset")["load"](tmp_path)
-    assert set(data.train.labels.tolist()) == set(data.test.labels.tolist()) == {0, 1, 2, 3, 4}
+def macs_of(printed: str) -> dict[str, int]:
+    found = [MEASURED.match(line) for line in printed.splitlines()]
+    return {match[1]: int(match[2].replace(",", "")) for match in found if match}
 
 
-def test_the_network_of_somebody_else_in_the_readme_is_pruned_to_what_it_asks_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_it_is_short_and_has_one_figure_and_one_small_table() -> None:
+    assert len(README.splitlines()) <= LONGEST
+    assert README.count("![") == 1
+    assert 0 < len(table()) <= headline.LARGEST
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_generated_parts_are_those_of_the_records(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAYERPRUNE_ROOT", str(REPOSITORY))
+    assert pages.is_current(page), "run: layerprune pages, and: layerprune pages --preset full-width"
+
+
+def test_every_page_of_results_is_generated() -> None:
+    assert {page.stem for page in PAGES} == {"README", "index", "mnist", "cifar10", "imagenet"}
+
+
+def test_the_example_cuts_the_network_to_what_it_asks_for_and_prints_what_is_shown(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    torch.manual_seed(0)
-    names = example("Prune your own network")
-    left = layerprune.find_sections(names["smaller"], torch.zeros(1, 3, 64, 64)).macs
-    largest = max(section.macs for section in names["sections"])
-    assert left == pytest.approx(0.6 * names["sections"].macs, abs=largest / 2)
+    monkeypatch.setattr(timing, "LEAST_SECONDS", 0.0)
+    monkeypatch.setattr(machine.tempfile, "gettempdir", lambda: str(tmp_path))
+    (code,) = code_blocks("python")
+    assert len(code.splitlines()) < 20
+    names: dict[str, Any] = {}
+    exec(compile(code, "README.md", "exec"), names)
+    captured = capsys.readouterr()
+    assert "same layers" not in captured.err
+    whole, largest = names["sections"].macs, max(section.macs for section in names["sections"])
+    for text in (captured.out, code_blocks("text")[1]):
+        measured = macs_of(text)
+        assert list(measured) == ["whole", "smaller"] and len(measured) == len(text.splitlines())
+        assert measured["smaller"] == pytest.approx(0.6 * measured["whole"], abs=largest / 2)
+        assert measured["whole"] == pytest.approx(whole, rel=0.01)
 
 
-def test_every_method_is_in_the_table_of_methods() -> None:
-    for slug, family in families().items():
-        (row,) = [line for line in README.splitlines() if line.startswith(f"| {family} |")]
-        assert f"`{slug}`" in row
+def test_the_output_of_make_reproduce_is_what_the_makefile_prints() -> None:
+    shown = [line for line in code_blocks("text")[0].splitlines() if line.startswith(("Tables", "Figures", "Report:"))]
+    printed = re.findall(r'@echo "((?:Tables|Figures|Report):.*)"', MAKEFILE)
+    assert shown == [line.replace("$(REPORT)", "report/quick.html").replace("$(PRESET)", "quick") for line in printed]
 
 
-@pytest.mark.parametrize("target", re.findall(r"^make (\w+)", README, flags=re.MULTILINE))
+@pytest.mark.parametrize("target", ["reproduce", "test", *re.findall(r"`?make (\w+)", README)])
 def test_every_make_target_it_names_exists(target: str) -> None:
-    makefile = (Path(__file__).parent.parent / "Makefile").read_text(encoding="utf-8")
-    assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE)
+    assert re.search(rf"^{target}:", MAKEFILE, flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("link", re.findall(r"\]\((?!https?:)([^)#]+)", README))
+def test_every_link_leads_to_a_file(link: str) -> None:
+    assert (REPOSITORY / link).exists()

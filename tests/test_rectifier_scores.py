@@ -94,8 +94,9 @@ def test_zero_counts_as_on_and_positions_are_averaged_within_a_channel() -> None
 
 def test_a_branch_whose_rectifier_never_switches_scores_zero() -> None:
     network = resnet()
-    network.sections[1].branch[1].bias.data.fill_(1e6)
-    network.sections[3].branch[1].bias.data.fill_(-1e6)
+    for index, always in ((1, 1.0), (3, -1.0)):
+        network.sections[index].branch[1].weight.data.zero_()
+        network.sections[index].branch[1].bias.data.fill_(always)
     scores = easier.score(network, data(8))
     assert scores[[1, 3]].tolist() == [0, 0] and (scores[[0, 2, 4, 5]] > 0.1).all()
 

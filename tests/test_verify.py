@@ -40,7 +40,7 @@ def only(kind: str) -> verify.Finding:
 def test_an_untouched_study_has_no_findings(runs):
     assert findings() == []
     assert not verify.has_errors([])
-    assert verify.report([]) == "everything planned is there and up to date"
+    assert verify.report([]) == "every planned run exists and is up to date"
 
 
 def test_a_missing_record_is_found(runs):

@@ -17,26 +17,33 @@ _LOCAL_LINK = re.compile(r"\]\((?![a-z]+:|#)([^)#\s]+)")
 _NOTEBOOK_LINK = re.compile(rf"\[([^\]]+)\]\([./]*{re.escape(NOTEBOOK)}\)")
 
 
-def relinked(text: str, folder: str) -> str:
-    """Markdown that lies in a folder of the repository, with links as a page of docs/ needs them."""
+def relinked(text: str, folder: str, page: str = "docs") -> str:
+    """Markdown that lies in a folder of the repository, with links as a page in the folder `page` needs them."""
 
     def link(match: re.Match) -> str:
         target = posixpath.normpath(posixpath.join(folder, match[1]))
-        return f"]({SHOWN.get(target) or (target[5:] if target.startswith('docs/') else f'../{target}')}"
+        shown = f"docs/{SHOWN[target]}" if target in SHOWN else target
+        return f"]({posixpath.relpath(shown, page)}"
 
     # The notebook's page is a link to its file, which a Markdown link would follow out of the site.
-    text = _NOTEBOOK_LINK.sub(rf"{{doc}}`\1 <{PurePath(NOTEBOOK).stem}>`", text)
+    text = _NOTEBOOK_LINK.sub(lambda match: f"{{doc}}`{match[1].strip('`')} </{PurePath(NOTEBOOK).stem}>`", text)
     return _LOCAL_LINK.sub(link, text)
 
 
 def _of_a_page(app: Sphinx, page: str, source: list[str]) -> None:
     if Path(app.env.doc2path(page)).suffix == ".md":
-        source[0] = relinked(source[0], "docs")
+        source[0] = relinked(source[0], _folder(page), _folder(page))
 
 
 def _of_an_included_file(app: Sphinx, file: Path, page: str, source: list[str]) -> None:
     """`file` is relative to docs/."""
-    source[0] = relinked(source[0], posixpath.normpath(posixpath.join("docs", file.parent.as_posix())))
+    folder = posixpath.normpath(posixpath.join("docs", file.parent.as_posix()))
+    source[0] = relinked(source[0], folder, _folder(page))
+
+
+def _folder(page: str) -> str:
+    """The folder of a page's source in the repository."""
+    return posixpath.dirname(posixpath.join("docs", page))
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

@@ -23,9 +23,9 @@ RunDataset = Annotated[str, typer.Option("--dataset", help="Data set: digits, mn
 Arch = Annotated[str, typer.Option("--arch", help="Architecture as in the preset: lenet5, resnet-20, vgg16, ...")]
 Method = Annotated[str, typer.Option("--method", help="Method: dense, gated, sss, ... (see `layerprune methods`).")]
 Variant = Annotated[str, typer.Option("--variant", help="Named variant of the method, as in the preset.")]
-PresetName = Annotated[str, typer.Option("--preset", help="Study to work on: the name of a file config/<preset>.yaml.")]
+PresetName = Annotated[str, typer.Option("--preset", help="Preset: the name of a file config/<preset>.yaml.")]
 DatasetName = Annotated[str | None, typer.Option("--dataset", help="Only this data set of the preset; absent: all.")]
-Partial = Annotated[bool, typer.Option("--partial", help="Work with the runs that exist; missing ones show as gaps.")]
+Partial = Annotated[bool, typer.Option("--partial", help="Use the runs that exist; missing ones show as gaps.")]
 
 
 @app.command()
@@ -35,7 +35,9 @@ def run(
     method: Method,
     preset: PresetName = "quick",
     variant: Variant = "default",
-    seed: Annotated[int, typer.Option(help="Seed of initialisation, order, augmentation and gates; 0 or more.")] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Seed of initialisation, data order, augmentation and gates; 0 or more.")
+    ] = 0,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N; absent: the preset's.")] = None,
     threads: Annotated[
         int | None, typer.Option(help="CPU threads of this run, shared by its processes; absent: the preset's.")
@@ -52,9 +54,9 @@ def run(
         bool, typer.Option("--eager", help="Compute steps eagerly where the preset records them (engine: graphs).")
     ] = False,
 ) -> None:
-    """Make one run of a preset: train, prune, measure, and write its record. Takes up saved state after a kill.
+    """Make one run of a preset: train, prune, measure, and write its record. An interrupted run resumes.
 
-    Where the preset lets several processes share a run, torchrun starts them.
+    If the preset shares a run between several processes, torchrun starts them.
     """
     if seed < 0:
         raise LayerpruneError(f"--seed: must be 0 or more, not {seed}")
@@ -87,7 +89,7 @@ def stage(
     dataset: Annotated[str, typer.Argument(help="Data set: digits, mnist, cifar10, cifar100 or imagenet.")],
     preset: PresetName = "quick",
 ) -> None:
-    """Fetch a data set where it is missing, verify it, and write its manifest (checksums, sizes, split)."""
+    """Download a data set if it is missing, verify it, and write its manifest (checksums, sizes, split)."""
     from layerprune.core import data
     from layerprune.core.data.loading import Reading
 
@@ -117,7 +119,7 @@ def methods() -> None:
 
 @app.command()
 def show(run: Annotated[Path, typer.Argument(help="Folder of a run, results/<preset>/.../seed<k>.")]) -> None:
-    """Print the network that is left of a run, section by section, with MACs and parameters."""
+    """Print the pruned network of a run, section by section, with multiply-adds and parameters."""
     from layerprune.suite.folder import print_run
 
     print_run(run)
@@ -131,14 +133,14 @@ def export(
         typer.Option(
             "--format",
             help="pt2: a program of torch.export, which needs no class; onnx: for onnxruntime and others, needs "
-            "layerprune[onnx]; state-dict: weights alone.",
+            "layerprune[onnx]; state-dict: weights only.",
         ),
     ] = "pt2",
     output: Annotated[
         Path | None, typer.Option(help="File to write; absent: network.pt2, .onnx or .pt in the folder.")
     ] = None,
 ) -> None:
-    """Write the network that is left of a run as a file for elsewhere."""
+    """Export the pruned network of a run to a file."""
     from layerprune.suite import folder
 
     print(folder.export(run, form, output))
@@ -152,12 +154,12 @@ def evaluate(
     preset: PresetName = "laptop",
     variant: Variant = "default",
     seed: Annotated[int, typer.Option(min=0, help="Seed of the run.")] = 0,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N, or auto: a GPU where there is one.")] = "auto",
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N, or auto: a GPU if available.")] = "auto",
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
 ) -> None:
-    """Measure the test accuracy of a run's network again and compare it with the record. Trains nothing.
+    """Evaluate a run's network on the test set again and compare the accuracy with the record. Trains nothing.
 
-    Weights come from the run's folder or from the store. Exits with status 1 when the accuracy is another.
+    Weights come from the run's folder or from the store. Exits with status 1 if the accuracies differ.
     """
     cpu.choose(config.load_preset(preset).resources.cpu_kernels)
     from layerprune.suite.evaluate import evaluate_again
@@ -171,7 +173,7 @@ def evaluate(
         raise typer.Exit(1)
 
 
-results = typer.Typer(help="The store of results that is committed: records.jsonl and its files.", no_args_is_help=True)
+results = typer.Typer(help="The committed store of results: records.jsonl and its files.", no_args_is_help=True)
 app.add_typer(results, name="results")
 
 
@@ -180,10 +182,11 @@ def pack(
     preset: PresetName = "laptop",
     dataset: DatasetName = None,
     weights: Annotated[
-        bool, typer.Option("--weights", help="Also the weights of the headline networks: dense and gated, first seed.")
+        bool,
+        typer.Option("--weights", help="Also store weights of the headline networks: dense and gated, first seed."),
     ] = False,
 ) -> None:
-    """Take the runs in folders of a preset into its store: records.jsonl, curves, arrays."""
+    """Add a preset's run folders to its store: records.jsonl, curves, arrays."""
     from layerprune.suite import packing
 
     for line in packing.pack(preset, _datasets(preset, dataset), weights):
@@ -192,7 +195,7 @@ def pack(
 
 @results.command()
 def unpack(preset: PresetName = "laptop", dataset: DatasetName = None) -> None:
-    """Write the folders of the runs in the store; folders with a record stay as they are."""
+    """Write the stored runs as folders; folders with a record are left alone."""
     from layerprune.suite import store
 
     for each in _datasets(preset, dataset):
@@ -202,11 +205,11 @@ def unpack(preset: PresetName = "laptop", dataset: DatasetName = None) -> None:
 
 @results.command()
 def add(
-    archive: Annotated[Path, typer.Argument(help="An archive that `layerprune campaign` wrote, perhaps elsewhere.")],
+    archive: Annotated[Path, typer.Argument(help="An archive written by `layerprune campaign`.")],
 ) -> None:
-    """Merge the runs of a campaign's archive into the folders here; what is here already is never replaced.
+    """Merge the runs of a campaign's archive into the run folders; existing runs are never replaced.
 
-    Exits with status 1 when a run was not added, because it is stale or in conflict with the one that is here.
+    Exits with status 1 if a run was not added because it is stale or in conflict with an existing one.
     """
     from layerprune.suite.campaign import adding
 
@@ -236,7 +239,7 @@ def figures(
     partial: Partial = False,
     name: Annotated[list[str] | None, typer.Option(help="Only this figure; may be given several times.")] = None,
 ) -> None:
-    """Draw the figures: SVG, the plotted values as CSV, and PNG for those that README.md or a page of docs/ shows."""
+    """Draw the figures: SVG, the plotted values as CSV, and PNG for those that README.md or docs/ links as PNG."""
     from layerprune.analysis.build import build_figures
 
     for each in _datasets(preset, dataset):
@@ -245,10 +248,14 @@ def figures(
 
 @app.command()
 def claims(preset: PresetName = "quick") -> None:
-    """Judge the paper's claims by the records there are: claims.csv and claims.md, by the rules of config/claims."""
+    """Judge the paper's claims by the existing records and the rules of config/claims, and write the headline table.
+
+    Writes claims.csv, claims.md and headline.csv.
+    """
+    from layerprune.analysis import headline
     from layerprune.analysis.claims import ledger
 
-    _print_paths(ledger.write(preset))
+    _print_paths([*ledger.write(preset), *headline.write(preset)])
 
 
 @app.command()
@@ -256,7 +263,7 @@ def latency(
     models: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="[RUN|FILE]...", help="Folders of runs, .pt2 or .onnx files; absent: the preset's runs."
+            metavar="[RUN|FILE]...", help="Run folders, .pt2 or .onnx files; absent: all runs of the preset."
         ),
     ] = None,
     preset: PresetName = "quick",
@@ -265,23 +272,22 @@ def latency(
         list[int] | None,
         typer.Option(
             min=1,
-            help="Images at a time; may be given several times; absent: 1 and 128, of single networks 1, 32 and 256.",
+            help="Batch size; may be given several times; absent: 1 and 128, for single networks 1, 32 and 256.",
         ),
     ] = None,
-    repeats: Annotated[
-        int, typer.Option(min=1, help="Measurements of each network, of which quartiles are kept.")
-    ] = 30,
+    repeats: Annotated[int, typer.Option(min=1, help="Measurements of each network; quartiles are kept.")] = 30,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N, or auto: a GPU where there is one.")] = "cpu",
-    precision: Annotated[str, typer.Option(help="fp32, bf16, or both with a comma between.")] = "fp32",
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N, or auto: a GPU if available.")] = "cpu",
+    precision: Annotated[str, typer.Option(help="fp32, bf16, or both, separated by a comma.")] = "fp32",
     engine: Annotated[
-        str, typer.Option(help="eager, compiled (torch.compile), onnxruntime, or several with commas between.")
+        str, typer.Option(help="eager, compiled (torch.compile), onnxruntime, or several, separated by commas.")
     ] = "eager",
 ) -> None:
-    """Measure how long inference takes with the network left of every run. The machine must be idle otherwise.
+    """Measure the inference time of every run's pruned network. The machine must be idle.
 
-    Writes results/<preset>/<dataset>/latency.csv, which the figure latency-vs-macs shows; of single networks, which
-    take turns, latency.csv in the run's folder or FILE.latency.csv. What cannot be measured is left out with one line.
+    Writes results/<preset>/<dataset>/latency.csv, which the figure latency-vs-macs shows. Single networks are measured
+    interleaved; their times go to latency.csv in the run's folder or FILE.latency.csv. A line names what could not be
+    measured.
     """
     from layerprune.library.latency import engines, measuring
     from layerprune.suite.latency import measure_networks, measure_runs
@@ -307,15 +313,15 @@ def latency(
 def forecast(
     preset: PresetName = "paper",
     dataset: DatasetName = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N, or auto: a GPU where there is one.")] = "auto",
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N, or auto: a GPU if available.")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; absent: the preset's.")] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Training steps measured for each network.")] = 10,
+    steps: Annotated[int, typer.Option(min=1, help="Training steps to measure for each network.")] = 10,
     devices: Annotated[
         list[int] | None,
-        typer.Option(min=1, help="How long with so many such devices; may be given several times; absent: 8 and 64."),
+        typer.Option(min=1, help="Time with that many devices; may be given several times; absent: 8 and 64."),
     ] = None,
 ) -> None:
-    """How long a preset would take on this machine, from training steps measured here and now. Trains nothing."""
+    """Estimate how long a preset would take on this machine, from a few measured training steps."""
     from layerprune.suite import forecast as predicting
     from layerprune.system.devices import choose_device
 
@@ -336,29 +342,32 @@ def forecast(
 @app.command()
 def campaign(
     plan: Annotated[str, typer.Argument(metavar="PLAN", help="What to run: the name of config/campaigns/<plan>.yaml.")],
-    minutes: Annotated[float, typer.Option(help="Time for everything; the last 20 seconds are for the archive.")],
-    jobs: Annotated[int | None, typer.Option(min=1, help="Runs at a time; absent: cores / threads of a run.")] = None,
+    minutes: Annotated[float, typer.Option(help="Total time; the last 20 seconds are for the archive.")],
+    jobs: Annotated[int | None, typer.Option(min=1, help="Concurrent runs; absent: cores / threads of a run.")] = None,
     lanes: Annotated[
         str | None,
         typer.Option(
             metavar="K|auto",
-            help="Runs at a time as threads of one process, whose work overlaps on a GPU; auto: the fastest number; "
+            help="Concurrent runs as threads of one process, whose work overlaps on a GPU; auto: the fastest number; "
             "--jobs then counts the runs beside them that need processes, 1 if absent.",
         ),
     ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N; absent: the preset's.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the archive; absent: campaigns/.")] = None,
     fill: Annotated[
-        bool, typer.Option("--fill", help="Begin a run that will not end in time, where no other fits; it is resumed.")
+        bool,
+        typer.Option(
+            "--fill", help="If nothing else fits, start a run that will not finish in time; it resumes later."
+        ),
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Measure training steps and say what would run and when; run nothing.")
+        bool, typer.Option("--dry-run", help="Measure training steps and print what would run and when; run nothing.")
     ] = False,
 ) -> None:
     """Make as many runs of a plan as fit into a given time, most important first, and pack them into one archive.
 
-    What is finished is not run again, what was interrupted is resumed. Exits with status 1 when a run failed, and with
-    75 when SIGTERM or Ctrl-C came: the archive is written all the same, and the same command goes on.
+    Finished runs are not repeated, interrupted runs resume. Exits with status 1 if a run failed, and with 75 after
+    SIGTERM or Ctrl-C: the archive is still written, and repeating the command resumes.
     """
     from layerprune.suite.campaign import command
 
@@ -376,7 +385,7 @@ def campaign(
 
 @app.command()
 def verify(preset: PresetName = "quick", dataset: DatasetName = None) -> None:
-    """Check every planned run: missing, stale, failed or out of range. Exits with status 1 when something is wrong."""
+    """Report planned runs that are missing, stale, failed or out of range. Exits with status 1 if there are any."""
     from layerprune.analysis.verify import report
     from layerprune.analysis.verify import verify as find
 
@@ -386,7 +395,7 @@ def verify(preset: PresetName = "quick", dataset: DatasetName = None) -> None:
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command("check-reproduction")
 def check_reproduction(
     preset: PresetName = "laptop",
     dataset: DatasetName = None,
@@ -396,7 +405,7 @@ def check_reproduction(
 ) -> None:
     """Compare fresh runs, in folders, with the committed records: equal bit for bit, within tolerance, or off.
 
-    Exits with status 1 when a run is off.
+    Exits with status 1 if a run is off.
     """
     from layerprune.analysis import reproduction
 
@@ -411,23 +420,22 @@ def check_reproduction(
 
 
 @app.command()
-def readme(
+def pages(
     preset: PresetName = "laptop",
     check: Annotated[
-        bool, typer.Option("--check", help="Change nothing; exit with status 1 when out of date.")
+        bool, typer.Option("--check", help="Change nothing; exit with status 1 if a page is out of date.")
     ] = False,
 ) -> None:
-    """Renew the generated tables and figures of README.md."""
-    from layerprune.analysis.readme import is_current, update
+    """Renew the generated tables, verdicts and figures of README.md and docs/."""
+    from layerprune.analysis.pages import is_current, update
 
-    path = paths.root() / "README.md"
     if not check:
-        update(path, preset)
-    elif not is_current(path, preset):
-        print(
-            f"{path}: generated parts are out of date; run: layerprune readme --preset {preset}",
-            file=sys.stderr,
-        )
+        _print_paths([page for page in paths.pages() if update(page, preset)])
+        return
+    stale = [page for page in paths.pages() if not is_current(page, preset)]
+    for page in stale:
+        _remark(f"{page}: generated parts are out of date; run: layerprune pages --preset {preset}")
+    if stale:
         raise typer.Exit(1)
 
 
@@ -480,7 +488,7 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         status = INTERRUPTED
     if status == INTERRUPTED:
-        print("layerprune: interrupted; the same command goes on from the saved state", file=sys.stderr)
+        print("layerprune: interrupted; repeat the command to resume from the saved state", file=sys.stderr)
     sys.exit(status if isinstance(status, int) else 0)
 
 

@@ -411,15 +411,15 @@ GATES = [
     ),
     Fault(
         "two-sided forgets a side",
-        "torch.stack([opened, total - opened])",
-        "torch.stack([opened, total])",
+        "self._absorb([opened, total - opened]",
+        "self._absorb([opened, total]",
         mlp("gated"),
         quick=True,
     ),
     Fault(
         "straight-through halved",
-        "self._absorb(slopes.sum(1), torch",
-        "self._absorb(slopes.sum(1) / 2, torch",
+        "self._absorb([slopes.sum(1)], [torch",
+        "self._absorb([slopes.sum(1) / 2], [torch",
         mlp("gated", "straight-through"),
     ),
     Fault(
@@ -429,7 +429,7 @@ GATES = [
         mlp("gated", "finite-difference"),
     ),
     Fault("DisARM's half lost", "half = 0.5 * (losses", "half = 1.0 * (losses", mlp("gated", "disarm")),
-    Fault("longer memory", "self.sums.mul_(self.decay)", "self.sums.mul_(1.0)", mlp("gated", "watched")),
+    Fault("longer memory", "self._averages.mul_(self.decay)", "self._averages.mul_(1.0)", mlp("gated", "watched")),
     Fault("no floor in sampling", "min(side_floor / batch_size, 0.5)", "0.0", mlp("estimator-error")),
     Fault("another stretch", "BETA = 2 / 3", "BETA = 1 / 2", mlp("hard-concrete")),
 ]

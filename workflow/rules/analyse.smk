@@ -20,6 +20,8 @@ rule tables_of_dataset:
         csv=paths.table(PRESET_NAME, "{dataset}", "csv"),
         markdown=paths.table(PRESET_NAME, "{dataset}", "md"),
         latex=paths.table(PRESET_NAME, "{dataset}", "tex"),
+        # A folder: a table per network of the preset.
+        compact=directory(compact_folder("{dataset}")),
     log:
         log_file(f"{PRESET_NAME}/{{dataset}}/tables"),
     benchmark:
@@ -120,6 +122,7 @@ rule ledger:
             labels={"data set": "all", "file": "claims.csv"},
         ),
         markdown=paths.claims(PRESET_NAME, "md"),
+        headline=paths.headline(PRESET_NAME),
     log:
         log_file(f"{PRESET_NAME}/claims"),
     benchmark:

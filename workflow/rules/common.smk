@@ -29,6 +29,7 @@ from layerprune.errors import LayerpruneError
 from layerprune.system.paths import RunKey
 
 ENVIRONMENT = HOUSE / "environment.yml"
+IMAGE = Path(os.environ.get("LAYERPRUNE_IMAGE", HOUSE / "layerprune.sif"))
 
 
 def stop(line):
@@ -41,6 +42,20 @@ def check_writable():
     books = Path(".snakemake")
     if not os.access(books if books.is_dir() else ".", os.W_OK):
         stop(f"{Path.cwd()}: cannot be written: snakemake works in a folder of one's own alone")
+
+
+def check_image():
+    """With --sdm apptainer there must be an image; without it nobody looks."""
+    methods = getattr(workflow.deployment_settings, "deployment_method", ())
+    if any(method.name == "APPTAINER" for method in methods) and not IMAGE.exists():
+        stop(f"{IMAGE}: no such image; docs/container.md says how to make it, LAYERPRUNE_IMAGE names another")
+
+
+check_image()
+
+
+# With --sdm apptainer every job runs in it.
+container: str(IMAGE)
 
 
 def read_preset():
@@ -151,6 +166,10 @@ def figure_folder(dataset):
     return paths.figure(PRESET_NAME, dataset, "any", "svg").parent
 
 
+def compact_folder(dataset):
+    return paths.compact_table(PRESET_NAME, dataset, "any", "csv").parent
+
+
 def outcome_of(dataset):
     """Tables and figures of one dataset, the target named after it."""
     if dataset not in DATASETS:
@@ -208,8 +227,18 @@ def constant_of(file, name):
     return ast.literal_eval(assigned[0].value)
 
 
+def headline():
+    """The front page's table as reStructuredText, for the report's start page; empty if no network has two seeds."""
+    path = paths.headline(PRESET_NAME)
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    if len(lines) < 2:
+        return ""
+    return "\n".join([".. csv-table::", "   :header-rows: 1", "", *(f"   {line}" for line in lines)])
+
+
 # The captions of the report are templates, and `config` is what they can see that is not shown beside each figure.
 config["captions"] = captions()
+config["headline"] = headline()
 
 
 wildcard_constraints:

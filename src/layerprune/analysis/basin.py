@@ -5,7 +5,7 @@ With step sizes a for theta and b for the weights (learning rate / (1 - momentum
     theta' = a (k w - nu),   w' = b (m theta - lambda w)
 with the saddle w* = nu / k, theta* = lambda nu / (k m), and
     mu = (-b lambda + sqrt(b^2 lambda^2 + 4 a b k m)) / 2
-A section below its stable manifold is predicted to go:
+A section below its stable manifold is predicted to close:
     x + y < 1,    x = w / w*,    y = (b m / mu) (theta - theta*) / w*
 k and m are not known; at each check they are taken as the largest ratios over the last RECENT checks, which needs no
 knowledge of what is to come.

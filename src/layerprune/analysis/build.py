@@ -1,6 +1,6 @@
 """Tables and figures of one dataset from its records: a figure as SVG, with a CSV of what is plotted.
 
-Figures that README.md or a page of docs/ shows are drawn as PNG too, see `shown_as_png`.
+Figures that README.md or a page of docs/ links as PNG are drawn as such too, see `shown_as_png`.
 """
 
 import io
@@ -22,7 +22,7 @@ _METADATA = {"Date": None, "Creator": None}
 """Without a date and the library's version the same records give the same bytes."""
 _PLACES = re.compile(r'\b(?:d|x|y|width|height|transform)="[^"]*"')
 _DIGITS = re.compile(r"(\d+\.\d{2})\d*")
-_SHOWN = re.compile(r"(?:figures/|generated:figure:)([^/:\s]+)[/:]([^/:\s]+)[/:]([\w-]+)(?:\.png| -->)")
+_SHOWN = re.compile(r"figures/([^/\s]+)/([^/\s]+)/([\w-]+)\.png")
 
 
 def build_tables(preset_name: str, dataset: str, partial: bool = False) -> list[Path]:
@@ -59,7 +59,7 @@ def _build_figure(study: Study, name: str) -> list[Path]:
 
 
 def shown_as_png() -> set[Path]:
-    """Pictures that README.md and the pages of docs/ show: those they link, and those of markers yet to be filled."""
+    """Pictures that README.md and the pages of docs/ link as PNG."""
     texts = [page.read_text(encoding="utf-8") for page in paths.pages()]
     return {paths.figure(*names, "png") for text in texts for names in _SHOWN.findall(text)}
 

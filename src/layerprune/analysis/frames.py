@@ -3,7 +3,7 @@
 A run's row carries the fields of its record (accuracies in [0, 1], MACs as multiply-adds), the settings `nu` and
 `keep_rule`, the length of training that was asked for (`duration`), what its network was asked for (MODEL), and what
 identifies its code and machine. A run without a
-record has status `missing`, one with a malformed record `unreadable`; `reason` says why. Rows stand in the order of
+record has status `missing`, one with a malformed record `unreadable`; `reason` says why. Rows have the order of
 tables and legends: architecture as in the preset, then dense, gated, the other trained methods, scores, controls;
 variants in natural order.
 """
@@ -183,7 +183,7 @@ def _curves_of(row: dict[str, Any]) -> pd.DataFrame | None:
 
 
 def read_curve(key: RunKey) -> pd.DataFrame | None:
-    """One run's curves.csv, None where there is none. Raises LayerpruneError when it cannot be read."""
+    """One run's curves.csv, None if it does not exist. Raises LayerpruneError if it cannot be read."""
     path, text = paths.curves(key), store.curves(key)
     if text is None:
         return None

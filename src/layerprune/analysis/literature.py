@@ -1,6 +1,6 @@
 """What the literature says: numbers that authors published, and what it lets one expect of a CIFAR ResNet's record.
 
-Published numbers stand in a table of their own, never mixed with what was measured here: published.csv has accuracies
+Published numbers have a table of their own, never mixed with what was measured here: published.csv has accuracies
 in per cent, changes in points (negative: accuracy fell), cuts of MACs and parameters in per cent of the unpruned
 network. Of records, counts are exact: parameters and multiply-adds of the whole network in closed form (METHODS 1.1).
 Patterns are qualitative, published for ResNet-56 after hundreds of epochs (METHODS M2, M5, M6): a record that shows
@@ -13,6 +13,7 @@ from importlib.resources import files as package_files
 
 import pandas as pd
 
+from layerprune.analysis.compact import latex_text
 from layerprune.suite.record import Record
 
 TAGS = {
@@ -27,9 +28,9 @@ COLUMNS = {
     "base": "unpruned (%)",
     "pruned": "pruned (%)",
     "change": "change (points)",
-    "macs_cut": "MACs cut (%)",
-    "params_cut": "parameters cut (%)",
-    "blocks_out": "blocks out",
+    "macs_cut": "FLOPs removed (%)",
+    "params_cut": "parameters removed (%)",
+    "blocks_out": "blocks removed",
     "tag": "tag",
     "source": "source",
 }
@@ -43,18 +44,52 @@ def published(dataset: str) -> pd.DataFrame:
     return rows[rows["dataset"] == dataset].drop(columns="dataset").reset_index(drop=True)
 
 
-def published_page(dataset: str, rows: pd.DataFrame) -> str:
-    """The page: rows by network, and what the tags mean."""
+LEGEND = (
+    "None of these numbers was measured here: recipes and baselines differ, and many are the best epoch on the test "
+    "set. Compare the drop and the FLOPs removed, not the accuracies. Tags: "
+    + "; ".join(f"{tag}: {meaning}" for tag, meaning in TAGS.items())
+    + ". [D] in a source: derived by counting; [M]: from memory."
+)
+
+
+def markdown(rows: pd.DataFrame) -> str:
+    """The rows by network, and what the tags mean."""
     shown = rows.rename(columns=COLUMNS)
     lines = [list(shown.columns), [":---", ":---", *["---:"] * 6, ":---", ":---"], *shown.to_numpy().tolist()]
     table = "\n".join("| " + " | ".join(cell or "–" for cell in line) + " |" for line in lines)
-    tags = "; ".join(f"{tag}: {meaning}" for tag, meaning in TAGS.items())
-    return (
-        f"# {dataset}: published numbers\n\n"
-        "None of these was measured here: other recipes, other baselines, often the best epoch on the test set. "
-        "Do not set them beside the measured tables.\n\n"
-        f"{table}\n\n"
-        f"Tags: {tags}. [D] and [M] in a source concern the column that it names: derived by counting, from memory.\n"
+    return f"{table}\n\n{LEGEND}"
+
+
+def published_page(dataset: str, rows: pd.DataFrame) -> str:
+    """The rows as a page of their own."""
+    return f"# {dataset}: published numbers\n\n{markdown(rows)}\n"
+
+
+def published_latex(dataset: str, rows: pd.DataFrame) -> str:
+    """The rows as a table for \\input, never mixed with measured ones; needs booktabs and graphicx."""
+    names = ["network", "method", "base", "pruned", "change", "macs_cut", "params_cut", "blocks_out", "tag"]
+    heads = ["network", "method", "dense", "pruned", r"$\Delta$", "FLOPs", "params", "blocks", "tag"]
+    body = [
+        " & ".join(latex_text(cell.replace("-", "−", 1) if cell[:1] == "-" else cell or "–") for cell in line)
+        for line in rows[names].to_numpy().tolist()
+    ]
+    return "\n".join(
+        [
+            r"\begin{table}[t]",
+            rf"\centering\caption{{Published numbers, {dataset}: accuracies in \%, change in points, FLOPs and "
+            rf"parameters removed in \%.}}\label{{tab:published-{dataset}}}",
+            r"\resizebox{\columnwidth}{!}{%",
+            r"\begin{tabular}{llrrrrrll}",
+            r"\toprule",
+            " & ".join(heads) + r" \\",
+            r"\midrule",
+            *(f"{line} \\\\" for line in body),
+            r"\bottomrule",
+            r"\end{tabular}}",
+            rf"\par\vspace{{2pt}}{{\footnotesize\raggedright {latex_text(LEGEND)}\par}}",
+            r"\end{table}",
+            "",
+        ]
     )
 
 
@@ -151,7 +186,7 @@ def _mostly_rising(run: Record, stages: list[int]) -> Iterator[str]:
 
 
 def _last_stage_goes_most(run: Record, stages: list[int]) -> Iterator[str]:
-    """SR-init: most of what goes stands in the last stage."""
+    """SR-init: most removed sections are in the last stage."""
     gone = [stage for stage, stays in zip(stages, run.keep, strict=False) if not stays]
     by_stage = [gone.count(stage) for stage in range(3)]
     if len(gone) >= FEWEST_GONE and by_stage[2] < max(by_stage):

@@ -37,7 +37,7 @@ MACHINE = ["cpu", "gpu", "cpu_kernels", "torch", "committed_cpu"]
 
 @dataclass(frozen=True)
 class Row:
-    """One fresh run beside the committed one. Differences are fresh minus committed, of 1; None without a number."""
+    """A fresh run beside the committed one: fresh minus committed (accuracy: a fraction); None without a number."""
 
     run: str
     verdict: str

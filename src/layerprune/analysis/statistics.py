@@ -83,7 +83,7 @@ def compare_to_dense(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _dense_of_each(runs: pd.DataFrame) -> pd.DataFrame:
-    """For every run, dense's run of its architecture and seed: same index, NaN where there is none."""
+    """For every run, dense's run of its architecture and seed: same index, NaN if it does not exist."""
     fields = ["test_accuracy", "train_macs", "wall_seconds", "device", "threads", "duration"]
     is_dense = counted(runs) & (runs["method"] == "dense") & (runs["variant"] == "default")
     dense = runs[is_dense].set_index(PAIR)[fields]

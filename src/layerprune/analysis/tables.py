@@ -1,4 +1,4 @@
-"""Tables of one dataset: every number as CSV, and the comparison as CSV, Markdown and LaTeX from one frame.
+"""Tables of one dataset: every number as CSV, a compact table per network, and the wide comparison of everything.
 
 results/<preset>/<dataset>/runs.csv and summary.csv carry raw numbers (accuracies in [0, 1], MACs as
 multiply-adds, seconds). The comparison carries text: accuracy in per cent as mean ± sd (n), the paired
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from layerprune.analysis import literature, statistics
+from layerprune.analysis import compact, literature, statistics
 from layerprune.analysis.frames import LISTS, Study
 from layerprune.system import files, paths
 
@@ -21,12 +21,12 @@ BEFORE = "validation accuracy before fine-tuning (%)"
 NETWORK = ["architecture", "removable", "shortcut", "width"]
 LEGEND = (
     "Accuracy: test accuracy in %, mean ± sd over seeds (number of seeds); top-5: share of test images whose class is "
-    "among the five likeliest, where there are many classes. Difference: points against dense "
-    "of the same seeds, with a 95 % percentile bootstrap interval over seeds (too narrow for few seeds); none where "
-    "the training was asked to be longer or shorter than dense's. "
-    "Validation accuracy before fine-tuning: in %, after sections were removed from a trained network and before "
-    "it is trained further; the test set is read once, at the end. "
-    "Removable: which sections a method may remove (shape-preserving: those whose shortcut is the identity); "
+    "among the five likeliest, for data sets with many classes. Difference: points against dense "
+    "of the same seeds, with a 95 % percentile bootstrap interval over seeds (too narrow for few seeds); none if "
+    "training was set to be longer or shorter than dense's. "
+    "Validation accuracy before fine-tuning: in %, after removal from a trained network, before further training; "
+    "the test set is read once, at the end. "
+    "Removable: the sections that a method may remove (shape-preserving: those whose shortcut is the identity); "
     "width: channels of the first stage, where not as published. "
     "MACs: multiply-adds of one input; training MACs: multiply-adds of the whole training, that of the "
     "networks it starts from included, that of the gated run whose layout or depth it takes over not; in brackets: "
@@ -45,17 +45,34 @@ def write(study: Study) -> list[Path]:
         paths.table(study.preset, study.dataset, "md"): markdown_page(study, cells),
         paths.table(study.preset, study.dataset, "tex"): latex(cells),
     }
+    for arch in study.archs:
+        texts |= _compact(study, arch)
     elsewhere = literature.published(study.dataset)
     if len(elsewhere):
-        texts |= {
-            paths.published_table(study.preset, study.dataset, "csv"): _csv(elsewhere),
-            paths.published_table(study.preset, study.dataset, "md"): literature.published_page(
-                study.dataset, elsewhere
-            ),
-        }
+        texts |= _published(study, elsewhere)
     for path, text in texts.items():
         files.write_text(path, text)
     return list(texts)
+
+
+def _compact(study: Study, arch: str) -> dict[Path, str]:
+    rows = compact.compact(study, arch)
+    caption = f"{arch} on {study.dataset} (preset {study.preset}). {compact.told_of(study, arch)}"
+    texts = {
+        "csv": compact.csv(rows),
+        "md": f"# {arch} on {study.dataset}\n\n{compact.markdown(rows)}\n\n{compact.LEGEND}\n",
+        "tex": compact.latex(rows, caption, f"tab:{study.dataset}-{arch}"),
+    }
+    return {paths.compact_table(study.preset, study.dataset, arch, suffix): text for suffix, text in texts.items()}
+
+
+def _published(study: Study, rows: pd.DataFrame) -> dict[Path, str]:
+    texts = {
+        "csv": _csv(rows),
+        "md": literature.published_page(study.dataset, rows),
+        "tex": literature.published_latex(study.dataset, rows),
+    }
+    return {paths.published_table(study.preset, study.dataset, suffix): text for suffix, text in texts.items()}
 
 
 def runs_csv(runs: pd.DataFrame) -> str:
@@ -192,7 +209,7 @@ def markdown_page(study: Study, cells: pd.DataFrame) -> str:
 
 
 def markdown(cells: pd.DataFrame) -> str:
-    """A Markdown table per network; the variant's column only where there are variants."""
+    """A Markdown table per network; the variant's column only for variants."""
     shown = cells if (cells["variant"] != "default").any() else cells.drop(columns="variant")
     groups = shown.groupby(NETWORK, sort=False)
     tables = [f"{_network_heading(*names)}\n\n{_grid(group.drop(columns=NETWORK))}" for names, group in groups]

@@ -79,9 +79,9 @@ def has_errors(findings: list[Finding]) -> bool:
 
 
 def report(findings: list[Finding], limit: int = 20) -> str:
-    """Findings by kind, errors first, at most `limit` lines a kind; one line when there are none."""
+    """Findings by kind, errors first, at most `limit` lines a kind; one line if there are none."""
     if not findings:
-        return "everything planned is there and up to date"
+        return "every planned run exists and is up to date"
     lines = []
     for kind, meaning in KINDS.items():
         found = [finding for finding in findings if finding.kind == kind]
@@ -94,7 +94,7 @@ def report(findings: list[Finding], limit: int = 20) -> str:
 
 
 def _read(key: RunKey) -> tuple[Record | None, Finding]:
-    """The record, and what to say when there is none."""
+    """The record, and what to say if it is missing."""
     try:
         found = store.find(key)
     except LayerpruneError as error:

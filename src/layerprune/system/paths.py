@@ -166,12 +166,22 @@ def table(preset: str, dataset: str, suffix: str) -> Path:
     return results(preset) / "tables" / f"{dataset}.{suffix}"
 
 
+def compact_table(preset: str, dataset: str, arch: str, suffix: str) -> Path:
+    """One network's table in the form of the literature."""
+    return results(preset) / "tables" / dataset / f"{arch}.{suffix}"
+
+
 def published_table(preset: str, dataset: str, suffix: str) -> Path:
     return results(preset) / "tables" / "published" / f"{dataset}.{suffix}"
 
 
 def claims(preset: str, suffix: str) -> Path:
     return results(preset) / f"claims.{suffix}"
+
+
+def headline(preset: str) -> Path:
+    """Dense and gated on the networks with the most seeds."""
+    return results(preset) / "headline.csv"
 
 
 def reproduced(preset: str) -> Path:
@@ -184,8 +194,8 @@ def figure(preset: str, dataset: str, name: str, suffix: str) -> Path:
 
 
 def pages() -> list[Path]:
-    """Markdown in which figures may be shown, as far as it is there."""
-    return [page for page in (root() / "README.md", *sorted((root() / "docs").glob("*.md"))) if page.is_file()]
+    """Markdown with generated parts or figures: README.md and docs/, as far as they exist."""
+    return [page for page in (root() / "README.md", *sorted((root() / "docs").rglob("*.md"))) if page.is_file()]
 
 
 def report(preset: str) -> Path:

@@ -29,7 +29,7 @@ def inference_macs(study: Study) -> list[Sample]:
 
 
 def accuracy_difference(study: Study) -> list[Sample]:
-    """Test accuracy minus dense's, of 1."""
+    """Test accuracy minus dense's (fraction)."""
     return _column(study, "difference")
 
 
@@ -41,7 +41,7 @@ def wall_seconds(study: Study) -> list[Sample]:
 def training_macs_against_cheapest_rival(study: Study) -> list[Sample]:
     """Training multiply-adds over those of the cheapest other method whose mean accuracy is no lower; n: gated's seeds.
 
-    A scratch control's bill leaves out the gated run that found its layout, so controls do not count as rivals.
+    A scratch control is not charged the gated run that found its layout, so controls do not count as rivals.
     """
     main = study.runs[(study.runs["variant"] == "default") & statistics.counted(study.runs)]
     samples = []
@@ -99,14 +99,14 @@ def _column(study: Study, name: str) -> list[Sample]:
 
 
 def against_matched_depth(study: Study) -> list[Sample]:
-    """Gated's test accuracy minus another method's that keeps as many sections, of 1."""
+    """Gated's test accuracy minus another method's that keeps as many sections (fraction)."""
     return _differences(study, lambda pairs: pairs["sections_left"] == pairs["sections_left_other"])
 
 
 def against_no_dearer(study: Study) -> list[Sample]:
-    """Gated's test accuracy minus that of another method whose training costs no more multiply-adds, of 1.
+    """Gated's test accuracy minus that of another method whose training costs no more multiply-adds (fraction).
 
-    A scratch control's bill leaves out the gated run that found its layout.
+    A scratch control is not charged the gated run that found its layout.
     """
     return _differences(study, lambda pairs: pairs["train_macs_other"] <= pairs["train_macs"])
 

@@ -97,7 +97,7 @@ def _distances(values: dict[int, float]) -> dict[int, float]:
 
 
 def _by_seed(study: Study, variant: str, number: Callable[[GateTrace], float | None]) -> dict[str, dict[int, float]]:
-    """Architecture -> seed -> number, where there is one."""
+    """Architecture -> seed -> number, if it exists."""
     found: dict[str, dict[int, float]] = {}
     for trace in traces_of(study, variant):
         value = number(trace)

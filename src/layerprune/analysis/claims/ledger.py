@@ -110,7 +110,7 @@ def as_page(preset_name: str, judged: list[Entry]) -> str:
         parts += [f"## {entry.id}: {entry.verdict}", entry.claim.sentence, f"Experiment: {entry.claim.experiment}"]
         parts += [_rule(entry.claim), *_numbers(entry.rows)]
         if len(entry.reported):
-            parts += ["Told beside, deciding nothing:", *_numbers(entry.reported)]
+            parts += ["Also measured, without deciding anything:", *_numbers(entry.reported)]
         parts += _links(preset_name, entry)
     return "\n\n".join(parts) + "\n"
 
@@ -125,10 +125,22 @@ def summary(judged: list[Entry]) -> str:
     return "\n".join(lines)
 
 
+def one_line_each(judged: list[Entry], ledger: str) -> str:
+    """A list with a line per claim: verdict, sentence, and a link to its numbers in the ledger."""
+    return "\n".join(_line(entry, ledger) for entry in judged)
+
+
+def _line(entry: Entry, ledger: str) -> str:
+    anchor = f"{entry.id}-{entry.verdict}".lower().replace(" ", "-")
+    supporting = sum(each == Verdict.SUPPORTED for each in entry.networks.values())
+    networks = f"holds on {supporting} of {len(entry.networks)} networks" if entry.networks else "no networks"
+    return f"* [{entry.id}]({ledger}#{anchor}), **{entry.verdict}** ({networks}): {entry.claim.sentence}"
+
+
 LEGEND = (
-    "The rules stand in `config/claims/rules.yaml`: a condition holds on a network when the whole 95 % bootstrap "
-    "interval over seeds keeps its bound, fails when the whole interval breaks it, else it is inconclusive. "
-    "Comparisons between methods are decided by a paired t test, corrected by Holm's method over those of one network."
+    "By the rules in `config/claims/rules.yaml`, a condition holds on a network if the whole 95 % bootstrap interval "
+    "over seeds keeps its bound, fails if the whole interval breaks it, and is inconclusive otherwise. Comparisons "
+    "between methods use a paired t test with Holm's correction over the comparisons of one network."
 )
 
 

@@ -30,7 +30,7 @@ def spread_of_depth_of_rivals(study: Study) -> list[Sample]:
 
 
 def spread_of_accuracy(study: Study) -> list[Sample]:
-    """Standard deviation over seeds of the test accuracy, of 1."""
+    """Standard deviation over seeds of the test accuracy (fraction)."""
     return [_summed_up(arch, len(runs), runs["test_accuracy"].std()) for arch, runs in gated_runs(study)]
 
 

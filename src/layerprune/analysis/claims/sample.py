@@ -10,7 +10,7 @@ from layerprune.analysis.frames import Study
 
 @dataclass(frozen=True)
 class Sample:
-    """One value a seed, or, where `seeds` is given, one number that sums up so many seeds.
+    """One value a seed, or, where `seeds` is given, one number that summarises that many seeds.
 
     `against` names what was compared with: such samples of one network are tested together.
     """

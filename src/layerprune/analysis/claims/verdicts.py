@@ -1,4 +1,4 @@
-"""From samples and bounds to verdicts; the rule stands in config/claims/rules.yaml."""
+"""From samples and bounds to verdicts, by the rule in config/claims/rules.yaml."""
 
 from collections.abc import Sequence
 from enum import StrEnum

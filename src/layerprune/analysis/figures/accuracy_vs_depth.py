@@ -1,4 +1,4 @@
-"""Test accuracy against the depth of what is left."""
+"""Test accuracy against the depth of the pruned network."""
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -7,10 +7,10 @@ from layerprune.analysis.figures import _marks
 
 TITLE = "Test accuracy against depth"
 CAPTION = (
-    "Test accuracy against depth (weight layers on the longest path of what is left). Marks: means over "
-    "seeds with 95 % bootstrap intervals, the small number is n; marks of nearly equal depth are moved "
-    "a little sideways. The line through gated's marks is its sweep of nu, thin lines are score methods at "
-    "given depths, the black line with its band is dense."
+    "Test accuracy against depth (weight layers on the longest path of the pruned network). Marks are means over "
+    "seeds with 95 % bootstrap intervals; the small number is n. Marks of nearly equal depth are moved sideways a "
+    "little. The line through gated's marks is its sweep of nu, thin lines are score methods at given depths, the "
+    "black line with its band is dense."
 )
 prepare = _marks.prepare
 QUANTITY = "depth"

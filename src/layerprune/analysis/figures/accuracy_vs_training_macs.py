@@ -7,9 +7,9 @@ from layerprune.analysis.figures import _marks
 
 TITLE = "Test accuracy against training cost"
 CAPTION = (
-    "Test accuracy against the multiply-adds of the whole training (networks that a run starts from "
-    "included), as a multiple of dense with the same seed. Marks: means over seeds with 95 % bootstrap "
-    "intervals, the small number is n; marks of nearly equal cost are moved a little sideways."
+    "Test accuracy against the multiply-adds of the whole training, including the networks that a run starts from, "
+    "as a multiple of dense with the same seed. Marks are means over seeds with 95 % bootstrap intervals; the small "
+    "number is n. Marks of nearly equal cost are moved sideways a little."
 )
 prepare = _marks.prepare
 QUANTITY = "train_macs_ratio"

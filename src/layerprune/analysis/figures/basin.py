@@ -15,9 +15,10 @@ from layerprune.analysis.gate_traces import archs_with, traces_of
 
 TITLE = "Do sections that may go come back?"
 CAPTION = (
-    "Trainings in which nothing is removed until theta is rounded. Each line is a section: the norm of its weights and "
-    "its theta, scaled so that the theory's boundary is the black line, below and left of which a section must go. A "
-    "cross marks where the pruning condition was met; what is open at the end all the same is red."
+    "Trainings in which nothing is removed until theta is rounded. Each line is a section: the norm of its weights "
+    "and its theta, scaled so that the theory's boundary is the black line. Below and left of it, a section must "
+    "close. A cross marks where the pruning condition was met; sections that are open at the end all the same are "
+    "red."
 )
 COLUMNS = ["arch", "seed", "section", "step", "theta", "norm", "x", "y", "may_go", "predicted", "came_back"]
 

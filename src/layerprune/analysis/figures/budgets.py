@@ -1,4 +1,4 @@
-"""What is left where a budget is asked for, in place of a price."""
+"""What remains under a budget, instead of a price."""
 
 from collections.abc import Iterator, Sequence
 
@@ -15,12 +15,13 @@ from layerprune.suite import store
 from layerprune.suite.record import Record
 from layerprune.system.paths import RunKey
 
-TITLE = "A budget in place of a price"
+TITLE = "A budget instead of a price"
 CAPTION = (
-    "Gated training whose price follows a budget, one training each, and a search by hand: a bisection over the "
-    "trainings of the sweep of nu, until one comes as near as the grey band (a section, or 2 % of the whole if more). "
-    "The number beside a square says how many trainings that took; a hollow one never came so near. Dots are seeds. "
-    "Latency: in turns with dense where that has been measured, else as the training found it at its start and end."
+    "Gated training whose price follows a budget, one training each, compared with a search by hand: a bisection "
+    "over the trainings of the sweep of nu, until one comes within the grey band (a section, or 2 % of the whole if "
+    "that is more). The number beside a square is how many trainings that took; a hollow square never came so near. "
+    "Dots are seeds. Latency: measured alternately with dense if available, otherwise by the training itself at its "
+    "start and end."
 )
 KINDS = {"target_depth": "sections", "target_macs": "macs", "target_latency": "latency"}
 """Setting -> what is asked for: removable sections to keep, or the share (%) of the network's MACs or latency.
@@ -34,7 +35,7 @@ def prepare(study: Study) -> pd.DataFrame:
     """A row a run with a budget: asked and left, and the tolerance (a section, or 2 % of the whole if more).
 
     Beside them a search by hand: how many trainings of the sweep of nu a bisection needs to come so near, and what the
-    last of them left; NaN where there is no sweep of that seed. `left` is NaN where the run is missing.
+    last of them left; NaN without a sweep of that seed. `left` is NaN where the run is missing.
     """
     gated = study.runs[study.runs["method"] == "gated"]
     counted = gated[statistics.counted(gated)]

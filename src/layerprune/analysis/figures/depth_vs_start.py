@@ -12,10 +12,10 @@ from layerprune.analysis.selections import RIVALS, families
 
 TITLE = "Final depth against starting depth"
 CAPTION = (
-    "Left: sections that gated leaves against removable sections at the start, of networks of one family under one "
-    "price, and what rivals leave that choose their depth themselves; the dashed line is where nothing would be "
-    "removed. Right: test accuracies, dense's too where it was trained. Dots are seeds, larger marks means with 95 % "
-    "bootstrap intervals, the number is n."
+    "Left: sections that remain after gated training, against removable sections at the start, for networks of one "
+    "family under one price, and for the rivals that choose a depth themselves; on the dashed line nothing is "
+    "removed. Right: test accuracies, with dense's where it was trained. Dots are seeds; larger marks are means "
+    "with 95 % bootstrap intervals; the number is n. Marks are moved sideways a little."
 )
 COLUMNS = ["kind", "family", "arch", "method", "start", "seed", "status", "n"]
 

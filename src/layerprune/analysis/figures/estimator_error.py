@@ -13,11 +13,11 @@ from layerprune.analysis.selections import archs_with_experiment, experiment_rec
 
 TITLE = "What a section is worth: estimators against enumeration"
 CAPTION = (
-    "Relative error of the vector Delta (how much the loss changes when a section opens) as each estimator reads it; "
-    "the truth comes from the losses of all subnetworks. Top right the reading has seen more and more batches: what is "
-    "unbiased keeps coming nearer, what is biased stays where it is. Below, what is off on average (bias) and how far "
-    "single readings are from their average (standard deviation). Dashed: the two halves of the two-sided reading by "
-    "themselves. Means over seeds with 95 % bootstrap intervals; n above each panel."
+    "Relative error of the vector Delta (how much the loss changes when a section opens) of each estimator; the "
+    "exact value comes from the losses of all subnetworks. Top: the estimate after more and more batches; unbiased "
+    "estimators keep improving, biased ones level off. Bottom: the mean error (bias) and the spread of single "
+    "estimates (standard deviation). Dashed: the two halves of the two-sided estimator alone. Means over seeds with "
+    "95 % bootstrap intervals; n is above each panel."
 )
 EXPERIMENT = "estimator-error"
 POINT = ["arch", "epochs", "theta", "reading", "batches"]

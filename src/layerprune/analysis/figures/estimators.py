@@ -11,9 +11,9 @@ from layerprune.analysis.frames import Study
 
 TITLE = "Gated training with each estimator"
 CAPTION = (
-    "The same training with another estimator of what a section is worth. Training cost includes the second forward "
-    "pass that finite differences and DisARM need, at every step before theta is rounded. Dots are seeds, larger marks "
-    "means with 95 % bootstrap intervals, the number is n."
+    "The same training with different estimators of what a section is worth. Training cost includes the second "
+    "forward pass that finite differences and DisARM need in every step before theta is rounded. Dots are seeds; "
+    "larger marks are means with 95 % bootstrap intervals; the number is n."
 )
 NAMES = {
     "default": "two-sided",

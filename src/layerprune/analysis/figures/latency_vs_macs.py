@@ -11,10 +11,10 @@ from layerprune.analysis.frames import Study, read_latencies
 
 TITLE = "Speed-up of inference against MACs saved"
 CAPTION = (
-    "How many times faster than dense a network computes a forward pass, against how many times fewer multiply-adds it "
-    "has; a mark is one network that a method left, its line the quartiles over repeats. Methods that left the same "
-    "network share its measurement, and their marks stand side by side. On the dashed diagonal time falls as "
-    "multiply-adds do; below it less is saved than they promise."
+    "Speed-up of a forward pass over dense, against the factor by which multiply-adds were reduced. Each mark is "
+    "one pruned network; its line spans the quartiles over repeats. Methods that kept the same sections share a "
+    "measurement and are drawn side by side. On the dashed diagonal, time falls in proportion to multiply-adds; "
+    "below it, less is saved."
 )
 RUN = ["arch", "method", "variant", "seed"]
 SETUP = ["arch", "batch", "engine", "precision"]

@@ -13,9 +13,9 @@ from layerprune.analysis.gate_traces import PRIORS, archs_with, objective, trace
 
 TITLE = "The objective while theta moves"
 CAPTION = (
-    "Left: J = loss + nu times the expected number of open sections, from check to check until theta is rounded, with "
-    "constant step sizes on theta and with falling ones (Robbins and Monro); dotted: J of theta rounded, on the last "
-    "batches. Right: the expected number of open sections. A line is a seed."
+    "Left: J = loss + nu times the expected number of open sections, at every check until theta is rounded, with "
+    "constant and with decreasing step sizes for theta (Robbins and Monro); dotted: J with theta rounded, on the "
+    "last batches. Right: the expected number of open sections. Each line is a seed."
 )
 VARIANTS = {variant_of(PRIORS[0]): "constant", "robbins-monro": "falling"}
 """Variant of gated -> its step sizes on theta."""

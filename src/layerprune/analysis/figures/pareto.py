@@ -1,4 +1,4 @@
-"""Accuracy against what is left of multiply-adds, parameters and latency, over prices, their weights and budgets."""
+"""Accuracy against remaining multiply-adds, parameters and latency, over prices, their weights and budgets."""
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -10,8 +10,9 @@ from layerprune.analysis.frames import Study, read_plain_latencies
 
 TITLE = "Several objectives at once"
 CAPTION = (
-    "Each mark is one gated training (one seed) under some price, weights of the price or budget. The line is the "
-    "front: no other network is better in one of both and as good in the other. Latency where it has been measured."
+    "Each mark is one gated training (one seed) under some price, weighting of the price, or budget. The line is "
+    "the front: no other network is better in one quantity and at least as good in the other. Latency only for "
+    "networks whose latency was measured."
 )
 AIMS = {
     "nu-": "price nu",

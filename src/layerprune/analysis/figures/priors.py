@@ -21,10 +21,11 @@ from layerprune.analysis.gate_traces import (
 
 TITLE = "Gated training under several priors"
 CAPTION = (
-    "The priors' prices have one slope where theta starts and differ in shape alone (`l0`: the flattening prior's, "
-    "learnt on theta's logit; `none`: no price). Removed too early: share of the removed sections that were at that "
-    "moment worth more than the median section, on the last batches. Undecided: theta neither 0 nor 1 when it was "
-    "rounded. Dots are seeds, larger marks means with 95 % bootstrap intervals, the number is n."
+    "Gated training under several priors whose prices have the same slope at theta's initial value and differ only "
+    "in shape (`l0`: the flattening prior's price, learnt on theta's logit; `none`: no price). Removed too early: "
+    "share of the removed sections that were worth more than the median section at that moment, on the last "
+    "batches. Undecided: theta neither 0 nor 1 when it was rounded. Dots are seeds; larger marks are means with 95 "
+    "% bootstrap intervals; the number is n."
 )
 PLACE = ["arch", "start", "prior"]
 NUMBERS = ["sections_left", "premature", "undecided", "test_accuracy"]

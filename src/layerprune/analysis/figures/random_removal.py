@@ -16,9 +16,9 @@ from layerprune.analysis.selections import (
 
 TITLE = "A trained network without random sets of its sections"
 CAPTION = (
-    "Each dot is the dense network without a random set of its removable sections, with nothing trained afterwards: "
-    "validation accuracy against the number that went; crosses are means. The dashed line is the whole network, below "
-    "the dotted one (three standard deviations above chance) a network may be guessing."
+    "Each dot is the trained dense network without a random set of its removable sections, and without further "
+    "training: validation accuracy against the number of removed sections; crosses are means. The dashed line is "
+    "the whole network; below the dotted line (three standard deviations above chance) a network may be guessing."
 )
 COLUMNS = ["arch", "seed", "sections", "removed", "accuracy", "whole", "guessing"]
 

@@ -13,10 +13,10 @@ from layerprune.analysis.frames import Study
 
 TITLE = "Agreement of methods on which sections to remove"
 CAPTION = (
-    "Kendall's rank correlation tau-b between how often two methods remove each section, over their seeds: 1 where "
-    "they rank the sections alike, -1 where they rank them the opposite way, 0 where one says nothing of the other. "
-    "Blank: not defined, as a method keeps all sections, removes all, or has no result. Controls, which replay the "
-    "choice of another method, are left out. Few sections allow few values."
+    "Kendall's rank correlation tau-b between how often two methods remove each section, over their seeds: 1 if "
+    "they rank the sections alike, -1 if in opposite order, 0 if the rankings are unrelated. Blank: undefined, "
+    "because a method keeps all sections, removes all, or has no result. Controls, which replay another method's "
+    "choice, are left out. With few sections, few values are possible."
 )
 
 

@@ -12,9 +12,8 @@ from layerprune.core import methods
 
 TITLE = "Sections alive and training cost over epochs"
 CAPTION = (
-    "Above: sections alive after each epoch; below: multiply-adds of training so far, as a multiple of "
-    "dense's whole training. Thick lines are means over seeds (n in the legend), thin ones single seeds; "
-    "dense is dashed."
+    "Top: remaining sections after each epoch. Bottom: multiply-adds of training so far, as a multiple of dense's "
+    "whole training. Thick lines are means over seeds (n in the legend), thin ones single seeds; dense is dashed."
 )
 
 

@@ -13,8 +13,8 @@ from layerprune.core import methods
 
 TITLE = "Which sections survive"
 CAPTION = (
-    "Sections that are left (filled) and gone (pale), from the input (0) to the output; one row a seed, "
-    "grouped by method. Rows of runs that failed or were not run are hatched."
+    "Sections that remain (filled) and that were removed (pale), from the input (0) to the output; one row per "
+    "seed, grouped by method. Rows of failed or missing runs are hatched."
 )
 
 
@@ -45,7 +45,7 @@ def _sections_of(run: dict) -> list[dict]:
 # --- drawing --------------------------------------------------------------------------------------------------
 
 CELL = 0.125
-"""Height of a row in inches; columns are as wide, wider where there are few sections."""
+"""Height of a row in inches; columns are as wide, or wider if sections are few."""
 LABELS, GAP, MARGIN, LEGEND, WIDEST = 1.25, 0.35, 0.85, 0.5, 11.5
 """Inches: room for method names, between panels, above, below; the width at which a new line starts."""
 GONE = to_rgb("#EDEDED")

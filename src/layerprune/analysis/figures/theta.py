@@ -12,12 +12,12 @@ from layerprune.core.settings import steps_of
 
 TITLE = "theta of every section (gated)"
 CAPTION = (
-    "The gate probability theta of every section over the epochs of gated's training, dark sections near "
-    "the input, light ones near the output. A cross marks the moment at which a section was removed for "
-    "good; dotted line: end of the warm-up; dashed line: consolidation."
+    "The gate probability theta of every section over the epochs of gated training, sections near the input dark, "
+    "those near the output light. A cross marks when a section was removed for good; dotted line: end of the warm- "
+    "up; dashed line: theta is rounded."
 )
 SEEDS_SHOWN = 3
-"""So many seeds of theta are drawn, the lowest first; more would be too small to read."""
+"""That many seeds of theta are drawn, the lowest first; more would be too small to read."""
 
 
 def prepare(study: Study) -> pd.DataFrame:

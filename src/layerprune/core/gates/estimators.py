@@ -48,8 +48,8 @@ class Estimator:
         self.group = group
         self.decay = decay
         self.floor = min(side_floor / batch_size, 0.5)
-        self.sums = torch.zeros(self.rows, sections, device=device)
-        self.counts = torch.zeros(self.rows, sections, device=device)
+        self._averages = torch.zeros(2, self.rows, sections, device=device)
+        self.sums, self.counts = self._averages[0], self._averages[1]
 
     def sampling(self, theta: Tensor) -> Tensor:
         """Probability with which gates are drawn."""
@@ -67,17 +67,18 @@ class Estimator:
         """The running estimate [L]; 0 where nothing was seen yet."""
         return (self.sums / self.counts.clamp(min=1e-12)).mean(0)
 
-    def _absorb(self, sums: Tensor, counts: Tensor) -> None:
-        self.group.add_up(sums, counts)
-        self.sums.mul_(self.decay).add_(sums)
-        self.counts.mul_(self.decay).add_(counts)
+    def _absorb(self, sums: list[Tensor], counts: list[Tensor]) -> None:
+        """Take in a batch's numerators and counts, of each row one [L]."""
+        new = torch.stack(sums + counts).view_as(self._averages)
+        self.group.add_up(new)
+        self._averages.mul_(self.decay).add_(new)
 
 
 class StraightThrough(Estimator):
     """Mean slope over the batch. Biased: it reads the slope at 0 near theta = 0 and the slope at 1 near 1."""
 
     def update(self, theta: Tensor, gates: Tensor, slopes: Tensor, losses: Tensor, losses_of: Losses) -> None:
-        self._absorb(slopes.sum(1), torch.full_like(theta, slopes.shape[1]))
+        self._absorb([slopes.sum(1)], [torch.full_like(theta, slopes.shape[1])])
 
 
 class TwoSided(Estimator):
@@ -95,7 +96,7 @@ class TwoSided(Estimator):
     def update(self, theta: Tensor, gates: Tensor, slopes: Tensor, losses: Tensor, losses_of: Losses) -> None:
         xi = gates.squeeze(2)
         opened, total, counted = (slopes * xi).sum(1), slopes.sum(1), xi.sum(1)
-        self._absorb(torch.stack([opened, total - opened]), torch.stack([counted, slopes.shape[1] - counted]))
+        self._absorb([opened, total - opened], [counted, slopes.shape[1] - counted])
 
 
 class FiniteDifference(Estimator):
@@ -138,7 +139,7 @@ class DisARM(Estimator):
         p = self.sampling(theta)
         half = 0.5 * (losses - losses_of(self.partner))
         signed = (gates - self.partner).squeeze(2)
-        self._absorb((half * signed).sum(1) / torch.minimum(p, 1 - p), torch.full_like(theta, losses.numel()))
+        self._absorb([(half * signed).sum(1) / torch.minimum(p, 1 - p)], [torch.full_like(theta, losses.numel())])
 
 
 ESTIMATORS: dict[str, type[Estimator]] = {

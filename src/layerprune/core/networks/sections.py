@@ -101,7 +101,9 @@ class Section(nn.Module):
         if gate is None:
             return self.activation(passed + out)
         gate = gate if isinstance(gate, Tensor) else gate(out)
-        gate = gate.to(out.dtype).view(-1, *[1] * (out.dim() - 1))
+        gate = gate.to(out.dtype)
+        if gate.dim() != out.dim():
+            gate = gate.view(-1, *[1] * (out.dim() - 1))
         return self.activation(torch.addcmul(passed.to(out.dtype), gate, out))
 
 

@@ -66,7 +66,7 @@ def measure_latency(
     `example_input` [B, ...] gives an input's shape; the modules stay as they are. A row has `model`, `macs`,
     `median_ms`, `low_ms`, `high_ms` (quartiles of the `repeats`), and what it was measured with: `batch`, `engine`
     (eager, compiled, onnxruntime), `precision` (fp32, bf16), `threads`, `device`, `hardware`, `clock`. What cannot be
-    measured has no row; `say` is told why, and where the machine is not idle.
+    measured has no row; `say` is told why, and where the machine is not idle or two models have the same layers.
 
     Raises LayerpruneError for an unknown engine, precision or device, and while another process measures.
     """
@@ -80,11 +80,29 @@ def measure_latency(
         chosen("engines", ",".join(engines), ENGINES),
         chosen("precisions", ",".join(precisions), PRECISIONS),
     )
+    _warn_of_twins(models, say)
     shape = tuple(example_input.shape[1:])
     found = [MeasuredModel(name, module, shape, example_input.dtype) for name, module in models.items()]
     with machine.alone(threads, say):
         measured = list(measure(found, conditions, say))
     return [{"model": model.name, "macs": model.macs} | numbers for model, numbers in measured]
+
+
+def _warn_of_twins(models: Mapping[str, nn.Module], say: Say) -> None:
+    """Pruning cuts a model in place, so a pruned network is easily compared with itself."""
+    first: dict[tuple, str] = {}
+    for name, module in models.items():
+        twin = first.setdefault(_layers(module), name)
+        if twin != name:
+            say(
+                f"{twin} and {name} have the same layers; pruning cuts a model in place: "
+                "to compare with the whole network, keep a copy.deepcopy of it"
+            )
+
+
+def _layers(module: nn.Module) -> tuple[tuple[str, torch.Size], ...]:
+    """Names and shapes of parameters, which tell a whole network from a pruned one."""
+    return tuple((name, each.shape) for name, each in module.named_parameters())
 
 
 # --- side by side --------------------------------------------------------------------------------------------

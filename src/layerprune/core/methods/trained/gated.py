@@ -134,7 +134,7 @@ class Method(TrainingMethod):
 
     def gates(self, step: int, batch: int) -> Gates:
         silent = step < self.warmup and self.settings.warmup_gates == "open"
-        if silent or step >= self.consolidation or not any(self.network.keep()):
+        if silent or step >= self.consolidation or not any(section.alive for section in self.network.sections):
             self.drawn = None
             return None
         count = math.ceil(self.settings.drawn_share * batch)

@@ -1,0 +1,83 @@
+"""The front page's table: what gated training leaves of each network, and what that costs, in eight rows at most.
+
+Which networks it shows is not a matter of taste: those with two seeds or more of both dense and gated, the ones with
+the most seeds first, of as many seeds the deepest; LARGEST of them, in the order of the preset.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+
+from layerprune.analysis import compact, statistics
+from layerprune.analysis.frames import Study, read_study
+from layerprune.suite import config
+from layerprune.system import files, paths
+
+LARGEST = 8
+FEWEST_SEEDS = 2
+COLUMNS = ["network", "dense (%)", "gated (%)", "Δ [95 %]", "layers", "FLOPs removed", "training FLOPs", "seeds"]
+LEGEND = (
+    "Test accuracy, mean over the seeds that dense and gated share (the networks with the most such seeds, then the "
+    "deepest). Δ: gated minus dense in points, with a 95 % bootstrap interval. Layers: weight layers on the longest "
+    "path, before and after. FLOPs: multiply-adds; training FLOPs: as a multiple of dense training."
+)
+
+
+def rows(studies: Iterable[Study]) -> pd.DataFrame:
+    """A row per network that enters the table, numbers as in `compact.compact`, `data` first."""
+    frames = [_of_network(study, arch) for study in studies for arch in study.archs]
+    found = [frame for frame in frames if len(frame)]
+    if not found:
+        return pd.DataFrame(columns=["data", "arch"])
+    table = pd.concat(found, ignore_index=True)
+    chosen = table.sort_values(["n", "depth_dense"], ascending=False, kind="stable").index[:LARGEST]
+    return table.loc[sorted(chosen)].reset_index(drop=True)
+
+
+def _of_network(study: Study, arch: str) -> pd.DataFrame:
+    """Gated's row with dense's accuracy beside it, over the seeds that both have; none where they are too few."""
+    runs = study.runs[statistics.counted(study.runs) & (study.runs["arch"] == arch)]
+    runs = runs[(runs["variant"] == "default") & runs["method"].isin(["dense", "gated"])]
+    paired = runs[runs.groupby("seed")["method"].transform("nunique") == 2]
+    if paired["seed"].nunique() < FEWEST_SEEDS:
+        return pd.DataFrame()
+    table = compact.compact(Study(study.preset, study.dataset, paired), arch).set_index("group")
+    row = table.loc[["ours"]].assign(data=study.data_source, arch=arch, dense=table.loc["dense", "accuracy_mean"])
+    return row.reset_index(drop=True)
+
+
+def write(preset_name: str) -> list[Path]:
+    """Write results/<preset>/headline.csv, which the report and the article show, and return its path."""
+    path = paths.headline(preset_name)
+    files.write_text(path, cells(rows(studies_of(preset_name))).to_csv(index=False, lineterminator="\n"))
+    return [path]
+
+
+def studies_of(preset_name: str) -> list[Study]:
+    """Every data set of a preset, gaps allowed."""
+    return [read_study(preset_name, dataset, partial=True) for dataset in config.load_preset(preset_name).datasets]
+
+
+def cells(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows as text, by COLUMNS."""
+    return pd.DataFrame([_cells(row) for _, row in table.iterrows()], columns=COLUMNS)
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """The rows as a Markdown table."""
+    lines = [COLUMNS, [":---"] + ["---:"] * (len(COLUMNS) - 1), *cells(table).to_numpy().tolist()]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _cells(row: pd.Series) -> list[str]:
+    return [
+        f"{row['arch'].removeprefix('imagenet-')}, {row['data']}",
+        f"{100 * row['dense']:.2f}",
+        f"{100 * row['accuracy_mean']:.2f}",
+        compact.difference(row),
+        f"{compact.number(row['depth_dense'])} → {compact.number(row['depth'])}",
+        f"{compact.number(100 * row['flops_removed'], 0)} %",
+        f"× {compact.number(row['train_cost'], 2)}",
+        str(row["n"]),
+    ]

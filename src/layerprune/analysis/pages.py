@@ -1,0 +1,115 @@
+"""Generated blocks of README.md and docs/: tables, verdicts and figures between markers, so no result is typed.
+
+    <!-- generated:headline:laptop -->                        dense and gated on eight networks at most
+    <!-- generated:verdicts:laptop -->                        the paper's claims, a line each
+    <!-- generated:networks:laptop:mnist -->                  the methods on every network of a data set
+    <!-- generated:published:mnist -->                        what others published on it
+    <!-- generated:figure:laptop:mnist:accuracy-vs-depth -->  a figure with its caption
+
+each closed by `<!-- /generated:NAME -->` with the same name. Links are relative to the page's folder.
+"""
+
+import os
+import re
+from pathlib import Path
+
+from layerprune.analysis import compact, headline, literature
+from layerprune.analysis.claims import ledger
+from layerprune.analysis.figures import FIGURES, captions
+from layerprune.analysis.frames import Study, read_study
+from layerprune.errors import LayerpruneError
+from layerprune.system import files, paths
+
+_OPENING = re.compile(r"<!-- generated:(\S+) -->")
+
+
+def update(page: Path, preset: str | None = None) -> bool:
+    """Rewrite the generated blocks (of one preset); returns whether the text changed.
+
+    Raises LayerpruneError for a marker that is unknown or not closed, and for a figure that does not exist.
+    """
+    before, after = _rewritten(page, preset)
+    if after != before:
+        files.write_text(page, after)
+    return after != before
+
+
+def is_current(page: Path, preset: str | None = None) -> bool:
+    """Would `update` change nothing? Writes nothing."""
+    before, after = _rewritten(page, preset)
+    return after == before
+
+
+def _rewritten(page: Path, preset: str | None) -> tuple[str, str]:
+    try:
+        before = page.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise LayerpruneError(f"{page}: not readable: {error}") from None
+    after, place = "", 0
+    while opening := _OPENING.search(before, place):
+        name, closing = opening[1], f"<!-- /generated:{opening[1]} -->"
+        end = before.find(closing, opening.end())
+        if end < 0:
+            raise LayerpruneError(f"{page}: generated:{name}: no closing {closing}")
+        after += before[place : opening.end()]
+        after += _content(page, name, preset, before[opening.end() : end]) + closing
+        place = end + len(closing)
+    return before, after + before[place:]
+
+
+def _content(page: Path, name: str, preset: str | None, present: str) -> str:
+    kind, *words = name.split(":")
+    if kind not in _CONTENTS or len(words) != len(_CONTENTS[kind][1]):
+        known = ", ".join(":".join([kind, *words]) for kind, (_, words) in _CONTENTS.items())
+        raise LayerpruneError(f"{page}: generated:{name}: unknown marker (known: {known})")
+    if "PRESET" in _CONTENTS[kind][1] and preset not in (None, words[0]):
+        return present
+    return f"\n{_CONTENTS[kind][0](page, *words)}\n"
+
+
+def _headline(page: Path, preset: str) -> str:
+    return f"{headline.markdown(headline.rows(headline.studies_of(preset)))}\n\n{headline.LEGEND}"
+
+
+def _verdicts(page: Path, preset: str) -> str:
+    return ledger.one_line_each(ledger.entries(preset), _link(page, paths.claims(preset, "md")))
+
+
+def _networks(page: Path, preset: str, dataset: str) -> str:
+    study = read_study(preset, dataset, partial=True)
+    return "\n\n".join([*(_network(page, study, arch) for arch in study.archs), compact.LEGEND])
+
+
+def _network(page: Path, study: Study, arch: str) -> str:
+    csv, tex = (
+        _link(page, paths.compact_table(study.preset, study.dataset, arch, suffix)) for suffix in ("csv", "tex")
+    )
+    table = compact.markdown(compact.compact(study, arch))
+    return f"### {arch}\n\n{compact.told_of(study, arch)} As [CSV]({csv}), [LaTeX]({tex}).\n\n{table}"
+
+
+def _published(page: Path, dataset: str) -> str:
+    return literature.markdown(literature.published(dataset))
+
+
+def _figure(page: Path, preset: str, dataset: str, name: str) -> str:
+    if name not in FIGURES:
+        raise LayerpruneError(f"{page}: generated:figure: unknown figure '{name}' (known: {', '.join(FIGURES)})")
+    picture = paths.figure(preset, dataset, name, "svg")
+    if not picture.is_file():
+        raise LayerpruneError(f"{page}: generated:figure: {picture} does not exist; run: layerprune figures")
+    return f"![{FIGURES[name].TITLE}, {dataset}]({_link(page, picture)})\n\n{captions[name]}"
+
+
+def _link(page: Path, target: Path) -> str:
+    return Path(os.path.relpath(target, page.parent)).as_posix()
+
+
+_CONTENTS = {
+    "headline": (_headline, ("PRESET",)),
+    "verdicts": (_verdicts, ("PRESET",)),
+    "networks": (_networks, ("PRESET", "DATASET")),
+    "published": (_published, ("DATASET",)),
+    "figure": (_figure, ("PRESET", "DATASET", "NAME")),
+}
+"""Kind of block -> what makes it, and the words that follow the kind."""
