@@ -26,28 +26,22 @@ report: "workflow/report/workflow.rst"
 rule all:
     default_target: True
     input:
-        lambda wildcards: runs_of(DATASETS),
-        tables_of(DATASETS),
-        figures_of(DATASETS),
-        claims_of_preset(),
+        lambda wildcards: runs_of(DATASETS) + tables_of(DATASETS) + figures_of(DATASETS) + claims_of_preset(),
 
 
 rule tables:
     input:
-        lambda wildcards: runs_of(DATASETS),
-        tables_of(DATASETS),
+        lambda wildcards: runs_of(DATASETS) + tables_of(DATASETS),
 
 
 rule figures:
     input:
-        lambda wildcards: runs_of(DATASETS),
-        figures_of(DATASETS),
+        lambda wildcards: runs_of(DATASETS) + figures_of(DATASETS),
 
 
 rule claims:
     input:
-        lambda wildcards: runs_of(DATASETS),
-        claims_of_preset(),
+        lambda wildcards: runs_of(DATASETS) + claims_of_preset(),
 
 
 for name in catalog.NAMES:

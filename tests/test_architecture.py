@@ -20,7 +20,13 @@ TORCH_FREE = [*(f"core/{name}.py" for name in ("version", "methods/__init__", "n
 TORCH_FREE += [*(f"suite/{name}.py" for name in ("record", "config/__init__"))]
 TORCH_FREE += [f"system/{name}.py" for name in ("paths", "files", "cpu", "processes")]
 FILE_NAMES = {"record.json", "curves.csv", "arch.json", "weights.safetensors", "state.pt", "runs.csv", "summary.csv"}
-READ_THE_ENVIRONMENT = ("suite/config/reading.py", "system/processes.py", "system/paths.py", "system/cpu.py")
+READ_THE_ENVIRONMENT = (
+    "suite/config/reading.py",
+    "suite/config/nodes.py",
+    "system/processes.py",
+    "system/paths.py",
+    "system/cpu.py",
+)
 
 
 def name_of(path: Path) -> str:

@@ -294,8 +294,8 @@ def test_what_is_no_file_is_refused_without_waiting(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.pt2")
     (tmp_path / "endless.pt2").symlink_to("/dev/zero")
     (tmp_path / "gone.pt2").symlink_to(tmp_path / "nowhere")
-    assert attempt(tmp_path / "pipe.pt2").endswith("pipe.pt2: not a regular file")
-    assert attempt(tmp_path / "endless.pt2").endswith("endless.pt2: not a regular file")
+    assert attempt(tmp_path / "pipe.pt2").endswith("pipe.pt2: cannot read: not a regular file")
+    assert attempt(tmp_path / "endless.pt2").endswith("endless.pt2: cannot read: not a regular file")
     assert attempt(tmp_path / "gone.pt2").endswith("gone.pt2: no such file")
     assert attempt(tmp_path).endswith("cannot read: Is a directory")
 
