@@ -154,7 +154,7 @@ def logs_by_phase(trainer: Trainer) -> dict[Hashable, list[list[tuple]]]:
     compute = trainer.recorded._compute
 
     def logged(number: int, examples: int) -> Any:
-        log = Log([trainer.lr, trainer.recorded.place, *vars(trainer.method).values()])
+        log = Log([trainer.lr, trainer.optimizer_lr, trainer.recorded.place, *vars(trainer.method).values()])
         with log:
             computed = compute(number, examples)
         key = trainer.method.phase(number), examples, tuple(trainer.network.keep())

@@ -182,7 +182,7 @@ def test_decay_on_matrices_spares_biases_and_normalisation() -> None:
     before = {name: each.detach().clone() for name, each in trainer.network.named_parameters()}
     for each in trainer.network.parameters():
         each.grad = torch.zeros_like(each)
-    trainer.lr.fill_(0.05)
+    trainer.optimizer_lr.fill_(0.05)
     trainer.optimizer.step()
     moved = {
         name: float((each.detach() - before[name]).abs().sum()) for name, each in trainer.network.named_parameters()
@@ -191,6 +191,16 @@ def test_decay_on_matrices_spares_biases_and_normalisation() -> None:
     for name, each in trainer.network.named_parameters():
         expected = before[name] * (1 - 0.05 * 0.01) if each.ndim > 1 else before[name]
         torch.testing.assert_close(each.detach(), expected, msg=name)
+
+
+@pytest.mark.parametrize("method", ["gated", "sss", "hard-concrete"])
+def test_methods_get_the_rate_as_exactly_as_a_number_would_be(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rounded to single precision it would change, in the last digit, what a method multiplies by it."""
+    trainer = a_trainer(a_run(method, lr=0.1, schedule="constant"))
+    given: list[float] = []
+    monkeypatch.setattr(trainer.method, "after_step", lambda step, lr: given.append(float(lr)))
+    trainer._step(*next(trainer.job.batches.epoch(0)))
+    assert given == [0.1] and torch.tensor(0.1).item() != 0.1
 
 
 def test_every_group_of_weights_follows_the_schedule() -> None:

@@ -106,8 +106,10 @@ class Trainer:
         self.progress = job.start
         self.forward = self._joined_forward()
         self.optimizer = _optimizer(network, job)
-        self.lr = torch.zeros((), device=job.data.train.device)
-        """Of the present step, where a recorded step finds it."""
+        self.lr = torch.zeros((), dtype=torch.float64, device=job.data.train.device)
+        """Of the present step, where a recorded step finds it; in double precision, as a number would be."""
+        self.optimizer_lr = self.lr.float()
+        """The same for the optimizer, whose fused kernels take single precision alone."""
         self._hold_rate()
         self.lr_factor = lr_factor(job.settings)
         self.warmup = self._warmup_steps()
@@ -201,7 +203,7 @@ class Trainer:
     def _hold_rate(self) -> None:
         """Have the optimizer read its rate from one place."""
         for weights in self.optimizer.param_groups:
-            weights["lr"] = self.lr
+            weights["lr"] = self.optimizer_lr
 
     def _joined_forward(self) -> engine.Forward:
         job = self.job
@@ -231,6 +233,7 @@ class Trainer:
         """Tell the device what changes from step to step; returns the size of the batch."""
         step = self.progress.step
         self.lr.fill_(self.lr_now(step))
+        self.optimizer_lr.copy_(self.lr)
         self.method.prepare(step)
         return self.job.batches.examples_in(step % self.job.batches.steps_per_epoch)
 
