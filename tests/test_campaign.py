@@ -205,7 +205,7 @@ def test_the_last_run_is_only_begun_where_the_time_is_to_be_filled() -> None:
 
 
 def test_methods_share_a_step_and_widths_and_precisions_do_not(root: Path) -> None:
-    variants = "{nu-0.1: {training: {precision: bf16}}, wide: {training: {duration: 2ep}}}"
+    variants = "{nu-0.1: {training: {precision: bf16}}, wide: {training: {duration: 5ep}}}"
     write_study(root, PRESET.replace("{nu-0.1: {settings: {nu: 0.1}}}", variants))
     preset = config.load_preset("march")
     kinds = [estimates.kind_of(preset, key) for key in (DENSE, MAGNITUDE, run_key("gated", "wide"))]

@@ -440,7 +440,9 @@ def test_a_run_that_needs_more_of_a_process_gets_one(root: Path, old: str, new: 
 
 def test_experiments_and_images_in_files_have_processes(root: Path) -> None:
     text = "datasets: {imagenet: {archs: {imagenet-resnet-50: {}}, methods: {dense: {}, random-removal: {}}}}"
-    write_study(root, f"{text[:-1]}, digits: {{archs: {{lenet5: {{}}}}, methods: {{random-removal: {{}}}}}}}}")
+    write_study(
+        root, f"{text[:-1]}, digits: {{archs: {{lenet5: {{}}}}, methods: {{dense: {{}}, random-removal: {{}}}}}}}}"
+    )
     preset = config.load_preset("march")
     for dataset, arch, method in (
         ("imagenet", "imagenet-resnet-50", "dense"),

@@ -134,7 +134,7 @@ def _table_of(table: Any) -> Any:
 # --- texts of the graph ---------------------------------------------------------------------------------------------
 
 _NAME = re.compile(r"[\w.+-]*", re.ASCII)
-_STACK = re.compile(r"[\w.,;@()\[\] -]*", re.ASCII)
+_STACK = re.compile(r"[\w.,;@()<>\[\] -]*", re.ASCII)  # <locals> is part of the names of classes within functions
 _FORBIDDEN_KEYS = {"as_custom_obj", "custom_obj"}
 
 
