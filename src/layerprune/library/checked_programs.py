@@ -6,7 +6,8 @@ through. The archive that torch reads is made anew from members that were checke
 input unpickled as tensors alone (weights_only) and packed again, the graph with its texts checked one by one. Whatever
 else a program needs is refused with one line; who trusts a file's origin can give it to torch.export.load.
 
-Written for torch 2.11 and 2.12, tested with 2.12 (format "pt2", archive version 0); an operator that reads or writes files is refused too.
+Written for torch 2.11 and 2.12, tested with 2.12 (format "pt2", archive version 0). An operator that reads or writes
+files is refused too.
 What is not promised: that operators keep their memory safe whatever sizes they are given.
 """
 
