@@ -17,7 +17,7 @@ RUN apt-get update \
 WORKDIR /layerprune
 COPY Makefile pyproject.toml requirements.lock requirements-bootstrap.lock README.md LICENSE ./
 COPY src/layerprune/__init__.py src/layerprune/
-RUN make install && rm -rf /root/.cache
+RUN make install && rm -rf ~/.cache
 COPY . .
 
 # Records say which commit made them; the image has no git.

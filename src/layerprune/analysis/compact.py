@@ -137,21 +137,24 @@ def latex(rows: pd.DataFrame, caption: str, label: str) -> str:
         lines += [_latex_cells(row, best.loc[place]) for place, row in members.iterrows()]
     removed = [r"\multicolumn{3}{c}{removed (\%)}", ""]
     heads = ["method", r"accuracy (\%)", r"$\Delta$ dense [95\,\%]", "depth", *SHORT.values()]
+    above = [" & ".join([*[""] * 4, *removed]) + r" \\", r"\cmidrule(lr){5-7}"]
+    body = [*above, " & ".join(heads) + r" \\", r"\midrule", *lines]
+    return latex_table(caption, label, f"l{'r' * (len(COLUMNS) - 1)}", body, LEGEND)
+
+
+def latex_table(caption: str, label: str, columns: str, body: list[str], legend: str) -> str:
+    """A table as wide as a column, for \\input: `body` are the lines of LaTeX between its rules, the rest is text."""
     return "\n".join(
         [
             r"\begin{table}[t]",
             rf"\centering\caption{{{latex_text(caption)}}}\label{{{label}}}",
             r"\resizebox{\columnwidth}{!}{%",
-            rf"\begin{{tabular}}{{l{'r' * (len(COLUMNS) - 1)}}}",
+            rf"\begin{{tabular}}{{{columns}}}",
             r"\toprule",
-            " & ".join([*[""] * 4, *removed]) + r" \\",
-            r"\cmidrule(lr){5-7}",
-            " & ".join(heads) + r" \\",
-            r"\midrule",
-            *lines,
+            *body,
             r"\bottomrule",
             r"\end{tabular}}",
-            rf"\par\vspace{{2pt}}{{\footnotesize\raggedright {latex_text(LEGEND)}\par}}",
+            rf"\par\vspace{{2pt}}{{\footnotesize\raggedright {latex_text(legend)}\par}}",
             r"\end{table}",
             "",
         ]

@@ -13,7 +13,7 @@ from importlib.resources import files as package_files
 
 import pandas as pd
 
-from layerprune.analysis.compact import latex_text
+from layerprune.analysis.compact import latex_table, latex_text
 from layerprune.suite.record import Record
 
 TAGS = {
@@ -73,24 +73,9 @@ def published_latex(dataset: str, rows: pd.DataFrame) -> str:
         " & ".join(latex_text(cell.replace("-", "−", 1) if cell[:1] == "-" else cell or "–") for cell in line)
         for line in rows[names].to_numpy().tolist()
     ]
-    return "\n".join(
-        [
-            r"\begin{table}[t]",
-            rf"\centering\caption{{Published numbers, {dataset}: accuracies in \%, change in points, FLOPs and "
-            rf"parameters removed in \%.}}\label{{tab:published-{dataset}}}",
-            r"\resizebox{\columnwidth}{!}{%",
-            r"\begin{tabular}{llrrrrrll}",
-            r"\toprule",
-            " & ".join(heads) + r" \\",
-            r"\midrule",
-            *(f"{line} \\\\" for line in body),
-            r"\bottomrule",
-            r"\end{tabular}}",
-            rf"\par\vspace{{2pt}}{{\footnotesize\raggedright {latex_text(LEGEND)}\par}}",
-            r"\end{table}",
-            "",
-        ]
-    )
+    caption = f"Published numbers, {dataset}: accuracies in %, change in points, FLOPs and parameters removed in %."
+    lines = [" & ".join(heads) + r" \\", r"\midrule", *(f"{line} \\\\" for line in body)]
+    return latex_table(caption, f"tab:published-{dataset}", "llrrrrrll", lines, LEGEND)
 
 
 # --- what records should show ---------------------------------------------------------------------------------
