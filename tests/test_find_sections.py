@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from layerprune.core.measure import count_macs
 from layerprune.errors import LayerpruneError
 from layerprune.library.find_sections import find_sections
+from layerprune.library.registered_blocks import register_block
 from layerprune.library.rewriting import Forward
-from layerprune.library.tracing import register_block
 
 FAMILIES = {
     "resnet18": 8,
@@ -31,7 +31,7 @@ FAMILIES = {
 
 
 class Branching(nn.Module):
-    """What torch.fx cannot follow."""
+    """What decides by the values that its branch computes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -74,16 +74,20 @@ def test_the_model_is_as_it_was_after_its_sections_were_looked_for() -> None:
     assert [part.training for part in model.modules()] == modes and "forward" not in model.__dict__
 
 
-def test_a_block_that_cannot_be_traced_is_named_and_can_be_registered() -> None:
+def test_a_block_that_decides_by_values_says_so_and_can_be_registered() -> None:
     model, example = nn.Sequential(Branching(), Branching(), nn.Linear(8, 3)), torch.randn(4, 8, generator=source(0))
-    with pytest.raises(LayerpruneError, match=r"Sequential: cannot be traced by torch.fx: .*layerprune.register_block"):
-        find_sections(model, example)
+    reasons = {section.reason for section in find_sections(model, example)}
+    assert len(reasons) == 1 and "the model does not run without it" in reasons.pop()
     register_block(Branching, branch="body", activation="act")
     found = find_sections(model, example)
     assert [section.name for section in found.removable] == ["0.body", "1.body"]
     reference = model(example)
-    Forward(found).install()
+    forward = Forward(found)
+    forward.install()
     torch.testing.assert_close(model(example), reference)
+    forward.remove([1])
+    hidden = model[0](example)
+    torch.testing.assert_close(model(example), model[2](torch.relu(hidden)))
 
 
 class Shared(Own):
@@ -151,8 +155,7 @@ def test_a_forward_method_that_asks_for_shapes_is_followed_for_batches_of_every_
     torch.testing.assert_close(model(x)["out"], reference)
     torch.testing.assert_close(model(x, mask=None)["out"], reference)
     torch.testing.assert_close(model(x=x[:3])["out"], reference[:3])
-    with pytest.raises(LayerpruneError, match=r"its sections were found for the input 'x' alone; 'mask' cannot be giv"):
-        model(x, mask=x)
+    torch.testing.assert_close(model(x, mask=x)["out"], reference)
     forward.remove([0])
     assert torch.equal(model(x)["out"], x) and list(model.state_dict()) == []
 

@@ -56,10 +56,6 @@ def hooked(model: nn.Module) -> None:
         block.second.register_forward_hook(lambda *_: None)
 
 
-def hooked_outside(model: nn.Module) -> None:
-    model[3].register_forward_hook(lambda *_: None)
-
-
 def frozen(model: nn.Module) -> None:
     model.requires_grad_(False)
 
@@ -77,7 +73,6 @@ MISTAKES: dict[str, tuple[Callable[[nn.Module], None] | None, Callable | None, d
     "no sections": (plain, None, {}, r"Sequential: no residual section found; looked for additions"),
     "shared weights": (tied, None, {}, r"no section may go: shares weights with '\d.first.weight'; print"),
     "hooks on branches": (hooked, None, {}, r"no section may go: '2.second' has hooks"),
-    "hooks on a block": (hooked_outside, None, {}, r"the hooks of '3' would not be called any more.*take them off"),
     "frozen": (frozen, None, {}, r"section '2' is frozen: nothing in it takes gradients; call requires_grad_\(\)"),
     "frozen but the head": (frozen_but_the_head, of_the_head, {}, r"section '2' is frozen: .* call requires_grad_\(\)"),
     "optimizer of the head": (

@@ -21,7 +21,7 @@ __all__ = [
 
 _HOMES = {
     "find_sections": "library.find_sections",
-    "register_block": "library.tracing",
+    "register_block": "library.registered_blocks",
     "ConcurrentPruner": "library.concurrent_pruner",
     "prune_by_scores": "library.prune_by_scores",
     "section_scores": "library.prune_by_scores",

@@ -6,6 +6,8 @@ pruner = ConcurrentPruner(model, sections, optimizer, total_steps=..., target_ma
 smaller = pruner.export()
 
 What a user calls has a module of its name: find_sections, concurrent_pruner, prune_by_scores; save and load are in
-network_files, measure_latency in latency, the trainers' callbacks in integrations. Below them: tracing and known_shapes
-(a model's graph), rewriting (its new forward method), scored_network (what a score looks at), onnx_files.
+network_files, measure_latency in latency, the trainers' callbacks in integrations, register_block in
+registered_blocks. Below them: recording (what a model computes), residuals (its additions), gates and
+code_gates, removal and absence (what has gone), rewriting (gates and removal of one model), scored_network (what a
+score looks at), onnx_files.
 """

@@ -13,6 +13,7 @@ leaves model and optimizer. The loss has to be the mean over the examples of a s
 """
 
 import operator
+import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from types import SimpleNamespace
@@ -21,7 +22,7 @@ from typing import Any, Literal
 import torch
 import torch.distributed as processes
 from pydantic import ValidationError
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from layerprune.core import timing
 from layerprune.core.measure import evaluating
@@ -33,7 +34,10 @@ from layerprune.core.settings import GatedSettings
 from layerprune.core.settings.types import first_problem
 from layerprune.core.surgery import drop_parameters
 from layerprune.errors import LayerpruneError
-from layerprune.library.find_sections import FoundSections, lost_hooks
+from layerprune.library import examples
+from layerprune.library.find_sections import FoundSections, unwrapped
+from layerprune.library.gates import OfPruner, gates_of
+from layerprune.library.recording import undisturbed
 from layerprune.library.rewriting import Forward
 from layerprune.system.process_group import SINGLE_PROCESS, ProcessGroup
 
@@ -59,7 +63,7 @@ class ConcurrentPruner:
         self,
         model: nn.Module,
         sections: FoundSections,
-        optimizer: torch.optim.Optimizer,
+        optimizer: torch.optim.Optimizer | Sequence[torch.optim.Optimizer],
         *,
         total_steps: int,
         nu: float | None = None,
@@ -79,8 +83,12 @@ class ConcurrentPruner:
         forward: Forward | None = None,
     ) -> None:
         wrapped, model = model, unwrapped(model)
+        if forward is None and sections.model is model:
+            sections = trainable(sections)
         self._forward = forward if forward is not None else Forward(sections)
-        _check(wrapped, model, sections, self._forward, optimizer, (nu, target_macs, target_depth, target_latency))
+        self._optimizers = list(optimizer) if isinstance(optimizer, Sequence) else [optimizer]
+        aims = (nu, target_macs, target_depth, target_latency)
+        _check(wrapped, model, sections, self._forward, self._optimizers, aims)
         self.model, self.sections, self.optimizer = model, sections, optimizer
         self._scaler, self._on_removal, self._total, self._seed = scaler, on_removal, total_steps, seed
         if total_steps < 1:
@@ -102,8 +110,7 @@ class ConcurrentPruner:
         self._budget = self._budget_of(target_macs, target_depth)
         self._group = _process_group_here(model)
         self._method: gated.Method | None = None
-        self._draws: list[Tensor] = []
-        self._examples = 0  # of the forward passes behind these draws, in all processes
+        self._draws: list[tuple[Tensor, int]] = []  # with the examples of their forward passes, in all processes
         self._scale = 1.0
         self._steps = 0
         self._latencies: SectionLatencies | None = None
@@ -111,8 +118,7 @@ class ConcurrentPruner:
             self._latencies = self._measured_latencies()
         self._begin(batch=1)  # a setting that does not fit is said before anything has changed
         self._method = None
-        self._forward.install()
-        self._hook = model.register_forward_pre_hook(self._before_forward, with_kwargs=True)
+        self._attach()
 
     # --- what is asked of it --------------------------------------------------------------------------------
 
@@ -146,8 +152,8 @@ class ConcurrentPruner:
         is_check = self._steps % self._settings.check_interval == 0 or self._steps == self._total
         return self._remove(self._method.removals(self._steps)) if is_check and self._method is not None else []
 
-    def export(self) -> fx.GraphModule:
-        """A plain module with copies of the weights, without gates and without what has gone.
+    def export(self) -> nn.Module:
+        """A copy of the model without gates and without what has gone, to use, to train on, or to save.
 
         Raises LayerpruneError before theta has been rounded, at `consolidate_at` of `total_steps`.
         """
@@ -189,26 +195,36 @@ class ConcurrentPruner:
             self._method.noise.set_state(state["noise"])
         gone = [place for place, stays in enumerate(state["alive"]) if alive[place] and not stays]
         if gone:
-            drop_parameters(self.optimizer, self._forward.remove(gone))
+            self._take_out(gone)
 
     # --- gates ----------------------------------------------------------------------------------------------
+
+    def _attach(self) -> None:
+        self._forward.install()
+        if "torch._dynamo" in sys.modules:
+            torch.compiler.reset()  # what was compiled before does not know of the gates
+        self.model.register_forward_pre_hook(_OfThisModel(self._before_forward), with_kwargs=True)
+        self.model.register_forward_hook(_OfThisModel(self._after_forward), always_call=True)
 
     @torch.compiler.disable
     def _before_forward(self, model: nn.Module, inputs: tuple, named: dict) -> None:
         """Draw gates for a training pass; in evaluation the network that would be left."""
         if model.training and torch.is_grad_enabled():
-            batch = next(len(each) for each in (*inputs, *named.values()) if isinstance(each, Tensor))
+            batch = examples.batch_size((inputs, named))
             if self._method is None:
                 self._begin(batch)
             gates = self._method.gates(self._steps, batch * self._group.size)
             if self._method.drawn is not None:
-                self._draws.append(self._method.drawn)
-                self._examples += batch * self._group.size
+                self._draws.append((self._method.drawn, batch * self._group.size))
                 self._scale = float(self._scaler.get_scale()) if self._scaler is not None else 1.0
         else:
             gates = self._method.evaluation_gates() if self._method is not None else None
-        count = len(self._forward.values)
-        self._forward.values[:] = [None] * count if gates is None else [gate for gate in gates.unbind(0)]
+        self._forward.gates.start(gates)
+
+    @torch.compiler.disable
+    def _after_forward(self, model: nn.Module, inputs: tuple, output: Any) -> None:
+        """Parts of the model that are called on their own are not gated."""
+        self._forward.gates.stop(to_backward=model.training and torch.is_grad_enabled())
 
     def _begin(self, batch: int) -> None:
         """The method, as soon as the size of batches is known."""
@@ -234,23 +250,23 @@ class ConcurrentPruner:
     def _take_in(self) -> None:
         """Tell the method what the gates' gradients were, of all forward passes since the last step."""
         draws, self._draws = self._draws, []
-        examples, self._examples = self._examples, 0
         if not draws and not self._is_silent():
             raise LayerpruneError(
                 "step: no forward pass in training mode since the last step; call step() once after each optimizer step"
             )
         if not draws:
             return
-        if any(each.grad is None for each in draws):
+        draws = [each for each in draws if each[0].grad is not None]  # others' loss was not followed back
+        if not draws:
             raise LayerpruneError("step: no backward pass since the forward pass; call step() after loss.backward()")
-        slopes = torch.cat([each.grad for each in draws], 1) / self._scale
+        slopes = torch.cat([each.grad for each, _ in draws], 1) / self._scale
         if self._scaler is not None and not bool(torch.isfinite(slopes).all()):
             return  # the scaler has skipped this step too
         method = self._method
-        method.drawn = torch.cat([each.detach() for each in draws], 1)
+        method.drawn = torch.cat([each.detach() for each, _ in draws], 1)
         method.drawn.grad = slopes
         # The loss is the mean over all examples of the step, those whose gates were not drawn included.
-        method.batch = examples
+        method.batch = sum(count for _, count in draws)
         method.prepare(self._steps)
         method.after_backward(self._steps, slopes.new_zeros(method.drawn.shape[1]), _no_losses)
 
@@ -261,10 +277,15 @@ class ConcurrentPruner:
         self._group.agree(f"the sections to remove at step {self._steps}", places)
         if not places:
             return []
-        drop_parameters(self.optimizer, self._forward.remove(places))
+        self._take_out(places)
         names = [self.sections.removable[place].name for place in places]
         self._on_removal(names)
         return names
+
+    def _take_out(self, places: list[int]) -> None:
+        gone = self._forward.remove(places)
+        for each in self._optimizers:
+            drop_parameters(each, gone)
 
     def _theta(self) -> list[float]:
         return self._method.theta.tolist()
@@ -283,15 +304,37 @@ class ConcurrentPruner:
         return budget.of_depth(target_depth, len(removable)) if target_depth is not None else None
 
 
-def _latencies_of(forward: Forward, example: Tensor) -> SectionLatencies:
+def _latencies_of(forward: Forward, example: Any) -> SectionLatencies:
     """Milliseconds of the whole model and of each removable section, for batches like the example, in evaluation."""
     everything = range(len(forward.sections))
     absent: list[Sequence[int]] = [(), everything, *((place,) for place in everything)]
-    batch = torch.zeros_like(example, device=next(forward.model.parameters()).device)
-    with evaluating(forward.model), torch.inference_mode():
-        works = [partial(forward.without(places).eval(), batch) for places in absent]
-        whole, none, *without = shortest([partial(timing.seconds, work, batch.device) for work in works])
+    device = next(forward.model.parameters()).device
+    batch = examples.moved(example, device)
+
+    def timed(places: Sequence[int]) -> float:
+        with forward.without(places):
+            return timing.seconds(lambda: examples.call(forward.model, batch), device)
+
+    with undisturbed(forward.model), evaluating(forward.model), torch.inference_mode():
+        whole, none, *without = shortest([partial(timed, places) for places in absent])
     return shared_out(whole, none, without)
+
+
+class _OfThisModel(OfPruner):
+    """A hook of the pruner's model, which does nothing on copies of the model."""
+
+    def __init__(self, hook: Callable[..., None] | None = None) -> None:
+        self._hook = hook
+
+    def __call__(self, *args: Any) -> None:
+        if self._hook is not None:
+            self._hook(*args)
+
+    def __deepcopy__(self, memo: dict) -> "_OfThisModel":
+        return _OfThisModel()
+
+    def __reduce__(self) -> tuple:
+        return _OfThisModel, ()
 
 
 class _Method(gated.Method):
@@ -332,15 +375,14 @@ def _no_losses(gates: Tensor) -> Tensor:
     raise LookupError("no estimator here asks for a second forward pass")
 
 
-def unwrapped(model: nn.Module) -> nn.Module:
-    """The model within torch.compile's and DDP's wrappers."""
-    while True:
-        inner = getattr(model, "_orig_mod", None)
-        if inner is None and isinstance(model, nn.parallel.DistributedDataParallel):
-            inner = model.module
-        if inner is None:
-            return model
-        model = inner
+def trainable(sections: FoundSections) -> FoundSections:
+    """The same sections, but that frozen ones stay, if others may go."""
+    frozen = {
+        each.name: "frozen"
+        for each in sections.removable
+        if not any(one.requires_grad for one in each.parameters(sections.model))
+    }
+    return sections.but(frozen) if len(frozen) < len(sections.removable) else sections
 
 
 def _check(
@@ -348,19 +390,13 @@ def _check(
     model: nn.Module,
     sections: FoundSections,
     forward: Forward,
-    optimizer: torch.optim.Optimizer,
+    optimizers: Sequence[torch.optim.Optimizer],
     aims: tuple[float | None, ...],
 ) -> None:
     if sections.model is not model:
         raise LayerpruneError("ConcurrentPruner: the sections were found in another model")
-    if "forward" in model.__dict__ and all(forward.alive):
-        raise LayerpruneError("ConcurrentPruner: the model's forward method was replaced already; one pruner a model")
-    lost = lost_hooks(model, sections.trace)
-    if lost:
-        raise LayerpruneError(
-            f"ConcurrentPruner: the hooks of '{lost[0]}' would not be called any more, as only its parts are: "
-            "take them off, or put them on a layer"
-        )
+    if gates_of(model) is not None:
+        raise LayerpruneError("ConcurrentPruner: the model has gates already; one pruner a model")
     if not sections.removable:
         reasons = sorted({section.reason for section in sections})
         raise LayerpruneError(f"ConcurrentPruner: no section may go: {reasons[0]}; print(sections) lists them")
@@ -374,7 +410,7 @@ def _check(
             )
     if depth is not None and (depth < 0 or depth != int(depth)):
         raise LayerpruneError(f"ConcurrentPruner: target_depth is a number of sections to keep, from 0 on, not {depth}")
-    held = {id(each) for group in optimizer.param_groups for each in group["params"]}
+    held = {id(each) for one in optimizers for group in one.param_groups for each in group["params"]}
     there = [section for section, stays in zip(sections.removable, forward.alive, strict=True) if stays]
     for section in there:
         trained = [each for each in section.parameters(model) if each.requires_grad]
@@ -386,7 +422,7 @@ def _check(
         if not all(id(each) in held for each in trained):
             raise LayerpruneError(
                 f"ConcurrentPruner: the optimizer does not hold the parameters of section '{section.name}': "
-                "make it from model.parameters()"
+                "make it from model.parameters(), or give a list of all optimizers"
             )
     if isinstance(wrapped, nn.parallel.DistributedDataParallel) and not wrapped.find_unused_parameters:
         raise LayerpruneError(

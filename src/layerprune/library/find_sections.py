@@ -1,31 +1,25 @@
 """Which residual sections a model has: additions whose one input reaches the other by identity or a linear map.
 
 The branch of a section is what lies between the fork, from which both ways start, and the addition. It may go where
-nothing outside needs what it computes, and where its weights are its own.
+nothing outside needs what it computes, and where its weights are its own. The model is run, not traced: in evaluation
+and in training, and once with all removable sections closed and once without them, which has to give the same.
 """
 
-import operator
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
+from layerprune.core.measure import evaluating
 from layerprune.errors import LayerpruneError
-from layerprune.library.tracing import Measured, Trace, measure, trace
-
-_ADDITIONS = {operator.add, operator.iadd, torch.add, torch.Tensor.add, torch.Tensor.add_}
-_ADDING_METHODS = {"add", "add_", "__add__", "__iadd__"}
-_LINEAR_MODULES = (
-    *(nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm),
-    *(nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d, nn.AdaptiveAvgPool2d, nn.Identity, nn.Flatten),
-)
-_LINEAR_FUNCTIONS = {
-    *(operator.getitem, torch.flatten, torch.permute, torch.transpose, torch.reshape, torch.nn.functional.pad),
-    *(torch.nn.functional.avg_pool2d, torch.nn.functional.adaptive_avg_pool2d),
-}
-_LINEAR_METHODS = {"contiguous", "flatten", "permute", "transpose", "reshape", "view"}
+from layerprune.library import examples, registered_blocks
+from layerprune.library.code_gates import Wrap, gated_method, method_of
+from layerprune.library.gates import Gates, Gateway, OfPruner, attach, detach, gates_of
+from layerprune.library.recording import ModuleCall, Node, Recording, record, tensors_of, undisturbed
+from layerprune.library.removal import Absence, absence_of, is_absent, parameters_of, without
+from layerprune.library.residuals import Residual, residuals
 
 
 @dataclass(frozen=True)
@@ -39,28 +33,31 @@ class FoundSection:
     removable: bool
     reason: str
     """Why it may not go; empty where it may."""
-    addition: str
-    """Names of nodes: the addition, the end of the branch, and all of the branch."""
-    added: str
-    nodes: frozenset[str]
-    owned: tuple[str, ...]
-    """Modules, weights and buffers of the branch, by their paths in the model."""
+    residual: Residual
+    """The operations, in the recording that the section was found in."""
+    absence: Absence
+    """What goes with it."""
+    gateway: Gateway | None
+    """Where its branch is gated; None where it cannot be."""
+
+    @property
+    def owned(self) -> tuple[str, ...]:
+        """Modules, weights and buffers of the branch, by their paths in the model."""
+        return self.absence.owned
 
     def parameters(self, model: nn.Module) -> list[nn.Parameter]:
         """The branch's, in a model that still has them."""
-        found = [operator.attrgetter(name)(model) for name in self.owned]
-        listed = [each.parameters() if isinstance(each, nn.Module) else [each] for each in found]
-        return [each for part in listed for each in part if isinstance(each, nn.Parameter)]
+        return parameters_of(model, self.owned)
 
 
 class FoundSections(Sequence[FoundSection]):
-    """The sections of a model in the order of its computation, with the graphs that they were found in."""
+    """The sections of a model in the order of its computation, with the recording that they were found in."""
 
     def __init__(
-        self, model: nn.Module, traced: Trace, macs: int, found: Sequence[FoundSection], example: Tensor
+        self, model: nn.Module, trace: Recording, macs: int, found: Sequence[FoundSection], example: Any
     ) -> None:
         self.model = model
-        self.trace = traced
+        self.trace = trace
         self.example = example
         self.macs = macs
         """Multiply-adds of the whole model, for one input."""
@@ -77,6 +74,11 @@ class FoundSections(Sequence[FoundSection]):
         """Those that may go."""
         return tuple(section for section in self if section.removable)
 
+    def but(self, kept: dict[str, str]) -> "FoundSections":
+        """The same, but that some sections may not go: names and reasons."""
+        found = [replace(one, removable=False, reason=kept[one.name]) if one.name in kept else one for one in self]
+        return FoundSections(self.model, self.trace, self.macs, found, self.example)
+
     def __str__(self) -> str:
         width = max(len(section.name) for section in self)
         lines = [f"{'section':{width}}  {'adds':>16}  {'MACs':>14}  {'parameters':>11}  may go"]
@@ -87,208 +89,176 @@ class FoundSections(Sequence[FoundSection]):
         return "\n".join(lines)
 
 
-def find_sections(model: nn.Module, example_input: Tensor) -> FoundSections:
-    """The residual sections of any model that takes one batch of inputs; the model stays as it is.
+def find_sections(model: nn.Module, example_input: Any) -> FoundSections:
+    """The residual sections of any model; the model stays as it is.
 
-    `example_input` [B, ...] is run once, in evaluation mode. Raises LayerpruneError where the model cannot be traced,
-    does not take the example, or has no residual section.
+    `example_input` is a batch: a tensor [B, ...], a tuple of arguments, or a dictionary of arguments by name. It is run
+    a few times. Raises LayerpruneError where the model does not take the example or has no residual section.
     """
-    traced = trace(model, example_input)
-    measured = measure(model, traced.evaluation, example_input)
-    uses = _uses_of_modules(traced.evaluation)
-    found = [_described(model, part, measured, uses) for part in _parts(model, traced.evaluation, measured)]
-    if not found:
+    model = unwrapped(model)
+    if gates_of(model) is not None:
         raise LayerpruneError(
-            f"{type(model).__name__}: no residual section found; looked for additions whose one input reaches the "
-            "other by identity or a linear map (convolution, linear layer, batch norm, mean-pool, padding, slicing)"
+            f"{type(model).__name__}: is being pruned: look for sections in what its pruner exports, pruner.export()"
         )
-    return FoundSections(model, traced, measured.total, _named(found), example_input)
+    with registered_blocks.used(model):
+        evaluation = _seen(record(model, example_input))
+        if not evaluation.parts:
+            raise LayerpruneError(
+                f"{type(model).__name__}: no residual section found; looked for additions whose one input reaches the "
+                "other by identity or a linear map (convolution, linear layer, norm, mean-pool, padding, slicing)"
+            )
+        other, size = _other(model, example_input), examples.batch_size(example_input)
+        found = _named([_described(model, place, evaluation, other, size) for place in evaluation.parts])
+        macs = -(-evaluation.recording.macs // size)
+        sections = FoundSections(model, evaluation.recording, macs, found, example_input)
+        return _tried(sections)
 
 
-# --- in the graph -----------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Part:
-    """An addition, its shortcut's and branch's last nodes, and the branch's nodes."""
-
-    addition: fx.Node
-    passed: fx.Node
-    added: fx.Node
-    nodes: tuple[fx.Node, ...]
-
-
-def _parts(model: nn.Module, graph: fx.Graph, measured: Measured) -> Iterator[_Part]:
-    for node in graph.nodes:
-        if not _is_addition(node):
-            continue
-        first, second = node.args[:2]
-        shapes = measured.shapes.get(first.name), measured.shapes.get(second.name)
-        if shapes[0] is None or shapes[0] != shapes[1]:
-            continue
-        ways = [(first, second), (second, first)]
-        found = [_Part(node, *way, nodes) for way in ways if (nodes := _branch(model, *way))]
-        if found:  # where both inputs are linear in the fork, the costlier one is the branch
-            yield max(found, key=lambda part: sum(measured.macs[each.name] for each in part.nodes))
-
-
-def _is_addition(node: fx.Node) -> bool:
-    adds = (node.op == "call_function" and node.target in _ADDITIONS) or (
-        node.op == "call_method" and node.target in _ADDING_METHODS
-    )
-    return adds and len(node.args) >= 2 and all(isinstance(each, fx.Node) for each in node.args[:2]) and not node.kwargs
-
-
-def _branch(model: nn.Module, passed: fx.Node, added: fx.Node) -> tuple[fx.Node, ...] | None:
-    """The nodes between a fork on the way to `passed` and `added`; None where there is no such fork."""
-    for fork in _linear_way(model, passed):
-        nodes = _between(fork, added)
-        if nodes and any(node.op == "call_module" or node.op == "get_attr" for node in nodes):
-            return nodes
-    return None
-
-
-def _linear_way(model: nn.Module, node: fx.Node) -> Iterator[fx.Node]:
-    """The node, and those before it for as long as they are reached linearly."""
-    yield node
-    while _is_linear(model, node):
-        (node,) = _inputs_of(node)
-        yield node
-
-
-def _inputs_of(node: fx.Node) -> list[fx.Node]:
-    """What a node is computed from, without sizes: how much is padded may depend on the input's channels."""
-    return [each for each in node.all_input_nodes if not _is_size(each)]
-
-
-def _is_size(node: fx.Node) -> bool:
-    """Whether a node is a tensor's shape, or computed from shapes alone."""
-    if node.op == "call_method":
-        return node.target in ("size", "dim")
-    if node.op != "call_function":
-        return False
-    if node.target is getattr:
-        return node.args[1] == "shape"
-    return bool(node.all_input_nodes) and all(map(_is_size, node.all_input_nodes))
-
-
-def _is_linear(model: nn.Module, node: fx.Node) -> bool:
-    if len(_inputs_of(node)) != 1:
-        return False
-    if node.op == "call_module":
-        return _is_linear_module(model.get_submodule(node.target))
-    return (node.op == "call_function" and node.target in _LINEAR_FUNCTIONS) or (
-        node.op == "call_method" and node.target in _LINEAR_METHODS
-    )
-
-
-def _is_linear_module(module: nn.Module) -> bool:
-    """Other libraries' batch norms have an activation in them, which may be the identity."""
-    return isinstance(module, _LINEAR_MODULES) and all(isinstance(each, nn.Identity) for each in module.children())
-
-
-def _between(fork: fx.Node, end: fx.Node) -> tuple[fx.Node, ...] | None:
-    """What `end` is computed with from `fork`, in order; None where it needs another input of the model, or not the
-    fork."""
-    reached, found, waiting = False, set(), [end]
-    while waiting:
-        node = waiting.pop()
-        if node is fork:
-            reached = True
-        elif node.op == "placeholder":
-            if not node.args:
-                return None  # those with a default, as masks have, are no input that the branch needs
-        elif node not in found:
-            found.add(node)
-            waiting.extend(node.all_input_nodes)
-    if not reached or end is fork:
-        return None
-    return tuple(node for node in end.graph.nodes if node in found)
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The model within torch.compile's and DDP's wrappers."""
+    while True:
+        inner = getattr(model, "_orig_mod", None)
+        if inner is None and isinstance(model, nn.parallel.DistributedDataParallel):
+            inner = model.module
+        if inner is None:
+            return model
+        model = inner
 
 
 # --- what is said of a section ----------------------------------------------------------------------------------
 
 
-def _uses_of_modules(graph: fx.Graph) -> dict[str, int]:
-    uses: dict[str, int] = {}
-    for node in graph.nodes:
-        if node.op in ("call_module", "get_attr"):
-            uses[node.target] = uses.get(node.target, 0) + 1
-    return uses
+@dataclass(frozen=True)
+class _Seen:
+    """A recording, and its residual additions by where they stand."""
+
+    recording: Recording
+    parts: dict[tuple, Residual]
+
+    @property
+    def additions(self) -> set[Node]:
+        return {part.addition for part in self.parts.values()}
 
 
-def _described(model: nn.Module, part: _Part, measured: Measured, uses: dict[str, int]) -> FoundSection:
-    targets = dict.fromkeys(node.target for node in part.nodes if node.op in ("call_module", "get_attr"))
-    modules = [name for name in targets if isinstance(operator.attrgetter(name)(model), nn.Module)]
-    reason = _why_not(model, part, modules, uses)
-    own = {id(each): each for each in _parameters(model, part)}
+def _seen(recording: Recording) -> _Seen:
+    return _Seen(recording, {_place(part.addition): part for part in residuals(recording)})
+
+
+def _place(node: Node) -> tuple:
+    """Where an operation stands: in which module's code, met for which time in one call of it."""
+    return node.path, node.site.code, node.site.place, node.site.turn, node.name
+
+
+def _other(model: nn.Module, example: Any) -> _Seen | None:
+    """Of twice the batch, in training; where the model refuses the example then, in evaluation; None where it takes no
+    other batch."""
+    for training in (True, False):
+        try:
+            return _seen(record(model, examples.doubled(example), training))
+        except LayerpruneError:
+            continue
+    return None
+
+
+def _described(model: nn.Module, place: tuple, evaluation: _Seen, other: _Seen | None, size: int) -> FoundSection:
+    part = evaluation.parts[place]
+    seen = [each for each in (evaluation, other) if each is not None and place in each.parts]
+    pairs = [(each.recording, each.parts[place]) for each in seen]
+    absence = absence_of(model, pairs)
+    gateway, reason = None, ""
+    for each in seen:
+        reason = reason or _why_not(model, each, place, absence)
+    if not reason and other is not None and place not in other.parts:
+        reason = "it is not computed, or otherwise, in training"
+    if not reason:
+        try:
+            gateway = _gateway(model, pairs, size)
+        except LookupError as error:
+            reason = str(error.args[0])
+    paths = list(dict.fromkeys(node.leaf for node in part.nodes if node.leaf is not None)) or part.weights
     return FoundSection(
-        name=_common_path(modules or list(targets)) or part.addition.name,
-        shape=measured.shapes[part.addition.name][1:],
-        macs=sum(measured.macs[node.name] for node in part.nodes),
-        params=sum(each.numel() for each in own.values()),
+        name=_common_path(paths) or part.addition.name,
+        shape=part.addition.shape[1:],
+        macs=-(-part.macs // size),
+        params=sum(each.numel() for each in _parameters(model, part, absence)),
         removable=not reason,
         reason=reason,
-        addition=part.addition.name,
-        added=part.added.name,
-        nodes=frozenset(node.name for node in part.nodes),
-        owned=tuple(targets),
+        residual=part,
+        absence=absence,
+        gateway=gateway,
     )
 
 
-def _parameters(model: nn.Module, part: _Part) -> Iterator[nn.Parameter]:
-    for node in part.nodes:
-        if node.op == "call_module":
-            yield from model.get_submodule(node.target).parameters()
-        elif node.op == "get_attr":
-            value = operator.attrgetter(node.target)(model)
-            if isinstance(value, nn.Parameter):
-                yield value
+def _parameters(model: nn.Module, part: Residual, absence: Absence) -> list[nn.Parameter]:
+    names = [each.name for node in part.nodes for each in node.inputs if each.kind == "weight"]
+    return parameters_of(model, [*absence.owned, *part.weights, *names])
 
 
-def _why_not(model: nn.Module, part: _Part, modules: Sequence[str], uses: dict[str, int]) -> str:
+def _why_not(model: nn.Module, seen: _Seen, place: tuple, absence: Absence) -> str:
+    """Why a section may not go by one recording; empty where it may."""
+    recording, part = seen.recording, seen.parts[place]
     inside = {*part.nodes, part.addition}
     for node in part.nodes:
         for user in node.users:
-            if user not in inside and not _leads_nowhere(user):
-                return f"what '{node.name}' computes is used by '{user.name}' too"
-        if uses.get(node.target, 0) > 1 and _has_state(model, node):
-            return f"'{node.target}' is used more than once"
-    others = {id(each): name for name, each in model.named_parameters(remove_duplicate=False) if not _is_in(name, part)}
-    shared = [others[id(each)] for each in _parameters(model, part) if id(each) in others]
+            if user not in inside and user not in recording.leading_nowhere:
+                return f"what '{node.label}' computes is used by '{user.label}' too"
+        if node in recording.returned:
+            return f"what '{node.label}' computes is put out too"
+        if node in recording.kept:
+            return f"what '{node.label}' computes is kept in '{recording.kept[node]}'"
+    for weight in _weights(part):
+        for user in weight.users:
+            if user not in part.exclusive and user not in recording.leading_nowhere and user.leaf is None:
+                return f"'{weight.name}' is used by '{user.label}' too"
+    repeated = _used_again(model, recording, part)
+    if repeated:
+        return f"'{repeated}' is used more than once"
+    shared = _shared(model, part)
     if shared:
-        return f"shares weights with '{shared[0]}'"
-    hooked = [name for name in modules if _has_hooks(model.get_submodule(name))]
+        return f"shares weights with '{shared}'"
+    hooked = [path for path, _ in absence.modules for name in [_hooked(model, path)] if name]
     if hooked:
-        return f"'{hooked[0]}' has hooks"
-    if any(_is_addition(node) and _branch(model, *node.args[:2]) for node in part.nodes):
+        return f"'{_hooked(model, hooked[0])}' has hooks"
+    if seen.additions & set(part.nodes):
         return "contains other sections"
+    if not is_absent(recording, part, absence):
+        return "what it computes cannot be told apart from what else its modules compute"
     return ""
 
 
-def _leads_nowhere(node: fx.Node) -> bool:
-    """Whether a node only checks something, or asks for something that nobody uses."""
-    if node.op == "call_function" and node.target is torch._assert:
-        return True
-    if not node.users:
-        return node.op == "call_function" and node.target in (operator.getitem, getattr)
-    return all(map(_leads_nowhere, node.users))
+def _used_again(model: nn.Module, recording: Recording, part: Residual) -> str | None:
+    """A layer with weights that is called elsewhere too, or twice."""
+    for node in part.nodes:
+        if node.leaf is not None and len(recording.calls_of(node.leaf)) > 1:
+            layer = model.get_submodule(node.leaf)
+            if len(layer.state_dict()) > 0:
+                return node.leaf
+    return None
 
 
-def _has_state(model: nn.Module, node: fx.Node) -> bool:
-    """Whether what a node uses has weights or running statistics."""
-    if node.op == "get_attr":
-        return True
-    return node.op == "call_module" and len(model.get_submodule(node.target).state_dict()) > 0
+def _shared(model: nn.Module, part: Residual) -> str | None:
+    """A name outside the section of a weight inside."""
+    own = {id(each) for each in parameters_of(model, [node.name for node in _weights(part)])}
+    used = {node.leaf for node in part.nodes if node.leaf is not None} | set(part.weights)
+    others = [
+        name
+        for name, each in model.named_parameters(remove_duplicate=False)
+        if id(each) in own and not any(name == path or name.startswith(f"{path}.") for path in used)
+    ]
+    return others[-1] if others else None
 
 
-def _is_in(parameter: str, part: _Part) -> bool:
-    targets = [node.target for node in part.nodes if node.op in ("call_module", "get_attr")]
-    return any(parameter == target or parameter.startswith(f"{target}.") for target in targets)
+def _weights(part: Residual) -> list[Node]:
+    """The section's own, without those that no layer applies and others use too: these stay."""
+    applied = {each for node in part.nodes if node.leaf is not None for each in node.inputs}
+    return [each for each in {*applied, *part.exclusive} if each.kind == "weight"]
 
 
-def _has_hooks(module: nn.Module) -> bool:
-    return any(map(_hooks_of, module.modules()))
+def _hooked(model: nn.Module, path: str) -> str | None:
+    for name, module in model.get_submodule(path).named_modules(prefix=path):
+        if any(map(_is_of_somebody, _hooks_of(module))):
+            return name
+    return None
 
 
 def _hooks_of(module: nn.Module) -> list[Any]:
@@ -296,16 +266,9 @@ def _hooks_of(module: nn.Module) -> list[Any]:
     return [hook for kind in kinds for hook in getattr(module, kind).values()]
 
 
-def lost_hooks(model: nn.Module, traced: Trace) -> list[str]:
-    """Modules whose hooks a generated forward method would not call, because it calls what is in them."""
-    called = {node.target for node in traced.evaluation.nodes if node.op == "call_module"}
-    names = [name for name, module in model.named_modules() if name and any(map(_is_of_somebody, _hooks_of(module)))]
-    return [name for name in names if not any(name == each or name.startswith(f"{each}.") for each in called)]
-
-
 def _is_of_somebody(hook: Any) -> bool:
-    """Transformers' own hooks only wait to be asked for hidden states, which nobody can here."""
-    return getattr(hook, "__name__", "") != "output_capturing_hook"
+    """Transformers' own hooks only wait to be asked for hidden states."""
+    return not isinstance(hook, OfPruner) and getattr(hook, "__name__", "") != "output_capturing_hook"
 
 
 def _common_path(modules: Sequence[str]) -> str:
@@ -320,11 +283,137 @@ def _common_path(modules: Sequence[str]) -> str:
 
 
 def _named(found: Sequence[FoundSection]) -> list[FoundSection]:
-    """The sections with names of their own: a second one at the same path has its addition's name behind it."""
-    seen: set[str] = set()
+    """The sections with names of their own: a second one at the same path has a number behind it."""
+    seen: dict[str, int] = {}
     named = []
     for section in found:
-        name = section.name if section.name not in seen else f"{section.name}:{section.addition}"
-        seen.add(name)
-        named.append(FoundSection(**(vars(section) | {"name": name})))
+        seen[section.name] = seen.get(section.name, 0) + 1
+        count = seen[section.name]
+        named.append(section if count == 1 else replace(section, name=f"{section.name}:{count}"))
     return named
+
+
+# --- where it is gated ------------------------------------------------------------------------------------------
+
+
+def _gateway(model: nn.Module, pairs: Sequence[tuple[Recording, Residual]], size: int) -> Gateway:
+    """Raises LookupError, which says why, where the branch cannot be gated."""
+    batch = _batch_dimension([part.addition.shape for _, part in pairs], size)
+    ends = [_module_at_the_end(*pair) for pair in pairs]
+    first = ends[0]
+    if first is not None and all(each is not None and _spot(each) == _spot(first) for each in ends):
+        return Gateway(*_spot(first)[:1], batch, leaf=first[1])
+    wrap, turn = _wrap(*pairs[0])
+    node = pairs[0][1].addition
+    module = model.get_submodule(node.path)
+    method = method_of(module, wrap.site.code)
+    if method is None:
+        raise LookupError(f"its addition stands in '{wrap.site.code.co_name}', which is no method of a module")
+    gated_method(module, method, [(0, wrap)])
+    return Gateway(node.path, batch, method=method, wrap=wrap, turn=turn)
+
+
+def _batch_dimension(shapes: Sequence[tuple[int, ...]], size: int) -> int:
+    """The one that doubles with the batch."""
+    if len(shapes) == 1:
+        return 0
+    first, second = shapes
+    found = [place for place, (one, other) in enumerate(zip(first, second, strict=True)) if one != other]
+    if len(found) != 1 or first[found[0]] != size or second[found[0]] != 2 * size:
+        raise LookupError("no dimension of what it adds is that of the examples")
+    return found[0]
+
+
+def _module_at_the_end(recording: Recording, part: Residual) -> tuple[ModuleCall, int] | None:
+    """The last module that put out what is added, called once, and the place in its output."""
+    number = part.addition.operand_ids[part.addition.operands.index(part.added)]
+    found = [
+        (each, place)
+        for each in recording.calls
+        if each.end <= part.addition.index and each.number not in part.addition.inside
+        for place, leaf in enumerate(each.outputs)
+        if isinstance(leaf, tuple) and leaf == (part.added, number)
+    ]
+    if not found:
+        return None
+    last = max(found, key=lambda each: each[0].order)
+    return last if len(recording.calls_of(last[0].path)) == 1 and last[0].path else None
+
+
+def _spot(end: tuple[ModuleCall, int]) -> tuple[str, int]:
+    return end[0].path, end[1]
+
+
+def _wrap(recording: Recording, part: Residual) -> tuple[Wrap, int]:
+    """The operand in the code, and how often the code came by before in this call of the module."""
+    node = part.addition
+    operand = node.operands.index(part.added)
+    before = [each for each in recording.nodes[: node.index] if _is_of_same_code(each, node)]
+    starts = [place for place, each in enumerate(before) if None in each.operands[:2]]
+    if not starts:  # no sum() of a list, which starts with 0 + the first
+        return Wrap(node.site, operand), node.site.turn
+    since = len(before) - starts[-1]
+    return Wrap(node.site, operand, since if operand == 1 else 0), len(starts) - 1
+
+
+def _is_of_same_code(one: Node, other: Node) -> bool:
+    """Whether both are operations of one instruction, in one call of a module."""
+    if one.site is None or one.inside != other.inside:
+        return False
+    return one.site.code is other.site.code and one.site.place == other.site.place
+
+
+# --- trying -----------------------------------------------------------------------------------------------------
+
+
+def _tried(sections: FoundSections) -> FoundSections:
+    """Close and remove all removable sections of the model at once; where that differs, one by one."""
+    if not sections.removable or _why_it_fails(sections, sections.removable) is None:
+        return sections
+    reasons = {each.name: _why_it_fails(sections, [each]) for each in sections.removable}
+    told = sections.but({name: reason for name, reason in reasons.items() if reason is not None})
+    if told.removable and _why_it_fails(told, told.removable) is not None:
+        return told.but({each.name: "it cannot go together with others" for each in told.removable})
+    return told
+
+
+def _why_it_fails(sections: FoundSections, chosen: Sequence[FoundSection]) -> str | None:
+    """Whether the model computes without sections what it does with their gates closed; None where it does."""
+    model, gates = sections.model, Gates(sections.model, len(chosen))
+    with undisturbed(model), evaluating(model), torch.no_grad():
+        attach(model, gates, [each.gateway for each in chosen])
+        try:
+            gates.values[:] = [torch.zeros(1, 1, device=_device(model))] * len(chosen)
+            closed = _output(sections)
+        finally:
+            detach(model)
+        try:
+            with without(model, [each.absence for each in chosen]):
+                left = _output(sections)
+        except Exception as error:  # whatever the model's code does with an absent value
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+            return f"the model does not run without it: {reason}"
+    return None if _is_close(closed, left) else "the model computes otherwise without it than with its gate closed"
+
+
+def _output(sections: FoundSections) -> list[Tensor]:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return tensors_of(examples.call(sections.model, sections.example))
+
+
+def _is_close(one: Sequence[Tensor], other: Sequence[Tensor]) -> bool:
+    return len(one) == len(other) and all(map(_is_same, one, other))
+
+
+def _is_same(one: Tensor, other: Tensor) -> bool:
+    if one.shape != other.shape or one.dtype != other.dtype:
+        return False
+    if not one.is_floating_point():
+        return torch.equal(one, other)
+    size = float(one.detach().abs().nan_to_num().max().clamp(min=1e-6)) if one.numel() else 1.0
+    return torch.allclose(one / size, other / size, atol=1e-3 if one.dtype is torch.float32 else 3e-2, equal_nan=True)
+
+
+def _device(model: nn.Module) -> torch.device:
+    return next((each.device for each in model.parameters()), torch.device("cpu"))

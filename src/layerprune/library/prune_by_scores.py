@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from layerprune.core import methods
 from layerprune.core.methods import settings_class
@@ -21,8 +21,8 @@ from layerprune.core.methods.base import keep_highest
 from layerprune.core.methods.parts.first_layer import WeightLayer, first_batch_norm, gate_position
 from layerprune.core.seeding import stream_seed
 from layerprune.errors import LayerpruneError
-from layerprune.library.concurrent_pruner import unwrapped
-from layerprune.library.find_sections import FoundSections
+from layerprune.library.find_sections import FoundSections, unwrapped
+from layerprune.library.gates import detach, gates_of
 from layerprune.library.network_files import reason_of
 from layerprune.library.rewriting import Forward
 from layerprune.library.scored_network import Branch, ScoredNetwork
@@ -38,8 +38,8 @@ def prune_by_scores(
     keep: int,
     batches: Batches | None = None,
     seed: int = 0,
-) -> fx.GraphModule:
-    """A plain module with copies of the weights and the `keep` removable sections that a score method ranks highest.
+) -> nn.Module:
+    """A copy of the model with the `keep` removable sections that a score method ranks highest.
 
     `method` is any of the family scores (`layerprune methods` lists them); `batches` are pairs of images and labels,
     gone through again and again, for those that look at data. The model stays as it is.
@@ -52,9 +52,10 @@ def prune_by_scores(
         raise LayerpruneError(f"keep: {keep} sections asked for, {len(scores)} of the network's may go")
     kept = _choose(method, list(scores.values()), keep)
     copied = copy.deepcopy(sections.model)
+    detach(copied)
     forward = Forward(FoundSections(copied, sections.trace, sections.macs, list(sections), sections.example))
     forward.remove([place for place, stays in enumerate(kept) if not stays])
-    return forward.plain()
+    return copied
 
 
 def section_scores(
@@ -120,7 +121,7 @@ def _check(model: nn.Module, sections: FoundSections, method: str) -> None:
         raise LayerpruneError(f"method: '{method}' is no score method (known: {', '.join(known)})")
     if sections.model is not model:
         raise LayerpruneError("prune_by_scores: the sections were found in another model")
-    if "forward" in model.__dict__:
+    if gates_of(model) is not None:
         raise LayerpruneError("prune_by_scores: the model is being pruned already: take what its pruner exports")
     if not sections.removable:
         raise LayerpruneError(f"prune_by_scores: no section may go: {sections[0].reason}")

@@ -1,4 +1,4 @@
-"""A traced model as what score methods look at: a stem, a chain of sections with branches, a head.
+"""A recorded model as what score methods look at: a stem, a chain of sections with branches, a head.
 
 The scores were written for networks.sections.SectionedNetwork. `ScoredNetwork` answers as it does: `sections[i].branch`
 is a Sequential of the branch's layers in the order of the computation, and what it holds is what is computed with;
@@ -10,16 +10,26 @@ transformers, they are shown second, as in pictures. A stage is a run of section
 """
 
 import copy
+import dis
 import operator
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Sequence
+from functools import cache
+from itertools import islice
+from types import CodeType
 from typing import Any
 
-from torch import Tensor, fx, nn
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
-from layerprune.core.networks.sections import CLOSED, Gates
+from layerprune.core.networks.sections import CLOSED
+from layerprune.core.networks.sections import Gates as GatesOfSections
 from layerprune.errors import LayerpruneError
+from layerprune.library import registered_blocks
 from layerprune.library.find_sections import FoundSection, FoundSections
-from layerprune.library.rewriting import erase_with_users, function_of, node_of
+from layerprune.library.gates import Gates, attach, detach
+from layerprune.library.recording import Node, instruction
 
 _CHANNELS_LAST = (nn.Linear, nn.LayerNorm, nn.MultiheadAttention)
 _CHANNELS_SECOND = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -31,43 +41,56 @@ _ACTIVATING = {"relu", "relu_", "relu6", "leaky_relu", "elu", "gelu", "silu", "m
 
 
 class Branch(nn.Sequential):
-    """Layers of a branch in the order of its graph, which is what forward computes: not always one after the other."""
+    """Layers of a branch in the order of its computation, and weights that no layer applies. The model computes with
+    them; to be looked at, not called."""
 
-    def __init__(self, model: nn.Module, nodes: Sequence[fx.Node], fork: fx.Node, end: fx.Node) -> None:
-        super().__init__()
-        graph = fx.Graph()
-        copies = {fork: graph.placeholder("x")}
-        for node in nodes:
-            copies[node] = graph.node_copy(node, copies.__getitem__)
-            if node.op in ("call_module", "get_attr"):
-                copies[node].target = self._take(operator.attrgetter(node.target)(model), node.op)
-        graph.output(copies[end])
-        self._compute = function_of(graph, "a branch")
+    def __init__(self, model: nn.Module, section: FoundSection) -> None:
+        self.paths = list(dict.fromkeys(node.leaf for node in section.residual.nodes if node.leaf is not None))
+        super().__init__(*map(model.get_submodule, self.paths))
+        for place, name in enumerate(_bare_weights(section, self.paths)):
+            weight = operator.attrgetter(name)(model)
+            register = self.register_parameter if isinstance(weight, nn.Parameter) else self.register_buffer
+            register(f"own{place}", weight)
 
-    def _take(self, part: Any, op: str) -> str:
-        """Register a layer, or a weight that stands on its own; returns its name here."""
-        if op == "call_module":
-            self.append(part)
-            return str(len(self) - 1)
-        name = f"own{len(self._parameters) + len(self._buffers)}"
-        if isinstance(part, nn.Parameter):
-            self.register_parameter(name, part)
-        else:
-            self.register_buffer(name, part)
-        return name
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self._compute(self, x)
+def _bare_weights(section: FoundSection, layers: Sequence[str]) -> list[str]:
+    names = section.residual.weights
+    return [name for name in names if not any(name.startswith(f"{path}.") for path in layers)]
 
 
 class Place(nn.Module):
-    """A place of the network: the stem's end, or a section. Called with what is there, channels second."""
+    """A place of the network: the stem's end, or a section. Called with what is there, channels second.
 
-    def __init__(self, name: str, branch: Branch | None, channels_last: bool) -> None:
+    Another branch of the same layers can be put in the place of `branch`; the model computes with it then.
+    """
+
+    def __init__(self, model: nn.Module, name: str, branch: Branch | None, channels_last: bool) -> None:
         super().__init__()
+        vars(self)["_model"] = model  # not a part of this module
         self.name, self.branch, self.channels_last = name, branch, channels_last
         self.removable = branch is not None
         self.alive = True
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name == "branch" and value is not None:
+            for path, layer in zip(value.paths, value, strict=True):
+                owner, _, leaf = path.rpartition(".")
+                self._model.get_submodule(owner)._modules[leaf] = layer
+
+    def enter_at(self, layer: nn.Module, inputs: tuple, named: dict[str, Any]) -> None:
+        """The branch begins, with the call of a layer."""
+        self.enter(*inputs, *named.values())
+
+    def enter(self, *inputs: Any) -> None:
+        given = (next(each for each in inputs if isinstance(each, Tensor)),)
+        for hook in list(self.branch._forward_pre_hooks.values()):
+            hook(self.branch, given)
+
+    def leave(self, operands: tuple) -> None:
+        """The branch has ended: its output is about to be added."""
+        for hook in list(self.branch._forward_hooks.values()):
+            hook(self.branch, (), operands[self.added])
 
     def forward(self, x: Tensor) -> Tensor:
         return self.channels_second(x)
@@ -88,24 +111,26 @@ class ScoredNetwork(nn.Module):
         self.arch = type(sections.model).__name__
         self.found = sections.removable
         self.model = _plain_copy(sections.model)
-        self._gates: Gates = None
-        graph = _without_in_place(copy.deepcopy(sections.trace.evaluation))
         named = zip(sections, _names_by_stage(sections), strict=True)
-        self.chain = nn.ModuleList(self._place(graph, *each) for each in named)
+        self.chain = nn.ModuleList(self._place(*each) for each in named)
         self.sections = [place for place in self.chain if place.removable]
-        self.stem = Place("stem", None, self.chain[0].channels_last)
-        fork, behind = _fork(_nodes(graph, sections[0])), _what_stands_behind(self.model, graph, sections)
-        self.head = nn.ModuleList(_layers_behind(self.model, behind[-1]))
-        for place, section in zip(self.chain, sections, strict=True):
-            if place.removable:
-                self._move_branch(graph, section, place, behind)
-        for place, node in zip([self.stem, *self.chain], [fork, *behind], strict=True):
-            _call(graph, place, node)
-        self._compute = function_of(graph, f"{self.arch} to be scored")
+        self.stem = Place(self.model, "stem", None, self.chain[0].channels_last)
+        behind = _what_stands_behind(self.model, sections)
+        later = [node.leaf for node in sections.trace.nodes[behind[-1].index + 1 :] if node.leaf is not None]
+        self.head = nn.ModuleList(self.model.get_submodule(path) for path in dict.fromkeys(later))
+        self._visits = _visits([sections[0].residual.fork, *behind], [self.stem, *self.chain])
+        self._ends = _visits([section.residual.addition for section in self.found], self.sections)
+        self._starts = self._watch_starts()
+        self._gates = Gates(self.model, len(self.found))
+        attach(self.model, self._gates, [section.gateway for section in self.found])
 
-    def forward(self, x: Tensor, gates: Gates = None) -> Tensor:
-        self._gates = gates
-        logits = self._compute(self.model, x)
+    def forward(self, x: Tensor, gates: GatesOfSections = None) -> Tensor:
+        self._gates.values[:] = [_gate(each) for each in gates] if gates is not None else [None] * len(self.found)
+        with _Visiting(self._visits, self._starts, self._ends):
+            if None in self._visits:
+                for place in self._visits[None]:
+                    place(x)
+            logits = self.model(x)
         if not isinstance(logits, Tensor) or logits.dim() != 2:
             told = f"a tensor of {list(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
             raise LayerpruneError(
@@ -113,115 +138,125 @@ class ScoredNetwork(nn.Module):
             )
         return logits
 
-    def _place(self, graph: fx.Graph, section: FoundSection, name: str) -> Place:
-        nodes = _nodes(graph, section)
-        branch = None
-        if section.removable:
-            branch = Branch(self.model, nodes, _fork(nodes), node_of(graph, section.added))
-        return Place(name, branch, _has_channels_last(self.model, nodes, len(section.shape)))
+    def _watch_starts(self) -> "Visits":
+        """Branches are entered where their first layer is called, or else at their first operation."""
+        others: list[tuple[Node, Place]] = []
+        for section, place in zip(self.found, self.sections, strict=True):
+            first = section.residual.nodes[0]
+            place.added = section.residual.addition.operands.index(section.residual.added)
+            if first.leaf is not None:
+                self.model.get_submodule(first.leaf).register_forward_pre_hook(place.enter_at, with_kwargs=True)
+            else:
+                others.append((first, place))
+        return _visits([node for node, _ in others], [place for _, place in others])
 
-    def _move_branch(self, graph: fx.Graph, section: FoundSection, place: Place, behind: list[fx.Node]) -> None:
-        """Let the place's branch compute what the section's nodes did."""
-        addition, added, nodes = node_of(graph, section.addition), node_of(graph, section.added), _nodes(graph, section)
-        (passed,) = (each for each in addition.args[:2] if each is not added)
-        with graph.inserting_before(addition):
-            new = graph.call_function(self._adder(place), (passed, _fork(nodes)))
-        addition.replace_all_uses_with(new)
-        behind[:] = [new if each is addition else each for each in behind]
-        graph.erase_node(addition)
-        for node in reversed(nodes):
-            for user in list(node.users):  # a check, which leads nowhere
-                erase_with_users(graph, user)
-            graph.erase_node(node)
-
-    def _adder(self, place: Place) -> Callable[[Tensor, Tensor], Tensor]:
-        index = self.sections.index(place)
-
-        def add(passed: Tensor, fork: Tensor) -> Tensor:
-            gate = None if self._gates is None else self._gates[index]
-            if gate is CLOSED:
-                return passed.clone()  # what follows may work in place
-            out = place.branch(fork)
-            if gate is None:
-                return passed + out
-            gate = gate if isinstance(gate, Tensor) else gate(out)
-            return passed + gate.to(out.dtype).view(-1, *[1] * (out.dim() - 1)) * out
-
-        add.__name__ = add.__qualname__ = f"section_{index}"
-        return add
+    def _place(self, section: FoundSection, name: str) -> Place:
+        branch = Branch(self.model, section) if section.removable else None
+        last = _has_channels_last(self.model, section.residual.nodes, len(section.shape))
+        return Place(self.model, name, branch, last)
 
 
-# --- in the graph -----------------------------------------------------------------------------------------------
+def _gate(value: Any) -> Any:
+    return torch.zeros(1, 1) if value is CLOSED else value
+
+
+Key = tuple[tuple, int]
+"""A place in the source, which gates in the code do not change, and how often it was met before."""
+
+
+@cache
+def _in_source(code: CodeType, place: int) -> tuple:
+    return code.co_filename, code.co_name, next(islice(code.co_positions(), place // 2, None))
+
+
+@cache
+def _is_operator(code: CodeType, place: int) -> bool:
+    """Whether it is `+=`, whose result takes the place of what it worked on, and no call."""
+    return code.co_code[place] == dis.opmap["BINARY_OP"]
+
+
+class _Visiting(TorchFunctionMode):
+    """Calls places with what the operations put out behind which they stand; nothing works in place."""
+
+    def __init__(self, visits: "Visits", starts: "Visits", ends: "Visits") -> None:
+        super().__init__()
+        self._visits, self._starts, self._ends, self._passages = visits, starts, ends, Counter()
+        self._watched = {key[0] for each in (visits, starts, ends) for key in each if key is not None}
+
+    def __torch_function__(self, function: Any, types: Any, args: tuple = (), kwargs: Any = None) -> Any:
+        place = instruction(2)
+        here = _in_source(*place)
+        kwargs = kwargs or {}
+        if kwargs.get("inplace"):
+            kwargs = {**kwargs, "inplace": False}
+        if getattr(function, "__name__", "") == "add_" and _is_operator(*place):
+            function = torch.add
+        if here not in self._watched:
+            return function(*args, **kwargs)
+        key = here, self._passages[here]
+        self._passages[here] += 1
+        for place in self._starts.get(key, ()):
+            place.enter(*args, *kwargs.values())
+        for place in self._ends.get(key, ()):
+            place.leave(args)
+        result = function(*args, **kwargs)
+        for place in self._visits.get(key, ()):
+            place(result)
+        return result
+
+
+Visits = dict[Key | None, list[Place]]
+"""Where in the code places are visited; None: with the model's input."""
+
+
+def _visits(nodes: Sequence[Node], places: Sequence[Place]) -> Visits:
+    found: Visits = {}
+    for node, place in zip(nodes, places, strict=True):
+        while node.site is None and node.kind == "call":  # of a view of what was overwritten
+            node = node.inputs[-1]
+        key = (_in_source(node.site.code, node.site.place), node.site.passage) if node.site is not None else None
+        found.setdefault(key, []).append(place)
+    return found
+
+
+# --- in the recording -----------------------------------------------------------------------------------------------
 
 
 def _plain_copy(model: nn.Module) -> nn.Module:
     """A copy in evaluation mode, all of it with gradients; nothing in it works in place, so that hooks can look on."""
     copied = copy.deepcopy(model).eval()
+    detach(copied)
+    registered_blocks.use(copied)
     for part in copied.modules():
         if getattr(part, "inplace", False):
             part.inplace = False
     return copied.requires_grad_()
 
 
-def _without_in_place(graph: fx.Graph) -> fx.Graph:
-    for node in graph.nodes:
-        if node.kwargs.get("inplace"):
-            node.kwargs = {**node.kwargs, "inplace": False}
-    return graph
-
-
-def _nodes(graph: fx.Graph, section: FoundSection) -> list[fx.Node]:
-    return [node for node in graph.nodes if node.name in section.nodes]
-
-
-def _fork(nodes: Sequence[fx.Node]) -> fx.Node:
-    """What a branch starts from: the one node outside it that it needs."""
-    inside = set(nodes)
-    return next(each for node in nodes for each in node.all_input_nodes if each not in inside)
-
-
-def _what_stands_behind(model: nn.Module, graph: fx.Graph, sections: FoundSections) -> list[fx.Node]:
+def _what_stands_behind(model: nn.Module, sections: FoundSections) -> list[Node]:
     """The last node of every section. An activation behind the last addition is the head's where none of the others'
     has one."""
-    additions = [node_of(graph, section.addition) for section in sections]
+    additions = [section.residual.addition for section in sections]
     ends = [_activation_behind(model, addition) for addition in additions]
     activated = any(end is not addition for end, addition in zip(ends[:-1], additions[:-1], strict=True))
     return ends if activated or len(ends) == 1 else [*ends[:-1], additions[-1]]
 
 
-def _activation_behind(model: nn.Module, node: fx.Node) -> fx.Node:
-    users = list(node.users)
+def _activation_behind(model: nn.Module, node: Node) -> Node:
+    users = node.users
     return users[0] if len(users) == 1 and _is_activation(model, users[0]) else node
 
 
-def _is_activation(model: nn.Module, node: fx.Node) -> bool:
-    if node.op == "call_module":
-        return isinstance(model.get_submodule(node.target), _ACTIVATIONS)
-    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
-    return node.op in ("call_function", "call_method") and name in _ACTIVATING
+def _is_activation(model: nn.Module, node: Node) -> bool:
+    if node.leaf is not None:
+        return isinstance(model.get_submodule(node.leaf), _ACTIVATIONS)
+    return node.name in _ACTIVATING
 
 
-def _layers_behind(model: nn.Module, last: fx.Node) -> list[nn.Module]:
-    later = list(last.graph.nodes)
-    later = later[later.index(last) + 1 :]
-    return [model.get_submodule(node.target) for node in later if node.op == "call_module"]
-
-
-def _call(graph: fx.Graph, place: Place, node: fx.Node) -> None:
-    """Call a place with what a node computes; nothing depends on what it returns."""
-
-    def visit(x: Tensor) -> None:
-        place(x)
-
-    visit.__name__ = visit.__qualname__ = f"at_{place.name.replace('.', '_')}"
-    with graph.inserting_after(node):
-        graph.call_function(visit, (node,))
-
-
-def _has_channels_last(model: nn.Module, nodes: Sequence[fx.Node], dimensions: int) -> bool:
+def _has_channels_last(model: nn.Module, nodes: Sequence[Node], dimensions: int) -> bool:
     """By the first layer that says so; where none does, by the number of dimensions: tokens and not a picture."""
     for node in nodes:
-        layer = model.get_submodule(node.target) if node.op == "call_module" else None
+        layer = model.get_submodule(node.leaf) if node.leaf is not None else None
         if isinstance(layer, _CHANNELS_LAST):
             return True
         if isinstance(layer, _CHANNELS_SECOND):

@@ -9,7 +9,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from layerprune.errors import LayerpruneError
-from layerprune.library.concurrent_pruner import ConcurrentPruner
+from layerprune.library.concurrent_pruner import ConcurrentPruner, trainable
+from layerprune.library.examples import moved
 from layerprune.library.find_sections import FoundSection, FoundSections, find_sections
 from layerprune.library.rewriting import Forward
 
@@ -34,8 +35,8 @@ class Attached:
     """Sections of a model whose weights may yet be read from a checkpoint, and then their pruner."""
 
     def __init__(self, network: nn.Module, example_input: Tensor) -> None:
-        example = example_input.to(next(network.parameters()).device)
-        self.sections: FoundSections = find_sections(network, example)
+        example = moved(example_input, next(network.parameters()).device)
+        self.sections: FoundSections = trainable(find_sections(network, example))
         self.pruner: ConcurrentPruner | None = None
         self._forward = Forward(self.sections)
         self._handle = network.register_load_state_dict_pre_hook(self._remove_what_is_absent)

@@ -10,7 +10,7 @@ The training step's loss has to be the mean over its batch.
 
 from typing import Any
 
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from layerprune.errors import LayerpruneError
 from layerprune.library.concurrent_pruner import ConcurrentPruner
@@ -45,7 +45,7 @@ class PruneLayers(Callback):
         """It is there from the start of training on."""
         return self._attached.pruner if self._attached is not None else None
 
-    def export(self) -> fx.GraphModule:
+    def export(self) -> nn.Module:
         """The smaller network as a plain module. Raises LayerpruneError before every section has been decided on."""
         if self.pruner is None:
             raise LayerpruneError("export: nothing has been trained yet: call trainer.fit first")

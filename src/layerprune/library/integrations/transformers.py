@@ -11,15 +11,16 @@ The loss has to be the mean over its batch, as it is of the models for image cla
 import base64
 import copy
 import io
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from layerprune.errors import LayerpruneError
 from layerprune.library.concurrent_pruner import ConcurrentPruner
+from layerprune.library.gates import detach
 from layerprune.library.integrations.attaching import Attached, network_of
-from layerprune.library.tracing import trace_for
 
 try:
     from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -50,7 +51,7 @@ class PruneLayers(TrainerCallback, ExportableState):
         """It is there from the start of training on."""
         return self._attached.pruner if self._attached is not None else None
 
-    def export(self) -> fx.GraphModule:
+    def export(self) -> nn.Module:
         """The smaller model as a plain module from `example_input`'s kind to logits, where the model has logits.
 
         Raises LayerpruneError before every section has been decided on.
@@ -59,9 +60,10 @@ class PruneLayers(TrainerCallback, ExportableState):
             raise LayerpruneError("export: nothing has been trained yet: call trainer.train first")
         plain = self.pruner.export()
         if self._model is self.pruner.model:
-            return plain
-        device = next(self._model.parameters()).device
-        return _with_logits(self._model, self.example_input.to(device))
+            return _WithLogits(plain).eval()
+        copied = copy.deepcopy(self._model)
+        detach(copied)
+        return _WithLogits(copied).eval()
 
     # --- the Trainer's hooks, in the order in which it calls them ---------------------------------------------------
 
@@ -116,19 +118,16 @@ def _check(args: TrainingArguments) -> None:
         raise LayerpruneError("PruneLayers: sections leave the model: set ddp_find_unused_parameters=True")
 
 
-def _with_logits(model: nn.Module, example: Tensor) -> fx.GraphModule:
-    """A copy of what the model computes of its one input in evaluation: logits where it returns several things."""
-    graph = trace_for(model, example)
-    (output,) = (node for node in graph.nodes if node.op == "output")
-    returned = output.args[0]
-    named = returned.kwargs if isinstance(returned, fx.Node) else returned
-    if isinstance(named, dict) and "logits" in named:
-        output.args = (named["logits"],)
-    plain = fx.GraphModule(model, graph, type(model).__name__)
-    plain.graph.eliminate_dead_code()
-    plain.delete_all_unused_submodules()
-    plain.recompile()
-    return copy.deepcopy(plain).eval()
+class _WithLogits(nn.Module):
+    """A model that takes one tensor and puts out logits, where it returns several things."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        returned = self.model(x)
+        return returned["logits"] if isinstance(returned, Mapping) and "logits" in returned else returned
 
 
 def _packed(state: dict[str, Any]) -> str:

@@ -1,0 +1,138 @@
+"""What stands where a section's modules were: modules that put out `Gone`, which an addition passes over.
+
+The model's own code runs on: whatever a removed branch would compute of its (absent) values is Gone, and x + Gone is
+x. So a network without sections is the network that its class describes, with some modules replaced by `Removed`: it
+can be copied, pickled, trained, exported and searched for sections again.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+ADDITIONS = {"add", "add_", "__add__", "__radd__", "__iadd__", "sub", "sub_", "__sub__", "__isub__", "subtract"}
+
+
+class Gone:
+    """The absent value of a branch.
+
+    `copied` says that the sum has to be a tensor of its own, since it is overwritten later; `dimensions` how many the
+    value had, and `type` of number it was, where that is known.
+    """
+
+    __slots__ = ("copied", "dimensions", "type")
+
+    def __init__(self, copied: bool = False, dimensions: int | None = None, type: torch.dtype | None = None) -> None:
+        self.copied, self.dimensions, self.type = copied, dimensions, type
+
+    @classmethod
+    def __torch_function__(cls, function: Any, types: Any, args: tuple = (), kwargs: Any = None) -> Any:
+        if len(args) >= 2 and getattr(function, "__name__", "") in ADDITIONS:
+            gone, other = args[:2] if isinstance(args[0], Gone) else args[1::-1]
+            return gone._added(other)
+        first = args[0] if args and isinstance(args[0], Gone) else None
+        return first._itself() if first is not None else _gone_in(args, kwargs)._itself()
+
+    def _added(self, other: Any) -> Any:
+        if not isinstance(other, Tensor):
+            return self
+        return other.clone() if self.copied else other
+
+    def __add__(self, other: Any) -> Any:
+        return torch.add(self, other)  # so that whoever watches torch's functions sees it
+
+    __radd__ = add = add_ = __iadd__ = __rsub__ = __add__
+
+    def _itself(self, *args: Any, **kwargs: Any) -> "Gone":
+        return self if self.dimensions is None and self.type is None else Gone(self.copied)
+
+    @property
+    def ndim(self) -> int:
+        return self._known("dimensions")
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self._known("type")
+
+    def _known(self, name: str) -> Any:
+        value = getattr(self, name)
+        if value is None:
+            raise TypeError(f"nothing is known of the {name} of a value of a section that has gone")
+        return value
+
+    def dim(self) -> int:
+        return self.ndim
+
+    __mul__ = __rmul__ = __truediv__ = __matmul__ = __rmatmul__ = __pow__ = __neg__ = __getitem__ = __sub__ = _itself
+
+    def __iter__(self) -> Iterator[Any]:
+        raise TypeError("a value of a section that has gone cannot be unpacked")
+
+    def __bool__(self) -> bool:
+        raise TypeError("nothing can be decided by the value of a section that has gone")
+
+    def __getattr__(self, name: str) -> Any:
+        """Methods of tensors that put out tensors."""
+        if name in ("chunk", "tensor_split"):
+            return lambda count, *rest, **named: (self,) * count
+        if name.startswith("_") or not callable(getattr(Tensor, name, None)) or name in _ASKING:
+            raise AttributeError(f"a value of a section that has gone has no '{name}'")
+        return self._itself
+
+    def __reduce__(self) -> tuple:
+        return Gone, (self.copied, self.dimensions, self.type)
+
+
+def _gone_in(*values: Any) -> Gone:
+    return next(each for each in pytree.tree_leaves(values) if isinstance(each, Gone))
+
+
+_ASKING = {"size", "item", "tolist", "numel", "unbind", "split", "max", "min", "topk", "sort", "stride"}
+
+
+class PassedOn(int):
+    """Of what a removed module puts out: the tensor among its inputs that it hands on."""
+
+
+class Removed(nn.Module):
+    """In the place of a removed module; puts out Gone where the module put out what its section computed.
+
+    Plain attributes of the module (numbers, names) are kept for code that asks for them; its weights are Gone.
+    """
+
+    def __init__(self, module: nn.Module, output: Any) -> None:
+        """`output` is a tree of what is put out: Gone, PassedOn, and what is no tensor."""
+        super().__init__()
+        plain = {name: value for name, value in vars(module).items() if _is_plain(value) and name != "training"}
+        vars(self).update(plain)
+        self.training = module.training
+        self._output = output
+        self._hands_on = any(isinstance(each, PassedOn) for each in pytree.tree_leaves(output))
+        copied = _gone_in(output).copied
+        weights = {name: each for name, each in (module._parameters | module._buffers).items() if each is not None}
+        self._weights = {name: Gone(copied, each.dim(), each.dtype) for name, each in weights.items()}
+        self._weights |= dict.fromkeys(module._modules, Gone(copied))
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        if not self._hands_on:
+            return self._output
+        given = [each for each in pytree.tree_leaves((args, kwargs)) if isinstance(each, Tensor)]
+        return pytree.tree_map(lambda each: given[each] if isinstance(each, PassedOn) else each, self._output)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in self.__dict__.get("_weights", {}):
+            return self._weights[name]
+        return super().__getattr__(name)
+
+
+def _is_plain(value: Any) -> bool:
+    return (
+        value is None or type(value) in (bool, int, float, str) or (type(value) is tuple and all(map(_is_plain, value)))
+    )
+
+
+def is_pruned(model: nn.Module) -> bool:
+    """Whether sections have left a model."""
+    return any(isinstance(part, Removed) for part in model.modules())

@@ -1,0 +1,70 @@
+"""Examples of what a model takes: a tensor, a tuple of arguments, or a dictionary (arguments by name, or one of them).
+
+A dictionary whose keys are names of the forward method's parameters is given by name, as Hugging Face's models take
+it; any other is the one argument.
+"""
+
+import inspect
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from layerprune.errors import LayerpruneError
+
+
+def call(model: nn.Module, example: Any) -> Any:
+    """What the model returns of an example."""
+    if isinstance(example, tuple):
+        return model(*example)
+    return model(**example) if is_named(model, example) else model(example)
+
+
+def is_named(model: nn.Module, example: Any) -> bool:
+    """Whether an example's keys are names of arguments."""
+    if not isinstance(example, dict) or not all(isinstance(name, str) for name in example):
+        return False
+    known = inspect.signature(model.forward).parameters.values()
+    names = {each.name for each in known}
+    return all(name in names for name in example) or (
+        len(names & example.keys()) > 0 and any(each.kind is inspect.Parameter.VAR_KEYWORD for each in known)
+    )
+
+
+def tensors(example: Any) -> list[Tensor]:
+    return [each for each in pytree.tree_leaves(_plain(example)) if isinstance(each, Tensor)]
+
+
+def batch_size(example: Any) -> int:
+    """The first size of the first tensor. Raises LayerpruneError where there is none."""
+    found = [each for each in tensors(example) if each.dim() > 0]
+    if not found:
+        raise LayerpruneError("the example input holds no tensor with a batch dimension")
+    return len(found[0])
+
+
+def doubled(example: Any) -> Any:
+    """The example twice: every tensor whose first size is the batch's."""
+    size = batch_size(example)
+
+    def twice(each: Any) -> Any:
+        is_batch = isinstance(each, Tensor) and each.dim() > 0 and len(each) == size
+        return torch.cat([each, each]) if is_batch else each
+
+    return pytree.tree_map(twice, _plain(example))
+
+
+def moved(example: Any, device: torch.device) -> Any:
+    """The example on a device."""
+    return pytree.tree_map(lambda each: each.to(device) if isinstance(each, Tensor) else each, _plain(example))
+
+
+def shape_of(example: Any) -> str:
+    shapes = [list(each.shape) for each in tensors(example)]
+    return str(shapes[0]) if len(shapes) == 1 else str(shapes)
+
+
+def _plain(example: Any) -> Any:
+    """A subclass of dict (Hugging Face's BatchEncoding) as a dict."""
+    return dict(example) if hasattr(example, "keys") and hasattr(example, "items") else example

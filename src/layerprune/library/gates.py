@@ -1,0 +1,186 @@
+"""Gates on a model's sections: forward hooks on what puts out their branches, else in the code of their additions.
+
+A gate that is open hands on the very tensor that it got. Copies of a model have gates of their own, which are open
+for good, and lose the sections that the model loses.
+"""
+
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from layerprune.library.code_gates import GATES, Wrap, gated_method
+from layerprune.library.removal import Absence, take_out
+
+MARK = "_layerprune"
+GateValue = Tensor | Callable[[Tensor], Tensor] | None
+"""Of one section in one forward pass: [B, 1] or [1, 1], or what makes one of the branch's output; None: open."""
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """Where a section's branch can be gated: what a module puts out, or an operand in a method's code.
+
+    `path` is the module's, `leaf` the place of the branch's end in what it puts out; `method` and `wrap` say which
+    operand in which method of it, met for the `turn`-th time in a call. `batch` is the dimension of the examples.
+    """
+
+    path: str
+    batch: int
+    leaf: int = 0
+    method: str | None = None
+    wrap: Wrap | None = None
+    turn: int = 0
+
+
+class Gates:
+    """What the gates of one model are: None for open ones; `recomputed` holds in backward passes, for checkpoints."""
+
+    def __init__(self, model: nn.Module | None = None, count: int = 0) -> None:
+        self._model = weakref.ref(model) if model is not None else lambda: None
+        self.values: list[GateValue] = [None] * count
+        self.recomputed: list[GateValue] = []
+        self.is_copy = model is None
+        self._copies: weakref.WeakSet[Gates] = weakref.WeakSet()
+
+    @property
+    def model(self) -> nn.Module | None:
+        return self._model()
+
+    def apply(self, place: int, batch: int, out: Any) -> Any:
+        value = self.values[place] if self.values else None
+        if value is None and self.recomputed and not torch.compiler.is_compiling() and _in_backward():
+            value = self.recomputed[place]
+        if value is None or not isinstance(out, Tensor):
+            return out
+        if not isinstance(value, Tensor):
+            value = value(out)
+        shape = [1] * out.dim()
+        shape[batch] = -1
+        return out * value.to(out).view(shape)
+
+    def start(self, values: Tensor | None) -> None:
+        """A forward pass with gates [L, B, 1]; None for open ones."""
+        self.values[:] = [None] * len(self.values) if values is None else list(values.unbind(0))
+
+    def stop(self, to_backward: bool) -> None:
+        """The forward pass has ended; checkpoints in it may compute parts of it again."""
+        if to_backward:
+            self.recomputed = list(self.values)
+        self.values[:] = [None] * len(self.values)
+
+    def take_out(self, absence: Absence) -> None:
+        """Take a section out of the model and of its copies."""
+        if self.model is not None:
+            take_out(self.model, absence)
+        for each in self._copies:
+            each.take_out(absence)
+
+    def __deepcopy__(self, memo: dict) -> "Gates":
+        copied = Gates()
+        own = memo.get(id(self.model)) if self.model is not None else None
+        if own is not None:
+            copied._model = weakref.ref(own)
+        self._copies.add(copied)
+        memo[id(self)] = copied
+        return copied
+
+    def __reduce__(self) -> tuple:
+        return Gates, ()
+
+
+def _in_backward() -> bool:
+    return torch._C._current_graph_task_id() != -1
+
+
+class OfPruner:
+    """A hook that belongs to a pruner, and that `detach` takes off."""
+
+
+class Gate(OfPruner):
+    """A forward hook that multiplies what a module puts out."""
+
+    def __init__(self, gates: Gates, place: int, gateway: Gateway) -> None:
+        self.gates, self.place, self.leaf, self.batch = gates, place, gateway.leaf, gateway.batch
+
+    def __call__(self, module: nn.Module, inputs: Any, output: Any) -> Any:
+        if isinstance(output, Tensor):
+            return self.gates.apply(self.place, self.batch, output)
+        leaves, layout = pytree.tree_flatten(output)
+        gated = self.gates.apply(self.place, self.batch, leaves[self.leaf])
+        if gated is leaves[self.leaf]:
+            return output
+        leaves[self.leaf] = gated
+        return pytree.tree_unflatten(leaves, layout)
+
+
+class CodeGates:
+    """What a module's changed method asks; by the number of an operand and how often it was met in this call."""
+
+    def __init__(self, gates: Gates, table: list[dict[int, tuple[int, int]]]) -> None:
+        self.gates, self.table = gates, table
+
+    def at(self, number: int, turns: list[int], out: Any) -> Any:
+        turn = turns[number]
+        turns[number] = turn + 1
+        found = self.table[number].get(turn)
+        return out if found is None else self.gates.apply(*found, out)
+
+
+def attach(model: nn.Module, gates: Gates, gateways: Sequence[Gateway]) -> None:
+    """Put gates on a model; their places are those of the gateways."""
+    detach(model)
+    for place, each in enumerate(gateways):
+        if each.method is None:
+            model.get_submodule(each.path).register_forward_hook(Gate(gates, place, each))
+    for path in dict.fromkeys(each.path for each in gateways if each.method is not None):
+        _attach_in_code(model.get_submodule(path), gates, path, gateways)
+    vars(model)[MARK] = gates
+
+
+def _attach_in_code(module: nn.Module, gates: Gates, path: str, gateways: Sequence[Gateway]) -> None:
+    own = {place: each for place, each in enumerate(gateways) if each.path == path and each.method is not None}
+    wraps = list(dict.fromkeys(_key(each) for each in own.values()))
+    table: list[dict[int, tuple[int, int]]] = [{} for _ in wraps]
+    for place, each in own.items():
+        table[wraps.index(_key(each))][each.turn] = (place, each.batch)
+    vars(module)[GATES] = CodeGates(gates, table)
+    for method in dict.fromkeys(each.method for each in own.values()):
+        changed = gated_method(
+            module, method, [(wraps.index(_key(each)), each.wrap) for each in own.values() if each.method == method]
+        )
+        vars(module)[method] = changed
+
+
+def _key(gateway: Gateway) -> tuple:
+    wrap = gateway.wrap
+    return gateway.method, wrap.site.code, wrap.site.place, wrap.operand, wrap.element
+
+
+def detach(model: nn.Module) -> None:
+    """Take all gates off a model or its copy."""
+    for part in model.modules():
+        for hooks, kinds in _hooks_of(part):
+            for key in [key for key, hook in hooks.items() if isinstance(hook, OfPruner)]:
+                for kind in (hooks, *kinds):
+                    kind.pop(key, None)
+        if vars(part).pop(GATES, None) is not None:
+            for name in [name for name, value in vars(part).items() if getattr(value, "_is_gated", False)]:
+                del vars(part)[name]
+        vars(part).pop(MARK, None)
+
+
+def _hooks_of(part: nn.Module) -> list[tuple[dict, tuple[dict, ...]]]:
+    before = part._forward_pre_hooks, (part._forward_pre_hooks_with_kwargs,)
+    behind = part._forward_hooks, (part._forward_hooks_with_kwargs, part._forward_hooks_always_called)
+    return [before, behind]
+
+
+def gates_of(model: nn.Module) -> Gates | None:
+    """The gates of a pruner on this very model, not those of a copy."""
+    found = vars(model).get(MARK)
+    return found if found is not None and not found.is_copy else None

@@ -1,0 +1,438 @@
+"""What a model computes of one example, recorded while it runs: nothing is traced, rewritten or left out.
+
+The model runs as it is. A torch function mode notes every operation on tensors, what it was computed from and in which
+module, so whatever a forward method does in Python (contexts, sizes, loops, checkpoints) is followed. Afterwards the
+model is as it was: buffers, attributes that its forward methods write, modes and random generators.
+"""
+
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from types import CodeType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules import module as modules
+from torch.overrides import TorchFunctionMode
+from torch.utils import _pytree as pytree
+from torch.utils.flop_counter import FlopCounterMode
+
+from layerprune.errors import LayerpruneError
+from layerprune.library.examples import call, shape_of
+
+_CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.Transformer, nn.TransformerEncoder)
+_COMPOSED = (nn.TransformerDecoder, nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
+_OF_TORCH = ("torch/overrides.py", "torch/_tensor.py", "torch/utils/_contextlib.py", "library/absence.py")
+
+
+@dataclass(eq=False)
+class Node:
+    """A tensor's value: an input of the model, a weight or buffer, or what an operation put out.
+
+    `kind` is "input", "weight", "constant" (of unknown origin) or "call"; `name` a weight's path or the function's
+    name. `path` is that of the innermost module at work, `inside` are those of all modules around, outermost first.
+    """
+
+    index: int
+    kind: str
+    name: str
+    inputs: tuple["Node", ...] = ()
+    operands: tuple["Node | None", ...] = ()
+    """Of the first two arguments, in order; None for what is no tensor."""
+    operand_ids: tuple[int, ...] = ()
+    path: str = ""
+    inside: tuple[int, ...] = ()
+    """Numbers of the calls of modules that were under way."""
+    leaf: str | None = None
+    """Path of the layer of torch.nn that computed it."""
+    shape: tuple[int, ...] = ()
+    macs: int = 0
+    site: "Site | None" = None
+    storage: int = 0
+    overwrites: frozenset[int] = frozenset()
+    """Storages that the operation changed in place."""
+    users: list["Node"] = field(default_factory=list)
+
+    @property
+    def label(self) -> str:
+        return self.leaf or self.name
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where an operation stands in Python code: instruction `place` of `code`.
+
+    It was met for the `turn`-th time in this call of a module, and for the `passage`-th time in all.
+    """
+
+    code: CodeType
+    place: int
+    turn: int
+    passage: int
+
+
+def instruction(depth: int) -> tuple[CodeType, int] | None:
+    """The code and the instruction that is calling, so many frames up, and not counting torch's own wrappers."""
+    frame = sys._getframe(depth)
+    while frame is not None and frame.f_code.co_filename.endswith(_OF_TORCH):
+        frame = frame.f_back
+    return (frame.f_code, frame.f_lasti) if frame is not None else None
+
+
+@dataclass(eq=False)
+class ModuleCall:
+    """One call of a module: what went in and what came out, as trees whose tensors are `(node, tensor's id)`."""
+
+    number: int
+    path: str
+    module: nn.Module
+    inputs: list[Any]
+    outputs: list[Any] = field(default_factory=list)
+    layout: Any = None
+    end: int = -1
+    """Number of nodes when it returned."""
+    order: int = -1
+    """Number of calls that had returned by then."""
+
+
+class Recording:
+    """All nodes in the order of the computation, all calls of modules, and the nodes that the model put out."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.nodes: list[Node] = []
+        self.calls: list[ModuleCall] = []
+        self.returned: set[Node] = set()
+        self.kept: dict[Node, str] = {}
+        """Nodes whose tensors stayed behind as attributes of modules, with the attributes' paths."""
+        self.paths = {id(module): path for path, module in reversed(list(model.named_modules(remove_duplicate=False)))}
+
+    @property
+    def macs(self) -> int:
+        return sum(node.macs for node in self.nodes)
+
+    @cached_property
+    def calls_by_path(self) -> dict[str, list[ModuleCall]]:
+        found: dict[str, list[ModuleCall]] = {}
+        for each in self.calls:
+            found.setdefault(each.path, []).append(each)
+        return found
+
+    def calls_of(self, path: str) -> list[ModuleCall]:
+        return self.calls_by_path.get(path, [])
+
+    @cached_property
+    def leading_nowhere(self) -> set[Node]:
+        """Operations whose results nobody uses, as the count of batches."""
+        found: set[Node] = set()
+        for node in reversed(self.nodes):
+            if (
+                node.kind == "call"
+                and node not in self.returned
+                and node not in self.kept
+                and found.issuperset(node.users)
+            ):
+                found.add(node)
+        return found
+
+    @cached_property
+    def operations_inside(self) -> Counter[int]:
+        """How many operations that matter each call of a module made, by its number."""
+        nodes = [node for node in self.nodes if node.kind == "call" and node not in self.leading_nowhere]
+        return Counter(number for node in nodes for number in node.inside)
+
+
+def record(model: nn.Module, example: Any, training: bool = False) -> Recording:
+    """Run the model on an example in a mode, and say what it did.
+
+    Raises LayerpruneError where the model does not take the example.
+    """
+    recording = Recording(model)
+    recorder = _Recorder(model, recording)
+    with undisturbed(model) as kept, in_mode(model, training), _without_fast_path(), torch.enable_grad():
+        for tensor in tensors_of(example):
+            recorder.produce(tensor, recorder.add("input", "input"))
+        try:
+            with recorder.watching(), FlopCounterMode(display=False) as recorder.counter, recorder:
+                output = call(model, example)
+        except LayerpruneError:
+            raise
+        except Exception as error:  # whatever the model raises for what it does not take
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+            raise LayerpruneError(
+                f"{type(model).__name__}: does not take the example input of shape {shape_of(example)}: {reason}"
+            ) from None
+        recording.returned = {node for each in tensors_of(output) if (node := recorder.node_of(each)) is not None}
+        for name, value in kept():
+            recording.kept.update(
+                {node: name for each in tensors_of(value) if (node := recorder.node_of(each)) is not None}
+            )
+    return recording
+
+
+def tensors_of(value: Any) -> list[Tensor]:
+    """All tensors in what functions take and return: tuples, lists, dictionaries, dataclasses."""
+    return [each for each in _leaves(value) if isinstance(each, Tensor)]
+
+
+def _leaves(value: Any) -> list[Any]:
+    found = []
+    for each in pytree.tree_leaves(value):
+        if isinstance(each, Tensor | str | int | float | bool) or each is None:
+            found.append(each)
+        elif isinstance(each, dict):  # a subclass that torch does not know
+            found.extend(leaf for one in each.values() for leaf in _leaves(one))
+        elif hasattr(each, "__dataclass_fields__"):
+            found.extend(leaf for name in each.__dataclass_fields__ for leaf in _leaves(getattr(each, name, None)))
+        else:
+            found.append(each)
+    return found
+
+
+class _Recorder(TorchFunctionMode):
+    def __init__(self, model: nn.Module, recording: Recording) -> None:
+        super().__init__()
+        self.recording, self.counter = recording, None
+        self._stack: list[ModuleCall] = []
+        self._returned = 0
+        self._producers: dict[int, Node] = {}
+        self._alive: dict[int, Tensor] = {}  # or their ids would be given to others
+        self._aliases: dict[int, list[int]] = {}
+        self._turns: dict[tuple, int] = {}
+        named = [*model.named_buffers(remove_duplicate=False), *model.named_parameters(remove_duplicate=False)]
+        self._weights = {id(each): name for name, each in reversed(named)}
+
+    def __torch_function__(self, function: Callable, types: Any, args: tuple = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        given = tensors_of((args, kwargs))
+        versions = [_version(each) for each in given]
+        before, site = self.counter.get_total_flops(), self._site()
+        result = function(*args, **kwargs)
+        changed = [each for each, version in zip(given, versions, strict=True) if _version(each) != version]
+        returned = tensors_of(result)
+        fresh = [each for each in returned if not any(each is one for one in given)]
+        if not fresh and not changed:  # a size was asked for, or it did nothing, as dropout in evaluation
+            return result
+        node = self.add(
+            "call",
+            getattr(function, "__name__", str(function)),
+            inputs=tuple(dict.fromkeys(map(self._input, given))),
+            operands=tuple(self._input(each) if isinstance(each, Tensor) else None for each in args[:2]),
+            operand_ids=tuple(map(id, args[:2])),
+            macs=(self.counter.get_total_flops() - before) // 2,
+            site=site,
+        )
+        node.overwrites = frozenset(map(_storage, changed))
+        for tensor in changed:
+            self._overwritten(tensor, node)
+        for tensor in (*fresh, *(each for each in returned if any(each is one for one in changed))):
+            self.produce(tensor, node)
+        if len(returned) == 1:
+            node.shape, node.storage = tuple(returned[0].shape), _storage(returned[0])
+        return result
+
+    def add(self, kind: str, name: str, inputs: tuple[Node, ...] = (), **more: Any) -> Node:
+        top = self._stack[-1] if self._stack else None
+        leaf = top.path if top is not None and is_leaf(top.module) else None
+        inside = tuple(each.number for each in self._stack)
+        path = top.path if top is not None else ""
+        node = Node(len(self.recording.nodes), kind, name, inputs, path=path, inside=inside, leaf=leaf, **more)
+        for each in inputs:
+            each.users.append(node)
+        self.recording.nodes.append(node)
+        return node
+
+    def produce(self, tensor: Tensor, node: Node) -> None:
+        self._producers[id(tensor)] = node
+        if id(tensor) not in self._alive:
+            self._alive[id(tensor)] = tensor
+            self._aliases.setdefault(_storage(tensor), []).append(id(tensor))
+        if node.kind != "call":
+            node.shape, node.storage = tuple(tensor.shape), _storage(tensor)
+
+    def node_of(self, tensor: Tensor) -> Node | None:
+        return self._producers.get(id(tensor))
+
+    def _input(self, tensor: Tensor) -> Node:
+        """The node of a tensor. What has a gradient and comes from nowhere was made in C++ from what a module got."""
+        if id(tensor) not in self._producers:
+            name = self._weights.get(id(tensor))
+            if name is not None:
+                self.produce(tensor, self.add("weight", name))
+            elif tensor.grad_fn is not None and self._stack:
+                given = [each for each, _ in self._stack[-1].inputs if each is not None]
+                self.produce(tensor, self.add("call", "opaque", tuple(dict.fromkeys(given))))
+            else:
+                self.produce(tensor, self.add("constant", "constant"))
+        return self._producers[id(tensor)]
+
+    def _overwritten(self, tensor: Tensor, node: Node) -> None:
+        """What shares its memory with a tensor that was changed in place has changed too."""
+        for other in self._aliases.get(_storage(tensor), []):
+            old = self._producers[other]
+            if self._alive[other] is tensor or old is node:
+                self._producers[other] = node
+            elif old.kind != "weight":
+                new = self.add("call", "alias", (old, node))
+                new.shape, new.storage = old.shape, old.storage
+                self._producers[other] = new
+
+    def _site(self) -> Site | None:
+        here = instruction(3)
+        if here is None:
+            return None
+        here_in_call = (self._stack[-1].number if self._stack else -1, *here)
+        for key in (here, here_in_call):
+            self._turns[key] = self._turns.get(key, 0) + 1
+        return Site(*here, self._turns[here_in_call] - 1, self._turns[here] - 1)
+
+    # --- modules and autograd functions ---------------------------------------------------------------------
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        with ExitStack() as stack:
+            for handle in (
+                modules.register_module_forward_pre_hook(self._enter),
+                modules.register_module_forward_hook(self._leave, always_call=True),
+            ):
+                stack.callback(handle.remove)
+            stack.enter_context(_autograd_functions(self))
+            yield
+
+    def _enter(self, module: nn.Module, inputs: tuple) -> None:
+        path = self.recording.paths.get(id(module), "")
+        with torch._C.DisableTorchFunction():
+            given = [(self._input(each), id(each)) for each in tensors_of(inputs)]
+        made = ModuleCall(len(self.recording.calls), path, module, given)
+        self.recording.calls.append(made)
+        self._stack.append(made)
+
+    def _leave(self, module: nn.Module, inputs: tuple, output: Any) -> None:
+        while self._stack:
+            left = self._stack.pop()
+            if left.module is module:
+                break
+        leaves, left.layout = pytree.tree_flatten(output)
+        left.outputs = [(self.node_of(each), id(each)) if isinstance(each, Tensor) else each for each in leaves]
+        left.end, left.order = len(self.recording.nodes), self._returned
+        self._returned += 1
+
+    def applied(self, function: Any, given: Sequence[Any], result: Any) -> None:
+        """An autograd.Function, whose forward method may have been seen or not."""
+        with torch._C.DisableTorchFunction():
+            inputs = tuple(dict.fromkeys(map(self._input, tensors_of(given))))
+            node = self.add("call", function.__name__, inputs)
+            for tensor in tensors_of(result):
+                self.produce(tensor, node)
+                node.shape, node.storage = tuple(tensor.shape), _storage(tensor)
+
+
+@contextmanager
+def _autograd_functions(recorder: _Recorder) -> Iterator[None]:
+    kind = torch.autograd.Function
+    original = kind.__dict__["apply"]
+
+    def apply(cls: type, *args: Any, **kwargs: Any) -> Any:
+        result = original.__func__(cls, *args, **kwargs)
+        recorder.applied(cls, (args, kwargs), result)
+        return result
+
+    kind.apply = classmethod(apply)
+    try:
+        yield
+    finally:
+        kind.apply = original
+
+
+def is_leaf(module: nn.Module) -> bool:
+    """Whether a module is a layer, of torch.nn or another library's batch norm."""
+    of_torch = type(module).__module__.startswith(("torch.nn", "torch.ao.nn"))
+    layer = of_torch or isinstance(module, nn.modules.batchnorm._BatchNorm)
+    return layer and not isinstance(module, _CONTAINERS + _COMPOSED)
+
+
+def _version(tensor: Tensor) -> int:
+    return tensor._version if not tensor.is_inference() else 0
+
+
+def _storage(tensor: Tensor) -> int:
+    return tensor.untyped_storage()._cdata if tensor.layout is torch.strided else id(tensor)
+
+
+# --- the model is as it was -------------------------------------------------------------------------------------
+
+
+@contextmanager
+def undisturbed(model: nn.Module) -> Iterator[Callable[[], list[tuple[str, Any]]]]:
+    """Put back afterwards whatever forward methods change: buffers, attributes, random generators.
+
+    Gives a function that lists what has been written to attributes, by their paths.
+    """
+    named = list(model.named_modules())
+    attributes = [(module, dict(vars(module)), _contents(module)) for _, module in named]
+    buffers = [(each, each.detach().clone()) for each in model.buffers()]
+    registered = [(module, dict(module._buffers)) for _, module in named]
+
+    def written() -> list[tuple[str, Any]]:
+        found = []
+        for (path, module), (_, before, _) in zip(named, attributes, strict=True):
+            changed = {name: value for name, value in vars(module).items() if before.get(name) is not value}
+            kept = {name: value for name, value in vars(module).items() if isinstance(value, list | dict)}
+            found += [(f"{path}.{name}".lstrip("."), value) for name, value in (kept | changed).items() if _own(name)]
+        return found
+
+    with torch.random.fork_rng():
+        try:
+            yield written
+        finally:
+            for module, before, contents in attributes:
+                vars(module).clear()
+                vars(module).update(before)
+                for held, content in contents:
+                    held.clear()
+                    held.extend(content) if isinstance(held, list) else held.update(content)
+            for module, before in registered:
+                module._buffers.clear()
+                module._buffers.update(before)
+            with torch.no_grad():
+                for each, value in buffers:
+                    if not torch.equal(each, value):
+                        each.copy_(value)
+
+
+def _own(name: str) -> bool:
+    return name not in vars(nn.Module()) and name != "_layerprune"
+
+
+def _contents(module: nn.Module) -> list[tuple[Any, Any]]:
+    held = [value for name, value in vars(module).items() if _own(name) and type(value) in (list, dict, set)]
+    return [(each, each.copy()) for each in held]
+
+
+@contextmanager
+def in_mode(model: nn.Module, training: bool) -> Iterator[None]:
+    """All parts in one mode; afterwards each is back in its own. What a mode's method does besides is not done."""
+    modes = [(part, part.training) for part in model.modules()]
+    for part, mode in modes:
+        if mode != training:
+            part.training = training
+    try:
+        yield
+    finally:
+        for part, mode in modes:
+            if part.training != mode:
+                part.training = mode
+
+
+@contextmanager
+def _without_fast_path() -> Iterator[None]:
+    """torch's fused attention hides its additions, and nobody counts its multiply-adds."""
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)

@@ -1,0 +1,125 @@
+"""Residual additions in a recording: one operand is reached from a fork by the identity or a linear map, the other is
+the end of a branch that starts at the fork.
+
+What the branch uses without the fork (masks, tables of positions, sizes) is not the branch's and stays, unless
+nothing else uses it.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from layerprune.library.absence import ADDITIONS
+from layerprune.library.recording import Node, Recording
+
+_SUBTRACTIONS = {"sub", "sub_", "__sub__", "__isub__", "subtract"}
+_LINEAR = {
+    *("conv1d", "conv2d", "conv3d", "linear", "batch_norm", "group_norm", "pad", "_pad", "sync_batch_norm"),
+    *("avg_pool1d", "avg_pool2d", "avg_pool3d", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d"),
+    *("flatten", "permute", "transpose", "reshape", "view", "contiguous", "squeeze", "unsqueeze", "movedim", "roll"),
+    *("__getitem__", "to", "float", "type_as", "clone", "swapaxes", "rearrange", "native_batch_norm"),
+}
+_SCALING = {"mul", "mul_", "__mul__", "__rmul__", "__imul__", "div", "__truediv__", "multiply", "neg", "__neg__"}
+
+
+@dataclass(frozen=True, eq=False)
+class Residual:
+    """An addition, the operands that are passed and added, and the operations of the branch, in order."""
+
+    addition: Node
+    passed: Node
+    added: Node
+    fork: Node
+    nodes: tuple[Node, ...]
+    exclusive: frozenset[Node]
+    """The branch, and all that only the branch uses: weights, and what is computed from them."""
+
+    @property
+    def weights(self) -> list[str]:
+        return [node.name for node in sorted(self.exclusive, key=lambda each: each.index) if node.kind == "weight"]
+
+    @property
+    def macs(self) -> int:
+        return sum(node.macs for node in self.exclusive)
+
+
+def residuals(recording: Recording) -> list[Residual]:
+    """All residual additions of a recording, in the order of the computation."""
+    varying = _varying(recording)
+    found = (_residual(recording, node, varying) for node in recording.nodes)
+    return [each for each in found if each is not None]
+
+
+def _varying(recording: Recording) -> set[Node]:
+    """Nodes that depend on an input of the model."""
+    found: set[Node] = set()
+    for node in recording.nodes:
+        if node.kind == "input" or any(each in found for each in node.inputs):
+            found.add(node)
+    return found
+
+
+def _residual(recording: Recording, node: Node, varying: set[Node]) -> Residual | None:
+    operands = node.operands[:2]
+    if node.kind != "call" or node.name not in ADDITIONS or len(operands) < 2 or None in operands:
+        return None
+    first, second = operands
+    if first.shape != second.shape or first is second or not {first, second} <= varying:
+        return None
+    ways = [(first, second)] if node.name in _SUBTRACTIONS else [(first, second), (second, first)]
+    found = [each for way in ways if (each := _branch(recording, node, *way, varying)) is not None]
+    return max(found, key=lambda each: each.macs) if found else None  # the costlier one where both are linear
+
+
+def _branch(recording: Recording, addition: Node, passed: Node, added: Node, varying: set[Node]) -> Residual | None:
+    """The branch from the nearest fork on the way to `passed`; None where there is none, or it has no weights."""
+    for fork in _linear_way(passed, varying):
+        nodes = _between(recording, fork, added)
+        if nodes:
+            found = Residual(addition, passed, added, fork, nodes, _exclusive(nodes, addition))
+            return found if found.weights or any(each.kind == "weight" for n in nodes for each in n.inputs) else None
+    return None
+
+
+def _linear_way(node: Node, varying: set[Node]) -> Iterator[Node]:
+    """The node, and those before it for as long as they are reached linearly."""
+    yield node
+    while True:
+        before = [each for each in node.inputs if each in varying]
+        if len(before) != 1 or not _is_linear(node):
+            return
+        (node,) = before
+        yield node
+
+
+def _is_linear(node: Node) -> bool:
+    return node.kind == "call" and (node.name in _LINEAR or node.name in _SCALING or node.name in ADDITIONS)
+
+
+def _between(recording: Recording, fork: Node, end: Node) -> tuple[Node, ...]:
+    """What depends on `fork` and is needed for `end`, in order."""
+    if end.index <= fork.index:
+        return ()
+    needed, waiting = {end}, [end]
+    while waiting:
+        for each in waiting.pop().inputs:
+            if each.index > fork.index and each not in needed:
+                needed.add(each)
+                waiting.append(each)
+    reached, found = {fork}, []
+    for node in sorted(needed, key=lambda each: each.index):
+        if any(each in reached for each in node.inputs):
+            reached.add(node)
+            found.append(node)
+    return tuple(found) if end in reached else ()
+
+
+def _exclusive(nodes: Iterable[Node], addition: Node) -> frozenset[Node]:
+    inside = set(nodes)
+    waiting = [each for node in inside for each in node.inputs if each not in inside]
+    while waiting:
+        node = waiting.pop()
+        if node in inside or node.kind == "input" or not all(user in inside for user in node.users):
+            continue
+        inside.add(node)
+        waiting.extend(each for each in node.inputs if each not in inside)
+    return frozenset(inside)
