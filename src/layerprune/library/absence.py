@@ -5,6 +5,7 @@ x. So a network without sections is the network that its class describes, with s
 can be copied, pickled, trained, exported and searched for sections again.
 """
 
+import copy
 from collections.abc import Iterator
 from typing import Any
 
@@ -102,15 +103,14 @@ class Removed(nn.Module):
     Plain attributes of the module (numbers, names) are kept for code that asks for them; its weights are Gone.
     """
 
-    def __init__(self, module: nn.Module, output: Any) -> None:
+    def __init__(self, module: nn.Module, output: Any, copied: bool) -> None:
         """`output` is a tree of what is put out: Gone, PassedOn, and what is no tensor."""
         super().__init__()
         plain = {name: value for name, value in vars(module).items() if _is_plain(value) and name != "training"}
         vars(self).update(plain)
         self.training = module.training
-        self._output = output
+        self._output, self._copied = output, copied
         self._hands_on = any(isinstance(each, PassedOn) for each in pytree.tree_leaves(output))
-        copied = _gone_in(output).copied
         weights = {name: each for name, each in (module._parameters | module._buffers).items() if each is not None}
         self._weights = {name: Gone(copied, each.dim(), each.dtype) for name, each in weights.items()}
         self._weights |= dict.fromkeys(module._modules, Gone(copied))
@@ -125,6 +125,28 @@ class Removed(nn.Module):
         if name in self.__dict__.get("_weights", {}):
             return self._weights[name]
         return super().__getattr__(name)
+
+
+class HandedOn(Removed):
+    """In the place of a block all of whose sections have gone: hands an input on, through an activation if it has one.
+
+    `copied` says that what it puts out has to be a tensor of its own.
+    """
+
+    def __init__(self, module: nn.Module, output: Any, activation: nn.Module | None, copied: bool) -> None:
+        """`output` is a tree of what is put out: PassedOn, and what is no tensor."""
+        super().__init__(module, output, copied)
+        self._is_first = isinstance(output, PassedOn) and output == 0
+        self._activation = copy.copy(activation)
+        if hasattr(activation, "inplace"):
+            self._activation.inplace = False  # or it would overwrite what the block was given
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        is_usual = self._is_first and args and isinstance(args[0], Tensor)
+        output = args[0] if is_usual else super().forward(*args, **kwargs)
+        if self._activation is not None:
+            return self._activation(output)
+        return pytree.tree_map_only(Tensor, torch.clone, output) if self._copied else output
 
 
 def _is_plain(value: Any) -> bool:

@@ -36,7 +36,8 @@ from layerprune.core.surgery import drop_parameters
 from layerprune.errors import LayerpruneError
 from layerprune.library import examples
 from layerprune.library.find_sections import FoundSections, unwrapped
-from layerprune.library.gates import OfPruner, gates_of
+from layerprune.library.gates import gates_of
+from layerprune.library.hooks import OfPruner
 from layerprune.library.recording import undisturbed
 from layerprune.library.rewriting import Forward
 from layerprune.system.process_group import SINGLE_PROCESS, ProcessGroup

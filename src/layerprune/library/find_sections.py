@@ -16,10 +16,13 @@ from layerprune.core.measure import evaluating
 from layerprune.errors import LayerpruneError
 from layerprune.library import examples, registered_blocks
 from layerprune.library.code_gates import Wrap, gated_method, method_of
-from layerprune.library.gates import Gates, Gateway, OfPruner, attach, detach, gates_of
+from layerprune.library.gates import Gates, Gateway, attach, detach, gates_of
+from layerprune.library.hooks import is_hooked
+from layerprune.library.passages import Passage, passages
 from layerprune.library.recording import ModuleCall, Node, Recording, record, tensors_of, undisturbed
-from layerprune.library.removal import Absence, absence_of, is_absent, parameters_of, without
+from layerprune.library.removal import parameters_of, without
 from layerprune.library.residuals import Residual, residuals
+from layerprune.library.what_goes import Absence, absence_of, is_absent
 
 
 @dataclass(frozen=True)
@@ -54,13 +57,21 @@ class FoundSections(Sequence[FoundSection]):
     """The sections of a model in the order of its computation, with the recording that they were found in."""
 
     def __init__(
-        self, model: nn.Module, trace: Recording, macs: int, found: Sequence[FoundSection], example: Any
+        self,
+        model: nn.Module,
+        trace: Recording,
+        macs: int,
+        found: Sequence[FoundSection],
+        example: Any,
+        passages: Sequence[Passage] = (),
     ) -> None:
         self.model = model
         self.trace = trace
         self.example = example
         self.macs = macs
         """Multiply-adds of the whole model, for one input."""
+        self.passages = tuple(passages)
+        """Blocks that are replaced once all their sections have gone."""
         self._found = tuple(found)
 
     def __len__(self) -> int:
@@ -77,7 +88,15 @@ class FoundSections(Sequence[FoundSection]):
     def but(self, kept: dict[str, str]) -> "FoundSections":
         """The same, but that some sections may not go: names and reasons."""
         found = [replace(one, removable=False, reason=kept[one.name]) if one.name in kept else one for one in self]
-        return FoundSections(self.model, self.trace, self.macs, found, self.example)
+        return FoundSections(self.model, self.trace, self.macs, found, self.example, self.passages)
+
+    def without_passages(self) -> "FoundSections":
+        """The same, but that blocks which have no sections left stay."""
+        return FoundSections(self.model, self.trace, self.macs, self._found, self.example)
+
+    def of_copy(self, model: nn.Module) -> "FoundSections":
+        """The same sections in a copy of the model."""
+        return FoundSections(model, self.trace, self.macs, self._found, self.example, self.passages)
 
     def __str__(self) -> str:
         width = max(len(section.name) for section in self)
@@ -110,8 +129,8 @@ def find_sections(model: nn.Module, example_input: Any) -> FoundSections:
         other, size = _other(model, example_input), examples.batch_size(example_input)
         found = _named([_described(model, place, evaluation, other, size) for place in evaluation.parts])
         macs = -(-evaluation.recording.macs // size)
-        sections = FoundSections(model, evaluation.recording, macs, found, example_input)
-        return _tried(sections)
+        blocks = _passages(model, dict(zip(evaluation.parts, found, strict=True)), [evaluation, other])
+        return _tried(FoundSections(model, evaluation.recording, macs, found, example_input, blocks))
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -255,20 +274,7 @@ def _weights(part: Residual) -> list[Node]:
 
 
 def _hooked(model: nn.Module, path: str) -> str | None:
-    for name, module in model.get_submodule(path).named_modules(prefix=path):
-        if any(map(_is_of_somebody, _hooks_of(module))):
-            return name
-    return None
-
-
-def _hooks_of(module: nn.Module) -> list[Any]:
-    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-    return [hook for kind in kinds for hook in getattr(module, kind).values()]
-
-
-def _is_of_somebody(hook: Any) -> bool:
-    """Transformers' own hooks only wait to be asked for hidden states."""
-    return not isinstance(hook, OfPruner) and getattr(hook, "__name__", "") != "output_capturing_hook"
+    return next((name for name, each in model.get_submodule(path).named_modules(prefix=path) if is_hooked(each)), None)
 
 
 def _common_path(modules: Sequence[str]) -> str:
@@ -291,6 +297,16 @@ def _named(found: Sequence[FoundSection]) -> list[FoundSection]:
         count = seen[section.name]
         named.append(section if count == 1 else replace(section, name=f"{section.name}:{count}"))
     return named
+
+
+def _passages(model: nn.Module, found: dict[tuple, FoundSection], seen: Sequence[_Seen | None]) -> tuple[Passage, ...]:
+    removable = {place: section for place, section in found.items() if section.removable}
+    pairs = [
+        (each.recording, {section.name: each.parts[place] for place, section in removable.items()})
+        for each in seen
+        if each is not None
+    ]
+    return passages(model, pairs, {section.name: section.absence for section in removable.values()})
 
 
 # --- where it is gated ------------------------------------------------------------------------------------------
@@ -368,8 +384,11 @@ def _is_of_same_code(one: Node, other: Node) -> bool:
 
 def _tried(sections: FoundSections) -> FoundSections:
     """Close and remove all removable sections of the model at once; where that differs, one by one."""
-    if not sections.removable or _why_it_fails(sections, sections.removable) is None:
-        return sections
+    whole = sections.without_passages()
+    for each in (sections, whole):
+        if not each.removable or _why_it_fails(each, each.removable) is None:
+            return each
+    sections = whole
     reasons = {each.name: _why_it_fails(sections, [each]) for each in sections.removable}
     told = sections.but({name: reason for name, reason in reasons.items() if reason is not None})
     if told.removable and _why_it_fails(told, told.removable) is not None:
@@ -388,7 +407,9 @@ def _why_it_fails(sections: FoundSections, chosen: Sequence[FoundSection]) -> st
         finally:
             detach(model)
         try:
-            with without(model, [each.absence for each in chosen]):
+            names = {each.name for each in chosen}
+            blocks = [each for each in sections.passages if each.sections <= names]
+            with without(model, [each.absence for each in chosen], blocks):
                 left = _output(sections)
         except Exception as error:  # whatever the model's code does with an absent value
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]

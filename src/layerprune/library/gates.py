@@ -14,7 +14,10 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from layerprune.library.code_gates import GATES, Wrap, gated_method
-from layerprune.library.removal import Absence, take_out
+from layerprune.library.hooks import OfPruner
+from layerprune.library.passages import Passage
+from layerprune.library.removal import hand_on, take_out
+from layerprune.library.what_goes import Absence
 
 MARK = "_layerprune"
 GateValue = Tensor | Callable[[Tensor], Tensor] | None
@@ -73,12 +76,13 @@ class Gates:
             self.recomputed = list(self.values)
         self.values[:] = [None] * len(self.values)
 
-    def take_out(self, absence: Absence) -> None:
-        """Take a section out of the model and of its copies."""
+    def take_out(self, absences: Sequence[Absence], passages: Sequence[Passage]) -> None:
+        """Take sections, and then blocks that have none left, out of the model and of its copies."""
         if self.model is not None:
-            take_out(self.model, absence)
+            take_out(self.model, absences)
+            hand_on(self.model, passages)
         for each in self._copies:
-            each.take_out(absence)
+            each.take_out(absences, passages)
 
     def __deepcopy__(self, memo: dict) -> "Gates":
         copied = Gates()
@@ -95,10 +99,6 @@ class Gates:
 
 def _in_backward() -> bool:
     return torch._C._current_graph_task_id() != -1
-
-
-class OfPruner:
-    """A hook that belongs to a pruner, and that `detach` takes off."""
 
 
 class Gate(OfPruner):

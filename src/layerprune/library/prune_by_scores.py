@@ -53,7 +53,7 @@ def prune_by_scores(
     kept = _choose(method, list(scores.values()), keep)
     copied = copy.deepcopy(sections.model)
     detach(copied)
-    forward = Forward(FoundSections(copied, sections.trace, sections.macs, list(sections), sections.example))
+    forward = Forward(sections.of_copy(copied))
     forward.remove([place for place, stays in enumerate(kept) if not stays])
     return copied
 

@@ -1,108 +1,28 @@
-"""Sections taken out of a model: which modules and weights give way to what is absent, for good or for a while."""
+"""Sections taken out of a model, for good or for a while, and blocks that have none left."""
 
 import operator
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
 
-from torch import Tensor, nn
-from torch.utils import _pytree as pytree
+from torch import nn
 
-from layerprune.library.absence import ADDITIONS, Gone, PassedOn, Removed
-from layerprune.library.recording import ModuleCall, Node, Recording
-from layerprune.library.residuals import Residual
+from layerprune.library.absence import Gone, HandedOn, Removed
+from layerprune.library.hooks import is_hooked
+from layerprune.library.passages import RELU, Passage
+from layerprune.library.what_goes import Absence
 
 
-@dataclass(frozen=True)
-class Absence:
-    """What goes with a section: modules by their paths, with what they put out from then on, and single weights."""
-
-    modules: tuple[tuple[str, Any], ...]
-    weights: tuple[str, ...]
-    copied: bool
-
-    @property
-    def owned(self) -> tuple[str, ...]:
-        return (*(path for path, _ in self.modules), *self.weights)
+def take_out(model: nn.Module, absences: Sequence[Absence]) -> None:
+    """Replace what goes with sections."""
+    for each in absences:
+        _take_out(model, each)
 
 
-def absence_of(model: nn.Module, pairs: Sequence[tuple[Recording, Residual]]) -> Absence:
-    """What goes with a section that has been found in recordings, the first of evaluation."""
-    copied = any(_is_overwritten(*pair) for pair in pairs)
-    whole = [_calls_within(*pair) for pair in pairs]
-    paths = [path for path in whole[0] if all(path in found for found in whole[1:])]
-    modules: dict[str, Any] = {}
-    for path in paths:
-        if not any(path.startswith(f"{outer}.") for outer in modules):
-            modules[path] = _output(whole[0][path], set(pairs[0][1].nodes), copied)
-    weights = [name for name in pairs[0][1].weights if not any(name.startswith(f"{path}.") for path in modules)]
-    return Absence(tuple(modules.items()), tuple(weights), copied)
-
-
-def _is_overwritten(recording: Recording, residual: Residual) -> bool:
-    """Whether something later works in place on the sum, or on what it would be without the branch."""
-    watched = {residual.addition.storage, residual.passed.storage}
-    later = recording.nodes[residual.addition.index + 1 :]
-    own = residual.addition.overwrites & {residual.passed.storage}
-    return bool(own) or any(node.overwrites & watched for node in later)
-
-
-def _calls_within(recording: Recording, residual: Residual) -> dict[str, ModuleCall]:
-    """Modules that are called once and compute nothing but the branch, outer ones first."""
-    nodes = [node for node in residual.exclusive if node.kind == "call" and node not in recording.leading_nowhere]
-    inside = Counter(number for node in nodes for number in node.inside)
-    everything = recording.operations_inside
-    branch = set(residual.nodes)
-    found = {}
-    for each in recording.calls:
-        once = len(recording.calls_of(each.path)) == 1 and each.path
-        if once and inside[each.number] == everything[each.number] and _output(each, branch) is not None:
-            found[each.path] = each
-    return found
-
-
-def _output(made: ModuleCall, branch: set[Node], copied: bool = False) -> Any:
-    """What takes the place of a module's output; None where that cannot be said."""
-    leaves, ids, absent = [], [number for _, number in made.inputs], False
-    for each in made.outputs:
-        if not isinstance(each, tuple):
-            if isinstance(each, int | float) and not isinstance(each, bool):
-                return None
-            leaves.append(each)
-        elif each[0] in branch:
-            absent = True
-            leaves.append(Gone(copied, len(each[0].shape) or None))
-        elif each[1] in ids:
-            leaves.append(PassedOn(ids.index(each[1])))
-        else:
-            return None
-    return pytree.tree_unflatten(leaves, made.layout) if absent else None
-
-
-def is_absent(recording: Recording, residual: Residual, absence: Absence) -> bool:
-    """Whether nothing is added once the modules and weights have gone: what they put out runs through the branch."""
-    numbers = {each.number for path, _ in absence.modules for each in recording.calls_of(path)}
-    gone = {node for node in residual.exclusive if node.kind == "weight" and node.name in absence.weights}
-    for node in residual.nodes:
-        absent = [each in gone for each in node.operands[:2]]
-        is_passed_over = node.name in ADDITIONS and sum(absent) == 1
-        within = numbers & set(node.inside)
-        if within or (any(each in gone for each in node.inputs) and not is_passed_over):
-            gone.add(node)
-    return residual.added in gone
-
-
-# --- in the model -----------------------------------------------------------------------------------------------
-
-
-def take_out(model: nn.Module, absence: Absence) -> None:
-    """Replace what goes with a section."""
+def _take_out(model: nn.Module, absence: Absence) -> None:
     for path, output in absence.modules:
         module = model.get_submodule(path)
         for owner, name in _places(model, module):
-            owner._modules[name] = Removed(module, output)
+            owner._modules[name] = Removed(module, output, absence.copied)
     for path in absence.weights:
         owner, _, name = path.rpartition(".")
         module = model.get_submodule(owner)
@@ -110,18 +30,29 @@ def take_out(model: nn.Module, absence: Absence) -> None:
         vars(module)[name] = Gone(absence.copied)
 
 
+def hand_on(model: nn.Module, passages: Sequence[Passage]) -> None:
+    """Replace whole blocks whose sections have gone, but those with hooks of somebody's."""
+    for each in passages:
+        module = dict(model.named_modules()).get(each.path)
+        if module is None or any(map(is_hooked, module.modules())):  # None: gone with a block around it
+            continue
+        activation = nn.ReLU() if each.activation == RELU else each.activation and module.get_submodule(each.activation)
+        for owner, name in _places(model, module):
+            owner._modules[name] = HandedOn(module, each.output, activation, each.copied)
+
+
 def _places(model: nn.Module, module: nn.Module) -> list[tuple[nn.Module, str]]:
     return [(owner, name) for owner in model.modules() for name, each in owner._modules.items() if each is module]
 
 
 @contextmanager
-def without(model: nn.Module, absences: Sequence[Absence]) -> Iterator[None]:
+def without(model: nn.Module, absences: Sequence[Absence], passages: Sequence[Passage]) -> Iterator[None]:
     """The model without sections, for a while."""
     kinds = ("_modules", "_parameters", "_buffers")
     before = [(part, [dict(getattr(part, kind)) for kind in kinds], set(vars(part))) for part in model.modules()]
     try:
-        for each in absences:
-            take_out(model, each)
+        take_out(model, absences)
+        hand_on(model, passages)
         yield
     finally:
         for part, held, names in before:
@@ -141,7 +72,3 @@ def parameters_of(model: nn.Module, owned: Sequence[str]) -> list[nn.Parameter]:
             if isinstance(one, nn.Parameter):
                 found[id(one)] = one
     return list(found.values())
-
-
-def state_of(module: nn.Module) -> list[Tensor]:
-    return [*module.parameters(), *module.buffers()]

@@ -21,7 +21,7 @@ class Forward:
 
     def __init__(self, sections: FoundSections) -> None:
         self.model = sections.model
-        self.sections = sections.removable
+        self.sections, self.passages = sections.removable, sections.passages
         self.alive = [True] * len(self.sections)
         self.gates = Gates(self.model, len(self.sections))
 
@@ -39,9 +39,11 @@ class Forward:
         """Take sections out for good; returns the parameters that have gone with them."""
         before = {id(each): each for each in self.model.parameters()}
         registered_blocks.use(self.model)
+        absences = [self.sections[place].absence for place in places]
         for place in places:
-            self.gates.take_out(self.sections[place].absence)
             self.alive[place] = False
+        gone = {each.name for each, stays in zip(self.sections, self.alive, strict=True) if not stays}
+        self.gates.take_out(absences, [each for each in self.passages if each.sections <= gone])
         left = {id(each) for each in self.model.parameters()}
         return [each for key, each in before.items() if key not in left]
 
@@ -53,4 +55,7 @@ class Forward:
 
     def without(self, places: Sequence[int]) -> AbstractContextManager[None]:
         """The model without these sections, for a while."""
-        return without(self.model, [self.sections[place].absence for place in places if self.alive[place]])
+        gone = [self.sections[place] for place in places if self.alive[place]]
+        names = {each.name for each in gone}
+        passages = [each for each in self.passages if each.sections <= names]
+        return without(self.model, [each.absence for each in gone], passages)
