@@ -122,3 +122,23 @@ def test_a_block_that_does_something_besides_is_entered(kind: type[nn.Module]) -
     if kind is Deciding:
         high = torch.full((3, 8), 7.0)
         assert torch.equal(left(high), left[1](-high))
+
+
+def test_blocks_with_an_activation_go_one_after_the_other() -> None:
+    model = nn.Sequential(WithinABranch(), WithinABranch(), WithinABranch()).eval()
+    forward = Forward(find_sections(model, X))
+    for place in range(3):
+        forward.remove([place])
+    assert blocks_of(model) == ["0", "1", "2"]
+    assert torch.equal(model(X), X.relu())
+
+
+def test_gates_are_put_on_what_is_left_where_blocks_have_gone_before() -> None:
+    model = nn.Sequential(WithinABranch(), Twice(), WithinABranch()).eval()
+    forward = Forward(find_sections(model, X))
+    forward.remove([0, 1, 2])
+    before = model(X)
+    forward.install()
+    assert torch.equal(model(X), before)
+    forward.values[3] = torch.zeros(1, 1)
+    assert torch.equal(model(X), X.relu())

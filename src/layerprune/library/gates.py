@@ -131,19 +131,20 @@ class CodeGates:
         return out if found is None else self.gates.apply(*found, out)
 
 
-def attach(model: nn.Module, gates: Gates, gateways: Sequence[Gateway]) -> None:
-    """Put gates on a model; their places are those of the gateways."""
+def attach(model: nn.Module, gates: Gates, gateways: Sequence[Gateway | None]) -> None:
+    """Put gates on a model; their places are those of the gateways. None for sections that have gone."""
     detach(model)
-    for place, each in enumerate(gateways):
+    there = {place: each for place, each in enumerate(gateways) if each is not None}
+    for place, each in there.items():
         if each.method is None:
             model.get_submodule(each.path).register_forward_hook(Gate(gates, place, each))
-    for path in dict.fromkeys(each.path for each in gateways if each.method is not None):
-        _attach_in_code(model.get_submodule(path), gates, path, gateways)
+    for path in dict.fromkeys(each.path for each in there.values() if each.method is not None):
+        _attach_in_code(model.get_submodule(path), gates, path, there)
     vars(model)[MARK] = gates
 
 
-def _attach_in_code(module: nn.Module, gates: Gates, path: str, gateways: Sequence[Gateway]) -> None:
-    own = {place: each for place, each in enumerate(gateways) if each.path == path and each.method is not None}
+def _attach_in_code(module: nn.Module, gates: Gates, path: str, gateways: dict[int, Gateway]) -> None:
+    own = {place: each for place, each in gateways.items() if each.path == path and each.method is not None}
     wraps = list(dict.fromkeys(_key(each) for each in own.values()))
     table: list[dict[int, tuple[int, int]]] = [{} for _ in wraps]
     for place, each in own.items():

@@ -34,7 +34,9 @@ def hand_on(model: nn.Module, passages: Sequence[Passage]) -> None:
     """Replace whole blocks whose sections have gone, but those with hooks of somebody's."""
     for each in passages:
         module = dict(model.named_modules()).get(each.path)
-        if module is None or any(map(is_hooked, module.modules())):  # None: gone with a block around it
+        if module is None or isinstance(module, HandedOn):  # it has gone before, or with a block around it
+            continue
+        if any(map(is_hooked, module.modules())):
             continue
         activation = nn.ReLU() if each.activation == RELU else each.activation and module.get_submodule(each.activation)
         for owner, name in _places(model, module):

@@ -33,7 +33,8 @@ class Forward:
     def install(self) -> None:
         """Put the gates on the model."""
         registered_blocks.use(self.model)
-        attach(self.model, self.gates, [each.gateway for each in self.sections])
+        pairs = zip(self.sections, self.alive, strict=True)
+        attach(self.model, self.gates, [each.gateway if stays else None for each, stays in pairs])
 
     def remove(self, places: Sequence[int]) -> list[nn.Parameter]:
         """Take sections out for good; returns the parameters that have gone with them."""
