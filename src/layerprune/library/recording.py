@@ -29,7 +29,7 @@ _COMPOSED = (nn.TransformerDecoder, nn.TransformerEncoderLayer, nn.TransformerDe
 _OF_TORCH = ("torch/overrides.py", "torch/_tensor.py", "torch/utils/_contextlib.py", "library/absence.py")
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Node:
     """A tensor's value: an input of the model, a weight or buffer, or what an operation put out.
 
@@ -83,7 +83,7 @@ def instruction(depth: int) -> tuple[CodeType, int] | None:
     return (frame.f_code, frame.f_lasti) if frame is not None else None
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class ModuleCall:
     """One call of a module: what went in and what came out, as trees whose tensors are `(node, tensor's id)`."""
 

@@ -21,7 +21,7 @@ _LINEAR = {
 _SCALING = {"mul", "mul_", "__mul__", "__rmul__", "__imul__", "div", "__truediv__", "multiply", "neg", "__neg__"}
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Residual:
     """An addition, the operands that are passed and added, and the operations of the branch, in order."""
 
