@@ -87,6 +87,14 @@ class Added(nn.Module):
     def behind_a_decorator(self, x: Tensor) -> Tensor:
         return x + torch.tanh(self.first(x))
 
+    def by_sizes(self, x: Tensor) -> Tensor:
+        return x + self._halves(self.second(x))
+
+    def _halves(self, x: Tensor) -> Tensor:
+        count, width = x.shape
+        halves = torch.tanh(x).view(count, 2, width // 2).roll(1, 1)
+        return self.first(halves.transpose(1, 2).reshape(count, halves.shape[1] * halves.shape[2]))
+
     def in_a_closure(self, x: Tensor) -> Tensor:
         def inner(x: Tensor) -> Tensor:
             return x + torch.tanh(self.first(x))
@@ -96,7 +104,7 @@ class Added(nn.Module):
 
 WAYS = [
     *("module", "function", "in_place", "scaled", "subtracted", "summed", "with_alpha", "of_method", "checkpointed"),
-    *("in_a_checkpoint", "behind_a_decorator", "in_a_closure"),
+    *("in_a_checkpoint", "behind_a_decorator", "in_a_closure", "by_sizes"),
 ]
 
 

@@ -6,7 +6,8 @@ can be copied, pickled, trained, exported and searched for sections again.
 """
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,21 +21,29 @@ class Gone:
     """The absent value of a branch.
 
     `copied` says that the sum has to be a tensor of its own, since it is overwritten later; `dimensions` how many the
-    value had, and `type` of number it was, where that is known.
+    value had, and `type` of number it was, where that is known. `same_as` is the place of the input, of the module that
+    put it out, that had its shape. `like` is a tensor of its shape without numbers, for code that asks for sizes.
     """
 
-    __slots__ = ("copied", "dimensions", "type")
+    __slots__ = ("copied", "dimensions", "like", "same_as", "type")
 
-    def __init__(self, copied: bool = False, dimensions: int | None = None, type: torch.dtype | None = None) -> None:
-        self.copied, self.dimensions, self.type = copied, dimensions, type
+    def __init__(
+        self,
+        copied: bool = False,
+        dimensions: int | None = None,
+        type: torch.dtype | None = None,
+        same_as: int | None = None,
+        like: Tensor | None = None,
+    ) -> None:
+        self.copied, self.dimensions, self.type, self.same_as, self.like = copied, dimensions, type, same_as, like
 
     @classmethod
     def __torch_function__(cls, function: Any, types: Any, args: tuple = (), kwargs: Any = None) -> Any:
         if len(args) >= 2 and getattr(function, "__name__", "") in ADDITIONS:
             gone, other = args[:2] if isinstance(args[0], Gone) else args[1::-1]
             return gone._added(other)
-        first = args[0] if args and isinstance(args[0], Gone) else None
-        return first._itself() if first is not None else _gone_in(args, kwargs)._itself()
+        first = args[0] if args and isinstance(args[0], Gone) else _gone_in(args, kwargs)
+        return first._itself() if first.like is None else _shaped(function, args, kwargs or {})
 
     def _added(self, other: Any) -> Any:
         if not isinstance(other, Tensor):
@@ -51,11 +60,11 @@ class Gone:
 
     @property
     def ndim(self) -> int:
-        return self._known("dimensions")
+        return self._known("dimensions") if self.like is None else self.like.ndim
 
     @property
     def dtype(self) -> torch.dtype:
-        return self._known("type")
+        return self._known("type") if self.like is None else self.like.dtype
 
     def _known(self, name: str) -> Any:
         value = getattr(self, name)
@@ -66,16 +75,19 @@ class Gone:
     def dim(self) -> int:
         return self.ndim
 
-    __mul__ = __rmul__ = __truediv__ = __matmul__ = __rmatmul__ = __pow__ = __neg__ = __getitem__ = __sub__ = _itself
-
     def __iter__(self) -> Iterator[Any]:
+        if self.like is not None:
+            return iter(self.unbind(0))
         raise TypeError("a value of a section that has gone cannot be unpacked")
 
     def __bool__(self) -> bool:
         raise TypeError("nothing can be decided by the value of a section that has gone")
 
     def __getattr__(self, name: str) -> Any:
-        """Methods of tensors that put out tensors."""
+        """Methods of tensors that put out tensors; what is known of a shape."""
+        if self.like is not None and not name.startswith("_"):
+            method = getattr(Tensor, name)
+            return partial(_method(name), self) if callable(method) else getattr(self.like, name)
         if name in ("chunk", "tensor_split"):
             return lambda count, *rest, **named: (self,) * count
         if name.startswith("_") or not callable(getattr(Tensor, name, None)) or name in _ASKING:
@@ -83,7 +95,29 @@ class Gone:
         return self._itself
 
     def __reduce__(self) -> tuple:
-        return Gone, (self.copied, self.dimensions, self.type)
+        return Gone, (self.copied, self.dimensions, self.type, self.same_as)
+
+
+def _method(name: str) -> Any:
+    def method(self: Gone, *args: Any, **kwargs: Any) -> Any:
+        return self._itself() if self.like is None else _shaped(getattr(Tensor, name), (self, *args), kwargs)
+
+    return method
+
+
+for _name in ("mul", "rmul", "truediv", "matmul", "rmatmul", "pow", "neg", "getitem", "sub"):
+    setattr(Gone, f"__{_name}__", _method(f"__{_name}__"))
+
+
+def _shaped(function: Any, args: tuple, kwargs: dict) -> Any:
+    """What a function puts out of values without numbers; Gone where a shape is not known."""
+    every = [each for each in pytree.tree_leaves((args, kwargs)) if isinstance(each, Gone)]
+    copied = any(each.copied for each in every)
+    if any(each.like is None for each in every):
+        return Gone(copied)
+    bare = pytree.tree_map_only(Gone, lambda each: each.like, (args, kwargs))
+    args, kwargs = pytree.tree_map_only(Tensor, lambda each: each.to("meta"), bare)
+    return pytree.tree_map_only(Tensor, lambda each: Gone(copied, like=each), function(*args, **kwargs))
 
 
 def _gone_in(*values: Any) -> Gone:
@@ -103,28 +137,38 @@ class Removed(nn.Module):
     Plain attributes of the module (numbers, names) are kept for code that asks for them; its weights are Gone.
     """
 
-    def __init__(self, module: nn.Module, output: Any, copied: bool) -> None:
-        """`output` is a tree of what is put out: Gone, PassedOn, and what is no tensor."""
+    def __init__(self, module: nn.Module, output: Any, copied: bool, shaped: bool = False) -> None:
+        """`output` is a tree of what is put out: Gone, PassedOn, and what is no tensor. Where it is `shaped`, what is
+        Gone has the shape of the input that it is the same as."""
         super().__init__()
         plain = {name: value for name, value in vars(module).items() if _is_plain(value) and name != "training"}
         vars(self).update(plain)
         self.training = module.training
-        self._output, self._copied = output, copied
+        self._output, self._copied, self._shaped = output, copied, shaped
         self._hands_on = any(isinstance(each, PassedOn) for each in pytree.tree_leaves(output))
         weights = {name: each for name, each in (module._parameters | module._buffers).items() if each is not None}
         self._weights = {name: Gone(copied, each.dim(), each.dtype) for name, each in weights.items()}
         self._weights |= dict.fromkeys(module._modules, Gone(copied))
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        if not self._hands_on:
+        if not self._hands_on and not self._shaped:
             return self._output
-        given = [each for each in pytree.tree_leaves((args, kwargs)) if isinstance(each, Tensor)]
-        return pytree.tree_map(lambda each: given[each] if isinstance(each, PassedOn) else each, self._output)
+        given = [each for each in pytree.tree_leaves((args, kwargs)) if isinstance(each, Tensor | Gone)]
+        output = pytree.tree_map(lambda each: given[each] if isinstance(each, PassedOn) else each, self._output)
+        return pytree.tree_map_only(Gone, lambda each: _like(each, given), output) if self._shaped else output
 
     def __getattr__(self, name: str) -> Any:
         if name in self.__dict__.get("_weights", {}):
             return self._weights[name]
         return super().__getattr__(name)
+
+
+def _like(gone: Gone, given: Sequence[Tensor | Gone]) -> Gone:
+    if gone.same_as is None or gone.like is not None:
+        return gone
+    source = given[gone.same_as]
+    like = source.like if isinstance(source, Gone) else torch.empty_like(source, device="meta")
+    return Gone(gone.copied, like=like)
 
 
 class HandedOn(Removed):

@@ -94,6 +94,11 @@ class FoundSections(Sequence[FoundSection]):
         """The same, but that blocks which have no sections left stay."""
         return FoundSections(self.model, self.trace, self.macs, self._found, self.example)
 
+    def shaped(self) -> "FoundSections":
+        """The same, but that what is absent has a shape, which takes longer."""
+        found = [replace(each, absence=replace(each.absence, shaped=True)) for each in self]
+        return FoundSections(self.model, self.trace, self.macs, found, self.example, self.passages)
+
     def of_copy(self, model: nn.Module) -> "FoundSections":
         """The same sections in a copy of the model."""
         return FoundSections(model, self.trace, self.macs, self._found, self.example, self.passages)
@@ -385,7 +390,7 @@ def _is_of_same_code(one: Node, other: Node) -> bool:
 def _tried(sections: FoundSections) -> FoundSections:
     """Close and remove all removable sections of the model at once; where that differs, one by one."""
     whole = sections.without_passages()
-    for each in (sections, whole):
+    for each in (sections, whole, whole.shaped()):
         if not each.removable or _why_it_fails(each, each.removable) is None:
             return each
     sections = whole

@@ -22,7 +22,7 @@ def _take_out(model: nn.Module, absence: Absence) -> None:
     for path, output in absence.modules:
         module = model.get_submodule(path)
         for owner, name in _places(model, module):
-            owner._modules[name] = Removed(module, output, absence.copied)
+            owner._modules[name] = Removed(module, output, absence.copied, absence.shaped)
     for path in absence.weights:
         owner, _, name = path.rpartition(".")
         module = model.get_submodule(owner)

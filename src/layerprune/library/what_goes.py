@@ -20,6 +20,8 @@ class Absence:
     modules: tuple[tuple[str, Any], ...]
     weights: tuple[str, ...]
     copied: bool
+    shaped: bool = False
+    """Whether the model's code asks for the sizes of what is absent."""
 
     @property
     def owned(self) -> tuple[str, ...]:
@@ -71,7 +73,8 @@ def _output(made: ModuleCall, branch: set[Node], copied: bool = False) -> Any:
             leaves.append(each)
         elif each[0] in branch:
             absent = True
-            leaves.append(Gone(copied, len(each[0].shape) or None))
+            same = [place for place, (node, _) in enumerate(made.inputs) if node.shape == each[0].shape]
+            leaves.append(Gone(copied, len(each[0].shape) or None, same_as=same[0] if same else None))
         elif each[1] in ids:
             leaves.append(PassedOn(ids.index(each[1])))
         else:
