@@ -21,13 +21,13 @@ nitpicky = True
 nitpick_ignore_regex = [
     (
         "py:.*",
-        r"(torch|fx|nn|np|numpy|lightning|transformers|pydantic|pathlib|collections|types|typing|annotated_types)(\..*)?",
+        r"(torch|nn|np|numpy|lightning|transformers|pydantic|pathlib|collections|types|typing|annotated_types)(\..*)?",
     ),
     (
         "py:.*",
-        r"layerprune\.(system|core\.settings|suite\.config|library\.(tracing|rewriting))\..*|.*\._\w+",
+        r"layerprune\.(system|core\.settings|suite\.config|library\.(recording|residuals|what_goes|passages|gates|rewriting))\..*|.*\._\w+",
     ),  # named in signatures, not public
-    ("py:.*", r"(Tensor|Module|Parameter|Optimizer|Generator|GraphModule|Path|Any|Sequence|Literal|Final|Protocol)"),
+    ("py:.*", r"(Tensor|Module|Parameter|Optimizer|Generator|Path|Any|Sequence|Literal|Final|Protocol)"),
 ]
 
 # --- Markdown, equations, the notebook ---------------------------------------------------------------------------
