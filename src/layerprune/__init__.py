@@ -1,7 +1,8 @@
 """layerprune: concurrent training and layer pruning of deep networks, and its rivals.
 
-For networks of one's own: find_sections, ConcurrentPruner, prune_by_scores, section_scores, register_block, save, load,
-measure_latency. They are loaded when they are first asked for: much of the package must do without torch.
+For networks of one's own: find_sections, ConcurrentPruner, prune_by_scores, section_scores, register_block, remove,
+save, load, measure_latency. They are loaded when they are first asked for: much of the package must do
+without torch.
 """
 
 from importlib import import_module
@@ -15,6 +16,7 @@ __all__ = [
     "measure_latency",
     "prune_by_scores",
     "register_block",
+    "remove",
     "save",
     "section_scores",
 ]
@@ -25,6 +27,7 @@ _HOMES = {
     "ConcurrentPruner": "library.concurrent_pruner",
     "prune_by_scores": "library.prune_by_scores",
     "section_scores": "library.prune_by_scores",
+    "remove": "library.smaller_models",
     "save": "library.network_files",
     "load": "library.network_files",
     "measure_latency": "library.latency.measuring",

@@ -17,6 +17,9 @@ from torch.utils import _pytree as pytree
 ADDITIONS = {"add", "add_", "__add__", "__radd__", "__iadd__", "sub", "sub_", "__sub__", "__isub__", "subtract"}
 
 
+RELU = "torch.relu"
+
+
 class Gone:
     """The absent value of a branch.
 
@@ -144,23 +147,27 @@ class Removed(nn.Module):
         plain = {name: value for name, value in vars(module).items() if _is_plain(value) and name != "training"}
         vars(self).update(plain)
         self.training = module.training
-        self._output, self._copied, self._shaped = output, copied, shaped
+        self.puts_out, self.is_copied, self.is_shaped = output, copied, shaped
         self._hands_on = any(isinstance(each, PassedOn) for each in pytree.tree_leaves(output))
         weights = {name: each for name, each in (module._parameters | module._buffers).items() if each is not None}
         self._weights = {name: Gone(copied, each.dim(), each.dtype) for name, each in weights.items()}
         self._weights |= dict.fromkeys(module._modules, Gone(copied))
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        if not self._hands_on and not self._shaped:
-            return self._output
+        if not self._hands_on and not self.is_shaped:
+            return self.puts_out
         given = [each for each in pytree.tree_leaves((args, kwargs)) if isinstance(each, Tensor | Gone)]
-        output = pytree.tree_map(lambda each: given[each] if isinstance(each, PassedOn) else each, self._output)
-        return pytree.tree_map_only(Gone, lambda each: _like(each, given), output) if self._shaped else output
+        output = pytree.tree_map(lambda each: given[each] if isinstance(each, PassedOn) else each, self.puts_out)
+        return pytree.tree_map_only(Gone, lambda each: _like(each, given), output) if self.is_shaped else output
 
     def __getattr__(self, name: str) -> Any:
         if name in self.__dict__.get("_weights", {}):
             return self._weights[name]
         return super().__getattr__(name)
+
+
+def _copy_of(module: nn.Module, path: str) -> nn.Module:
+    return copy.copy(module.get_submodule(path))
 
 
 def _like(gone: Gone, given: Sequence[Tensor | Gone]) -> Gone:
@@ -177,12 +184,14 @@ class HandedOn(Removed):
     `copied` says that what it puts out has to be a tensor of its own.
     """
 
-    def __init__(self, module: nn.Module, output: Any, activation: nn.Module | None, copied: bool) -> None:
-        """`output` is a tree of what is put out: PassedOn, and what is no tensor."""
+    def __init__(self, module: nn.Module, output: Any, put_through: str | None, copied: bool) -> None:
+        """`output` is a tree of what is put out: PassedOn, and what is no tensor. `put_through` names the layer of the
+        module that is its activation, or RELU."""
         super().__init__(module, output, copied)
         self._is_first = isinstance(output, PassedOn) and output == 0
-        self._activation = copy.copy(activation)
-        if hasattr(activation, "inplace"):
+        self.put_through = put_through
+        self._activation = nn.ReLU() if put_through == RELU else put_through and _copy_of(module, put_through)
+        if hasattr(self._activation, "inplace"):
             self._activation.inplace = False  # or it would overwrite what the block was given
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
@@ -190,7 +199,7 @@ class HandedOn(Removed):
         output = args[0] if is_usual else super().forward(*args, **kwargs)
         if self._activation is not None:
             return self._activation(output)
-        return pytree.tree_map_only(Tensor, torch.clone, output) if self._copied else output
+        return pytree.tree_map_only(Tensor, torch.clone, output) if self.is_copied else output
 
 
 def _is_plain(value: Any) -> bool:

@@ -329,7 +329,7 @@ def _gateway(model: nn.Module, pairs: Sequence[tuple[Recording, Residual]], size
     module = model.get_submodule(node.path)
     method = method_of(module, wrap.site.code)
     if method is None:
-        raise LookupError(f"its addition stands in '{wrap.site.code.co_name}', which is no method of a module")
+        raise LookupError(f"its addition is in '{wrap.site.code.co_name}', which is no method of a module")
     gated_method(module, method, [(0, wrap)])
     return Gateway(node.path, batch, method=method, wrap=wrap, turn=turn)
 

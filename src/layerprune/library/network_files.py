@@ -30,11 +30,18 @@ def save(module: nn.Module, path: Path | str, example_input: Tensor | None = Non
     `.onnx`, which needs layerprune[onnx] and is compared with the network in onnxruntime before it is written; else as
     a program of torch.export (usually `NAME.pt2`).
 
+    Where the name ends in `.safetensors` the weights of any model are written, with what has gone from it, to be read
+    by `load(path, into=model)` and trained on.
+
     Raises LayerpruneError where torch.export cannot follow the network, where the ONNX file computes other numbers, and
     where the file cannot be written.
     """
     path = Path(path)
-    if example_input is None:
+    if path.suffix == ".safetensors":
+        from layerprune.library import smaller_models
+
+        smaller_models.write(module, path)
+    elif example_input is None:
         _save_network(module, path)
     elif path.suffix == ".onnx":
         from layerprune.library import onnx_files
@@ -44,13 +51,20 @@ def save(module: nn.Module, path: Path | str, example_input: Tensor | None = Non
         write_program(module, path, example_input)
 
 
-def load(path: Path | str) -> nn.Module:
+def load(path: Path | str, into: nn.Module | None = None) -> nn.Module:
     """The network that was saved, in evaluation mode: for good if it is a program.
+
+    A file of safetensors is read `into` a whole model of the class that was pruned: what has gone leaves it, what is
+    left is loaded, and it is returned in the mode that it has.
 
     Runs no code of the file's. Raises LayerpruneError for a file that is none, and for a program that holds more than a
     plain graph (see checked_programs).
     """
     path = Path(path)
+    if into is not None:
+        from layerprune.library import smaller_models
+
+        return smaller_models.read_into(into, path)
     return _load_network(path) if _holds_tensors(path) else module_of(load_program(path), path)
 
 

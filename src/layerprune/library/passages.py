@@ -11,12 +11,10 @@ from typing import Any
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from layerprune.library.absence import PassedOn
+from layerprune.library.absence import RELU, PassedOn
 from layerprune.library.recording import ModuleCall, Node, Recording
 from layerprune.library.residuals import Residual
 from layerprune.library.what_goes import Absence
-
-RELU = "torch.relu"
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from torch import nn
 
 from layerprune.library.absence import Gone, HandedOn, Removed
 from layerprune.library.hooks import is_hooked
-from layerprune.library.passages import RELU, Passage
+from layerprune.library.passages import Passage
 from layerprune.library.what_goes import Absence
 
 
@@ -38,9 +38,8 @@ def hand_on(model: nn.Module, passages: Sequence[Passage]) -> None:
             continue
         if any(map(is_hooked, module.modules())):
             continue
-        activation = nn.ReLU() if each.activation == RELU else each.activation and module.get_submodule(each.activation)
         for owner, name in _places(model, module):
-            owner._modules[name] = HandedOn(module, each.output, activation, each.copied)
+            owner._modules[name] = HandedOn(module, each.output, each.activation, each.copied)
 
 
 def _places(model: nn.Module, module: nn.Module) -> list[tuple[nn.Module, str]]:

@@ -1,0 +1,151 @@
+"""Smaller models as weights and a list of what has gone, to be read into a whole model and trained on.
+
+The file is one of safetensors; its metadata hold, as JSON, which modules and weights of the whole model are absent and
+what stands in their place. No code is stored.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+from torch import nn
+from torch.utils import _pytree as pytree
+
+from layerprune.errors import LayerpruneError
+from layerprune.library.absence import Gone, HandedOn, PassedOn, Removed
+from layerprune.library.find_sections import find_sections, unwrapped
+from layerprune.library.gates import gates_of
+from layerprune.library.passages import Passage
+from layerprune.library.removal import hand_on, take_out
+from layerprune.library.rewriting import Forward
+from layerprune.library.what_goes import Absence
+from layerprune.system import files
+
+_KEY = "layerprune"
+
+
+def remove(model: nn.Module, names: Sequence[str], example_input: Any) -> nn.Module:
+    """Take sections out of a model, which is changed in place and returned; `names` are those that find_sections gives.
+
+    Raises LayerpruneError for a name that there is not, and for a section that may not go.
+    """
+    sections = find_sections(model, example_input)
+    known = {each.name: each for each in sections}
+    for name in names:
+        if name not in known:
+            raise LayerpruneError(f"remove: there is no section '{name}'; there are {', '.join(known)}")
+        if not known[name].removable:
+            raise LayerpruneError(f"remove: section '{name}' may not go: {known[name].reason}")
+    Forward(sections).remove([place for place, each in enumerate(sections.removable) if each.name in set(names)])
+    return unwrapped(model)
+
+
+def write(model: nn.Module, path: Path) -> None:
+    """Write a model's weights and buffers, and what has gone. Raises LayerpruneError while it is being pruned."""
+    if gates_of(model) is not None:
+        raise LayerpruneError("save: the model is being pruned: save what its pruner exports")
+    weights = {name: each.detach().clone().contiguous() for name, each in model.state_dict().items()}
+    content = safetensors.torch.save(weights, {_KEY: json.dumps(_gone_from(model))})
+    files.write_atomically(path, lambda stream: stream.write(content))
+
+
+def read_into(model: nn.Module, path: Path) -> nn.Module:
+    """Take out of a whole model what a file says has gone, and load the file's weights; the model is returned.
+
+    Raises LayerpruneError, and leaves the model as it was, for a file that is none, or is of another model.
+    """
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            told = json.loads((file.metadata() or {})[_KEY])
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dictionary)
+        absences = [_absence(each) for each in told["modules"]] + [
+            Absence((), (name,), False) for name in told["weights"]
+        ]
+        blocks = [_passage(each) for each in told["blocks"]]
+    except (OSError, KeyError, TypeError, ValueError, safetensors.SafetensorError) as error:
+        raise LayerpruneError(f"{path}: not a model that layerprune.save has written: {error!r}") from None
+    _check(model, weights, [*(name for each in absences for name in each.owned), *(each.path for each in blocks)], path)
+    take_out(model, absences)
+    hand_on(model, blocks)
+    model.load_state_dict(weights)
+    return model
+
+
+def _check(model: nn.Module, weights: dict[str, Any], gone: Sequence[str], path: Path) -> None:
+    there = dict(model.named_modules()).keys() | model.state_dict().keys()
+    absent = [name for name in gone if name not in there]
+    left = {
+        name: each.shape
+        for name, each in model.state_dict().items()
+        if not any(name == one or name.startswith(f"{one}.") for one in gone)
+    }
+    shapes = {name: each.shape for name, each in weights.items()}
+    odd = absent + sorted(name for name in left.keys() | shapes.keys() if left.get(name) != shapes.get(name))
+    if odd:
+        raise LayerpruneError(f"{path}: of another model than {type(model).__name__} (first at '{odd[0]}')")
+
+
+# --- as plain data --------------------------------------------------------------------------------------------------
+
+
+def _gone_from(model: nn.Module) -> dict[str, Any]:
+    named = [(name, each) for name, each in model.named_modules() if isinstance(each, Removed)]
+    bare = [
+        f"{name}.{key}".lstrip(".")
+        for name, part in model.named_modules()
+        if not isinstance(part, Removed)
+        for key, value in vars(part).items()
+        if isinstance(value, Gone)
+    ]
+    return {
+        "modules": [_described(name, each) for name, each in named if not isinstance(each, HandedOn)],
+        "blocks": [
+            _described(name, each) | {"activation": each.put_through}
+            for name, each in named
+            if isinstance(each, HandedOn)
+        ],
+        "weights": bare,
+    }
+
+
+def _described(path: str, part: Removed) -> dict[str, Any]:
+    leaves, layout = pytree.tree_flatten(part.puts_out)
+    return {
+        "path": path,
+        "leaves": [_leaf(each, path) for each in leaves],
+        "layout": pytree.treespec_dumps(layout),
+        "copied": part.is_copied,
+        "shaped": part.is_shaped,
+    }
+
+
+def _leaf(each: Any, path: str) -> Any:
+    if isinstance(each, Gone):
+        return {"dimensions": each.dimensions, "same_as": each.same_as}
+    if isinstance(each, PassedOn):
+        return {"input": int(each)}
+    if each is None or isinstance(each, bool | str):
+        return each
+    raise LayerpruneError(f"save: what '{path}' puts out cannot be described: {type(each).__name__}")
+
+
+def _output(told: dict[str, Any]) -> Any:
+    def made(each: Any) -> Any:
+        if not isinstance(each, dict):
+            return each
+        if "input" in each:
+            return PassedOn(each["input"])
+        return Gone(told["copied"], each["dimensions"], same_as=each["same_as"])
+
+    return pytree.tree_unflatten(list(map(made, told["leaves"])), pytree.treespec_loads(told["layout"]))
+
+
+def _absence(told: dict[str, Any]) -> Absence:
+    return Absence(((told["path"], _output(told)),), (), told["copied"], told["shaped"])
+
+
+def _passage(told: dict[str, Any]) -> Passage:
+    return Passage(told["path"], frozenset(), _output(told), told["activation"], told["copied"])
