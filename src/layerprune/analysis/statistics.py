@@ -23,7 +23,7 @@ PAIR = ["arch", "seed"]
 WITH_INTERVAL = ["test_accuracy", "difference", "depth", "sections_left", "macs_ratio", "train_macs_ratio"]
 WITHOUT_INTERVAL = [
     *("val_accuracy", "test_top5_accuracy", "depth_dense", "sections_total", "params", "macs", "train_macs"),
-    *("wall_seconds", "wall_ratio", "nu", "val_accuracy_before_finetune"),
+    *("wall_seconds", "wall_ratio", "nu", "val_accuracy_before_finetune", "energy_joules"),
 ]
 RESAMPLES = 9999
 _AT_A_TIME = 50
