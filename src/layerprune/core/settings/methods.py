@@ -112,13 +112,16 @@ class HardConcreteSettings(Settings):
     )
     gate_lr: Positive = describe(1.0, "learning rate of log alpha as a multiple of the weights'")
     ramp: Fraction = describe(0.2, "fraction of training over which the penalty rises linearly from 0")
+    decay: Literal["gated", "full"] = later(
+        "gated", "weight decay of a branch: multiplied by P(z != 0), as published, or like that of all other weights"
+    )
     initial_scale: Positive = INITIAL_SCALE
 
 
 class StochasticDepthSettings(Settings):
     """Stochastic depth (Huang et al., ECCV 2016); with `keep`, a control for robustness to removal."""
 
-    final_survival: Fraction = describe(0.5, "survival probability p_L of the last section")
+    final_survival: Fraction = describe(0.5, "survival probability p_L of the network's last section")
     keep: KeepRule = describe(
         "all",
         "sections left after training, smallest p_l first out: all, matched (gated's depth), or a number; "
@@ -163,6 +166,12 @@ class IterativeScoreSettings(ScoreSettings):
     removal: Literal["one-shot", "iterative"] = describe("iterative", "one section at a time, or all at once")
 
 
+class EnergySettings(ScoreSettings):
+    """Energy statistics (Soltani et al., arXiv 2201.11209): one large sample."""
+
+    sample: PositiveInt = describe(5184, "training examples of which the distances are formed: 81 batches of 64")
+
+
 class ConsensusSettings(IterativeScoreSettings):
     """Consensus (Pons et al., arXiv 2411.14345): a sum of ranks."""
 
@@ -204,8 +213,10 @@ class GalSettings(Settings):
     penalty: NonNegative = describe(0.1, "lambda of lambda ||m||_1")
     imitation: NonNegative = describe(1.0, "mu: weight of the mean squared error to the dense network's logits")
     mask_lr: Positive = describe(1.0, "step size of the masks as a multiple of the weights' learning rate")
-    discriminator_lr: Positive = describe(0.01, "learning rate of the discriminator (SGD, momentum 0.9)")
-    faithful: bool = describe(False, "with the four faults of the published code (see the method's file)")
+    discriminator_lr: Positive = describe(
+        0.01, "learning rate of the discriminator (SGD, momentum 0.9); faithful: a tenth after each 30 % of the search"
+    )
+    faithful: bool = describe(False, "all of the published code, its faults included (see the method's file)")
 
 
 class ByIndexSettings(Settings):
@@ -270,6 +281,7 @@ METHOD_SETTINGS: dict[str, type[Settings]] = {
     "easier": IterativeScoreSettings,
     "tlc": IterativeScoreSettings,
     "consensus": ConsensusSettings,
+    "energy": EnergySettings,
     "linear-probes": LinearProbeSettings,
     "epsilon-resnet": EpsilonResnetSettings,
     "gal": GalSettings,
