@@ -10,6 +10,7 @@ from networks import a_context, a_run, a_trainer, make, source
 from layerprune.core.gates import hard_concrete
 from layerprune.core.methods.trained.hard_concrete import Method
 from layerprune.core.settings import HardConcreteSettings
+from layerprune.suite.config import RunSettings
 
 
 @pytest.mark.parametrize("log_a", [-3.0, -1.6, 0.0, 2.2])
@@ -155,3 +156,12 @@ def test_with_full_decay_the_gate_has_no_part_in_it() -> None:
     for name, value in before.items():
         torch.testing.assert_close(after[name], (1 - lr * 0.5) * value, rtol=1e-6, atol=1e-9)
     assert trainer.method.log_a.flatten().tolist() == pytest.approx(LOG_A)
+
+
+def test_records_from_before_decay_was_a_setting_are_those_of_full_decay() -> None:
+    full = a_run("hard-concrete", settings={"decay": "full"}).settings
+    record = full.model_dump(mode="json")
+    del record["settings"]["decay"]
+    assert "decay" not in full.science()["settings"]
+    assert RunSettings.of_record(record).digest() == full.digest()
+    assert full.digest() != full.model_copy(update={"settings": {}}).digest(), "as published, and so another result"

@@ -113,7 +113,9 @@ class HardConcreteSettings(Settings):
     gate_lr: Positive = describe(1.0, "learning rate of log alpha as a multiple of the weights'")
     ramp: Fraction = describe(0.2, "fraction of training over which the penalty rises linearly from 0")
     decay: Literal["gated", "full"] = later(
-        "gated", "weight decay of a branch: multiplied by P(z != 0), as published, or like that of all other weights"
+        "gated",
+        "weight decay of a branch: multiplied by P(z != 0), as published, or like that of all other weights",
+        before="full",
     )
     initial_scale: Positive = INITIAL_SCALE
 

@@ -19,7 +19,7 @@ from layerprune.core.methods.base import Context, Outcome, TrainingMethod
 from layerprune.core.networks.sections import Gates, Section, SectionedNetwork, scale_branches
 from layerprune.core.settings import HardConcreteSettings
 
-VERSION = 2
+VERSION = 1
 
 
 class Method(TrainingMethod):
