@@ -137,7 +137,7 @@ def resolve(preset: Preset, key: RunKey) -> RunSettings:
             method=key.method,
             seed=key.seed,
             training=_merge(TrainingSettings, [preset, block, arch, *layers], "training"),
-            finetune=_merge(FinetuneSettings, [preset, block, arch], "finetune"),
+            finetune=_merge(FinetuneSettings, [preset, block, arch, *layers], "finetune"),
             settings=settings_class(key.method).model_validate(values).model_dump(mode="json"),
             model=_merge(ModelSettings, [arch, *layers], "model"),
             source=block.source,
