@@ -1,5 +1,5 @@
-"""Writes docs/recipe-table.md and docs/price-table.md: what each setting of the presets recipe-search and price-search
-reached, from the records in the store.
+"""Writes docs/recipe-table.md, price-table.md and rival-table.md: what each setting of the presets recipe-search,
+price-search and rival-search reached, from the records in the store.
 """
 
 import json
@@ -15,7 +15,17 @@ from layerprune.system.paths import RunKey
 ROOT = Path(__file__).parents[2]
 TABLE = ROOT / "docs" / "recipe-table.md"
 PRICES = ROOT / "docs" / "price-table.md"
-PRESET, PRICE_PRESET, DATASET, ARCH = "recipe-search", "price-search", "cifar10", "resnet-20"
+RIVALS = ROOT / "docs" / "rival-table.md"
+PRESET, PRICE_PRESET, RIVAL_PRESET = "recipe-search", "price-search", "rival-search"
+DATASET, ARCH = "cifar10", "resnet-20"
+KNOBS = {
+    "hard-concrete": ("penalty",),
+    "sss": ("gamma",),
+    "lacoot": ("strength",),
+    "stochastic-depth": ("final_survival",),
+    "gal": ("penalty",),
+}
+SCORES = ("magnitude", "imprinting")
 
 
 def table_text() -> str:
@@ -61,6 +71,32 @@ def _price_row(preset: config.Preset, key: RunKey, record: dict[str, Any]) -> st
     return f"| {' | '.join(cells)} |"
 
 
+def rival_text() -> str:
+    """Markdown, a row a run in the preset's order; what a variant changes is named, of the main setting what it has."""
+    preset, found = load_preset(RIVAL_PRESET), {_key(record): record for record in _records(RIVAL_PRESET)}
+    lines = [
+        "| method | fine-tuning | sections left | training MACs, T | validation, % | test, % |",
+        "| :--- | :--- | ---: | ---: | ---: | ---: |",
+    ]
+    for key in (each for each in config.plan(preset, RIVAL_PRESET) if each in found):
+        lines.append(_rival_row(preset, key, found[key]))
+    return "\n".join(lines) + "\n"
+
+
+def _rival_row(preset: config.Preset, key: RunKey, record: dict[str, Any]) -> str:
+    settings = config.resolve(preset, key)
+    named = [f"{name} {settings.settings[name]}" for name in KNOBS.get(key.method, ())]
+    tuned = f"{settings.finetune.duration}, lr {settings.finetune.lr}" if key.method in SCORES else "–"
+    cells = [
+        ", ".join([record["method"], *named]),
+        tuned,
+        f"{sum(record['keep'])} of {record['sections_total']}",
+        f"{record['train_macs'] / 1e12:.1f}",
+        *(f"{100 * record[name]:.1f}" for name in ("val_accuracy", "test_accuracy")),
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
 def _records(preset: str) -> list[dict[str, Any]]:
     path = ROOT / "results" / preset / DATASET / "records.jsonl"
     return [json.loads(line) for line in path.read_text().splitlines()]
@@ -78,3 +114,4 @@ def _settings(preset: config.Preset, variant: str) -> dict:
 if __name__ == "__main__":
     TABLE.write_text(table_text())
     PRICES.write_text(price_text())
+    RIVALS.write_text(rival_text())
