@@ -5,6 +5,7 @@ price-search and rival-search reached, from the records in the store.
 import json
 import statistics
 from collections import defaultdict
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,9 @@ KNOBS = {
     "stochastic-depth": ("final_survival",),
     "gal": ("penalty",),
 }
+PRICE = ("nu", "theta_lr", "price_ramp")
 SCORES = ("magnitude", "imprinting")
+FIGURES = ("training MACs, T", "validation, %", "test, %")
 
 
 def table_text() -> str:
@@ -47,54 +50,44 @@ def table_text() -> str:
 
 def price_text() -> str:
     """Markdown, a row a run in the preset's order."""
-    preset, found = load_preset(PRICE_PRESET), {_key(record): record for record in _records(PRICE_PRESET)}
-    lines = [
-        "| network | method | sections left | MACs | training MACs, T | validation, % | test, % |",
-        "| :--- | :--- | ---: | ---: | ---: | ---: | ---: |",
-    ]
-    for key in (each for each in config.plan(preset, PRICE_PRESET) if each in found):
-        lines.append(_price_row(preset, key, found[key]))
-    return "\n".join(lines) + "\n"
-
-
-def _price_row(preset: config.Preset, key: RunKey, record: dict[str, Any]) -> str:
-    settings = config.resolve(preset, key).method_settings()
-    told = [f"{name} {getattr(settings, name)}" for name in ("nu", "theta_lr", "price_ramp") if hasattr(settings, name)]
-    cells = [
-        record["arch"],
-        ", ".join([record["method"], *told]),
-        f"{sum(record['keep'])} of {record['sections_total']}",
-        f"× {record['macs'] / record['macs_dense']:.2f}",
-        f"{record['train_macs'] / 1e12:.1f}",
-        *(f"{100 * record[name]:.1f}" for name in ("val_accuracy", "test_accuracy")),
-    ]
-    return f"| {' | '.join(cells)} |"
+    return _table(PRICE_PRESET, ("network", "method", "sections left", "MACs", *FIGURES), _price_row)
 
 
 def rival_text() -> str:
-    """Markdown, a row a run in the preset's order; what a variant changes is named, of the main setting what it has."""
-    preset, found = load_preset(RIVAL_PRESET), {_key(record): record for record in _records(RIVAL_PRESET)}
-    lines = [
-        "| method | fine-tuning | sections left | training MACs, T | validation, % | test, % |",
-        "| :--- | :--- | ---: | ---: | ---: | ---: |",
-    ]
-    for key in (each for each in config.plan(preset, RIVAL_PRESET) if each in found):
-        lines.append(_rival_row(preset, key, found[key]))
-    return "\n".join(lines) + "\n"
+    """Markdown, a row a run in the preset's order, with the setting that is searched."""
+    return _table(RIVAL_PRESET, ("method", "fine-tuning", "sections left", *FIGURES), _rival_row)
 
 
-def _rival_row(preset: config.Preset, key: RunKey, record: dict[str, Any]) -> str:
-    settings = config.resolve(preset, key)
-    named = [f"{name} {settings.settings[name]}" for name in KNOBS.get(key.method, ())]
-    tuned = f"{settings.finetune.duration}, lr {settings.finetune.lr}" if key.method in SCORES else "–"
-    cells = [
-        ", ".join([record["method"], *named]),
-        tuned,
-        f"{sum(record['keep'])} of {record['sections_total']}",
-        f"{record['train_macs'] / 1e12:.1f}",
-        *(f"{100 * record[name]:.1f}" for name in ("val_accuracy", "test_accuracy")),
+def _table(name: str, titles: Sequence[str], row: Callable[[config.RunSettings, dict[str, Any]], list[str]]) -> str:
+    preset, found = load_preset(name), {_key(record): record for record in _records(name)}
+    keys = (key for key in config.plan(preset, name) if key in found)
+    words = sum(title in ("network", "method", "fine-tuning") for title in titles)
+    rules = [":---"] * words + ["---:"] * (len(titles) - words)
+    rows = [[*row(config.resolve(preset, key), found[key]), *_figures(found[key])] for key in keys]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in [titles, rules, *rows])
+
+
+def _figures(record: dict[str, Any]) -> list[str]:
+    accuracies = (f"{100 * record[name]:.1f}" for name in ("val_accuracy", "test_accuracy"))
+    return [f"{record['train_macs'] / 1e12:.1f}", *accuracies]
+
+
+def _left(record: dict[str, Any]) -> str:
+    return f"{sum(record['keep'])} of {record['sections_total']}"
+
+
+def _price_row(settings: config.RunSettings, record: dict[str, Any]) -> list[str]:
+    told = [
+        f"{name} {settings.settings[name]}" for name in ("nu", "theta_lr", "price_ramp") if name in settings.settings
     ]
-    return f"| {' | '.join(cells)} |"
+    saved = f"× {record['macs'] / record['macs_dense']:.2f}"
+    return [settings.arch, ", ".join([settings.method, *told]), _left(record), saved]
+
+
+def _rival_row(settings: config.RunSettings, record: dict[str, Any]) -> list[str]:
+    named = [f"{name} {settings.settings[name]}" for name in KNOBS.get(settings.method, ())]
+    tuned = f"{settings.finetune.duration}, lr {settings.finetune.lr}" if settings.method in SCORES else "–"
+    return [", ".join([settings.method, *named]), tuned, _left(record)]
 
 
 def _records(preset: str) -> list[dict[str, Any]]:
