@@ -32,7 +32,7 @@ from layerprune.core.seeding import generator
 from layerprune.core.settings import GalSettings, steps_of
 from layerprune.errors import SettingError
 
-VERSION = 2
+VERSION = 1  # `faithful` has changed since, of which no record was kept
 HIDDEN = (128, 256, 128)
 MASK_STEPS = 200
 PUBLISHED_DECAY = 2e-4
