@@ -6,6 +6,7 @@ import json
 import statistics
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,13 @@ RIVALS = ROOT / "docs" / "rival-table.md"
 PRESET, PRICE_PRESET, RIVAL_PRESET = "recipe-search", "price-search", "rival-search"
 DATASET, ARCH = "cifar10", "resnet-20"
 KNOBS = {
+    "gated": ("nu", "theta_lr"),
     "hard-concrete": ("penalty",),
     "sss": ("gamma",),
     "lacoot": ("strength",),
     "stochastic-depth": ("final_survival",),
     "gal": ("penalty",),
 }
-PRICE = ("nu", "theta_lr", "price_ramp")
 SCORES = ("magnitude", "imprinting")
 FIGURES = ("training MACs, T", "validation, %", "test, %")
 
@@ -58,12 +59,12 @@ def rival_text() -> str:
     return _table(RIVAL_PRESET, ("method", "fine-tuning", "sections left", *FIGURES), _rival_row)
 
 
-def _table(name: str, titles: Sequence[str], row: Callable[[config.RunSettings, dict[str, Any]], list[str]]) -> str:
+def _table(name: str, titles: Sequence[str], row: Callable[..., list[str]]) -> str:
     preset, found = load_preset(name), {_key(record): record for record in _records(name)}
     keys = (key for key in config.plan(preset, name) if key in found)
     words = sum(title in ("network", "method", "fine-tuning") for title in titles)
     rules = [":---"] * words + ["---:"] * (len(titles) - words)
-    rows = [[*row(config.resolve(preset, key), found[key]), *_figures(found[key])] for key in keys]
+    rows = [[*row(preset, key, found[key]), *_figures(found[key])] for key in keys]
     return "".join(f"| {' | '.join(cells)} |\n" for cells in [titles, rules, *rows])
 
 
@@ -76,18 +77,23 @@ def _left(record: dict[str, Any]) -> str:
     return f"{sum(record['keep'])} of {record['sections_total']}"
 
 
-def _price_row(settings: config.RunSettings, record: dict[str, Any]) -> list[str]:
-    told = [
-        f"{name} {settings.settings[name]}" for name in ("nu", "theta_lr", "price_ramp") if name in settings.settings
-    ]
+def _price_row(preset: config.Preset, key: RunKey, record: dict[str, Any]) -> list[str]:
     saved = f"× {record['macs'] / record['macs_dense']:.2f}"
-    return [settings.arch, ", ".join([settings.method, *told]), _left(record), saved]
+    return [key.arch, _told(preset, key), _left(record), saved]
 
 
-def _rival_row(settings: config.RunSettings, record: dict[str, Any]) -> list[str]:
-    named = [f"{name} {settings.settings[name]}" for name in KNOBS.get(settings.method, ())]
-    tuned = f"{settings.finetune.duration}, lr {settings.finetune.lr}" if settings.method in SCORES else "–"
-    return [", ".join([settings.method, *named]), tuned, _left(record)]
+def _rival_row(preset: config.Preset, key: RunKey, record: dict[str, Any]) -> list[str]:
+    finetune = config.resolve(preset, key).finetune
+    tuned = f"{finetune.duration}, lr {finetune.lr}" if key.method in SCORES else "–"
+    return [_told(preset, key), tuned, _left(record)]
+
+
+def _told(preset: config.Preset, key: RunKey) -> str:
+    """A method, the settings that are searched, and whatever else differs from its main setting."""
+    own, main = (config.resolve(preset, each).settings for each in (key, replace(key, variant="default")))
+    shown = KNOBS.get(key.method, ())
+    named = [f"{name} {value}" for name, value in own.items() if name in shown or value != main[name]]
+    return ", ".join([key.method, *named])
 
 
 def _records(preset: str) -> list[dict[str, Any]]:
