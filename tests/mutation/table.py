@@ -471,6 +471,14 @@ METHODS = [
         "False",
         mlp("gated", "open-warmup"),
     ),
+    Fault("flips of another sign", "losses - other if opened", "other - losses if opened", mlp("gated", "batch-gates")),
+    Fault(
+        "no decay where nothing is computed",
+        "if section.alive and gate is CLOSED:",
+        "if False:",
+        mlp("gated", "batch-gates"),
+    ),
+    Fault("drawn as at the start", "self.batch_gates.know(self.theta)", "pass", mlp("gated", "batch-gates")),
     Fault("costs as if for a section", "costs / len(costs)", "costs", mlp("gated", "network-price")),
     Fault(
         "norm twice in the price", "self.decay / 2 * squares", "self.decay * squares", mlp("gated", "spike-and-slab")

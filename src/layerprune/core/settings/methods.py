@@ -78,6 +78,11 @@ class GatedSettings(Settings):
     price_ramp: Fraction = later(
         0.0, "fraction of training, after the warm-up, over which the price rises linearly from 0 to nu"
     )
+    gates: Literal["example", "batch"] = later(
+        "example",
+        "a gate for each example, or one for the whole batch: closed branches are not computed then; "
+        "needs estimator: finite_difference",
+    )
     cost_scale: Literal["section", "network"] = later(
         "section", "what nu is the price of: a section of mean cost (c_l sum to L), or all together (to 1)"
     )
@@ -107,6 +112,10 @@ class GatedSettings(Settings):
         targets = (self.target_macs, self.target_depth, self.target_latency)
         if sum(each is not None for each in targets) > 1:
             raise ValueError("give one of target_macs, target_depth and target_latency")
+        if self.gates == "batch" and self.estimator != "finite_difference":
+            raise ValueError("gates: batch has no slopes of closed sections: it needs estimator: finite_difference")
+        if self.gates == "batch" and self.drawn_share != 1:
+            raise ValueError("drawn_share is of gates by example; with gates: batch it is 1")
         if self.kappa > 0 and self.weight_prior != "spike-and-slab":
             raise ValueError("kappa is the price of a weight under weight_prior: spike-and-slab")
         return self
