@@ -13,6 +13,7 @@ import pandas as pd
 
 from layerprune.analysis.claims import QUANTITIES
 from layerprune.analysis.claims.verdicts import COLUMNS, Verdict, judge, of_claim, of_networks, report
+from layerprune.analysis.figures import applies
 from layerprune.analysis.frames import Study, read_study
 from layerprune.errors import LayerpruneError
 from layerprune.suite import config
@@ -30,6 +31,8 @@ class Entry:
     reported: pd.DataFrame
     networks: dict[tuple[str, str], Verdict]
     verdict: Verdict
+    drawn: Collection[str] = ()
+    """Data sets for which the preset plans what the claim's figure shows."""
 
 
 def entries(preset_name: str, only: Collection[str] | None = None) -> list[Entry]:
@@ -65,7 +68,8 @@ def _entry(name: str, claim: Claim, studies: list[Study]) -> Entry:
     ]
     rows = _together(judged)
     networks = of_networks(rows)
-    return Entry(name, claim, rows, _together(beside), networks, of_claim(claim, networks))
+    drawn = [study.dataset for study in studies if claim.figure and applies(claim.figure, study)]
+    return Entry(name, claim, rows, _together(beside), networks, of_claim(claim, networks), drawn)
 
 
 def _together(frames: list[pd.DataFrame]) -> pd.DataFrame:
@@ -181,6 +185,8 @@ def _links(preset_name: str, entry: Entry) -> list[str]:
     if entry.claim.figure:
         up = "/".join([".."] * (len(here.relative_to(paths.root()).parts)))
         links += [
-            f"[{entry.claim.figure}]({up}/figures/{preset_name}/{each}/{entry.claim.figure}.svg)" for each in datasets
+            f"[{entry.claim.figure}]({up}/figures/{preset_name}/{each}/{entry.claim.figure}.svg)"
+            for each in datasets
+            if each in entry.drawn
         ]
     return [f"From: {', '.join(links)}"] if links else []
