@@ -471,6 +471,30 @@ METHODS = [
         "False",
         mlp("gated", "open-warmup"),
     ),
+    Fault("costs as if for a section", "costs / len(costs)", "costs", mlp("gated", "network-price")),
+    Fault(
+        "norm twice in the price", "self.decay / 2 * squares", "self.decay * squares", mlp("gated", "spike-and-slab")
+    ),
+    Fault("weights for nothing", "(kappa / context.examples)", "0.0", mlp("gated", "spike-and-slab")),
+    Fault(
+        "decay as of an open section",
+        "surplus = (theta - 1)",
+        "surplus = 0 * (theta - 1)",
+        mlp("gated", "spike-and-slab"),
+    ),
+    Fault(
+        "leaves whatever was measured",
+        'leaves = note["delta"] + note["price"] > 0',
+        'leaves = note["delta"] <= note["delta"]',
+        mlp("gated", "confirmed"),
+    ),
+    Fault("measured with its branch alone", "(opened - closed).sum()", "opened.sum()", mlp("gated", "confirmed")),
+    Fault(
+        "refused, but left where it was",
+        "self.theta[index] = self.settings.theta0",
+        "self.theta[index] = 0.0",
+        mlp("gated", "confirmed"),
+    ),
     Fault("removes in spite of remove", "if not self.settings.remove:", "if False:", mlp("gated", "kept")),
     Fault(
         "rounded at a tenth",

@@ -5,6 +5,7 @@ reached, from the records in the store.
 import json
 import statistics
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from layerprune.system.paths import RunKey
 ROOT = Path(__file__).parents[2]
 TABLE = ROOT / "docs" / "recipe-table.md"
 PRICES = ROOT / "docs" / "price-table.md"
+SHOWN = ("nu", "theta_lr")
+"""Settings of gated that are named in every row of the prices."""
 PRESET, PRICE_PRESET, DATASET, ARCH = "recipe-search", "price-search", "cifar10", "resnet-20"
 
 
@@ -48,17 +51,21 @@ def price_text() -> str:
 
 
 def _price_row(preset: config.Preset, key: RunKey, record: dict[str, Any]) -> str:
-    settings = config.resolve(preset, key).method_settings()
-    told = [f"{name} {getattr(settings, name)}" for name in ("nu", "theta_lr", "price_ramp") if hasattr(settings, name)]
     cells = [
         record["arch"],
-        ", ".join([record["method"], *told]),
+        ", ".join([record["method"], *_told(preset, key)]),
         f"{sum(record['keep'])} of {record['sections_total']}",
         f"× {record['macs'] / record['macs_dense']:.2f}",
         f"{record['train_macs'] / 1e12:.1f}",
         *(f"{100 * record[name]:.1f}" for name in ("val_accuracy", "test_accuracy")),
     ]
     return f"| {' | '.join(cells)} |"
+
+
+def _told(preset: config.Preset, key: RunKey) -> list[str]:
+    """A run's price and step size, and whatever else differs from the method's main setting."""
+    own, main = (config.resolve(preset, each).settings for each in (key, replace(key, variant="default")))
+    return [f"{name} {value}" for name, value in own.items() if name in SHOWN or value != main[name]]
 
 
 def _records(preset: str) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from layerprune.core.settings.types import (
+    Count,
     Duration,
     Fraction,
     NonNegative,
@@ -77,6 +78,20 @@ class GatedSettings(Settings):
     price_ramp: Fraction = later(
         0.0, "fraction of training, after the warm-up, over which the price rises linearly from 0 to nu"
     )
+    cost_scale: Literal["section", "network"] = later(
+        "section", "what nu is the price of: a section of mean cost (c_l sum to L), or all together (to 1)"
+    )
+    weight_prior: Literal["independent", "spike-and-slab"] = later(
+        "independent",
+        "prior on a section's weights: that of all weights, or one that a closed section has none of: theta scales "
+        "their decay, and their norm is part of the price",
+    )
+    kappa: NonNegative = later(0.0, "price of a weight of an open section in nats, with spike-and-slab")
+    confirm: Count = later(
+        0,
+        "batches on which Delta is measured, by two forward passes each, before a section leaves: where it is worth "
+        "its price theta is set back to theta0; 0: it leaves unmeasured",
+    )
     prior: Literal["flattening", "fixed", "beta", "l0", "none"] = later(
         "flattening", "what shapes the price: see layerprune.core.gates.priors; for comparison"
     )
@@ -92,6 +107,8 @@ class GatedSettings(Settings):
         targets = (self.target_macs, self.target_depth, self.target_latency)
         if sum(each is not None for each in targets) > 1:
             raise ValueError("give one of target_macs, target_depth and target_latency")
+        if self.kappa > 0 and self.weight_prior != "spike-and-slab":
+            raise ValueError("kappa is the price of a weight under weight_prior: spike-and-slab")
         return self
 
 

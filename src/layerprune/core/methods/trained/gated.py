@@ -7,8 +7,9 @@ with its parameters and their momentum. At `consolidate_at` theta is rounded; th
 Two settings make the noise milder: gates open while theta is frozen, and gates drawn for a share of each batch only,
 the rest meeting the network that theta, rounded, stands for. Both are ours, as are a price that rises after the warm-up
 (the least useful sections leave first, and the others can take over their work) and one that follows a budget
-(methods.parts.budget). Other priors (gates.priors), sections that stay where the condition holds, and what is
-noted of them (methods.parts.gate_trace) are there to be compared with.
+(methods.parts.budget), sections that are measured before they leave (methods.parts.confirmation), and a prior on
+weights that a closed section has none of (methods.parts.spike_and_slab). Other priors (gates.priors), sections that
+stay where the condition holds, and what is noted of them (methods.parts.gate_trace) are there to be compared with.
 Read: the abstract. Derived: the linear price (gates.priors), the estimators, the pruning condition.
 """
 
@@ -24,7 +25,9 @@ from layerprune.core.gates.estimators import ESTIMATORS
 from layerprune.core.measure import count_macs
 from layerprune.core.methods.base import Context, Outcome, TrainingMethod
 from layerprune.core.methods.parts import budget, section_latency
+from layerprune.core.methods.parts.confirmation import Confirmation
 from layerprune.core.methods.parts.gate_trace import GateTrace
+from layerprune.core.methods.parts.spike_and_slab import SpikeAndSlab
 from layerprune.core.networks.sections import Gates, SectionedNetwork, scale_branches
 from layerprune.core.settings import GatedSettings, steps_of
 from layerprune.errors import SettingError
@@ -59,6 +62,12 @@ class Method(TrainingMethod):
             settings.side_floor,
             device,
             context.group,
+        )
+        self.weight_prior = (
+            SpikeAndSlab(network, context, settings.kappa) if settings.weight_prior == "spike-and-slab" else None
+        )
+        self.confirmation = (
+            Confirmation(settings.confirm, sections, device, context.group) if settings.confirm > 0 else None
         )
         self.extra_forwards = self.estimator.extra_forwards
         self.check_interval = settings.check_interval
@@ -97,6 +106,11 @@ class Method(TrainingMethod):
         return context.group.everyones(own)[0]
 
     def _costs(self) -> Tensor:
+        costs = self._costs_of_sections()
+        return costs if self.settings.cost_scale == "section" else costs / len(costs)
+
+    def _costs_of_sections(self) -> Tensor:
+        """Cost weights c [L] with sum L."""
         if self.settings.cost == "latency":
             raw = torch.tensor(self.latencies.sections, device=self.context.device)
             return raw * (len(raw) / raw.sum())
@@ -124,6 +138,8 @@ class Method(TrainingMethod):
     def phase(self, step: int) -> Hashable | None:
         if self.trace is not None or self.extra_forwards:
             return None  # what a second forward pass costs is counted on the host
+        if self.confirmation is not None and self.confirmation.busy:
+            return None
         return step < self.warmup, step >= self.consolidation
 
     def prepare(self, step: int) -> None:
@@ -152,6 +168,8 @@ class Method(TrainingMethod):
     def after_backward(self, step: int, losses: Tensor, losses_of: Callable[[Gates], Tensor]) -> None:
         if self.drawn is None:
             return
+        if self.trace is not None:
+            self.trace.add(losses)
         # The loss is the batch's mean, times the number of processes, over which gradients are averaged.
         slopes = self.drawn.grad.squeeze(2) * (self.batch / self.context.group.size)
         batch, count = losses.numel(), slopes.shape[1]
@@ -160,12 +178,14 @@ class Method(TrainingMethod):
             return losses_of(self._with_rounded(gates, batch))[:count]
 
         self.estimator.update(self.theta, self.drawn.detach(), slopes, losses[:count], drawn_losses_of)
+        if self.confirmation is not None:
+            self.confirmation.take_in(self._with_rounded(self.drawn.detach(), batch).unbind(), losses_of)
+        if self.weight_prior is not None:
+            self.weight_prior.scale_decay(self.theta)
         if step >= self.warmup:
             self._move(step)
-        if self.trace is not None:
-            self.trace.add(losses)
-            if (step + 1) % self.check_interval == 0:
-                self.trace.look(self.theta, losses[:count], losses_of)
+        if self.trace is not None and (step + 1) % self.check_interval == 0:
+            self.trace.look(self.theta, losses[:count], losses_of)
 
     def _move(self, step: int) -> None:
         if self.settings.prior == "l0":
@@ -175,10 +195,15 @@ class Method(TrainingMethod):
 
     def _drift(self) -> Tensor:
         """dJ/dtheta [L]; where it is positive theta falls."""
+        prices = self._slopes_of_prices()
+        return self.estimator.delta() + prices
+
+    def _slopes_of_prices(self) -> Tensor:
+        """What of dJ/dtheta [L] does not come from the loss."""
         prices = self.prices if self.slope is None else self.prices * self.slope(self.theta)
         if self.ramp_steps > 0:
             prices = prices * self.price_share
-        return self.estimator.delta() + prices
+        return prices if self.weight_prior is None else prices + self.weight_prior.prices()
 
     def after_step(self, step: int, lr: Tensor) -> None:
         self.lr = lr
@@ -197,7 +222,30 @@ class Method(TrainingMethod):
         agreed = [index for index, count in enumerate(self.agreeing_checks) if count >= self.settings.checks]
         if not self.settings.remove:
             return []
-        return self._leave(agreed if self.budget is None else self.budget.may_go(agreed, self.network.keep()))
+        if self.budget is not None:
+            agreed = self.budget.may_go(agreed, self.network.keep())
+        return self._leave(agreed if self.confirmation is None else self._confirmed(step, agreed))
+
+    def _confirmed(self, step: int, agreed: list[int]) -> list[int]:
+        """Of these sections those that were measured and are not worth their price; theta of those that are, and so
+        stay, begins anew.
+        """
+        agreed = [index for index in agreed if self.network.sections[index].alive]
+        measured = [index for index in agreed if self.confirmation.has(index)]
+        refused = self.confirmation.refused(step, measured, self._slopes_of_prices())
+        for index in refused:
+            self.theta[index] = self.settings.theta0
+            self.agreeing_checks[index] = 0
+        leaving = [index for index in measured if index not in refused]
+        asked = [index for index in agreed if index not in measured]
+        if self.budget is None and step + self.check_interval >= self.consolidation:
+            asked = [index for index in self._alive_below(1.0) if index not in leaving]  # the rounding may close them
+        self.confirmation.ask(asked)
+        return leaving
+
+    def _alive_below(self, bound: float) -> list[int]:
+        alive = self.network.keep()
+        return [index for index, value in enumerate(self.theta.tolist()) if value < bound and alive[index]]
 
     def _follow_budget(self) -> None:
         factor = self.budget.factor(self.theta)
@@ -207,11 +255,20 @@ class Method(TrainingMethod):
     def _round(self) -> list[int]:
         """Theta to 0 or 1; returns the sections that go."""
         self.theta_before_rounding = self.theta.tolist()
+        worth_keeping = self._measured_at_last()
         if self.budget is None:
             self.theta.copy_((self.theta >= 0.5).float())
+            if worth_keeping:
+                self.theta[worth_keeping] = 1
         else:
             self.theta.copy_(self.budget.rounded(self.theta, -self.estimator.delta(), self.network.keep()))
         return self._leave([index for index, value in enumerate(self.theta.tolist()) if value == 0])
+
+    def _measured_at_last(self) -> list[int]:
+        """Sections that theta would close, and whose measured Delta says otherwise."""
+        if self.confirmation is None or self.budget is not None:
+            return []
+        return self.confirmation.refused(self.consolidation, self._alive_below(0.5), self._slopes_of_prices())
 
     def _leave(self, candidates: list[int]) -> list[int]:
         leaving = [index for index in candidates if self.network.sections[index].alive]
@@ -231,6 +288,8 @@ class Method(TrainingMethod):
         details = {"nu": self.nu, "theta_before_consolidation": self.theta_before_rounding}
         if self.trace is not None:
             details["watch"] = self.trace.notes
+        if self.confirmation is not None:
+            details["confirm"] = self.confirmation.notes
         if self.latencies is not None:
             left = section_latency.of_whole(self.network, self.context.device, self.settings.latency_batch)
             details["latency"] = self.latencies.plain | {"left_ms": left}
@@ -245,6 +304,7 @@ class Method(TrainingMethod):
             "theta_before_rounding": self.theta_before_rounding,
             "nu": self.nu,
             "prices": self.prices,
+            "confirmation": self.confirmation.state() if self.confirmation is not None else None,
             "watch": self.trace.state() if self.trace is not None else None,
             "latencies": (self.latencies.whole, self.latencies.sections) if self.latencies is not None else None,
         }
@@ -257,6 +317,8 @@ class Method(TrainingMethod):
         self.theta_before_rounding = state["theta_before_rounding"]
         self.nu = state["nu"]
         self.prices.copy_(state["prices"])
+        if self.confirmation is not None:
+            self.confirmation.load_state(state["confirmation"])
         if self.trace is not None:
             self.trace.load_state(state["watch"])
         if self.latencies is not None:  # the budget is that of the latencies which it started with
