@@ -45,7 +45,7 @@ class Entry(Judgement):
     also: dict[str, Judgement]
     before: list[Judgement]
     reported: pd.DataFrame
-    drawn: Collection[str] = ()
+    drawn: Collection[str]
     """Data sets for which the preset plans what the claim's figure shows."""
 
 
