@@ -1,14 +1,14 @@
 """The one look of every figure: colour and marker of a method, sizes, axes. Nothing here knows a figure.
 
-A method has the same colour and marker everywhere, and both are unique to it, so that neither alone carries the
-meaning. The first twelve colours are Okabe and Ito's and Tol's, told apart by colour-blind readers; no palette
-does that for all of them: the others are as far apart as they can be, and their markers are letters.
-Rendering is deterministic: no date, a fixed salt for ids, text as outlines.
+A method that stands out has the same colour and marker everywhere, and both are unique to it, so that neither alone
+carries the meaning; whatever does not stand out is light grey. The first twelve colours are Okabe and Ito's and Tol's,
+told apart by colour-blind readers; no palette does that for all of them: the others are as far apart as they can be,
+and their markers are letters. Rendering is deterministic: no date, a fixed salt for ids, text as text.
 """
 
 import colorsys
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import matplotlib as mpl
@@ -54,6 +54,8 @@ LOOKS = {
     "consensus": ("#60FC00", r"$\mathbf{M}$"),
     "first-k": ("#90F0A8", r"$\mathbf{1}$"),
 }
+OTHER = "#BBBBBB"
+"""The light grey of methods that do not stand out."""
 SPARE_MARKERS = ("d", "H", "8", "$+$", "$=$", "$o$")
 NARROWEST = 6.8
 """Width in inches at which the longest heading still fits."""
@@ -146,14 +148,6 @@ def say_instead(ax: Axes, reason: str) -> None:
     ax.text(0.5, 0.5, reason, ha="center", va="center", transform=ax.transAxes, color="#555555")
 
 
-def empty_figure(heading: str, reason: str) -> Figure:
-    """A figure for which there is nothing to draw yet."""
-    figure, (ax,) = grid(1, size=(5.0, 2.2))
-    say_instead(ax, f"not run: {reason}")
-    title(figure, heading)
-    return figure
-
-
 def legend(figure: Figure, handles: list) -> None:
     """A legend below the panels in as many columns as fit; the figure grows by its height."""
     if not handles:
@@ -162,6 +156,12 @@ def legend(figure: Figure, handles: list) -> None:
     columns = min(len(handles), int(width / ENTRY))
     figure.set_size_inches(width, height + LINE * -(-len(handles) // columns) + FRAME)
     figure.legend(handles=handles, loc="outside lower left", ncols=columns)
+
+
+def with_seeds(name: str, sizes: Iterable[float]) -> str:
+    """A legend's entry that tells the number of seeds, or from what to what it goes."""
+    sizes = sorted({int(size) for size in sizes})
+    return f"{name} (n = {'–'.join(str(size) for size in dict.fromkeys([sizes[0], sizes[-1]]))})" if sizes else name
 
 
 def gap_handle() -> Line2D:

@@ -13,6 +13,7 @@ import pandas as pd
 
 from layerprune.analysis.claims import QUANTITIES
 from layerprune.analysis.claims.verdicts import COLUMNS, Verdict, judge, of_networks, of_rule, report
+from layerprune.analysis.figures import applies
 from layerprune.analysis.frames import Study, read_study
 from layerprune.errors import LayerpruneError
 from layerprune.suite import config
@@ -44,6 +45,8 @@ class Entry(Judgement):
     also: dict[str, Judgement]
     before: list[Judgement]
     reported: pd.DataFrame
+    drawn: Collection[str]
+    """Data sets for which the preset plans what the claim's figure shows."""
 
 
 def entries(preset_name: str, only: Collection[str] | None = None) -> list[Entry]:
@@ -84,6 +87,7 @@ def _entry(name: str, claim: Claim, studies: list[Study]) -> Entry:
         also={reading: _judged(rule, studies) for reading, rule in claim.also.items()},
         before=[_judged(change.before, studies) for change in claim.changes],
         reported=_together(beside),
+        drawn=[study.dataset for study in studies if claim.figure and applies(claim.figure, study)],
     )
 
 
@@ -242,6 +246,8 @@ def _links(preset_name: str, entry: Entry) -> list[str]:
     if entry.claim.figure:
         up = "/".join([".."] * (len(here.relative_to(paths.root()).parts)))
         links += [
-            f"[{entry.claim.figure}]({up}/figures/{preset_name}/{each}/{entry.claim.figure}.svg)" for each in datasets
+            f"[{entry.claim.figure}]({up}/figures/{preset_name}/{each}/{entry.claim.figure}.svg)"
+            for each in datasets
+            if each in entry.drawn
         ]
     return [f"From: {', '.join(links)}"] if links else []
