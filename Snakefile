@@ -57,3 +57,4 @@ for name in catalog.NAMES:
 include: "workflow/rules/train.smk"
 include: "workflow/rules/analyse.smk"
 include: "workflow/rules/check.smk"
+include: "workflow/rules/targets.smk"

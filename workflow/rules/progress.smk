@@ -20,12 +20,10 @@ class NamesInsteadOfNumbers(logging.Filter):
         return True
 
 
-def name_of_job(rule, wildcards):
-    """A run by its name; of other rules the name and what it is made for."""
-    words = [str(value) for name, value in wildcards.items() if name != "seed"]
-    if rule == "train":
-        return "/".join([*words, f"seed{wildcards['seed']}"])
-    return " ".join([rule, *words])
+def name_of_job(kind, wildcards):
+    """A run by its name; of other jobs the kind and what it is made for."""
+    words = [f"seed{value}" if name == "seed" else str(value) for name, value in wildcards.items()]
+    return Path(*words).as_posix() if kind == "train" else " ".join([kind, *words])
 
 
 logger.addFilter(NamesInsteadOfNumbers())
