@@ -126,6 +126,15 @@ def test_a_changed_setting_repeats_its_runs_and_what_starts_from_them(copy: Stud
     assert planned_runs(outcome) == {"gated", "random"}
 
 
+def test_progress_names_the_run_that_ended(copy: Study) -> None:
+    shutil.rmtree(copy.folder / RUNS / "magnitude")
+    outcome = copy.snakemake()
+    assert outcome.code == 0, outcome.stderr
+    ended = re.findall(r"^Finished (.*)$", outcome.stderr, re.MULTILINE)
+    assert ended[0] == "digits/lenet-300-100/magnitude/default/seed0"
+    assert {"tables_of_dataset digits", "all"} <= set(ended) and "jobid" not in outcome.stderr
+
+
 def test_a_new_seed_runs_only_the_new_seed(copy: Study) -> None:
     copy.edit_preset("seeds: [0]", "seeds: [0, 1]")
     assert planned_jobs(copy.snakemake("--dry-run")) == 4

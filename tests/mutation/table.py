@@ -471,6 +471,14 @@ METHODS = [
         "False",
         mlp("gated", "open-warmup"),
     ),
+    Fault("flips of another sign", "losses - other if opened", "other - losses if opened", mlp("gated", "batch-gates")),
+    Fault(
+        "no decay where nothing is computed",
+        "if section.alive and gate is CLOSED:",
+        "if False:",
+        mlp("gated", "batch-gates"),
+    ),
+    Fault("drawn as at the start", "self.batch_gates.know(self.theta)", "pass", mlp("gated", "batch-gates")),
     Fault("costs as if for a section", "costs / len(costs)", "costs", mlp("gated", "network-price")),
     Fault(
         "norm twice in the price", "self.decay / 2 * squares", "self.decay * squares", mlp("gated", "spike-and-slab")
@@ -509,12 +517,30 @@ METHODS = [
         mlp("epsilon-resnet"),
     ),
     Fault("another discriminator", "HIDDEN = (128, 256, 128)", "HIDDEN = (128, 128, 128)", mlp("gal")),
+    Fault(
+        "a published discriminator with He's start",
+        "        if faithful:\n            nn.init.normal_",
+        "        if not faithful:\n            nn.init.normal_",
+        mlp("gal", "faithful"),
+    ),
+    Fault(
+        "gates that do not feel their weights",
+        "(opened.flatten() * norms)",
+        "(opened.detach().flatten() * norms)",
+        mlp("hard-concrete"),
+    ),
+    Fault(
+        "one-sided edges in full",
+        "(directed + directed.T) / 2",
+        "torch.maximum(directed, directed.T)",
+        mlp("modularity"),
+    ),
     Fault("no momentum in FISTA", "(iterate + (momentum - 1) / faster * (iterate - last))", "iterate", mlp("gal")),
     Fault("weaker shrinking", "(moved.abs() - lr * gamma)", "(moved.abs() - 0.9 * lr * gamma)", mlp("sss")),
     Fault(
         "survival of one section more",
-        "1 - (index / count) * (1 - settings.final_survival)",
-        "1 - (index / (count + 1)) * (1 - settings.final_survival)",
+        "1 - (place / last) * (1 - settings.final_survival)",
+        "1 - (place / (last + 1)) * (1 - settings.final_survival)",
         mlp("stochastic-depth"),
     ),
     Fault("penalty rises a step late", "(step + 1) / self.ramp_steps", "step / self.ramp_steps", mlp("hard-concrete")),
@@ -537,11 +563,11 @@ METHODS = [
         lenet5("dbp"),
         inside='"""DBP',
     ),
-    Fault("another energy distance", "(2 * means[reference] -", "(3 * means[reference] -", mlp("energy")),
+    Fault("another energy distance", "[2 * torch.cdist(first", "[3 * torch.cdist(first", mlp("energy")),
     Fault(
-        "lowest score of a cluster",
-        "max(cluster, key=lambda index: (scores[index], -index))",
-        "min(cluster, key=lambda index: (scores[index], -index))",
+        "the last of a cluster",
+        "{min(cluster) for",
+        "{max(cluster) for",
         mlp("energy"),
     ),
     Fault(

@@ -29,6 +29,7 @@ NUMBERS = [
     *("test_top5_accuracy", "depth", "depth_dense", "sections_total", "sections_left", "steps_total", "epochs"),
     *("macs", "macs_dense", "params", "params_dense", "train_macs", "train_macs_own", "train_macs_with_search"),
     *("wall_seconds", "wall_seconds_own", "equivalence_gap", "resumed", "nu", "threads", "width"),
+    *("energy_joules", "energy_joules_own"),
 ]
 LISTS = ["keep", "removed_step"]
 WORDS = [

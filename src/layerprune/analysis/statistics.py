@@ -23,8 +23,14 @@ PAIR = ["arch", "seed"]
 WITH_INTERVAL = ["test_accuracy", "difference", "depth", "sections_left", "macs_ratio", "train_macs_ratio"]
 WITHOUT_INTERVAL = [
     *("val_accuracy", "test_top5_accuracy", "depth_dense", "sections_total", "params", "macs", "train_macs"),
-    *("train_macs_with_search_ratio",),
-    *("wall_seconds", "wall_ratio", "nu", "val_accuracy_before_finetune"),
+    *(
+        "train_macs_with_search_ratio",
+        "wall_seconds",
+        "wall_ratio",
+        "energy_joules",
+        "nu",
+        "val_accuracy_before_finetune",
+    ),
 ]
 RESAMPLES = 9999
 _AT_A_TIME = 50

@@ -2,8 +2,8 @@
 
 The scores were written for networks.sections.SectionedNetwork. `ScoredNetwork` answers as it does: `sections[i].branch`
 is a Sequential of the branch's layers in the order of the computation, and what it holds is what is computed with;
-`stem` and the elements of `chain` are called with what has been computed so far, so that a hook on them sees it;
-`head` has the layers behind the last section; gates are those of networks.sections.
+`stem` and the elements of `chain` are called with what has been computed so far, so that a hook on them sees it; `stem`
+and `head` have the layers before the first section and behind the last; gates are those of networks.sections.
 
 What stands behind a section is its addition, or the activation that alone follows it. Where channels come last, as in
 transformers, they are shown second, as in pictures. A stage is a run of sections that put out one shape.
@@ -95,6 +95,7 @@ class ScoredNetwork(nn.Module):
         self.sections = [place for place in self.chain if place.removable]
         self.stem = Place("stem", None, self.chain[0].channels_last)
         fork, behind = _fork(_nodes(graph, sections[0])), _what_stands_behind(self.model, graph, sections)
+        self.stem.layers = nn.ModuleList(_layers_up_to(self.model, fork))
         self.head = nn.ModuleList(_layers_behind(self.model, behind[-1]))
         for place, section in zip(self.chain, sections, strict=True):
             if place.removable:
@@ -199,6 +200,12 @@ def _is_activation(model: nn.Module, node: fx.Node) -> bool:
         return isinstance(model.get_submodule(node.target), _ACTIVATIONS)
     name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
     return node.op in ("call_function", "call_method") and name in _ACTIVATING
+
+
+def _layers_up_to(model: nn.Module, last: fx.Node) -> list[nn.Module]:
+    earlier = list(last.graph.nodes)
+    earlier = earlier[: earlier.index(last) + 1]
+    return [model.get_submodule(node.target) for node in earlier if node.op == "call_module"]
 
 
 def _layers_behind(model: nn.Module, last: fx.Node) -> list[nn.Module]:

@@ -28,6 +28,7 @@ class VariantBlock(Settings):
 
     settings: dict[str, Any] = describe({}, "method settings that differ from the method's")
     training: TrainingSettings = describe(TrainingSettings(), "training settings that differ")
+    finetune: FinetuneSettings = describe(FinetuneSettings(), "fine-tuning settings that differ")
     model: ModelSettings = describe(ModelSettings(), "what the architecture is asked for, where that differs")
     seeds: Seeds | None = describe(None, "seeds of this variant; absent: the method's")
 

@@ -7,14 +7,15 @@ with its parameters and their momentum. At `consolidate_at` theta is rounded; th
 Two settings make the noise milder: gates open while theta is frozen, and gates drawn for a share of each batch only,
 the rest meeting the network that theta, rounded, stands for. Both are ours, as are a price that rises after the warm-up
 (the least useful sections leave first, and the others can take over their work) and one that follows a budget
-(methods.parts.budget), sections that are measured before they leave (methods.parts.confirmation), and a prior on
-weights that a closed section has none of (methods.parts.spike_and_slab). Other priors (gates.priors), sections that
-stay where the condition holds, and what is noted of them (methods.parts.gate_trace) are there to be compared with.
+(methods.parts.budget), gates drawn once a batch (methods.parts.batch_gates), sections that are measured before they
+leave (methods.parts.confirmation), and a prior on weights that a closed section has none of
+(methods.parts.spike_and_slab). Other priors (gates.priors), sections that stay where the condition holds, and what is
+noted of them (methods.parts.gate_trace) are there to be compared with.
 Read: the abstract. Derived: the linear price (gates.priors), the estimators, the pruning condition.
 """
 
 import math
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import torch
@@ -25,10 +26,11 @@ from layerprune.core.gates.estimators import ESTIMATORS
 from layerprune.core.measure import count_macs
 from layerprune.core.methods.base import Context, Outcome, TrainingMethod
 from layerprune.core.methods.parts import budget, section_latency
+from layerprune.core.methods.parts.batch_gates import BatchGates
 from layerprune.core.methods.parts.confirmation import Confirmation
 from layerprune.core.methods.parts.gate_trace import GateTrace
 from layerprune.core.methods.parts.spike_and_slab import SpikeAndSlab
-from layerprune.core.networks.sections import Gates, SectionedNetwork, scale_branches
+from layerprune.core.networks.sections import Gate, Gates, SectionedNetwork, scale_branches
 from layerprune.core.settings import GatedSettings, steps_of
 from layerprune.errors import SettingError
 
@@ -69,6 +71,8 @@ class Method(TrainingMethod):
         self.confirmation = (
             Confirmation(settings.confirm, sections, device, context.group) if settings.confirm > 0 else None
         )
+        self.batch_gates = BatchGates(network, context, self.theta) if settings.gates == "batch" else None
+        self.skips_sections = self.batch_gates is not None
         self.extra_forwards = self.estimator.extra_forwards
         self.check_interval = settings.check_interval
         self.warmup = steps_of(settings.warmup, context.steps_per_epoch)
@@ -78,7 +82,7 @@ class Method(TrainingMethod):
         self.price_share = torch.ones((), device=device)
         self.agreeing_checks = [0] * sections
         self.theta_before_rounding: list[float] | None = None
-        self.drawn: Tensor | None = None
+        self.drawn: Tensor | list[Gate] | None = None
 
     def _check_order(self) -> None:
         """Raises SettingError where the price is not the whole nu for a step before theta is rounded."""
@@ -133,7 +137,10 @@ class Method(TrainingMethod):
         return min(checks * self.check_interval, self.context.steps_total)
 
     def start_epoch(self, epoch: int) -> None:
-        self._reseed(epoch)
+        if self.batch_gates is not None:
+            self.batch_gates.start_epoch(epoch)
+        else:
+            self._reseed(epoch)
 
     def phase(self, step: int) -> Hashable | None:
         if self.trace is not None or self.extra_forwards:
@@ -153,6 +160,9 @@ class Method(TrainingMethod):
         if silent or step >= self.consolidation or not any(section.alive for section in self.network.sections):
             self.drawn = None
             return None
+        if self.batch_gates is not None:
+            self.drawn = self.batch_gates.draw(step)
+            return self.drawn
         count = math.ceil(self.settings.drawn_share * batch)
         self.drawn = self.estimator.draw(self.theta, count, self.noise).requires_grad_()
         self.batch = batch
@@ -170,6 +180,27 @@ class Method(TrainingMethod):
             return
         if self.trace is not None:
             self.trace.add(losses)
+        self._take_in(losses, losses_of)
+        if self.confirmation is not None and self.confirmation.busy:
+            self.confirmation.take_in(self._met(losses.numel()), losses_of)
+        if self.weight_prior is not None:
+            self.weight_prior.scale_decay(self.theta)
+        if step >= self.warmup:
+            self._move(step)
+        if self.trace is not None and (step + 1) % self.check_interval == 0:
+            drawn = losses if self.batch_gates is not None else losses[: self.drawn.shape[1]]
+            self.trace.look(self.theta, drawn, losses_of)
+
+    def _met(self, batch: int) -> Sequence[Gate]:
+        """The gates that the step's examples met, one a section."""
+        return self.drawn if self.batch_gates is not None else self._with_rounded(self.drawn.detach(), batch).unbind()
+
+    def _take_in(self, losses: Tensor, losses_of: Callable[[Gates], Tensor]) -> None:
+        """Tell the estimator of the batch."""
+        if self.batch_gates is not None:
+            self.batch_gates.update(self.estimator, losses, losses_of)
+            self.batch_gates.fill_gradients()
+            return
         # The loss is the batch's mean, times the number of processes, over which gradients are averaged.
         slopes = self.drawn.grad.squeeze(2) * (self.batch / self.context.group.size)
         batch, count = losses.numel(), slopes.shape[1]
@@ -178,14 +209,6 @@ class Method(TrainingMethod):
             return losses_of(self._with_rounded(gates, batch))[:count]
 
         self.estimator.update(self.theta, self.drawn.detach(), slopes, losses[:count], drawn_losses_of)
-        if self.confirmation is not None:
-            self.confirmation.take_in(self._with_rounded(self.drawn.detach(), batch).unbind(), losses_of)
-        if self.weight_prior is not None:
-            self.weight_prior.scale_decay(self.theta)
-        if step >= self.warmup:
-            self._move(step)
-        if self.trace is not None and (step + 1) % self.check_interval == 0:
-            self.trace.look(self.theta, losses[:count], losses_of)
 
     def _move(self, step: int) -> None:
         if self.settings.prior == "l0":
@@ -209,6 +232,13 @@ class Method(TrainingMethod):
         self.lr = lr
 
     def removals(self, step: int) -> list[int]:
+        leaving = self._decided(step)
+        if self.batch_gates is not None:
+            self.batch_gates.know(self.theta)
+        return leaving
+
+    def _decided(self, step: int) -> list[int]:
+        """The sections that go at this check."""
         if step <= self.consolidation and self.trace is not None and self.trace.benefits is not None:
             self.trace.note(step, float(self.lr), self.theta, self.estimator.delta())
         if step == self.consolidation:
@@ -304,6 +334,7 @@ class Method(TrainingMethod):
             "theta_before_rounding": self.theta_before_rounding,
             "nu": self.nu,
             "prices": self.prices,
+            "batch_gates": self.batch_gates.theta if self.batch_gates is not None else None,
             "confirmation": self.confirmation.state() if self.confirmation is not None else None,
             "watch": self.trace.state() if self.trace is not None else None,
             "latencies": (self.latencies.whole, self.latencies.sections) if self.latencies is not None else None,
@@ -317,6 +348,8 @@ class Method(TrainingMethod):
         self.theta_before_rounding = state["theta_before_rounding"]
         self.nu = state["nu"]
         self.prices.copy_(state["prices"])
+        if self.batch_gates is not None:
+            self.batch_gates.theta = list(state["batch_gates"])
         if self.confirmation is not None:
             self.confirmation.load_state(state["confirmation"])
         if self.trace is not None:
