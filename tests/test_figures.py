@@ -327,6 +327,28 @@ def test_agreement_with_a_method_without_preference_is_blank(choices):
     assert numbers == ["-1"] * 2 + ["1"] * 4  # of the ten cells of the lower half: its row and its column have none
 
 
+def test_agreement_that_is_undefined_for_every_two_methods_has_no_panel(choices, monkeypatch):
+    for method in ("gated", "magnitude", "random"):
+        for seed in (0, 1):
+            made_up.change(key(method, seed, "mlp-residual-5"), keep=[1] * 4 + [0] if seed else [0] * 4 + [1])
+    assert prepared("removal-agreement").empty
+
+
+def test_a_seed_that_is_not_planned_has_no_panel_of_theta(small):
+    archs = {"lenet5": {}, "mlp-residual-5": {"methods": {"gated": {"seeds": [0]}, "dense": {"seeds": [0]}}}}
+    made_up.write_study(made_up.preset(archs, methods=["dense", "gated"], seeds=(0, 1)))
+    _, figure = drawn("theta")
+    assert [ax.get_title() for ax in figure.axes if ax.get_title()] == [
+        *("lenet5, seed 0", "lenet5, seed 1", "mlp-residual-5, seed 0")
+    ]
+
+
+def test_every_method_without_dense_says_so_in_place_of_a_cost(small):
+    made_up.write_study(made_up.preset(methods=["gated", "sss"], seeds=(0, 1)))
+    _, figure = drawn("every-method")
+    assert made_up.texts(figure) == ["no dense run\nto compare with"]
+
+
 def test_agreement_needs_three_methods(small):
     made_up.write_study(made_up.preset(methods=["dense", "gated", "sss"], seeds=(0, 1)))
     assert prepared("removal-agreement").empty

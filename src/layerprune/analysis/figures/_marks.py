@@ -260,12 +260,10 @@ def _mark(ax: Axes, row: dict, quantity: str, offset: float, size: float) -> Non
     ax.plot([x, x], [row["test_accuracy_low"], row["test_accuracy_high"]], **thin)
     if abs(offset) < 1:
         ax.plot([row[f"{quantity}_low"], row[f"{quantity}_high"]], [y, y], **thin)
-    look = {"color": color, "markersize": size, "markeredgecolor": "white", "markeredgewidth": 0.5}
-    marker = style.marker(row["method"])
-    if style.is_letter(marker):  # the intervals must not strike it out
-        look["markeredgewidth"] = 0
-        ax.plot([x], [y], marker="o", markersize=size + 2, color="white", linestyle="none", zorder=3, transform=moved)
-    ax.plot([x], [y], marker=marker, linestyle="none", zorder=4, transform=moved, label=row["label"], **look)
+    size += 2 * isinstance(style.marker(row["method"]), tuple)  # stars are thin
+    look = {"color": color, "markersize": size, "markeredgecolor": "white", "markeredgewidth": 0.4}
+    look |= {"marker": style.marker(row["method"]), "linestyle": "none"}
+    ax.plot([x], [y], zorder=4, transform=moved, label=row["label"], **look)
 
 
 def _gaps(ax: Axes, gaps: pd.DataFrame) -> None:
@@ -298,7 +296,7 @@ def _handles(data: pd.DataFrame) -> list:
         rows = chosen[chosen["method"] == method]
         look = {"color": style.color(method), "marker": style.marker(method), "markersize": 6}
         has_line = method == "dense" or (rows["curve"] != "main").any()
-        line = "-" if has_line and not style.is_letter(look["marker"]) else "none"
+        line = "-" if has_line else "none"
         sizes = rows[(rows["curve"] == "main") & (rows["n"] > 0)]["n"]
         handles.append(Line2D([], [], linestyle=line, linewidth=1, label=style.with_seeds(method, sizes), **look))
     handles.append(Patch(color="#000000", alpha=0.1, linewidth=0, label="dense, 95 % interval"))

@@ -101,6 +101,9 @@ def draw(data: pd.DataFrame, heading: str) -> Figure:
 
 
 def _panel(ax: Axes, data: pd.DataFrame, quantity: str) -> None:
+    if data[f"{quantity}_mean"].isna().all():
+        ax.set_xticks([])
+        ax.text(0.5, 0.5, "no dense run\nto compare with", ha="center", va="center", transform=ax.transAxes, fontsize=7)
     for group, rows in data.groupby("group", sort=False):
         ax.hlines(
             rows.index - data.index[0], rows[f"{quantity}_low"], rows[f"{quantity}_high"], COLORS[group], linewidth=1

@@ -64,6 +64,7 @@ def _networks(rows: pd.DataFrame) -> pd.DataFrame:
 DIAGONAL = {"color": "#555555", "linestyle": "--", "linewidth": 0.9}
 PANEL = ["arch", "engine", "precision", "batch"]
 TICKS = (0.5, 1, 2, 3, 5, 10, 20, 30, 50, 100)
+FINE_TICKS = (0.5, 0.7, 1, 1.5, 2, 3, 4, 5)
 STEP = 2.5
 """Points between marks of methods that left the same network."""
 
@@ -105,7 +106,7 @@ def _limit(ax: Axes, data: pd.DataFrame) -> None:
     ax.plot([1, most], [1, most], zorder=1, **DIAGONAL)
     ax.set(xscale="log", yscale="log", xlim=(0.85, 1.25 * most), ylim=(0.85 * slowest, 1.25 * max(most, fastest)))
     for axis, (low, high) in ((ax.xaxis, ax.get_xlim()), (ax.yaxis, ax.get_ylim())):
-        ticks = [tick for tick in TICKS if low <= tick <= high]
+        ticks = [tick for tick in (TICKS if high / low > 6 else FINE_TICKS) if low <= tick <= high]
         axis.set_ticks(ticks, labels=[f"{tick:g}" for tick in ticks])
     ax.minorticks_off()
 
@@ -123,8 +124,8 @@ def _look(method: str) -> dict:
         "color": style.color(method),
         "marker": style.marker(method),
         "linestyle": "none",
-        "markersize": 8 if method == "dense" else 5,
-        "markeredgecolor": style.color(method) if style.is_letter(style.marker(method)) else "white",
+        "markersize": 8 if method == "dense" else 7 if isinstance(style.marker(method), tuple) else 5,
+        "markeredgecolor": "white",
         "markeredgewidth": 0.4,
     }
 

@@ -34,10 +34,12 @@ def prepare(study: Study) -> pd.DataFrame:
 
     A method's frequency of a section is the share of its n seeds that removed it; the methods are those of
     `survivors.sections`. `tau` is NaN where it is undefined: a method removes every section equally often (none, all),
-    or has no result (n = 0). Architectures with fewer than FEWEST such methods are left out.
+    or has no result (n = 0). Architectures with fewer than FEWEST such methods, or with none but undefined values, are
+    left out.
     """
     groups = survivors.sections(study).groupby("arch", sort=False)
-    rows = [row for arch, runs in groups if runs["method"].nunique() >= FEWEST for row in _pairs(arch, runs)]
+    found = [_pairs(arch, runs) for arch, runs in groups if runs["method"].nunique() >= FEWEST]
+    rows = [row for pairs in found if any(_tells(row) for row in pairs) for row in pairs]
     return pd.DataFrame(rows, columns=["arch", "sections", "method", "other", "n", "tau"])
 
 
@@ -52,6 +54,10 @@ def _pairs(arch: str, runs: pd.DataFrame) -> list[dict]:
         for one in names
         for other in names
     ]
+
+
+def _tells(row: dict) -> bool:
+    return row["method"] != row["other"] and not np.isnan(row["tau"])
 
 
 def _tau(removed: pd.DataFrame, one: str, other: str) -> float:

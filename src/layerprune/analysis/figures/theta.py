@@ -119,10 +119,13 @@ def draw(data: pd.DataFrame, heading: str) -> Figure:
     panels = iter(axes)
     for arch in archs:
         for seed in seeds:
-            rows = data[(data["arch"] == arch) & (data["seed"] == seed)]
-            _panel(next(panels), rows, f"{arch}, seed {seed}", data[data["arch"] == arch]["epochs"].max())
+            rows, ax = data[(data["arch"] == arch) & (data["seed"] == seed)], next(panels)
+            if rows.empty:  # not planned with this seed
+                ax.remove()
+                continue
+            _panel(ax, rows, f"{arch}, seed {seed}", data[data["arch"] == arch]["epochs"].max())
     style.legend(figure, _handles())
-    bar = figure.colorbar(ScalarMappable(Normalize(0, 1), MAP), ax=axes, location="bottom", ticks=[0, 1], **BAR)
+    bar = figure.colorbar(ScalarMappable(Normalize(0, 1), MAP), ax=figure.axes, location="bottom", ticks=[0, 1], **BAR)
     bar.ax.set_xticklabels(["first", "last section"])
     style.title(figure, heading)
     return figure
@@ -160,8 +163,6 @@ def _panel(ax: Axes, rows: pd.DataFrame, name: str, epochs: float) -> None:
 
 
 def _reason(rows: pd.DataFrame) -> str:
-    if rows.empty:
-        return "not planned with this seed"
     status = rows["status"].iloc[0]
     return "not run" if status == "missing" else f"no curves of theta\n(status: {status})"
 
