@@ -697,6 +697,17 @@ def test_the_page_names_claim_rule_numbers_and_sources(study: list[RunKey]) -> N
         assert (page.parent / link).resolve().is_relative_to(paths.root().resolve())
 
 
+@pytest.mark.parametrize("decides", [True, False])
+def test_the_page_says_when_a_preset_decides_nothing(root: Path, decides: bool) -> None:
+    made_up.write_study(made_up.preset(ARCHS, ["dense"], SEEDS) | {"decides": decides})
+    page = ledger.as_page(made_up.PRESET, ledger.entries(made_up.PRESET, only=["C1"]))
+    assert ("decides nothing" in page) != decides
+
+
+def test_the_quick_preset_decides_nothing() -> None:
+    assert {name: config.load_preset(name).decides for name in ("quick", "laptop")} == {"quick": False, "laptop": True}
+
+
 def test_verify_says_when_the_ledger_is_not_that_of_the_records(study: list[RunKey]) -> None:
     def found() -> list[str]:
         return [finding.where for finding in verify.verify(made_up.PRESET) if finding.kind == "stale-ledger"]

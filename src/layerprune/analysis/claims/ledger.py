@@ -141,7 +141,8 @@ def as_frame(judged: list[Entry]) -> pd.DataFrame:
 
 def as_page(preset_name: str, judged: list[Entry]) -> str:
     """A summary, then a section a claim: sentence, experiment, rule, numbers, and where they come from."""
-    parts = [f"# Claims of the paper, preset {preset_name}", summary(judged), LEGEND]
+    warning = [] if config.load_preset(preset_name).decides else [DECIDES_NOTHING]
+    parts = [f"# Claims of the paper, preset {preset_name}", *warning, summary(judged), LEGEND]
     for entry in judged:
         parts += [f"## {entry.id}: {entry.verdict}", entry.claim.sentence, f"Experiment: {entry.claim.experiment}"]
         parts += [_rule(entry.claim, entry), *_changes(entry), *_numbers(entry.rows)]
@@ -189,6 +190,10 @@ def _line(entry: Entry, ledger: str) -> str:
     return f"* [{entry.id}]({ledger}#{anchor}), **{entry.verdict}** ({'; '.join(told)}): {entry.claim.sentence}"
 
 
+DECIDES_NOTHING = (
+    "**This preset decides nothing.** Its networks and data are too small, its trainings too short and its seeds too "
+    "few: it shows that everything works, and the verdicts below show how the ledger is made."
+)
 LEGEND = (
     "By the rules in `config/claims/rules.yaml`, a condition holds on a network if the whole 95 % bootstrap interval "
     "over seeds keeps its bound, fails if the whole interval breaks it, and is inconclusive otherwise. Comparisons "

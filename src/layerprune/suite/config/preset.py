@@ -98,6 +98,7 @@ class Preset(Settings):
     """A whole study: config/<preset>.yaml."""
 
     description: str = describe("", "one line: what this preset is for and how long it takes")
+    decides: bool = describe(True, "whether its records say anything of the paper's claims")
     seeds: Seeds = describe((0,), "seeds of every method that names none of its own")
     training: TrainingSettings = describe(TrainingSettings(), "training settings of every run")
     finetune: FinetuneSettings = describe(FinetuneSettings(), "fine-tuning settings of every run")
