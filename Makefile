@@ -24,7 +24,7 @@ REPORT := report/$(PRESET).html
 PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce report article verify test kill-test bench docs lint lock unlock
+.PHONY: help install reproduce report article crate verify test kill-test bench docs lint lock unlock
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -65,6 +65,10 @@ article: $(INSTALLED) ## a short PDF on PRESET: method, tables, figures, claims,
 	@mkdir -p report
 	@PYTHONPATH=src $(BIN)/python workflow/scripts/article.py $(PRESET) report/$(PRESET)-article.pdf
 	@echo "Article: report/$(PRESET)-article.pdf"
+
+crate: $(INSTALLED) ## the study of PRESET as a Workflow Run RO-Crate, one file to deposit
+	@mkdir -p report
+	@PYTHONPATH=src $(BIN)/python workflow/scripts/crate.py $(PRESET) report/$(PRESET)-crate.zip
 
 verify: $(INSTALLED) ## is every record of PRESET there, current and plausible?
 	@$(SNAKEMAKE) verify $(CHOICE)

@@ -18,6 +18,7 @@ min_version("9.0")
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/progress.smk"
 
 
 report: "workflow/report/workflow.rst"
@@ -56,3 +57,4 @@ for name in catalog.NAMES:
 include: "workflow/rules/train.smk"
 include: "workflow/rules/analyse.smk"
 include: "workflow/rules/check.smk"
+include: "workflow/rules/targets.smk"

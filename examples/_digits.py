@@ -1,4 +1,4 @@
-"""What the examples share: real digits, a plain training loop with the pruner in it, a line that says what is left."""
+"""What the examples share: real digits, a training loop with room for the pruner, a line that says what is left."""
 
 import statistics
 import time
@@ -22,16 +22,27 @@ def images(part: str, colours: int = 1) -> tuple[Tensor, Tensor]:
     return split.images.float().div(255).repeat(1, colours, 1, 1), split.labels
 
 
-def train(pruner: ConcurrentPruner, x: Tensor, y: Tensor, epochs: int) -> None:
-    """Anybody's training loop, with a learning rate that falls: all that is new in it is pruner.step()."""
-    decay = torch.optim.lr_scheduler.CosineAnnealingLR(pruner.optimizer, epochs)
+def train(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    x: Tensor,
+    y: Tensor,
+    epochs: int,
+    pruner: ConcurrentPruner | None = None,
+) -> None:
+    """Anybody's training loop, with a learning rate that falls: all that is new in it is pruner.step().
+
+    Without a pruner it trains the dense network that the pruned one is compared with: same start, same batches.
+    """
+    order = torch.Generator().manual_seed(0)
+    decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
     for _ in range(epochs):
-        pruner.model.train()
-        for part in torch.randperm(len(x)).split(SIZE):
-            nn.functional.cross_entropy(pruner.model(x[part]), y[part]).backward()
-            pruner.optimizer.step()
-            pruner.optimizer.zero_grad()
-            for name in pruner.step():
+        model.train()
+        for part in torch.randperm(len(x), generator=order).split(SIZE):
+            nn.functional.cross_entropy(model(x[part]), y[part]).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            for name in pruner.step() if pruner is not None else []:
                 print("removed", name)
         decay.step()
 

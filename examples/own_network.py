@@ -1,5 +1,7 @@
 """A residual network that nobody registered, pruned to half of its multiply-adds while it trains."""
 
+import copy
+
 import torch
 from _digits import STEPS_PER_EPOCH, images, report, train
 from torch import nn
@@ -25,12 +27,16 @@ def network(blocks: int = 8, channels: int = 16) -> nn.Sequential:
 torch.manual_seed(0)
 (x, y), test = images("train"), images("test")
 model, epochs = network(), 30
-optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+settings = dict(lr=0.05, momentum=0.9)
+optimizer = torch.optim.SGD(model.parameters(), **settings)
 sections = layerprune.find_sections(model, x[:2])
 print(sections)
 report("untrained", model, len(sections), sections.macs, *test)
+dense = copy.deepcopy(model)
+train(dense, torch.optim.SGD(dense.parameters(), **settings), x, y, epochs)
+report("dense", dense, len(sections), sections.macs, *test)
 pruner = layerprune.ConcurrentPruner(model, sections, optimizer, total_steps=epochs * STEPS_PER_EPOCH, target_macs=0.5)
-train(pruner, x, y, epochs)
+train(model, optimizer, x, y, epochs, pruner)
 smaller = pruner.export()
 left = layerprune.find_sections(smaller, x[:2])
 report("pruned", smaller, len(left), left.macs, *test)

@@ -385,9 +385,9 @@ def test_compact_csv_markdown_and_latex_have_the_same_rows(runs):
         accuracy = f"{100 * row['accuracy_mean']:.2f} ± {100 * row['accuracy_sd']:.2f} (3)"
         assert accuracy in markdown and accuracy.replace("±", r"$\pm$") in latex
     bodies = [line for line in latex.splitlines() if line.endswith(r"\\") and "multicolumn" not in line]
-    assert {line.count("&") for line in bodies} == {7} and len(bodies) == len(rows) + 1
+    assert {line.count("&") for line in bodies} == {8} and len(bodies) == len(rows) + 1
     assert latex.count("{") == latex.count("}") and r"\caption{A \& B}\label{tab:x}" in latex
-    assert {line.count("|") for line in markdown.splitlines()} == {9}
+    assert {line.count("|") for line in markdown.splitlines()} == {10}
 
 
 def test_the_headline_compares_the_seeds_that_both_have(study_root):

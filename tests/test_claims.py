@@ -1,5 +1,6 @@
 """The claims ledger: each verdict from made-up records that must give it, and a ledger that follows its records."""
 
+import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from conftest import Study
 from scipy import stats
 
-from layerprune.analysis import verify
+from layerprune.analysis import compact, verify
 from layerprune.analysis.claims import QUANTITIES, ledger, verdicts
 from layerprune.analysis.claims.sample import Sample
 from layerprune.analysis.claims.verdicts import Verdict
@@ -44,9 +45,15 @@ def verdict_of(claim: str) -> Verdict:
     return entry.verdict
 
 
+def before_of(claim: str) -> Verdict:
+    """The verdict by the rule before its last change."""
+    (entry,) = ledger.entries(made_up.PRESET, only=[claim])
+    return entry.before[-1].verdict
+
+
 def rows_of(claim: str, quantity: str) -> list[dict]:
     (entry,) = ledger.entries(made_up.PRESET, only=[claim])
-    rows = pd.concat([entry.rows, entry.reported])
+    rows = pd.concat([entry.rows, entry.reported, *(reading.rows for reading in entry.also.values())])
     return rows[rows["quantity"] == quantity].to_dict("records")
 
 
@@ -61,13 +68,44 @@ def set_removals(keys: list[RunKey], *steps: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("steps", "verdict"),
-    [((100, 150, 200), "supported"), ((100, 500, 600), "not supported"), ((325, 325, 325), "not supported")],
-    ids=["early", "late", "only when theta was rounded"],
+    ("steps", "verdict", "before"),
+    [
+        ((100, 150, 200), "supported", "supported"),
+        ((199, 200), "supported", "supported"),
+        ((200, 200), "not supported", "supported"),
+        ((100, 200, 250), "not supported", "supported"),
+        ((*[199] * 9, 400), "supported", "supported"),
+        ((*[199] * 8, 400, 400), "not supported", "not supported"),
+        ((100, 500, 600), "not supported", "not supported"),
+        ((325, 325, 325), "not supported", "not supported"),
+    ],
+    ids=[
+        "early",
+        "half of them in the first quarter",
+        "none in the first quarter",
+        "a third in the first quarter",
+        "nine of ten in the first half",
+        "eight of ten in the first half",
+        "late",
+        "only when theta was rounded",
+    ],
 )
-def test_early_removals_support_c1(study: list[RunKey], steps: tuple[int, ...], verdict: str) -> None:
+def test_early_removals_support_c1(study: list[RunKey], steps: tuple[int, ...], verdict: str, before: str) -> None:
+    """A quarter of the 800 steps ends before step 200, half before step 400."""
     set_removals(study, *steps)
     assert verdict_of("C1") == verdict
+    assert before_of("C1") == before
+
+
+def test_c1_is_decided_by_theta_and_not_by_rounding(study: list[RunKey]) -> None:
+    """Theta is rounded at step 125, in the first quarter: what goes then, theta has not decided."""
+    for key in of(study, "gated"):
+        raw = json.loads(paths.record(key).read_text())
+        raw["provenance"]["config"]["settings"]["consolidate_at"] = 0.15
+        made_up.change(key, provenance=raw["provenance"])
+    set_removals(study, 124, 125)
+    assert [row["verdict"] for row in rows_of("C1", "removed-before-quarter")] == ["supported"]
+    assert verdict_of("C1") == "not supported"
 
 
 def test_the_share_of_removals_counts_what_went_alone(study: list[RunKey]) -> None:
@@ -124,6 +162,132 @@ def test_c8_compares_at_equal_depth_pair_by_pair(study: list[RunKey], ahead: flo
     assert rows_of("C8", "against-no-dearer") == []  # of the others none is as cheap
 
 
+@pytest.mark.parametrize("control", ["scratch-e", "scratch-b", "scratch-random", "by-index", "shallower"])
+def test_a_control_decides_nothing_in_c8(root: Path, control: str) -> None:
+    """Gated is ahead of the only rival and as far behind a control, at one depth and one cost."""
+    raw = made_up.preset({"resnet-20": {}}, ["dense", "gated", "magnitude", control], SEEDS)
+    keys = made_up.write_study(raw)
+    noise = np.random.default_rng(0).normal(0, 0.001, len(SEEDS))
+    for method, accuracy in (("gated", 0.9), ("magnitude", 0.88), (control, 0.92)):
+        for key in of(keys, method):
+            told = {"test_accuracy": accuracy + (method == "gated") * noise[key.seed], "train_macs": 1000}
+            made_up.change(key, **told, keep=[1] * 5 + [0] * 4, status="ok")
+    assert verdict_of("C8") == "supported"
+    assert before_of("C8") == "not supported"
+    for quantity in ("against-controls-of-matched-depth", "against-controls-no-dearer"):
+        (row,) = rows_of("C8", quantity)
+        assert (row["against"], row["n"], row["verdict"]) == (control, 5, "")
+        assert row["mean"] == pytest.approx(-0.02, abs=0.002)
+
+
+def test_a_control_is_billed_the_search_that_it_borrows_from(study: list[RunKey]) -> None:
+    for method, cost in (("dense", 1000), ("gated", 800), ("scratch-e", 400), ("magnitude", 1200)):
+        for key in of(study, method):
+            made_up.change(key, train_macs=cost, status="ok")
+    (alone,) = rows_of("C8", "training-macs-of-controls")
+    (together,) = rows_of("C8", "training-macs-of-controls-with-the-search")
+    assert (alone["against"], alone["mean"], together["mean"]) == ("scratch-e", 0.5, 1.5)
+    rows = compact.compact(read_study(made_up.PRESET, made_up.DATASET), "mlp-residual-20").set_index("method")
+    assert rows.loc["scratch-e", ["train_cost", "with_search"]].tolist() == [0.4, 1.2]
+    assert rows["with_search"].notna().sum() == 1  # magnitude takes a number from gated and chooses by itself
+
+
+def test_without_its_search_a_control_has_no_bill_with_it(study: list[RunKey]) -> None:
+    for key in of(study, "gated"):
+        paths.record(key).unlink()
+    runs = read_study(made_up.PRESET, made_up.DATASET, partial=True).runs
+    controls = runs[runs["method"] == "scratch-e"]
+    assert controls["train_macs"].notna().all() and controls["train_macs_with_search"].isna().all()
+
+
+def test_a_control_with_a_layout_of_its_own_has_no_search(root: Path) -> None:
+    raw = made_up.preset({"resnet-20": {}}, ["dense", "gated", "scratch-random"], SEEDS)
+    raw["datasets"][made_up.DATASET]["methods"]["scratch-random"] = {"settings": {"keep": 3}}
+    keys = made_up.write_study(raw)
+    for key in of(keys, "scratch-random"):
+        made_up.change(key, train_macs=77)
+    runs = read_study(made_up.PRESET, made_up.DATASET).runs
+    assert set(runs[runs["method"] == "scratch-random"]["train_macs_with_search"]) == {77}
+
+
+# --- C3 at equal accuracy -------------------------------------------------------------------------------------
+
+SWEEP = {"nu-0.004": 0.004, "nu-0.008": 0.008}
+
+
+@pytest.fixture
+def sweep(root: Path) -> list[RunKey]:
+    """Dense at 0.95 and gated under three prices, each cheaper than the one before and as accurate as dense."""
+    raw = made_up.preset(ARCHS, ["dense", "gated"], SEEDS)
+    variants = {name: {"settings": {"nu": nu}} for name, nu in SWEEP.items()}
+    raw["datasets"][made_up.DATASET]["methods"]["gated"]["variants"] = variants
+    keys = made_up.write_study(raw)
+    for key in of(keys, "dense"):
+        made_up.change(key, test_accuracy=0.95, val_accuracy=0.95, train_macs=1000, macs=1000, macs_dense=1000)
+    for variant, cost in {"default": 900, "nu-0.004": 700, "nu-0.008": 500}.items():
+        set_point(keys, variant, cost, 0.95)
+    return keys
+
+
+def set_point(keys: list[RunKey], variant: str, cost: int, val: float, test: float | None = None) -> None:
+    for key in of_variant(of(keys, "gated"), variant):
+        accuracies = {"val_accuracy": val, "test_accuracy": val if test is None else test}
+        made_up.change(key, **accuracies, train_macs=cost, macs=cost, macs_dense=1000, status="ok")
+
+
+def equal_accuracy() -> tuple[str, str, float, float]:
+    """Verdict of the reading, and the chosen point: its name, training cost and difference to dense."""
+    (entry,) = ledger.entries(made_up.PRESET, only=["C3"])
+    (cost,) = rows_of("C3", "training-macs-at-equal-accuracy")
+    (difference,) = rows_of("C3", "accuracy-difference-at-equal-accuracy")
+    return str(entry.also["at equal accuracy"].verdict), cost["against"], cost["mean"], difference["mean"]
+
+
+@pytest.mark.parametrize(
+    ("val", "chosen"),
+    [(0.95, "at nu 0.008"), (0.94501, "at nu 0.008"), (0.94499, "at nu 0.004"), (0.5, "at nu 0.004")],
+    ids=["as good", "just within half a point", "just outside", "far outside"],
+)
+def test_the_largest_saving_within_half_a_point_is_told(sweep: list[RunKey], val: float, chosen: str) -> None:
+    set_point(sweep, "nu-0.008", 500, val, 0.95)
+    verdict, at, cost, _ = equal_accuracy()
+    assert (verdict, at, cost) == ("supported", chosen, 0.5 if chosen.endswith("8") else 0.7)
+
+
+def test_a_point_is_chosen_by_validation_and_judged_by_test_accuracy(sweep: list[RunKey]) -> None:
+    set_point(sweep, "nu-0.008", 500, val=0.95, test=0.94)
+    verdict, at, _, difference = equal_accuracy()
+    assert (verdict, at) == ("not supported", "at nu 0.008") and difference == pytest.approx(-0.01)
+
+
+def test_where_no_point_is_as_good_nothing_is_saved(sweep: list[RunKey]) -> None:
+    for variant in ("default", *SWEEP):
+        set_point(sweep, variant, 500, 0.9)
+    assert equal_accuracy() == ("not supported", "dense itself", 1.0, 0.0)
+
+
+def test_a_point_that_costs_more_than_dense_saves_nothing(sweep: list[RunKey]) -> None:
+    for variant in ("default", *SWEEP):
+        set_point(sweep, variant, 1000, 0.95)
+    assert equal_accuracy() == ("not supported", "dense itself", 1.0, 0.0)
+
+
+@pytest.mark.parametrize(("missing", "chosen"), [(2, "at nu 0.008"), (3, "at nu 0.004")])
+def test_a_point_of_two_seeds_is_not_on_the_curve(sweep: list[RunKey], missing: int, chosen: str) -> None:
+    for key in of_variant(sweep, "nu-0.008")[:missing]:
+        made_up.fail(key)
+    assert equal_accuracy()[1] == chosen
+
+
+def test_equal_accuracy_is_another_reading_of_c3(sweep: list[RunKey]) -> None:
+    """By default gated saves too little, further along its curve enough."""
+    set_point(sweep, "default", 950, 0.95)
+    assert verdict_of("C3") == "not supported" and equal_accuracy()[0] == "supported"
+    page = ledger.as_page(made_up.PRESET, ledger.entries(made_up.PRESET, only=["C3"]))
+    assert "| C3 | At equal accuracy. | **supported** | 1 of 1 |" in page
+    assert "### At equal accuracy: supported" in page and "| at nu 0.008 | 5 | 0.5 |" in page
+
+
 def test_a_claim_without_an_experiment_is_not_run(study: list[RunKey]) -> None:
     assert {verdict_of(claim) for claim in ("C2", "C5", "C7")} == {"not run"}
 
@@ -135,17 +299,16 @@ def test_without_records_no_claim_is_run(root: Path) -> None:
 
 
 def test_what_is_told_beside_decides_nothing(study: list[RunKey]) -> None:
-    set_removals(study, 100, 150, 250)  # of 800 steps
-    (entry,) = (entry for entry in ledger.entries(made_up.PRESET) if entry.id == "C1")
-    (row,) = entry.reported.to_dict("records")
-    assert (row["quantity"], row["n"], row["verdict"]) == ("removed-before-quarter", 5, "")
-    assert row["mean"] == pytest.approx(2 / 3) and entry.verdict == "supported"
+    for method, macs, seconds in (("dense", 1000, 10.0), ("gated", 500, 40.0)):  # cheap but slow
+        for key in of(study, method):
+            told = {"train_macs": macs, "macs": macs, "macs_dense": 1000, "test_accuracy": 0.9}
+            made_up.change(key, **told, wall_seconds=seconds)
+    (entry,) = ledger.entries(made_up.PRESET, only=["C3"])
+    (row,) = rows_of("C3", "wall-seconds")
+    assert (row["mean"], row["n"], row["verdict"], entry.verdict) == (4.0, 5, "", "supported")
     page = ledger.as_page(made_up.PRESET, [entry])
-    assert (
-        "Also measured, without deciding anything:" in page
-        and "| `removed-before-quarter` | mnist mlp-residual-20 |" in page
-    )
-    assert "removed-before-quarter" in ledger.as_frame([entry])["quantity"].tolist()
+    assert "Also measured, without deciding anything:" in page and "| `wall-seconds` | mnist mlp-residual-20 |" in page
+    assert "wall-seconds" in ledger.as_frame([entry])["quantity"].tolist()
 
 
 def test_the_cheapest_rival_is_the_cheapest_that_is_as_good(study: list[RunKey]) -> None:
@@ -193,21 +356,22 @@ def traced(root: Path) -> list[RunKey]:
     return keys
 
 
-def set_notes(
-    key: RunKey, worth: float = 0.0, norm_at_the_end: float = 0.1, drift: float = 1e-5, back: int = 0
-) -> None:
+def set_notes(key: RunKey, worth: float = 0.0, decay: float = 1.0, drift: float = 1e-5, back: int = 0) -> None:
     """Notes in which sections 0 to 9 close at once; the others are worth 0.5 and stay open.
 
-    `worth` of the sections that leave, `norm_at_the_end` of their weights, the last `drift` of the others' theta, and
-    how many of those that closed are open again at the end.
+    `worth` of the sections that leave, `decay` of their weights as a multiple of weight decay's, while the learning
+    rate falls, the last `drift` of the others' theta, and how many of those that closed are open again at the end.
     """
     nu = 0.002
     theta = [[0.5] * 20] + [[0.0] * 10 + [0.99] * 10] * (CHECKS - 1)
     delta = [[-0.5] * 20] + [[0.0] * 10 + [-nu - 0.1] * 10] * (CHECKS - 2) + [[0.0] * 10 + [-nu - drift] * 10]
-    norm = [[1.0] * 20] * (CHECKS - 1) + [[norm_at_the_end] * 10 + [1.0] * 10]
+    step = [25 * (check + 1) for check in range(CHECKS)]
+    lr = [0.1 - 0.0002 * each for each in step]
+    passed = [5e-4 / (1 - 0.9) * (0.1 * each - 0.0001 * each**2) for each in step]  # lambda times the integral of b
+    norm = [[math.exp(-decay * each)] * 10 + [1.0] * 10 for each in passed]
     notes = {"theta": theta, "delta": delta, "norm": norm, "gradient": [[1e-3] * 20] * CHECKS}
     notes |= {"benefit": [[worth] * 10 + [0.5] * 10] * CHECKS}
-    notes |= {"step": [25 * (check + 1) for check in range(CHECKS)], "lr": [0.01] * CHECKS, "loss": [1.0] * CHECKS}
+    notes |= {"step": step, "lr": lr, "loss": [1.0] * CHECKS}
     notes |= {"drawn": [1.0] * CHECKS, "rounded": [0.99] * CHECKS}
     details = {"nu": nu, "theta_before_consolidation": theta[-1], "watch": notes}
     made_up.change(key, details=details)
@@ -246,14 +410,44 @@ def test_c5_compares_how_far_seeds_are_from_their_mean(traced: list[RunKey]) -> 
 
 def test_c7_is_supported_where_theta_comes_to_rest_and_nothing_comes_back(traced: list[RunKey]) -> None:
     assert [row["mean"] for row in rows_of("C7", "came-back")] == [0.0]
-    assert [row["mean"] for row in rows_of("C7", "weights-of-sections-that-may-go")] == [pytest.approx(0.1)]
-    assert verdict_of("C7") == "supported"
+    assert [row["mean"] for row in rows_of("C7", "decay-off-prediction")] == [pytest.approx(0, abs=1e-9)]
+    assert [row["verdict"] for row in rows_of("C7", "weights-of-sections-that-may-go")] == [""]
+    assert verdict_of("C7") == "supported" and before_of("C7") == "not supported"
+
+
+@pytest.mark.parametrize(
+    ("decay", "verdict"),
+    [
+        (0.901, "supported"),
+        (1.099, "supported"),
+        (0.899, "not supported"),
+        (1.101, "not supported"),
+        (0, "not supported"),
+    ],
+)
+def test_c7_asks_that_closed_weights_decay_as_predicted(traced: list[RunKey], decay: float, verdict: str) -> None:
+    for key in of_variant(traced, "stay"):
+        set_notes(key, decay=decay)
+    (row,) = rows_of("C7", "decay-off-prediction")
+    assert row["mean"] == pytest.approx(abs(decay - 1))
+    assert verdict_of("C7") == verdict
+
+
+def test_c7_leaves_out_sections_that_came_back(traced: list[RunKey]) -> None:
+    """Their weights grow again; that they came back is another condition."""
+    for key in of_variant(traced, "stay"):
+        set_notes(key)
+        notes = record.read(paths.record(key)).details
+        notes["watch"]["norm"][-1][0] = 5.0
+        made_up.change(key, details=notes, keep=[1] + [0] * 9 + [1] * 10)
+    (row,) = rows_of("C7", "decay-off-prediction")
+    assert row["mean"] == pytest.approx(0, abs=1e-9)
 
 
 @pytest.mark.parametrize(
     ("variant", "notes"),
-    [("stay", {"back": 3}), ("stay", {"norm_at_the_end": 0.9}), ("robbins-monro", {"drift": 0.3})],
-    ids=["sections come back", "weights stay", "theta still moves"],
+    [("stay", {"back": 3}), ("stay", {"decay": 0.5}), ("robbins-monro", {"drift": 0.3})],
+    ids=["sections come back", "weights hardly decay", "theta still moves"],
 )
 def test_c7_is_not_supported_where(traced: list[RunKey], variant: str, notes: dict) -> None:
     for key in of_variant(traced, variant):
@@ -435,14 +629,29 @@ def test_networks_vote(networks: str, quorum: float, verdict: str) -> None:
     meaning = {"S": "supported", "N": "not supported", "I": "inconclusive", "-": "not run"}
     found = {("digits", str(place)): Verdict(meaning[letter]) for place, letter in enumerate(networks)}
     claim = Claim(sentence="It holds.", experiment="None.", quorum=quorum)
-    assert verdicts.of_claim(claim, found) == verdict
+    assert verdicts.of_rule(claim, found) == verdict
 
 
 def test_every_claim_of_the_paper_has_a_rule_and_every_quantity_is_used() -> None:
     rules = config.load_claims()
     assert list(rules) == [f"C{number}" for number in range(1, 9)]
-    named = {each.quantity for claim in rules.values() for each in claim.conditions}
+    bounds = [rule for claim in rules.values() for rule in ledger.rules_of(claim)]
+    named = {each.quantity for rule in bounds for each in rule.conditions}
     assert named | {each for claim in rules.values() for each in claim.reported} == set(QUANTITIES)
+
+
+def test_changes_of_rules_are_told_with_day_reason_and_former_verdict(study: list[RunKey]) -> None:
+    set_removals(study, 200, 200)
+    judged = ledger.entries(made_up.PRESET)
+    (entry,) = (each for each in judged if each.id == "C1")
+    text = ledger.as_page(made_up.PRESET, [entry])
+    assert "| C1 | Layers are identified and removed during the early stages of training. " in text
+    assert "| **not supported** | 0 of 1 | supported |" in text
+    assert "Changed on 2026-11-27, before: supported, 1 of 1 networks, by `removed-before-half >= 0.9`" in text
+    assert entry.claim.changes[-1].reason in text
+    assert "by the former rule supported" in ledger.one_line_each([entry], "claims.md")
+    table = ledger.as_frame(judged).groupby("claim")["claim_before"].first()
+    assert table["C1"] == "supported" and table["C2"] == ""  # its rule never changed
 
 
 @pytest.mark.parametrize(
@@ -451,6 +660,9 @@ def test_every_claim_of_the_paper_has_a_rule_and_every_quantity_is_used() -> Non
         ("removed-before-half, at_least: 0.9", "removed-before-lunch, at_least: 0.9", "'removed-before-lunch'"),
         ("removed-before-half, at_least: 0.9", "removed-before-half", "needs one of at_least and at_most"),
         ("least_seeds: 5", "least_sedes: 5", "C6.least_sedes: unknown key"),
+        ("quantity: inference-macs-at-equal-accuracy", "quantity: inference-at-lunch", "'inference-at-lunch'"),
+        ("quantity: against-all-no-dearer", "quantity: against-nobody", "'against-nobody'"),
+        ('date: "2026-11-27"', "date: yesterday", "C1.changes.0.date"),
     ],
 )
 def test_a_mistake_in_the_rules_is_one_line(study: list[RunKey], old: str, new: str, told: str) -> None:
@@ -478,10 +690,22 @@ def test_the_page_names_claim_rule_numbers_and_sources(study: list[RunKey]) -> N
     _, page = ledger.write(made_up.PRESET)
     text = page.read_text()
     assert "| C8 | State-of-the-art layer pruning at lower total cost. | **supported** | 1 of 1 |" in text
-    assert "Rule: `against-matched-depth >= 0`" in text and "mnist mlp-residual-20 | magnitude | 5 | 0.01" in text
+    assert "with at least 3 seeds: `against-matched-depth >= 0` (holds on 1 of 1)" in text
+    assert "mnist mlp-residual-20 | magnitude | 5 | 0.01" in text
     for link in ("mnist/runs.csv", "../../figures/made-up/mnist/theta.svg"):
         assert f"({link})" in text
         assert (page.parent / link).resolve().is_relative_to(paths.root().resolve())
+
+
+@pytest.mark.parametrize("decides", [True, False])
+def test_the_page_says_when_a_preset_decides_nothing(root: Path, decides: bool) -> None:
+    made_up.write_study(made_up.preset(ARCHS, ["dense"], SEEDS) | {"decides": decides})
+    page = ledger.as_page(made_up.PRESET, ledger.entries(made_up.PRESET, only=["C1"]))
+    assert ("decides nothing" in page) != decides
+
+
+def test_the_quick_preset_decides_nothing() -> None:
+    assert {name: config.load_preset(name).decides for name in ("quick", "laptop")} == {"quick": False, "laptop": True}
 
 
 def test_verify_says_when_the_ledger_is_not_that_of_the_records(study: list[RunKey]) -> None:

@@ -233,13 +233,16 @@ def test_a_reader_that_goes_away_is_no_error(root: Path) -> None:
 def test_a_terminal_sees_progress(root: Path) -> None:
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "layerprune", *run_words("dense")]
-    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "160", "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "80", "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, cwd=root, env=environment, stdout=subprocess.DEVNULL, stderr=theirs)
     os.close(theirs)
     shown = read_all(ours)
     assert process.wait(60) == 0
     assert str(run_key("dense")) in shown
-    assert "epoch 2" in shown and "validation" in shown
+    lines = [re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line).strip("\r") for line in re.split(r"[\r\n]+", shown)]
+    assert max(len(line) for line in lines) <= 80
+    last = [line for line in lines if line.startswith("epoch")][-1]
+    assert re.fullmatch(r"epoch (\d+) of \1  loss [\d.]+  val [\d.]+ %  sections \d+ ━+ \d:\d\d:\d\d", last), last
 
 
 def read_all(descriptor: int) -> str:

@@ -5,6 +5,7 @@ order of sums: gate parameters and losses within TOLERANCE, and the same section
 """
 
 import csv
+import logging
 import multiprocessing
 import os
 import signal
@@ -233,6 +234,26 @@ def test_told_to_end_all_end_with_their_state(tmp_path: Path) -> None:
     assert process.returncode == processes.REQUEUE, told
     assert "told to end (SIGTERM), state written" in told and "Traceback" not in told
     assert not (root / "results" / str(LONG) / "record.json").exists()
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["told to end", "left alone"])
+def test_a_signal_that_meets_torchrun_within_a_call_is_no_failure(monkeypatch: pytest.MonkeyPatch, told: bool) -> None:
+    def interrupted(_: object) -> None:
+        before = signal.signal(signal.SIGTERM, lambda *_: None)
+        try:
+            if told:
+                signal.raise_signal(signal.SIGTERM)
+            raise RuntimeError("the store did not answer")
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+    monkeypatch.setattr("torch.distributed.run.run", interrupted)
+    monkeypatch.setattr(logging, "disable", lambda _: None)
+    if told:
+        assert processes.share(2, ["run"]) == processes.REQUEUE
+        return
+    with pytest.raises(RuntimeError, match="did not answer"):
+        processes.share(2, ["run"])
 
 
 @pytest.mark.slow

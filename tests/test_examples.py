@@ -21,7 +21,10 @@ def test_an_example_leaves_a_smaller_network_that_has_learnt(path: Path, monkeyp
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(REPOSITORY / "src"), os.environ.get("PYTHONPATH", "")]))
     done = run_process([sys.executable, str(path)])
     assert done.code == 0, done.stderr
-    before, after = MADE.findall(done.stdout)
+    before, dense, after = MADE.findall(done.stdout)
+    assert (
+        dense[0] == "dense" and dense[1:3] == before[1:3] and float(dense[3]) > 80
+    )  # the same budget, nothing removed
     removed = done.stdout.count("\nremoved ")
     assert int(after[1]) == int(before[1]) - removed and removed >= 3
     assert int(after[2].replace(",", "")) < 0.75 * int(before[2].replace(",", ""))

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from types import ModuleType, SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from networks import enliven, make, source
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from layerprune.core import surgery
+from layerprune.core.methods import settings_class
 from layerprune.core.methods.parts import features, probes
 from layerprune.core.methods.scores import block_influence, cka, dbp, energy, imprinting, linear_probes, modularity
 from layerprune.core.methods.scores.energy import optimal_clusters
@@ -164,14 +166,6 @@ def test_a_gain_is_over_the_element_before_whether_that_may_go_or_not() -> None:
     network.fix([network.chain[1]])
     places = torch.tensor([1.0, 2.0, 4.0, 8.0, 16.0])
     assert features.gains(network, places).tolist() == [1, 4, 8]
-    assert features.of_sections(network, places).tolist() == [2, 8, 16]
-
-
-def test_a_ragged_last_batch_counts_by_its_images() -> None:
-    network, batches = network_of("mlp-residual-4"), patterned("mlp-residual-4")
-    assert len({len(labels) for _, labels in batches}) > 1
-    means = features.mean_over_batches(network, batches, lambda output, labels: labels.double().mean())
-    assert means.tolist() == pytest.approx([together(batches)[1].double().mean().item()] * 5)
 
 
 def test_a_sample_of_one_cannot_be_halved() -> None:
@@ -380,6 +374,32 @@ def test_energy_distance_of_points_worked_out_by_hand() -> None:
     assert found.item() == pytest.approx(3)
 
 
+@pytest.mark.parametrize("arch", ["resnet-8", "mlp-residual-4"])
+def test_energy_is_that_of_the_branches_outputs_of_the_whole_sample_in_one_pool(arch: str) -> None:
+    """In numpy: what each branch adds, of all batches together, pair by pair."""
+    network, batches = network_of(arch), patterned(arch)
+    x, labels = together(batches)
+    names, counts = np.unique(labels.numpy(), return_counts=True)
+    reference, expected = names[counts.argmax()], []
+    x = network.stem(x)
+    for section in network.chain:
+        added = section.branch(x).detach().flatten(1).double().numpy()
+
+        def apart(one: int, other: int, added: np.ndarray = added) -> float:
+            left, right = (added[labels.numpy() == name] for name in (one, other))
+            return float(np.mean([np.sqrt(np.sum((a - b) ** 2)) for a in left for b in right]))
+
+        own = apart(reference, reference)
+        expected.append(max(2 * apart(reference, name) - own - apart(name, name) for name in names))
+        x = section(x)
+    assert energy.score(network, batches).tolist() == pytest.approx(expected, rel=1e-6)
+    assert energy.score(network, [together(batches)]).tolist() == pytest.approx(expected, rel=1e-6)
+
+
+def test_energy_looks_at_a_round_of_the_authors_size() -> None:
+    assert settings_class("energy")().sample == 81 * 64
+
+
 def test_the_reference_is_the_most_frequent_class_and_of_equals_the_lowest() -> None:
     """From class 0 at 0: twice 1 to class 1, twice 3 to class 2; from class 1 at 1 it would be twice 2 at most."""
     points = torch.tensor([[0.0], [1.0], [-3.0]])
@@ -411,10 +431,10 @@ def test_no_assignment_at_all_beats_the_clusters(count: int, seed: int) -> None:
     assert found == pytest.approx(min(spread(values, each, count) for each in every), abs=1e-12)
 
 
-def test_energy_keeps_the_highest_of_each_cluster() -> None:
+def test_energy_keeps_the_earliest_of_each_cluster() -> None:
     scores = [1.0, 5.1, 1.2, 9.0, 5.0, 1.1]
     assert optimal_clusters(scores, 3) == [[0, 5, 2], [4, 1], [3]]
-    assert energy.choose(scores, 3, None) == [0, 1, 1, 1, 0, 0]
+    assert energy.choose(scores, 3, None) == [1, 1, 0, 1, 0, 0]
 
 
 def test_of_equal_scores_in_a_cluster_the_earlier_stays() -> None:
@@ -460,14 +480,13 @@ def test_modularity_of_a_weighted_graph_is_newmans_formula() -> None:
     assert modularity.modularity(graph, labels).item() == pytest.approx(newman(graph, labels), abs=1e-12)
 
 
-def test_the_graph_joins_images_of_which_either_is_among_the_others_three_nearest() -> None:
+def test_the_graph_joins_an_image_to_its_three_nearest_by_half_where_the_wish_is_one_sided() -> None:
     outputs = normal(15, 2, 2, 2)
     cosines = [[functional.cosine_similarity(a.flatten(), b.flatten(), 0).item() for b in outputs] for a in outputs]
     nearest = [sorted(set(range(15)) - {i}, key=lambda j: -cosines[i][j])[:3] for i in range(15)]
     expected = torch.zeros(15, 15).double()
     for i, j in itertools.product(range(15), repeat=2):
-        if i in nearest[j] or j in nearest[i]:
-            expected[i, j] = max(0.0, cosines[i][j])
+        expected[i, j] = max(0.0, cosines[i][j]) * ((i in nearest[j]) + (j in nearest[i])) / 2
     graph = modularity.neighbour_graph(outputs)
     torch.testing.assert_close(graph, expected)
     assert (graph > 0).sum() > 3 * 15  # an edge can have one end's wish alone
@@ -482,7 +501,7 @@ def test_opposite_images_share_no_weight_and_a_graph_without_edges_has_no_modula
 
 def test_of_equally_near_images_the_earlier_are_neighbours() -> None:
     graph = modularity.neighbour_graph(torch.ones(6, 2))
-    assert graph[5].tolist() == pytest.approx([1, 1, 1, 0, 0, 0]) and graph[4, 3] == 0
+    assert graph[5].tolist() == pytest.approx([0.5, 0.5, 0.5, 0, 0, 0]) and graph[4, 3] == 0
 
 
 def test_modularity_rewards_the_section_that_parts_the_classes() -> None:
@@ -492,6 +511,32 @@ def test_modularity_rewards_the_section_that_parts_the_classes() -> None:
     (images, labels), alike = batches[0], torch.ones(16, 1)
     before = newman(modularity.neighbour_graph(alike), labels)
     assert len(images) == 16 and scores.tolist() == pytest.approx([0.5 - before, 0.0], abs=1e-3)
+
+
+def test_modularity_of_the_first_section_is_over_the_stems_weights_before_normalisation_and_rectifier() -> None:
+    network, batches = enliven(network_of("resnet-8")), patterned("resnet-8")
+    images, labels = together(batches)
+    outputs = [network.stem[0](images)]
+    x = network.stem(images)
+    for section in network.chain:
+        x = section(x)
+        outputs.append(x)
+    found = [newman(modularity.neighbour_graph(each.detach()).double(), labels) for each in outputs]
+    expected = [after - before for before, after in itertools.pairwise(found)]
+    assert modularity.score(network, batches).tolist() == pytest.approx(expected, abs=1e-6)
+    assert abs(newman(modularity.neighbour_graph(network.stem(images).detach()).double(), labels) - found[0]) > 1e-5
+
+
+def test_images_are_looked_at_five_hundred_at_a_time_and_five_times() -> None:
+    sizes = [128] * 30
+    batches = [(torch.arange(n).view(-1, 1) + 1000 * k, torch.full((n,), k)) for k, n in enumerate(sizes)]
+    groups = list(modularity.regrouped(batches))
+    assert [len(images) for images, _ in groups] == [500] * 5
+    rows = torch.cat([images for images, _ in batches]).flatten()[:2500]
+    assert torch.equal(torch.cat([images for images, _ in groups]).flatten(), rows)
+    assert all(torch.equal(images.flatten() // 1000, labels) for images, labels in groups)
+    assert [len(images) for images, _ in modularity.regrouped(batches[:10])] == [500, 500]
+    assert [len(images) for images, _ in modularity.regrouped(batches[:2])] == [256]
 
 
 def test_modularity_looks_at_validation_images_and_the_others_at_training_images() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import made_up_runs as made_up
 import matplotlib
+import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.colors import same_color, to_rgb
@@ -15,18 +16,26 @@ from matplotlib.lines import Line2D
 from PIL import Image
 
 from layerprune.analysis import build, frames, style
-from layerprune.analysis.figures import FIGURES, _marks, captions
+from layerprune.analysis.figures import FIGURES, _marks, captions, theta
+from layerprune.analysis.selections import standing_out
+from layerprune.core import methods
 from layerprune.errors import LayerpruneError
 from layerprune.system import files, paths
 from layerprune.system.paths import RunKey
 
 matplotlib.use("Agg")
 REPOSITORY = Path(__file__).parents[1]
+RANKED = ["depth-vs-start", "accuracy-vs-training-macs", "survivors", "random-removal", "sections-alive"]
+RANKED += ["accuracy-vs-depth", "pareto"]
 NAMES = [
-    *("accuracy-vs-depth", "accuracy-vs-macs", "accuracy-vs-training-macs", "basin", "budgets", "depth-vs-start"),
-    *("estimator-error", "estimators", "latency-vs-macs", "objective", "pareto", "priors", "random-removal"),
-    *("removal-agreement", "sections-alive", "survivors", "theta"),
+    *RANKED,
+    *("accuracy-vs-macs", "basin", "budgets", "estimator-error", "estimators", "every-method", "latency-vs-macs"),
+    *("objective", "priors", "removal-agreement", "theta"),
 ]
+MADE = [*RANKED, "accuracy-vs-macs", "removal-agreement", "theta"]
+"""What the made-up study has records for; random-removal apart, and every-method has a picture a network."""
+MADE.remove("random-removal")
+ARCHS = ["lenet5", "mlp-residual-20", "mlp-residual-5", "mlp-residual-40"]
 
 
 @pytest.fixture(scope="module")
@@ -67,9 +76,13 @@ def drawn(name: str) -> tuple[pd.DataFrame, Figure]:
     return _drawn(name, paths.root())
 
 
+def prepared(name: str) -> pd.DataFrame:
+    return FIGURES[name].prepare(frames.read_study(made_up.PRESET, made_up.DATASET, partial=True))
+
+
 @cache
 def _drawn(name: str, root: Path) -> tuple[pd.DataFrame, Figure]:
-    data = FIGURES[name].prepare(frames.read_study(made_up.PRESET, made_up.DATASET, partial=True))
+    data = prepared(name)
     with style.applied():
         return data, FIGURES[name].draw(data, "heading")
 
@@ -82,18 +95,134 @@ def mark(ax: matplotlib.axes.Axes, label: str) -> Line2D:
     return next(line for line in ax.lines if line.get_label() == label)
 
 
-def test_figures_are_found_by_file_name_and_have_captions():
+def test_figures_are_found_by_file_name_in_the_order_of_what_they_tell_and_have_captions():
     assert list(FIGURES) == NAMES
     assert all(text.endswith(".") for text in captions.values())
 
 
-def test_every_figure_is_written_as_svg_and_csv(full):
-    written = build.build_figures(made_up.PRESET, made_up.DATASET, partial=True)
-    expected = [
-        paths.figure(made_up.PRESET, made_up.DATASET, name, suffix) for name in NAMES for suffix in ("svg", "csv")
-    ]
-    assert sorted(written) == sorted(expected)
-    assert all(path.stat().st_size > 40 for path in expected)  # a header at the least
+def figure_path(name: str, suffix: str = "svg") -> Path:
+    return paths.figure(made_up.PRESET, made_up.DATASET, name, suffix)
+
+
+@pytest.fixture(scope="module")
+def drawn_root(full_root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Path]]:
+    """The study with all its figures, and what was written; a blank page of before lay in the folder."""
+    root = tmp_path_factory.mktemp("drawn") / "study"
+    shutil.copytree(full_root, root)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LAYERPRUNE_ROOT", str(root))
+        for suffix in ("svg", "png", "csv"):
+            files.write_text(figure_path("basin", suffix), "blank")
+        return root, build.build_figures(made_up.PRESET, made_up.DATASET, partial=True)
+
+
+def test_what_has_values_is_written_as_svg_and_csv_and_nothing_else_is(drawn_root, monkeypatch):
+    root, written = drawn_root
+    monkeypatch.setenv("LAYERPRUNE_ROOT", str(root))
+    pictures = [*MADE, *(f"every-method.{arch}" for arch in ARCHS)]
+    expected = {figure_path(name, suffix) for name in pictures for suffix in ("svg", "csv")}
+    assert set(written) == expected | {paths.figure_index(made_up.PRESET, made_up.DATASET)}
+    assert set(written[0].parent.iterdir()) == set(written)  # no blank page, and none of before
+
+
+def test_no_picture_is_blank_and_no_table_without_a_value(drawn_root):
+    for path in drawn_root[1]:
+        if path.suffix == ".svg":
+            assert len(re.findall("<(?:path|use)", path.read_text())) > 10, path
+        elif path.suffix == ".csv":
+            name = path.stem.split(".")[0]
+            assert pd.read_csv(path)[FIGURES[name].SHOWS].notna().any(), path
+
+
+def test_the_index_names_figures_by_rank_what_the_others_need_and_the_runs_without_a_result(drawn_root):
+    text = (drawn_root[1][0].parent / "README.md").read_text()
+    top, appendix, absent, without = text.split("\n## ")[1:]
+    assert re.findall(r"^\* \[([\w-]+)\]", top, re.M) == [name for name in RANKED if name in MADE]
+    assert "[every-method.lenet5](every-method.lenet5.svg), [every-method.mlp-residual-20]" in appendix
+    named = re.findall(r"^\* `([\w-]+)`: needs", absent, re.M)
+    assert named == [name for name in NAMES if name not in [*MADE, "every-method"]]
+    assert "* lenet5, sss: 1 diverged" in without and "* lenet5, random: 1 missing" in without
+    for link in re.findall(r"\]\(([^)]+)\)", text):
+        assert (drawn_root[1][0].parent / link).is_file()
+
+
+def test_at_most_three_groups_stand_out_in_a_panel(full):
+    families = methods.families()
+    for name in (
+        "accuracy-vs-depth",
+        "accuracy-vs-macs",
+        "accuracy-vs-training-macs",
+        "sections-alive",
+        "depth-vs-start",
+    ):
+        data, _ = drawn(name)
+        chosen = data[data["stands_out"].astype(bool)].groupby("arch")["method"].unique()
+        for arch, names in chosen.items():
+            rivals = [families[each] for each in names if each not in ("dense", "gated")]
+            assert len(rivals) == len(set(rivals)) and set(rivals) <= {"trained", "scores"}, (name, arch)
+    figure = drawn("accuracy-vs-depth")[1]
+    filled = [line for line in panel(figure, "lenet5").lines if line.get_markerfacecolor() != "none"]
+    colors = {line.get_color() for line in filled if line.get_marker() not in ("None", "")}
+    assert {style.color("dense"), style.color("gated"), style.OTHER} < colors and len(colors - {"white"}) <= 5
+
+
+def test_a_network_of_a_family_of_rivals_shows_the_most_accurate_that_removed_sections(small):
+    runs = pd.DataFrame(
+        [
+            ("net", "dense", 0.99, 20), ("net", "gated", 0.90, 5), ("net", "sss", 0.95, 20), ("net", "gal", 0.80, 5),
+            ("net", "hard-concrete", 0.85, 5), ("net", "taylor", 0.70, 5), ("net", "random", 0.60, 5),
+            ("net", "scratch-e", 0.97, 5),
+        ],
+        columns=["arch", "method", "test_accuracy", "sections_left"],
+    ).assign(status="ok", variant="default", sections_total=20)  # fmt: skip
+    assert standing_out(runs) == {"net": ["dense", "gated", "hard-concrete", "taylor"]}
+
+
+def test_a_methods_that_cut_after_training_ends_with_what_its_record_says(full):
+    data, _ = drawn("sections-alive")
+    run = data.query("kind == 'run' and arch == 'mlp-residual-20' and method == 'hard-concrete' and seed == 0")
+    assert list(run["epoch"]) == sorted(run["epoch"])
+    left = sum(files.read_json(paths.record(key("hard-concrete", 0, "mlp-residual-20")))["keep"])
+    assert run["sections_alive"].iloc[-1] == left
+
+
+def test_a_late_cut_is_a_row_of_its_own(small):
+    made = made_up.write_study(made_up.preset({"mlp-residual-5": {}}, ["dense", "gated", "sss"], seeds=(0, 1)))
+    for each in made:
+        if each.method == "sss":  # its curves know of no removal
+            made_up.change(each, keep=[1, 0, 0, 0, 1], removed_step=[None, 800, 800, 800, None], status="ok")
+            curves = pd.read_csv(paths.curves(each)).assign(sections_alive=5)
+            files.write_text(paths.curves(each), curves.to_csv(index=False))
+    data, _ = drawn("sections-alive")
+    late = data.query("method == 'sss' and epoch == 8")
+    assert list(late.query("kind == 'mean'")["sections_alive"]) == [5, 2]
+    assert list(late.query("kind == 'run' and seed == 1")["sections_alive"]) == [5, 2]
+    gated = data.query("method == 'gated' and kind == 'mean'")
+    assert not gated.duplicated(["epoch"]).any()
+
+
+def test_values_in_a_csv_have_five_digits_and_whole_numbers_all() -> None:
+    data = pd.DataFrame({"a": [98.0533333, 12345678.0, float("nan")], "b": ["x", None, "y"], "c": [1, 2, 3]})
+    assert build.as_csv(data) == "a,b,c\n98.053,x,1\n12345678,,2\n,y,3\n"
+
+
+def test_rows_of_one_level_are_left_out_of_theta() -> None:
+    values = np.array([0.5, 0.5, 0.5, 0.7, 1.0, 1.0, 1.0, np.nan])
+    kept = list(theta._corners(np.arange(8.0), values))
+    assert kept == [(0, 0.5), (2, 0.5), (3, 0.7), (4, 1.0), (6, 1.0)]
+
+
+def test_every_method_names_those_that_left_the_same_sections(full):
+    for seed in (0, 1):
+        keep = files.read_json(paths.record(key("magnitude", seed, "mlp-residual-20")))["keep"]
+        made_up.change(key("taylor", seed, "mlp-residual-20"), keep=keep)
+    data = FIGURES["every-method"].prepare(frames.read_study(made_up.PRESET, made_up.DATASET, partial=True))
+    rows = data[(data["arch"] == "mlp-residual-20")].set_index("label")
+    assert rows.dropna(subset="same_as")["same_as"].to_dict() == {"taylor": "magnitude"}
+    keeps = [files.read_json(paths.record(key("gated", seed, "mlp-residual-20")))["keep"] for seed in (0, 1)]
+    shares = [50 * sum(pair) for pair in zip(*keeps, strict=True)]
+    assert [int(share) for share in rows.loc["gated", "kept"].split()] == shares
+    assert set(rows.index) >= {"dense", "gated nu-0.004", "random keep-5", "scratch-e"}
 
 
 def test_the_csv_has_the_numbers_of_the_marks(full):
@@ -153,12 +282,12 @@ def test_cumulative_cost_of_dense_ends_at_one(full):
 
 def test_inference_cost_is_a_multiple_of_the_whole_network_with_an_interval(full):
     data, figure = drawn("accuracy-vs-macs")
-    row = data.query("arch == 'mlp-residual-20' and label == 'magnitude'").iloc[0]
-    kept = [sum(files.read_json(paths.record(key("magnitude", s, "mlp-residual-20")))["keep"]) for s in (0, 1)]
+    row = data.query("arch == 'mlp-residual-20' and label == 'gated'").iloc[0]
+    kept = [sum(files.read_json(paths.record(key("gated", s, "mlp-residual-20")))["keep"]) for s in (0, 1)]
     ratios = [(79_400 + 20_000 * count) / (79_400 + 20_000 * 20) for count in kept]
     assert row["macs_ratio_mean"] == pytest.approx(sum(ratios) / 2)
     assert (row["macs_ratio_low"], row["macs_ratio_high"]) == pytest.approx((min(ratios), max(ratios)))
-    assert list(mark(panel(figure, "mlp-residual-20"), "magnitude").get_xdata()) == [row["macs_ratio_mean"]]
+    assert list(mark(panel(figure, "mlp-residual-20"), "gated").get_xdata()) == [row["macs_ratio_mean"]]
 
 
 @pytest.fixture
@@ -195,12 +324,36 @@ def test_agreement_with_a_method_without_preference_is_blank(choices):
     assert choices.xs("leave-one-out")["tau"].isna().all()
     _, figure = drawn("removal-agreement")
     numbers = sorted(text.get_text() for text in figure.axes[0].texts)
-    assert numbers == ["-1"] * 4 + ["1"] * 5  # 9 of 16 cells: its row and its column have none
+    assert numbers == ["-1"] * 2 + ["1"] * 4  # of the ten cells of the lower half: its row and its column have none
 
 
-def test_agreement_needs_two_methods(small):
-    data, figure = drawn("removal-agreement")
-    assert data.empty and "no two methods" in figure.axes[0].texts[0].get_text()
+def test_agreement_that_is_undefined_for_every_two_methods_has_no_panel(choices, monkeypatch):
+    for method in ("gated", "magnitude", "random"):
+        for seed in (0, 1):
+            made_up.change(key(method, seed, "mlp-residual-5"), keep=[1] * 4 + [0] if seed else [0] * 4 + [1])
+    assert prepared("removal-agreement").empty
+
+
+def test_a_seed_that_is_not_planned_has_no_panel_of_theta(small):
+    archs = {"lenet5": {}, "mlp-residual-5": {"methods": {"gated": {"seeds": [0]}, "dense": {"seeds": [0]}}}}
+    made_up.write_study(made_up.preset(archs, methods=["dense", "gated"], seeds=(0, 1)))
+    _, figure = drawn("theta")
+    assert [ax.get_title() for ax in figure.axes if ax.get_title()] == [
+        *("lenet5, seed 0", "lenet5, seed 1", "mlp-residual-5, seed 0")
+    ]
+
+
+def test_every_method_without_dense_says_so_in_place_of_a_cost(small):
+    made_up.write_study(made_up.preset(methods=["gated", "sss"], seeds=(0, 1)))
+    _, figure = drawn("every-method")
+    assert made_up.texts(figure) == ["no dense run\nto compare with"]
+
+
+def test_agreement_needs_three_methods(small):
+    made_up.write_study(made_up.preset(methods=["dense", "gated", "sss"], seeds=(0, 1)))
+    assert prepared("removal-agreement").empty
+    made_up.write_study(made_up.preset(methods=["dense", "gated", "sss", "taylor"], seeds=(0, 1)))
+    assert len(prepared("removal-agreement")) == 9
 
 
 def test_fixed_sections_are_no_part_of_theta_survivors_and_sections_alive(tmp_path, monkeypatch):
@@ -219,9 +372,9 @@ def test_survivors_have_one_cell_a_section_and_a_blank_for_a_failed_run(full):
     assert data.query("arch == 'lenet5' and method == 'sss' and seed == 0")["keep"].isna().all()
 
 
-def test_without_starting_depths_the_figure_says_why(small):
-    _, figure = drawn("depth-vs-start")
-    assert "not run" in figure.axes[0].texts[0].get_text()
+def test_without_starting_depths_the_index_says_why(small):
+    *_, index = build.build_figures(made_up.PRESET, made_up.DATASET)
+    assert "* `depth-vs-start`: needs two networks of one family" in index.read_text()
 
 
 def test_cost_without_a_dense_run_says_so(small):
@@ -238,10 +391,11 @@ def test_survivors_of_a_network_that_has_not_run_claim_no_section(small):
     assert figure.axes[0].get_xlabel() == "no run yet" and len(figure.axes[0].get_xticks()) == 0
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_no_records_at_all_still_give_a_figure(small, name):
+def test_without_records_there_is_no_picture_but_an_index(small):
     shutil.rmtree(paths.results(made_up.PRESET))
-    assert len(build.build_figures(made_up.PRESET, made_up.DATASET, [name], partial=True)) == 2
+    (index,) = build.build_figures(made_up.PRESET, made_up.DATASET, partial=True)
+    assert index.read_text().count(": needs ") == len(FIGURES)
+    assert list(index.parent.iterdir()) == [index]
 
 
 def test_missing_runs_are_refused_unless_gaps_are_allowed(small):
@@ -260,7 +414,7 @@ def show(root: Path, page: str, text: str) -> None:
 
 
 def pngs() -> list[str]:
-    build.build_figures(made_up.PRESET, made_up.DATASET, ["basin", "pareto", "survivors", "theta"])
+    build.build_figures(made_up.PRESET, made_up.DATASET, ["pareto", "survivors", "theta"])
     return sorted(path.stem for path in (paths.root() / "figures").rglob("*.png"))
 
 
@@ -376,7 +530,7 @@ def test_a_legend_of_every_method_lies_within_the_figure_below_the_panel():
     assert legend.y1 <= ax.get_tightbbox().y0 and ax.bbox.height > 100
 
 
-@pytest.mark.parametrize("name", ["accuracy-vs-depth", "accuracy-vs-macs", "sections-alive"])
+@pytest.mark.parametrize("name", ["accuracy-vs-depth", "accuracy-vs-macs", "sections-alive", "theta"])
 def test_nothing_is_drawn_outside_the_figure_or_under_the_legend(full, name):
     _, figure = drawn(name)
     with style.applied():

@@ -100,7 +100,15 @@ def test_every_run_has_the_hours_of_its_steps() -> None:
     assert list(found) == plan(PRESET, "test")
 
 
+@pytest.mark.parametrize(
+    ("hours", "text"),
+    [(1234.56, "1,234.6 h"), (1, "1.0 h"), (0.99, "59 min"), (1 / 60, "1 min"), (0.01, "0.6 min"), (0, "0.0 min")],
+)
+def test_where_hours_would_be_zero_there_are_minutes(hours: float, text: str) -> None:
+    assert forecast.duration(hours) == text
+
+
 def test_the_report_adds_up() -> None:
     text = report([Row("digits", "lenet5", 3, 7200, 0.5), Row("digits", "mlp-residual-20", 2, 3600, 1.0)])
-    assert "5 runs, at most 2.0 hours" in text
+    assert "5 runs, at most 2.0 h of training" in text
     assert all(len(line) <= 100 for line in text.splitlines())

@@ -1,8 +1,10 @@
 """GAL: its masks' step by hand, its two players' losses by their definition, and a search from a trained network."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from networks import a_context, a_run, images
@@ -99,20 +101,101 @@ def test_sections_without_a_mask_leave_when_the_search_ends() -> None:
     assert method.evaluation_gates().flatten().tolist() == pytest.approx([0, 0.3, 0])
 
 
-def test_faithful_brings_back_the_faults_of_the_published_code() -> None:
+# --- as published ---------------------------------------------------------------------------------------------------
+
+
+def test_faithful_has_the_published_teacher_masks_and_price() -> None:
     plain, faithful = a_method(), a_method(faithful=True, penalty=0.5)
-    assert plain.curve() == [1, 1, 1] and sorted(faithful.curve())[0] != 1
+    assert plain.curve() == [1, 1, 1] and min(faithful.curve()) != 1
     assert not plain.teacher.training and faithful.teacher.training
-    assert isinstance(plain.judge[-1], nn.Identity) and isinstance(faithful.judge[-1], nn.Sigmoid)
     faithful.gates(0, 6)
     assert plain.penalty(0) is None
     assert faithful.penalty(0).item() == pytest.approx(0.5 * sum(map(abs, faithful.curve())))
-    faithful.gradient = torch.ones_like(faithful.mask)
-    before = faithful.curve()
-    faithful.after_step(8, 0.1)
-    assert faithful.curve() == before
-    faithful.after_step(9, 0.1)  # the last step of the epoch
-    assert faithful.curve() != before
+
+
+def test_the_published_discriminator_is_linear_up_to_its_sigmoid_and_starts_small() -> None:
+    plain, faithful = a_method(), a_method(faithful=True)
+    assert isinstance(plain.judge[-1], nn.Identity) and any(isinstance(each, nn.ReLU) for each in plain.judge)
+    assert [type(each) for each in faithful.judge] == [nn.Linear] * 4 + [nn.Sigmoid]
+    weights = torch.cat([each.weight.flatten() for each in faithful.judge[:-1]])
+    assert weights.std().item() == pytest.approx(0.01, rel=0.02) and weights.mean().abs() < 1e-3
+    x = torch.randn(5, 10)
+    product = faithful.judge[3].weight @ faithful.judge[2].weight @ faithful.judge[1].weight @ faithful.judge[0].weight
+    assert torch.allclose(faithful.judge(x), torch.sigmoid(x @ product.T), atol=1e-6)
+
+
+@pytest.mark.parametrize(("faithful", "least", "most"), [(False, 0.05, 1e9), (True, 0.0, 1e-3)])
+def test_the_balance_of_deceit_and_imitation_is_another_one(faithful: bool, least: float, most: float) -> None:
+    """The ratio of the two gradients at the student's logits, where these are a tenth off the teacher's."""
+    method = a_method(faithful=faithful)
+    target = torch.randn(64, 10)
+    logits = (target + 0.1 * torch.randn(64, 10)).requires_grad_()
+    (imitating,) = torch.autograd.grad((target - logits).square().mean(), logits)
+    deceit = functional.binary_cross_entropy_with_logits(method.judge(logits), torch.ones(64, 1))
+    (deceiving,) = torch.autograd.grad(deceit, logits)
+    assert least < (deceiving.norm() / imitating.norm()).item() < most
+
+
+def test_the_published_discriminator_moves_before_the_student_with_decay_and_a_falling_rate() -> None:
+    method = a_method(faithful=True, discriminator_lr=0.1, search="2ep")  # 20 steps
+    x, weight = images(6, SHAPE), method.judge[0].weight
+    velocity, rates = torch.zeros_like(weight), []
+    for step in range(20):
+        logits = torch.randn(6, 10, requires_grad=True)
+        before = weight.detach().clone()
+        method.gates(step, 6)
+        method.teacher.eval()  # its running statistics do not matter here, its outputs do
+        teacher, student = method.judge(method.teacher(x)), method.judge(logits.detach())
+        loss = functional.softplus(-teacher) + functional.softplus(student) + functional.softplus(-student)
+        slope = torch.autograd.grad(loss.mean(), weight)[0] + 2e-4 * before
+        velocity = 0.9 * velocity + slope
+        told = method.losses(x, logits, torch.zeros(6, dtype=torch.int64))
+        rates.append(((before - weight.detach()) / velocity).median().item())
+        deceit = functional.softplus(-method.judge(logits)).squeeze(1)  # of the discriminator after its step
+        assert torch.allclose(told, (method.target - logits).square().mean(1) + deceit, atol=1e-6)
+        after = weight.detach().clone()
+        method.mask.grad = torch.zeros_like(method.mask)
+        method.after_backward(step, torch.zeros(6), None)
+        assert torch.equal(weight, after)
+    assert rates == pytest.approx([0.1] * 6 + [0.01] * 6 + [0.001] * 6 + [0.0001] * 2, rel=0.02)
+
+
+def published_masks(start: float, slopes: list[float], lr: float, penalty: float) -> list[float]:
+    """The published optimizer, one number: gradients at the iterate, a step from the point ahead of it."""
+    alpha, iterate, before, found = 1.0, start, start, []
+    for count, slope in enumerate(slopes):
+        ahead = iterate
+        if count > 0:
+            alpha, old = (1 + math.sqrt(1 + 4 * alpha**2)) / 2, alpha
+            ahead = iterate + (old - 1) / alpha * (iterate - before)
+        moved = ahead - lr * slope
+        before, iterate = iterate, max(0.0, math.copysign(max(abs(moved) - lr * penalty, 0.0), moved))
+        found.append(iterate)
+    return found
+
+
+def test_published_masks_move_once_an_epoch_from_the_point_ahead_of_where_the_gradient_was_taken() -> None:
+    method = a_method(faithful=True, search="6ep", penalty=0.5)
+    start, slopes, found = method.curve(), [-0.7, -0.4, 0.3, 0.9, -2.0, 0.1], []
+    for step in range(60):
+        method.gates(step, 6)
+        method.gradient = torch.full_like(method.mask, slopes[step // 10])
+        before = method.curve()
+        method.after_step(step, 0.2)
+        if step % 10 == 9:
+            found.append(method.curve())
+        else:
+            assert method.curve() == before
+    expected = [published_masks(value, slopes, 0.2, 0.5) for value in start]
+    assert np.allclose(np.array(found).T, expected, atol=1e-6) and np.ptp(expected) > 0.1
+
+
+@pytest.mark.parametrize(("steps", "moving"), [(10, [9]), (250, [199]), (400, [199, 399]), (391, [199])])
+def test_published_masks_move_at_every_200th_step_of_an_epoch_or_at_its_last(steps: int, moving: list[int]) -> None:
+    method = a_method(faithful=True)
+    method.context = replace(method.context, steps_per_epoch=steps)
+    assert [step for step in range(steps) if method._masks_move(step)] == moving
+    assert [step - steps for step in range(steps, 2 * steps) if method._masks_move(step)] == moving
 
 
 def test_a_search_without_a_step_is_refused() -> None:

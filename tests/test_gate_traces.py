@@ -2,9 +2,7 @@
 
 import math
 from types import SimpleNamespace
-from typing import Any
 
-import made_up_runs as made_up
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,7 +12,7 @@ from scipy.integrate import solve_ivp
 
 from layerprune.analysis.basin import condition, coordinates, fates
 from layerprune.analysis.claims import removal
-from layerprune.analysis.figures import FIGURES
+from layerprune.analysis.figures import FIGURES, is_empty
 from layerprune.analysis.gate_traces import GateTrace, objective, premature_share, undecided_share
 from layerprune.core.settings import GatedSettings
 
@@ -128,8 +126,7 @@ def test_undecided_sections_are_neither_open_nor_closed() -> None:
 
 
 @pytest.mark.parametrize("name", ["basin", "objective", "priors"])
-def test_a_figure_without_a_run_says_so(name: str) -> None:
-    columns: dict[str, Any] = {"basin": ["arch", "seed", "step"], "priors": ["arch", "prior", "kind"]}
-    columns |= {"objective": ["arch", "seed", "step"]}
-    (reason,) = made_up.texts(FIGURES[name].draw(pd.DataFrame(columns=columns[name]), "heading"))
-    assert reason.startswith("not run: no ") and reason.endswith("of gated in this preset")
+def test_a_network_without_a_run_is_no_reason_to_draw(name: str) -> None:
+    data = pd.DataFrame([{"arch": "net", FIGURES[name].SHOWS: None}])
+    assert is_empty(name, data) and is_empty(name, data.iloc[:0])
+    assert not is_empty(name, data.assign(**{FIGURES[name].SHOWS: 1.0}))

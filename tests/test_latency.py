@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from layerprune import cli
 from layerprune.analysis import build, frames, style
+from layerprune.analysis.figures import is_empty
 from layerprune.analysis.figures import latency_vs_macs as figure
 from layerprune.analysis.frames import read_latencies
 from layerprune.core import surgery, timing
@@ -77,10 +78,6 @@ def prepared() -> pd.DataFrame:
 def drawn(data: pd.DataFrame) -> Figure:
     with style.applied():
         return figure.draw(data, "heading")
-
-
-def texts(drawing: Figure) -> str:
-    return " ".join(text.get_text() for ax in drawing.axes for text in ax.texts)
 
 
 # --- measuring ------------------------------------------------------------------------------------------------
@@ -248,7 +245,8 @@ def test_the_figure_shows_speed_up_against_macs_saved(runs: list[RunKey]) -> Non
     )
     assert data.loc["dense", "speed_up"] == 1.0
     (ax,) = drawn(data.reset_index()).axes
-    diagonal, *marks = ax.lines
+    others, *marks, diagonal = ax.lines
+    assert list(others.get_xdata()) == []
     assert list(diagonal.get_xdata()) == list(diagonal.get_ydata()) == [1, pytest.approx(whole / less)]
     assert {mark.get_label(): mark.get_ydata()[0] for mark in marks} == {"random": 2.0, "gated": 4.0, "dense": 1.0}
     for mark in marks:
@@ -266,7 +264,8 @@ def test_methods_that_left_the_same_network_stand_side_by_side(runs: list[RunKey
         *("dense", "gated", "random", "as MACs promise")
     ]
     drawing.canvas.draw()
-    places = {mark.get_label(): mark.get_transform().transform(mark.get_xydata())[0] for mark in drawing.axes[0].lines}
+    _, *marks, _ = drawing.axes[0].lines
+    places = {mark.get_label(): mark.get_transform().transform(mark.get_xydata())[0] for mark in marks}
     assert places["gated"][0] < places["random"][0] and places["gated"][1] == places["random"][1]
 
 
@@ -296,17 +295,17 @@ def test_there_is_a_panel_for_each_architecture_and_batch(runs: list[RunKey]) ->
     assert "1 thread" in drawing.get_suptitle()
 
 
-def test_what_was_not_measured_says_how_to(runs: list[RunKey]) -> None:
-    data = prepared()
-    assert data.empty
-    assert texts(drawn(data)) == f"latency not measured: layerprune latency --preset {PRESET}"
+def test_what_was_not_measured_is_not_drawn_and_the_index_says_how_to_measure(runs: list[RunKey]) -> None:
+    assert prepared().empty
+    *pictures, index = build.build_figures(PRESET, DATASET)
+    assert "latency-vs-macs" not in {path.stem for path in pictures}
+    assert "* `latency-vs-macs`: needs latencies (layerprune latency" in index.read_text()
 
 
 def test_without_dense_there_is_nothing_to_compare_with(runs: list[RunKey]) -> None:
     write_table({("gated", macs_of(key_of("gated"))): 1.0})
     data = prepared()
-    assert data["speed_up"].isna().all()
-    assert "no dense run to compare with" in texts(drawn(data))
+    assert data["speed_up"].isna().all() and is_empty("latency-vs-macs", data)
     whole = data.assign(arch="with-dense", speed_up=1.0, speed_up_low=1.0, speed_up_high=1.0, macs_saving=1.0)
     both = drawn(pd.concat([data, whole], ignore_index=True))
     assert {ax.get_title() for ax in both.axes if ax.get_title()} == {"with-dense, batch 1"}

@@ -206,7 +206,16 @@ def test_runs_take_turns_and_their_rows_lie_beside_their_records(tmp_path: Path,
     folders = [run_folder(tmp_path), run_folder(tmp_path, "gated", gone=(1, 2))]
     code, out, err = command(*folders, "--repeats", 2, "--batch", 1, "--precision", "fp32,bf16")
     assert (code, err) == (0, "")
-    assert out.splitlines() == [str(folder / "latency.csv") for folder in folders]
+    *numbers, first, second = out.splitlines()
+    assert [first, second] == [str(folder / "latency.csv") for folder in folders]
+    told = [line.removeprefix(str(folder)).split() for folder in folders for line in numbers if str(folder) in line]
+    assert [words[:4] for words in told] == 2 * [["batch", "1", "eager", "bf16"], ["batch", "1", "eager", "fp32"]]
+    for folder, words in zip(folders, told[1::2], strict=True):
+        row = rows_of(folder / "latency.csv")[1]
+        assert (
+            words[4:]
+            == f"{float(row['median_ms']):.3f} ms [{float(row['low_ms']):.3f}, {float(row['high_ms']):.3f}]".split()
+        )
     for folder, method, gone in zip(folders, ("dense", "gated"), ((), (1, 2)), strict=True):
         rows = rows_of(folder / "latency.csv")
         assert tuple(rows[0]) == COLUMNS and [row["precision"] for row in rows] == ["bf16", "fp32"]
@@ -221,7 +230,9 @@ def test_a_program_and_an_onnx_file_are_measured(tmp_path: Path, command: Comman
     for file in files:
         layerprune.save(network((0,)), file, torch.zeros(1, *SHAPE))
     code, out, err = command(*files, "--repeats", 1, "--batch", 3, "--engine", "eager,onnxruntime")
-    assert code == 0 and out.splitlines() == [f"{file}.latency.csv" for file in files]
+    assert code == 0 and out.splitlines()[-2:] == [f"{file}.latency.csv" for file in files]
+    for name, engine in (("less.pt2", "eager"), ("less.pt2", "onnxruntime"), ("less.onnx", "onnxruntime")):
+        assert sum(line.startswith(name) and f"batch    3  {engine} fp32" in line for line in out.splitlines()) == 1
     assert err.splitlines() == [f"eager, fp32: left out: {files[1]}: an ONNX file can be run by onnxruntime only"]
     of_program, of_onnx = (rows_of(Path(f"{file}.latency.csv")) for file in files)
     assert [row["engine"] for row in of_program] == ["eager", "onnxruntime"]

@@ -22,7 +22,7 @@ from layerprune.core.methods.trained import gated, sss, stochastic_depth
 from layerprune.core.networks import arch_file, storage
 from layerprune.core.networks.build import build
 from layerprune.core.networks.sections import CLOSED, Section, SectionedNetwork
-from layerprune.core.settings import GatedSettings, ScratchAtDepthSettings, StochasticDepthSettings
+from layerprune.core.settings import GatedSettings, ModelSettings, ScratchAtDepthSettings, StochasticDepthSettings
 from layerprune.core.training.evaluate import evaluate
 from layerprune.core.training.section_scores import draw_sample, metered_score
 from layerprune.errors import LayerpruneError
@@ -91,6 +91,13 @@ def stochastic(network: SectionedNetwork, keep_count: int | None = None, **setti
 
 def test_survival_falls_linearly_to_that_of_the_last_section() -> None:
     assert stochastic(make("mlp-residual-4")).survival == [0.875, 0.75, 0.625, 0.5]
+
+
+def test_survival_counts_the_sections_too_that_may_not_go() -> None:
+    """ResNet-14: six sections, of which the third and the fifth change shapes and stay."""
+    settings = ModelSettings(removable="shape-preserving")
+    network = build("resnet-14", (3, 8, 8), 10, source(0), settings)
+    assert stochastic(network, final_survival=0.4).survival == pytest.approx([0.9, 0.8, 0.6, 0.4])
 
 
 def test_sections_survive_as_often_as_they_should() -> None:

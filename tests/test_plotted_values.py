@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.axes import Axes
-from matplotlib.colors import same_color, to_rgb
+from matplotlib.collections import PathCollection
+from matplotlib.colors import same_color, to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -21,6 +22,11 @@ Points = list[tuple[float, float]]
 def drawn(name: str, rows: list[dict]) -> Figure:
     with style.applied():
         return FIGURES[name].draw(pd.DataFrame(rows), "heading")
+
+
+def panels(figure: Figure) -> list[Axes]:
+    """Without the bars that say what colours mean."""
+    return [ax for ax in figure.axes if ax.get_label() != "<colorbar>"]
 
 
 def points(line: Line2D) -> Points:
@@ -56,7 +62,7 @@ QUANTITIES |= {"accuracy-vs-training-macs": "train_macs_ratio"}
 def mark(method: str, base: float, curve: str = "main", **changes: object) -> dict:
     """A row whose numbers are all different: means base, base + 1, ... with intervals of 0.1 and 0.2."""
     row = {"arch": "net", "method": method, "variant": "default", "label": method, "curve": curve, "nu": np.nan}
-    row |= {"n": 3, "n_failed": 0, "n_missing": 0}
+    row |= {"n": 3, "n_failed": 0, "n_missing": 0, "stands_out": True}
     for place, name in enumerate(("depth", "sections_left", "test_accuracy", "macs_ratio", "train_macs_ratio")):
         row |= {f"{name}_mean": base + place, f"{name}_low": base + place - 0.1, f"{name}_high": base + place + 0.2}
     return row | changes
@@ -69,7 +75,30 @@ def test_accuracy_stands_above_its_quantity_with_both_intervals(name: str) -> No
     assert one(ax, label="gated") == [(x, 12)]
     assert [(x, pytest.approx(11.9)), (x, pytest.approx(12.2))] in lines(ax)
     assert [(pytest.approx(x - 0.1), 12), (pytest.approx(x + 0.2), 12)] in lines(ax)
-    assert words(ax)["3"] == (x, pytest.approx(12.2))
+    assert words(ax) == {}
+
+
+def test_what_does_not_stand_out_is_a_grey_dot_without_an_interval() -> None:
+    grey = [mark("random", 30.0, stands_out=False), mark("sss", 20.0, "keep", stands_out=False)]
+    (ax,) = drawn("accuracy-vs-depth", [mark("gated", 10.0), *grey]).axes
+    assert one(ax, label="others") == [(30, 32), (20, 22)]
+    assert same_color(next(line for line in ax.lines if line.get_label() == "others").get_color(), style.OTHER)
+    assert lines(ax, color=style.color("random")) == lines(ax, color=style.color("sss")) == []
+    assert one(ax, label="line of others") == [(20, 22)]
+
+
+def test_a_network_with_one_mark_has_no_panel_and_alike_networks_one_scale() -> None:
+    rows = [mark(method, base, arch=arch) for arch, method, base in (
+        ("net-2", "dense", 10.0), ("net-2", "gated", 20.0), ("net-9", "dense", 40.0), ("net-9", "gated", 50.0),
+        ("other", "dense", 70.0), ("other", "gated", 75.0), ("lone", "gated", 5.0),
+    )]  # fmt: skip
+    figure = drawn("accuracy-vs-macs", rows)
+    scales = {ax.get_title(): (ax.get_xlim(), ax.get_ylim()) for ax in figure.axes}
+    assert list(scales) == ["net-2", "net-9", "other"]
+    assert scales["net-2"] == scales["net-9"] and scales["other"][1] != scales["net-9"][1]
+    assert scales["other"][0] == scales["net-9"][0]  # costs have one scale everywhere
+    depths = {ax.get_title(): ax.get_xlim() for ax in drawn("accuracy-vs-depth", rows).axes}
+    assert depths["net-2"] != depths["net-9"]
 
 
 def test_curves_run_through_prices_in_their_order_and_through_depths_in_theirs() -> None:
@@ -99,15 +128,14 @@ def test_a_section_is_predicted_to_go_below_the_boundary_and_ever_after() -> Non
 
 
 def test_sections_run_through_weights_and_theta_and_the_boundary_is_where_they_sum_to_one() -> None:
-    shared = {"arch": "net", "seed": 0, "predicted": False}
+    shared = {"arch": "net", "seed": 0}
     rows = [
-        shared | {"section": section, "step": step, "theta": 7, "norm": 8, "x": x, "y": y, "may_go": met}
+        shared | {"section": section, "step": step, "x": x, "y": y, "may_go": met}
         for section, (step, x, y, met) in enumerate([(1, 3.0, 0.2, False), (1, 4.0, 0.3, False), (1, 5.0, 0.4, False)])
     ]
     later = [(0, 2, 0.5, 0.1, True), (1, 2, 0.6, 0.15, True), (2, 2, 6.0, 0.9, False), (0, 3, 0.25, 0.05, True)]
     rows += [
-        shared | {"section": section, "step": step, "theta": 7, "norm": 8, "x": x, "y": y, "may_go": met}
-        for section, step, x, y, met in later
+        shared | {"section": section, "step": step, "x": x, "y": y, "may_go": met} for section, step, x, y, met in later
     ]
     for row in rows:
         row["came_back"] = row["section"] == 1
@@ -158,7 +186,15 @@ def test_final_depth_and_accuracy_stand_above_the_depth_at_the_start() -> None:
     values = [("run", 10, 7, 91), ("run", 20, 8, 82), ("mean", 20, 9, 73), ("mean", 10, 6, 64)]
     rows = [
         shared
-        | {"kind": kind, "arch": f"mlp-{start}", "method": "gated", "start": start, "seed": 0, "n": 2}
+        | {
+            "kind": kind,
+            "arch": f"mlp-{start}",
+            "method": "gated",
+            "start": start,
+            "seed": 0,
+            "n": 2,
+            "stands_out": True,
+        }
         | {"sections_left": left, "sections_left_low": left - 1, "sections_left_high": left + 2}
         | {"test_accuracy": accuracy, "test_accuracy_low": accuracy - 3, "test_accuracy_high": accuracy + 4}
         for kind, start, left, accuracy in values
@@ -171,7 +207,9 @@ def test_final_depth_and_accuracy_stand_above_the_depth_at_the_start() -> None:
         assert one(ax, marker=".") == runs and one(ax, marker=style.marker("gated")) == means
         assert all(each in lines(ax, color=style.color("gated")) for each in ends)
     assert one(depths, linestyle="--") == [(0, 0), (20, 20)]
-    assert words(depths)["2"] == (20, 8)
+    grey = drawn("depth-vs-start", [row | {"stands_out": False} for row in rows])
+    assert lines(grey.axes[0], color=style.color("gated")) == []
+    assert lines(grey.axes[0], color=style.OTHER)[1] == [(10, 6), (20, 9)]
 
 
 # --- estimators ---------------------------------------------------------------------------------------------------
@@ -225,11 +263,17 @@ def test_each_quantity_has_a_panel_and_each_name_a_place(figure: str, names: tup
     axes = drawn(figure, rows).axes
     assert len(axes) == len(offsets)
     for ax, offset in zip(axes, offsets, strict=True):
-        assert [label.get_text() for label in ax.get_xticklabels()] == [first, second]
+        assert [label.get_text() for label in ax.get_xticklabels()] == [f"{first}, 2", f"{second}, 2"]
         assert sorted(one(ax, marker=".")) == [(-0.16, 3 + offset), (0.84, 7 + offset)]
         assert sorted(one(ax, marker="o")) == [(0.1, 5 + offset), (1.1, 11 + offset)]
         ends = sorted(segment[:, 1].tolist() for segment in ax.collections[0].get_segments())
         assert ends == [[4.5 + offset, 5.25 + offset], [10.5 + offset, 11.25 + offset]]
+
+
+def test_rows_of_one_network_share_their_scales() -> None:
+    rows = [named("mean", "none", base, start=start) for base, start in ((5.0, ""), (45.0, "-theta0-0.3"))]
+    axes = drawn("priors", rows).axes
+    assert [above.get_ylim() == below.get_ylim() for above, below in zip(axes[:4], axes[4:], strict=True)] == [True] * 4
 
 
 def test_a_name_without_a_mean_has_a_dash() -> None:
@@ -243,11 +287,12 @@ def test_a_name_without_a_mean_has_a_dash() -> None:
 
 def test_speed_up_stands_above_macs_saved_with_its_quartiles() -> None:
     row = {"arch": "net", "batch": 1, "engine": "eager", "precision": "fp32", "methods": "gated", "runs": 2}
-    row |= {"threads": 1, "device": "cpu", "hardware": "some", "macs": 5, "median_ms": 6.0}
-    (ax,) = drawn(
-        "latency-vs-macs", [row | {"macs_saving": 4.0, "speed_up": 3.0, "speed_up_low": 2.5, "speed_up_high": 3.25}]
-    ).axes
-    assert one(ax, label="gated") == [(4, 3)] and one(ax, linestyle="--") == [(1, 1), (4, 4)]
+    row |= {"threads": 1, "device": "cpu", "hardware": "some", "macs": 5, "median_ms": 6.0, "stand_out": "gated"}
+    row |= {"macs_saving": 4.0, "speed_up": 3.0, "speed_up_low": 2.5, "speed_up_high": 3.25}
+    other = row | {"methods": "random", "stand_out": "", "macs_saving": 40.0, "speed_up": 30.0}
+    (ax,) = drawn("latency-vs-macs", [row, other]).axes
+    assert one(ax, label="gated") == [(4, 3)] and one(ax, linestyle="--") == [(1, 1), (40, 40)]
+    assert one(ax, label="others") == [(40, 30)] and (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
     (quartiles,) = ax.collections
     assert quartiles.get_segments()[0].tolist() == [[4, 2.5], [4, 3.25]]
 
@@ -286,7 +331,7 @@ def test_the_objective_and_the_open_sections_run_over_steps() -> None:
 
 def test_sections_alive_and_cost_run_over_epochs() -> None:
     rows = [
-        {"kind": kind, "arch": "net", "method": method, "seed": seed, "n": 2, "epoch": epoch}
+        {"kind": kind, "arch": "net", "method": method, "seed": seed, "n": 2, "epoch": epoch, "stands_out": True}
         | {"sections_alive": base - epoch, "train_macs_ratio": base + epoch / 10}
         for kind, method, seed, base in (
             ("run", "gated", 0, 20),
@@ -302,12 +347,26 @@ def test_sections_alive_and_cost_run_over_epochs() -> None:
     assert {line.get_linewidth() for line in above.lines if points(line)[0][1] == 40} == {1.8}
 
 
+def test_a_cut_after_training_is_a_step_at_the_right_edge_with_a_dot() -> None:
+    rows = [
+        {"kind": "mean", "arch": "net", "method": method, "seed": None, "n": 2, "epoch": epoch, "stands_out": shown}
+        | {"sections_alive": alive, "train_macs_ratio": epoch / 6}
+        for method, shown in (("hard-concrete", True), ("sss", False))
+        for epoch, alive in ((0, 20), (6, 20), (6, 5))
+    ]
+    above, _ = drawn("sections-alive", rows).axes
+    step, dot = lines(above, color=style.color("hard-concrete"))
+    assert step == [(0, 20), (6, 20), (6, 5)] and dot == [(6, 5)]
+    assert lines(above, color=style.OTHER) == [step, dot]
+
+
 def test_theta_runs_over_epochs_to_its_removal_and_both_ends_are_marked() -> None:
-    shared = {"arch": "net", "seed": 0, "status": "ok", "epochs": 8}
+    shared = {"arch": "net", "seed": 0, "status": "ok", "epochs": 8, "every": 25}
     values = [("theta", 0, 1, 0.5), ("theta", 0, 2, 0.3), ("theta", 1, 1, 0.6), ("theta", 1, 2, 0.9)]
     values += [("removed", 0, 2.5, 0.0), ("warmup", None, 1.5, None), ("consolidation", None, 6.0, None)]
     rows = [shared | dict(zip(("kind", "section", "epoch", "theta"), each, strict=True)) for each in values]
-    (ax,) = drawn("theta", rows).axes
+    (ax,) = panels(drawn("theta", rows))
+    assert words(ax) == {"every 25 steps": (0.98, 0.5)}
     first, last = (theta.section_color(section, 2) for section in (0, 1))
     assert lines(ax, color=first) == [[(1, 0.5), (2, 0.3), (2.5, 0)], [(2.5, 0)]]
     assert lines(ax, color=last) == [[(1, 0.6), (2, 0.9)]]
@@ -334,12 +393,21 @@ def test_accuracy_without_random_sections_stands_above_their_number_with_means()
 def test_a_cell_of_agreement_has_its_row_and_column() -> None:
     taus = {("gated", "gated"): 1.0, ("gated", "random"): 0.25, ("random", "gated"): -0.5, ("random", "random"): np.nan}
     rows = [{"arch": "net", "sections": 5, "method": a, "other": b, "n": 2, "tau": tau} for (a, b), tau in taus.items()]
-    (ax,) = drawn("removal-agreement", rows).axes
+    figure = drawn("removal-agreement", rows)
+    (ax,) = panels(figure)
     (mesh,) = ax.collections
-    assert mesh.get_array().filled(9).tolist() == [[1, 0.25], [-0.5, 9]]
+    assert mesh.get_array().filled(9).tolist() == [[1, 9], [-0.5, 9]]  # the lower half: it is symmetric
     assert mesh.get_clim() == (-1, 1) and ax.get_ylim() == (2, 0)
-    assert words(ax) == {"1": (0.5, 0.5), "0.25": (1.5, 0.5), "-0.50": (0.5, 1.5)}
+    assert words(ax) == {"1": (0.5, 0.5), "-0.50": (0.5, 1.5)}
+    (bar,) = set(figure.axes) - {ax}
+    assert bar.get_xlim() == (-1, 1) and bar.get_xlabel() == "Kendall's tau-b"
     assert [label.get_text() for label in ax.get_yticklabels()] == ["gated", "random"]
+
+
+def corners(shape: PathCollection) -> list[tuple[float, float]]:
+    """Where the squares of a shape have their upper left corners."""
+    (path,) = shape.get_paths()
+    return [(float(x), float(y)) for (x, y), code in zip(path.vertices, path.codes, strict=True) if code == path.MOVETO]
 
 
 def test_a_row_of_survivors_is_a_seed_and_its_cells_are_sections() -> None:
@@ -351,10 +419,27 @@ def test_a_row_of_survivors_is_a_seed_and_its_cells_are_sections() -> None:
     ]
     rows.append({"arch": "net", "method": "random", "seed": 1, "status": "failed", "section": None, "keep": None})
     (ax,) = drawn("survivors", rows).axes
-    tops = [float(mesh.get_coordinates()[0, 0, 1]) for mesh in ax.collections]
-    assert tops == [0, 1, 2.5]
-    for mesh, ((method, _), keep) in zip(ax.collections, keeps.items(), strict=True):
-        left = to_rgb(style.color(method))
-        assert [tuple(cell) for cell in mesh.get_array()[0]] == [left if each else survivors.GONE for each in keep]
+    shapes = [(to_hex(shape.get_facecolor()[0]), corners(shape)) for shape in ax.collections]
+    expected = []
+    for top, ((method, _), keep) in zip((0, 1, 2.5), keeps.items(), strict=True):
+        expected.append((survivors.GONE.lower(), [(x, top) for x, left in enumerate(keep) if not left]))
+        expected.append((style.color(method).lower(), [(x, top) for x, left in enumerate(keep) if left]))
+    assert shapes == expected
     (hatched,) = ax.patches
     assert (hatched.get_y(), hatched.get_width(), hatched.get_hatch()) == (3.6, 3, "////")
+
+
+def test_every_method_has_a_row_with_its_numbers_and_the_share_of_seeds_that_keep_a_section() -> None:
+    rows = [mark("dense", 10.0, group="dense", kept="100 100"), mark("taylor", 20.0, group="scores", kept="50 0")]
+    rows = [row | {"label": row["method"], "same_as": None} for row in rows]
+    rows[1]["same_as"] = "magnitude"
+    figure = drawn("every-method", rows)
+    accuracy, depth, macs, training, sections = panels(figure)
+    for ax, place in ((depth, 0), (accuracy, 2), (macs, 3), (training, 4)):
+        assert one(ax, label="dense") == [(10 + place, 0)] and one(ax, label="scores") == [(20 + place, 1)]
+        ends = [segment[:, 0].tolist() for shape in ax.collections for segment in shape.get_segments()]
+        assert ends == [pytest.approx([base + place - 0.1, base + place + 0.2]) for base in (10, 20)]
+    assert [label.get_text() for label in accuracy.get_yticklabels()] == ["dense (3)", "taylor (3)"]
+    (mesh,) = sections.collections
+    assert mesh.get_array().tolist() == [[100, 100], [50, 0]] and mesh.get_clim() == (0, 100)
+    assert figure.get_suptitle().endswith("net\nthe same sections with every seed: magnitude, taylor")

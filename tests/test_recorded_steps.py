@@ -34,10 +34,19 @@ SETTINGS: dict[str, dict[str, Any]] = {
 GATED_ON_RESNET = {"nu": 20.0, "warmup": "4it", "theta_lr": 1.0, "check_interval": 2, "checks": 1, "drawn_share": 0.5}
 
 
-def a_changing_trainer(method: str, device: str = "cpu", data: DataSet | None = None, **training: Any) -> Trainer:
+SPIKE_AND_SLAB = SETTINGS["gated"] | {"weight_prior": "spike-and-slab", "kappa": 0.01}
+
+
+def a_changing_trainer(
+    method: str,
+    device: str = "cpu",
+    data: DataSet | None = None,
+    settings: dict[str, Any] | None = None,
+    **training: Any,
+) -> Trainer:
     """Whose rate, gates and penalties change from step to step."""
     training = {"lr": 0.03, "lr_warmup": "3it", "nesterov": True, "duration": "3ep"} | training
-    run = a_run(method, (data or random_data()).to(device), settings=SETTINGS.get(method), **training)
+    run = a_run(method, (data or random_data()).to(device), settings=settings or SETTINGS.get(method), **training)
     return a_trainer(replace(run, device=torch.device(device)))
 
 
@@ -175,6 +184,18 @@ def test_all_steps_of_a_phase_do_the_same_with_the_same_tensors(method: str) -> 
     for (phase, *_), logs in found.items():
         assert phase is not None
         assert all(log == logs[0] for log in logs)
+
+
+def test_a_prior_on_weights_is_recorded_as_it_is_computed() -> None:
+    weights = []
+    for engine in ("eager", "graphs"):
+        trained = train(a_run("gated", settings=SPIKE_AND_SLAB, lr=0.03, duration="4ep", engine=engine))
+        weights.append(trained.network.state_dict())
+        assert 0 in trained.outcome.keep
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    for logs in logs_by_phase(a_changing_trainer("gated", settings=SPIKE_AND_SLAB, engine="graphs")).values():
+        assert all(log == logs[0] for log in logs)
+    assert waits(a_changing_trainer("gated", settings=SPIKE_AND_SLAB, engine="graphs")) == set()
 
 
 class _Rebinding(TrainingMethod):

@@ -91,12 +91,18 @@ def entries(report: Path) -> dict[str, dict]:
     return json.JSONDecoder().raw_decode(text, text.index(RESULTS) + len(RESULTS) - 1)[0]
 
 
-def test_the_report_has_every_figure_with_its_caption(entries: dict[str, dict]) -> None:
+def drawn(report: Path) -> set[str]:
+    """The pictures of the study."""
+    return {path.stem for path in report.parent.glob("figures/tiny/digits/*.svg")}
+
+
+def test_the_report_has_every_figure_with_its_caption(report: Path, entries: dict[str, dict]) -> None:
     shown = {Path(path).stem: entry for path, entry in entries.items() if path.endswith(".svg")}
-    assert set(shown) == set(figures.FIGURES)
-    for name, caption in figures.captions.items():
-        words = unescape(re.sub(r"<[^>]+>", "", shown[name]["caption"])).split()
-        assert words[:5] == caption.split()[:5]
+    assert set(shown) == drawn(report) >= {"theta", "survivors", "accuracy-vs-depth"}
+    assert any(name.startswith("every-method.") for name in shown)
+    for name, entry in shown.items():
+        words = unescape(re.sub(r"<[^>]+>", "", entry["caption"])).split()
+        assert words[:5] == figures.captions[name.split(".")[0]].split()[:5]
 
 
 def test_every_entry_of_the_report_has_a_caption_and_labels(entries: dict[str, dict]) -> None:
@@ -131,7 +137,7 @@ def toured(report: Path, folder: Path, size: str) -> dict[str, list[dict]]:
 def test_a_browser_shows_every_figure_from_its_top_and_every_table(report: Path, tmp_path: Path, size: str) -> None:
     seen = toured(report, tmp_path, size)
     shown = {Path(each["path"]).stem: each for each in seen["Figures"] if each["path"]}
-    assert set(shown) == set(figures.FIGURES)
+    assert set(shown) == drawn(report)
     assert all(each["width"] > 200 and name in each["label"] for name, each in shown.items())
     assert max(each["height"] for each in shown.values()) > shown["theta"]["window"] or size == "1400,900"
     assert [name for name, each in shown.items() if min(each["top"], each["left"]) < 0] == []

@@ -16,6 +16,7 @@ import pytest
 from conftest import REPOSITORY, Outcome, Study, copy_presets
 from PIL import Image
 
+from layerprune.core.data import catalog
 from layerprune.suite import config, packing
 from layerprune.system import paths
 from layerprune.system.paths import RunKey
@@ -41,7 +42,7 @@ def planned_runs(outcome: Outcome) -> set[str]:
 def one_line(outcome: Outcome) -> str:
     """The only line of complaint, apart from snakemake's words about its profile."""
     lines = [line for line in outcome.stderr.splitlines() if line and "profile" not in line]
-    kept = [line for line in lines if not line.startswith(("Assuming", "Building"))]
+    kept = [line for line in lines if not line.startswith(("Assuming", "Building", "Images of"))]
     assert len(kept) == 1, outcome.stderr
     return kept[0]
 
@@ -124,6 +125,15 @@ def test_a_changed_setting_repeats_its_runs_and_what_starts_from_them(copy: Stud
     outcome = copy.snakemake("--dry-run", "--quiet", "host")
     assert planned_jobs(outcome) == 2
     assert planned_runs(outcome) == {"gated", "random"}
+
+
+def test_progress_names_the_run_that_ended(copy: Study) -> None:
+    shutil.rmtree(copy.folder / RUNS / "magnitude")
+    outcome = copy.snakemake()
+    assert outcome.code == 0, outcome.stderr
+    ended = re.findall(r"^Finished (.*)$", outcome.stderr, re.MULTILINE)
+    assert ended[0] == "digits/lenet-300-100/magnitude/default/seed0"
+    assert {"tables_of_dataset digits", "all"} <= set(ended) and "jobid" not in outcome.stderr
 
 
 def test_a_new_seed_runs_only_the_new_seed(copy: Study) -> None:
@@ -320,6 +330,37 @@ def test_an_unknown_key_of_the_command_line_is_one_line(empty: Study) -> None:
     done = subprocess.run([*command, "--config", "presett=tiny"], cwd=empty.folder, capture_output=True, text=True)
     assert done.returncode != 0
     assert "presett: unknown key" in one_line(Outcome(done.returncode, done.stdout, done.stderr))
+
+
+@pytest.mark.parametrize(
+    ("target", "told"),
+    [("digit", "did you mean digits?"), ("tabels", "did you mean tables?"), ("xyz", "docs/cheat-sheet.md lists them")],
+)
+def test_a_mistyped_target_is_told_the_nearest_one(empty: Study, target: str, told: str) -> None:
+    outcome = empty.snakemake(target)
+    assert outcome.code == 1
+    assert one_line(outcome) == f"Error: {target}: no such target; {told}"
+
+
+@pytest.mark.parametrize(
+    ("download", "stored", "told"),
+    [("true", False, "downloaded to"), ("false", False, "left out"), ("false", True, "(mnist)")],
+)
+def test_a_dry_run_says_where_images_come_from(
+    empty: Study, monkeypatch: pytest.MonkeyPatch, download: str, stored: bool, told: str
+) -> None:
+    monkeypatch.delenv("LAYERPRUNE_DATA", raising=False)
+    empty.edit_preset("datasets:\n", "datasets:\n  mnist: {archs: {lenet5: {}}, methods: {dense: {}}}\n")
+    empty.edit_preset("download: false", f"download: {download}")
+    if stored:  # dry runs look for names alone
+        folder = empty.folder / "data" / "mnist"
+        folder.mkdir(parents=True)
+        for name in catalog.find("mnist").files.values():
+            (folder / name).touch()
+    outcome = empty.snakemake("--dry-run")
+    assert outcome.code == 0, outcome.stderr
+    assert re.search(rf"^Images of mnist: .*{re.escape(told)}", outcome.stderr, re.MULTILINE), outcome.stderr
+    assert "Images of digits: embedded in the package" in outcome.stderr
 
 
 def test_a_dataset_outside_the_preset_is_one_line(empty: Study) -> None:

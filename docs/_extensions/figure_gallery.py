@@ -2,42 +2,59 @@
 
 from pathlib import Path
 
-from layerprune.analysis.figures import FIGURES, captions
+from layerprune.analysis.figures import APPENDIX, FIGURES, RANKED, captions
 
 REPOSITORY = Path(__file__).parents[2]
 PRESET = "laptop"
 DATASETS = ("mnist", "cifar10", "imagenet")
-"""In the order in which they are looked at for a figure that shows something."""
+"""In the order in which they are looked at for a figure that was drawn."""
 
 
 def page() -> str:
-    """Sections in Markdown, a figure each."""
-    return "\n\n".join(f"### `{name}`: {FIGURES[name].TITLE}\n\n{_shown(name)}" for name in FIGURES)
+    """Sections in Markdown for the figures that tell most, first things first."""
+    return "\n\n".join(map(_section, RANKED))
+
+
+def appendix() -> str:
+    """The same for the others."""
+    return "\n\n".join(map(_section, APPENDIX))
 
 
 def one(place: str) -> str:
     """A picture and its caption; `place` is DATASET:NAME."""
     dataset, name = place.split(":")
-    return f"{_picture(dataset, name)}\n\n*{captions[name]}*"
+    (picture,) = _pictures(dataset, name)
+    return f"{_shown(dataset, name, picture)}\n\n*{captions[name]}*"
 
 
-def _shown(name: str) -> str:
-    drawn = [dataset for dataset in DATASETS if _has_values(dataset, name)]
+def _section(name: str) -> str:
+    return f"### `{name}`: {FIGURES[name].TITLE}\n\n{captions[name]}\n\n{_content(name)}"
+
+
+def _content(name: str) -> str:
+    """The first picture of the figure, and links to all."""
+    drawn = [(dataset, picture) for dataset in DATASETS for picture in _pictures(dataset, name)]
     if not drawn:
-        return f"{captions[name]}\n\nNo record of the preset `{PRESET}` has what this figure shows."
-    links = ", ".join(f"[{dataset}]({_path(dataset, name, 'csv')})" for dataset in drawn)
-    return f"{captions[name]}\n\n{_picture(drawn[0], name)}\n\nThe plotted values: {links}."
+        return f"No record of the preset `{PRESET}` has what this figure shows: it needs {FIGURES[name].NEEDS}."
+    links = ", ".join(f"[{_label(*each)}]({_path(*each, 'svg')}) ([CSV]({_path(*each, 'csv')}))" for each in drawn)
+    dataset, picture = drawn[0]
+    return f"{_shown(dataset, name, picture)}\n\nPictures and plotted values: {links}."
 
 
-def _has_values(dataset: str, name: str) -> bool:
-    """Whether any value is plotted: the first line of the CSV beside a picture has the columns' names."""
-    values = REPOSITORY / "figures" / PRESET / dataset / f"{name}.csv"
-    return values.is_file() and len(values.read_text(encoding="utf-8").splitlines()) > 1
+def _pictures(dataset: str, name: str) -> list[str]:
+    """Names of the pictures that were drawn: one, or one a network."""
+    folder = REPOSITORY / "figures" / PRESET / dataset
+    return [path.stem for path in sorted([*folder.glob(f"{name}.csv"), *folder.glob(f"{name}.*.csv")])]
 
 
-def _picture(dataset: str, name: str) -> str:
-    return f"![{FIGURES[name].TITLE}, {dataset}]({_path(dataset, name, 'svg')})"
+def _label(dataset: str, picture: str) -> str:
+    _, _, arch = picture.partition(".")
+    return f"{dataset}, {arch}" if arch else dataset
 
 
-def _path(dataset: str, name: str, suffix: str) -> str:
-    return f"../figures/{PRESET}/{dataset}/{name}.{suffix}"
+def _shown(dataset: str, name: str, picture: str) -> str:
+    return f"![{FIGURES[name].TITLE}, {dataset}]({_path(dataset, picture, 'svg')})"
+
+
+def _path(dataset: str, picture: str, suffix: str) -> str:
+    return f"../figures/{PRESET}/{dataset}/{picture}.{suffix}"

@@ -4,7 +4,8 @@ A page says `<!-- site:KIND -->` or `<!-- site:KIND:WHAT -->` where such a part 
 
     make-targets        the targets of the Makefile with their descriptions
     settings            every key of a preset and of every method
-    figures             every figure with its caption and a picture
+    figures             the figures that tell most, with captions and a picture each
+    figures-appendix    the others
     figure:DATASET:NAME a picture of the preset laptop with its caption
     table-legend        what the columns of a table mean
 """
@@ -36,6 +37,7 @@ PARTS: dict[str, Callable[..., str]] = {
     "make-targets": make_targets,
     "settings": settings_reference.page,
     "figures": figure_gallery.page,
+    "figures-appendix": figure_gallery.appendix,
     "figure": figure_gallery.one,
     "table-legend": lambda: LEGEND,
 }

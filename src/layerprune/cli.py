@@ -290,7 +290,7 @@ def latency(
     measured.
     """
     from layerprune.library.latency import engines, measuring
-    from layerprune.suite.latency import measure_networks, measure_runs
+    from layerprune.suite.latency import measure_networks, measure_runs, told
     from layerprune.system import devices
 
     conditions = measuring.Conditions(
@@ -304,7 +304,9 @@ def latency(
     runs_per_gpu = 1 if models else config.load_preset(preset).resources.runs_per_gpu
     with devices.whole_machine(conditions.device, runs_per_gpu, _remark):
         if models:
-            _print_paths(measure_networks(models, conditions, _remark))
+            tables = measure_networks(models, conditions, _remark)
+            print(told(tables))
+            _print_paths(tables)
         else:
             _print_paths(measure_runs(preset, _datasets(preset, dataset), conditions, _remark))
 
@@ -336,7 +338,8 @@ def forecast(
     print(predicting.report(rows))
     hours = predicting.hours_of_runs(settings, preset, rows)
     for count in devices or (8, 64):
-        print(f"at most {predicting.hours_on(count, settings, hours):.1f} hours on {count} such devices, a run on each")
+        longest = predicting.duration(predicting.hours_on(count, settings, hours))
+        print(f"at most {longest} on {count} such devices, a run on each")
 
 
 @app.command()

@@ -1,10 +1,12 @@
-"""Writes docs/recipe-table.md and docs/price-table.md: what each setting of the presets recipe-search and price-search
-reached, from the records in the store.
+"""Writes docs/recipe-table.md, price-table.md and rival-table.md: what each setting of the presets recipe-search,
+price-search and rival-search reached, from the records in the store.
 """
 
 import json
 import statistics
 from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,19 @@ from layerprune.system.paths import RunKey
 ROOT = Path(__file__).parents[2]
 TABLE = ROOT / "docs" / "recipe-table.md"
 PRICES = ROOT / "docs" / "price-table.md"
-PRESET, PRICE_PRESET, DATASET, ARCH = "recipe-search", "price-search", "cifar10", "resnet-20"
+RIVALS = ROOT / "docs" / "rival-table.md"
+PRESET, PRICE_PRESET, RIVAL_PRESET = "recipe-search", "price-search", "rival-search"
+DATASET, ARCH = "cifar10", "resnet-20"
+KNOBS = {
+    "gated": ("nu", "theta_lr"),
+    "hard-concrete": ("penalty",),
+    "sss": ("gamma",),
+    "lacoot": ("strength",),
+    "stochastic-depth": ("final_survival",),
+    "gal": ("penalty",),
+}
+SCORES = ("magnitude", "imprinting")
+FIGURES = ("training MACs, T", "validation, %", "test, %")
 
 
 def table_text() -> str:
@@ -37,28 +51,49 @@ def table_text() -> str:
 
 def price_text() -> str:
     """Markdown, a row a run in the preset's order."""
-    preset, found = load_preset(PRICE_PRESET), {_key(record): record for record in _records(PRICE_PRESET)}
-    lines = [
-        "| network | method | sections left | MACs | training MACs, T | validation, % | test, % |",
-        "| :--- | :--- | ---: | ---: | ---: | ---: | ---: |",
-    ]
-    for key in (each for each in config.plan(preset, PRICE_PRESET) if each in found):
-        lines.append(_price_row(preset, key, found[key]))
-    return "\n".join(lines) + "\n"
+    return _table(PRICE_PRESET, ("network", "method", "sections left", "MACs", *FIGURES), _price_row)
 
 
-def _price_row(preset: config.Preset, key: RunKey, record: dict[str, Any]) -> str:
-    settings = config.resolve(preset, key).method_settings()
-    told = [f"{name} {getattr(settings, name)}" for name in ("nu", "theta_lr", "price_ramp") if hasattr(settings, name)]
-    cells = [
-        record["arch"],
-        ", ".join([record["method"], *told]),
-        f"{sum(record['keep'])} of {record['sections_total']}",
-        f"× {record['macs'] / record['macs_dense']:.2f}",
-        f"{record['train_macs'] / 1e12:.1f}",
-        *(f"{100 * record[name]:.1f}" for name in ("val_accuracy", "test_accuracy")),
-    ]
-    return f"| {' | '.join(cells)} |"
+def rival_text() -> str:
+    """Markdown, a row a run in the preset's order, with the setting that is searched."""
+    return _table(RIVAL_PRESET, ("method", "fine-tuning", "sections left", *FIGURES), _rival_row)
+
+
+def _table(name: str, titles: Sequence[str], row: Callable[..., list[str]]) -> str:
+    preset, found = load_preset(name), {_key(record): record for record in _records(name)}
+    keys = (key for key in config.plan(preset, name) if key in found)
+    words = sum(title in ("network", "method", "fine-tuning") for title in titles)
+    rules = [":---"] * words + ["---:"] * (len(titles) - words)
+    rows = [[*row(preset, key, found[key]), *_figures(found[key])] for key in keys]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in [titles, rules, *rows])
+
+
+def _figures(record: dict[str, Any]) -> list[str]:
+    accuracies = (f"{100 * record[name]:.1f}" for name in ("val_accuracy", "test_accuracy"))
+    return [f"{record['train_macs'] / 1e12:.1f}", *accuracies]
+
+
+def _left(record: dict[str, Any]) -> str:
+    return f"{sum(record['keep'])} of {record['sections_total']}"
+
+
+def _price_row(preset: config.Preset, key: RunKey, record: dict[str, Any]) -> list[str]:
+    saved = f"× {record['macs'] / record['macs_dense']:.2f}"
+    return [key.arch, _told(preset, key), _left(record), saved]
+
+
+def _rival_row(preset: config.Preset, key: RunKey, record: dict[str, Any]) -> list[str]:
+    finetune = config.resolve(preset, key).finetune
+    tuned = f"{finetune.duration}, lr {finetune.lr}" if key.method in SCORES else "–"
+    return [_told(preset, key), tuned, _left(record)]
+
+
+def _told(preset: config.Preset, key: RunKey) -> str:
+    """A method, the settings that are searched, and whatever else differs from its main setting."""
+    own, main = (config.resolve(preset, each).settings for each in (key, replace(key, variant="default")))
+    shown = KNOBS.get(key.method, ())
+    named = [f"{name} {value}" for name, value in own.items() if name in shown or value != main[name]]
+    return ", ".join([key.method, *named])
 
 
 def _records(preset: str) -> list[dict[str, Any]]:
@@ -78,3 +113,4 @@ def _settings(preset: config.Preset, variant: str) -> dict:
 if __name__ == "__main__":
     TABLE.write_text(table_text())
     PRICES.write_text(price_text())
+    RIVALS.write_text(rival_text())

@@ -10,7 +10,6 @@ import pandas as pd
 
 from layerprune.analysis import compact, headline, literature
 from layerprune.analysis.claims import ledger
-from layerprune.analysis.claims.verdicts import Verdict
 from layerprune.analysis.figures import FIGURES, captions
 from layerprune.analysis.frames import Study
 from layerprune.system import paths
@@ -74,8 +73,7 @@ def _network(study: Study, arch: str) -> dict[str, Any]:
 
 
 def _verdict(entry: ledger.Entry) -> list[str]:
-    supporting = sum(each == Verdict.SUPPORTED for each in entry.networks.values())
-    return [entry.id, entry.claim.sentence, str(entry.verdict), f"{supporting} of {len(entry.networks)}"]
+    return [entry.id, entry.claim.sentence, str(entry.verdict), entry.share]
 
 
 def _published(dataset: str) -> dict[str, Any]:

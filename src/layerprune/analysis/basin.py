@@ -45,9 +45,27 @@ class Fates:
     def weights_since(self) -> np.ndarray:
         """Norm of a section's weights at the end over that when it might go first; NaN where it never might."""
         norm = self.trace.norm[-len(self.step) :]
-        first = self.may_go.argmax(0)
-        ratio = norm[-1] / norm[first, np.arange(norm.shape[1])]
+        ratio = norm[-1] / norm[self._first, np.arange(norm.shape[1])]
         return np.where(self.may_go[-1], ratio, np.nan)
+
+    @property
+    def decay(self) -> np.ndarray:
+        """What the logarithm of the norm of a section's weights lost since the section might go first; NaN as above."""
+        return -np.log(self.weights_since)
+
+    @property
+    def decay_predicted(self) -> np.ndarray:
+        """The same of weights that nothing but weight decay moves: lambda times the integral of b over steps."""
+        training = self.trace.record.provenance.config["training"]
+        b = self.trace.lr[-len(self.step) :] / (1 - training["momentum"])
+        spans = np.diff(self.step) * (b[1:] + b[:-1]) / 2  # b changes little between checks
+        passed = training["weight_decay"] * np.concatenate([[0.0], np.cumsum(spans)])
+        return np.where(self.may_go[-1], passed[-1] - passed[self._first], np.nan)
+
+    @property
+    def _first(self) -> np.ndarray:
+        """The check at which a section might go first, 0 for one that never might."""
+        return self.may_go.argmax(0)
 
 
 def fates(trace: GateTrace) -> Fates | None:

@@ -1,28 +1,31 @@
 """Tables and figures of one dataset from its records: a figure as SVG, with a CSV of what is plotted.
 
+A figure that has nothing to show is not drawn; the folder's README.md says which there are, and what the others need.
 Figures that README.md or a page of docs/ links as PNG are drawn as such too, see `shown_as_png`.
 """
 
 import io
 import re
+from collections.abc import Iterable
 from pathlib import Path
+from types import ModuleType
 from typing import BinaryIO
 
 import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
 
-from layerprune.analysis import style, tables
-from layerprune.analysis.figures import FIGURES
+from layerprune.analysis import figure_index, style, svg, tables
+from layerprune.analysis.figures import FIGURES, is_empty
 from layerprune.analysis.frames import Study, read_study
 from layerprune.errors import LayerpruneError
 from layerprune.system import files, paths
 
 _METADATA = {"Date": None, "Creator": None}
 """Without a date and the library's version the same records give the same bytes."""
-_PLACES = re.compile(r'\b(?:d|x|y|width|height|transform)="[^"]*"')
-_DIGITS = re.compile(r"(\d+\.\d{2})\d*")
-_SHOWN = re.compile(r"figures/([^/\s]+)/([^/\s]+)/([\w-]+)\.png")
+_DIGITS = 5
+"""Significant digits of plotted values that are no whole numbers: more than an eye can tell."""
+_SHOWN = re.compile(r"figures/([^/\s]+)/([^/\s]+)/([\w.-]+)\.png")
 
 
 def build_tables(preset_name: str, dataset: str, partial: bool = False) -> list[Path]:
@@ -31,31 +34,62 @@ def build_tables(preset_name: str, dataset: str, partial: bool = False) -> list[
 
 
 def build_figures(preset_name: str, dataset: str, names: list[str] | None = None, partial: bool = False) -> list[Path]:
-    """Write the named figures (all without names). Without `partial`, refuses gaps as build_tables does."""
+    """Write the named figures, or all and an index of them. Without `partial`, refuses gaps as build_tables does.
+
+    Figures of these names that were drawn before and have nothing to show now are deleted.
+    """
     chosen = list(FIGURES) if names is None else names
     for name in chosen:
         if name not in FIGURES:
             raise LayerpruneError(f"figure '{name}' is unknown (known: {', '.join(FIGURES)})")
     study = read_study(preset_name, dataset, partial)
-    return [path for name in chosen for path in _build_figure(study, name)]
+    written = {name: _build_figure(study, name) for name in chosen}
+    index = [figure_index.write(study, written)] if names is None else []
+    return [*(path for pictures in written.values() for path in pictures), *index]
 
 
 def _build_figure(study: Study, name: str) -> list[Path]:
     module = FIGURES[name]
     data = module.prepare(study)
-    svg, png, table = (paths.figure(study.preset, study.dataset, name, suffix) for suffix in ("svg", "png", "csv"))
+    written = [
+        path for end, rows in _pictures(name, data) for path in _build_picture(study, module, f"{name}{end}", rows)
+    ]
+    for path in paths.figure(study.preset, study.dataset, name, "svg").parent.glob(f"{name}.*"):
+        if path not in written:
+            path.unlink()
+    return written
+
+
+def _pictures(name: str, data: pd.DataFrame) -> Iterable[tuple[str, pd.DataFrame]]:
+    """What is drawn of a frame: end of the picture's name and its rows."""
+    by = getattr(FIGURES[name], "PICTURE_PER", None)
+    groups = [("", data)] if by is None else [(f".{value}", rows) for value, rows in data.groupby(by, sort=False)]
+    return [(end, rows) for end, rows in groups if not is_empty(name, rows)]
+
+
+def _build_picture(study: Study, module: ModuleType, name: str, data: pd.DataFrame) -> list[Path]:
+    vector, png, table = (paths.figure(study.preset, study.dataset, name, suffix) for suffix in ("svg", "png", "csv"))
     shown = png in shown_as_png()
     with style.applied():
         figure = module.draw(data, heading(study, module.TITLE, data))
         figure.draw_without_rendering()
         figure.set_layout_engine("none")  # the layout stands: do not work it out again for each format
-        files.write_text(svg, _as_svg(figure))
+        files.write_text(vector, _as_svg(figure))
         if shown:
             files.write_atomically(png, lambda stream: _save_png(figure, stream))
-    files.write_text(table, data.to_csv(index=False, lineterminator="\n"))
-    if not shown:
-        png.unlink(missing_ok=True)  # of a page that no longer shows it
-    return [svg, *([png] if shown else []), table]
+    files.write_text(table, as_csv(data))
+    return [vector, *([png] if shown else []), table]
+
+
+def as_csv(data: pd.DataFrame) -> str:
+    """The plotted values, rounded."""
+    return data.map(_cell).to_csv(index=False, lineterminator="\n")
+
+
+def _cell(value: object) -> object:
+    if not isinstance(value, float) or pd.isna(value):
+        return value
+    return f"{value:.0f}" if value == int(value) else f"{value:.{_DIGITS}g}"
 
 
 def shown_as_png() -> set[Path]:
@@ -65,13 +99,9 @@ def shown_as_png() -> set[Path]:
 
 
 def _as_svg(figure: Figure) -> str:
-    """The picture as text, places cut to hundredths of a point and lines joined: half the size."""
     drawn = io.StringIO()
     figure.savefig(drawn, format="svg", metadata=_METADATA)
-    rounded = _PLACES.sub(
-        lambda places: _DIGITS.sub(lambda digits: digits[1].rstrip("0").rstrip("."), places[0]), drawn.getvalue()
-    )
-    return re.sub(r"\s*\n\s*", " ", rounded).replace("> <", "><") + "\n"
+    return svg.smaller(drawn.getvalue())
 
 
 def _save_png(figure: Figure, stream: BinaryIO) -> None:

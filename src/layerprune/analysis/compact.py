@@ -32,12 +32,14 @@ COLUMNS = {
     "flops_removed": "FLOPs removed (%)",
     "params_removed": "parameters removed (%)",
     "train_cost": "training cost (× dense)",
+    "with_search": "with the search (× dense)",
 }
 SHORT = {
     "layers_removed": "layers",
     "flops_removed": "FLOPs",
     "params_removed": "params",
     "train_cost": "cost",
+    "with_search": "with search",
 }
 """Headings of the LaTeX table, below `removed (%)` for the first three."""
 REMOVED = ["layers_removed", "flops_removed", "params_removed"]
@@ -46,7 +48,8 @@ LEGEND = (
     "same seeds, with a 95 % bootstrap interval, which is too narrow for few seeds. Depth: weight layers on the "
     "longest path. FLOPs: multiply-adds of convolutions and linear layers for one input, as most of the pruning "
     "literature counts them; the CSV has them as MACs. Training cost: multiply-adds of the whole training, including "
-    "the dense network that a method starts from, but not the gated run whose depth or layout it takes over. "
+    "the dense network that a method starts from, but not the gated run whose depth or layout it takes over. With the "
+    "search: that of controls together with this gated run. "
     "Bold: the highest accuracy and the lowest cost of the methods that removed layers, controls aside."
 )
 
@@ -55,7 +58,8 @@ def compact(study: Study, arch: str) -> pd.DataFrame:
     """A row per method with its default settings, as numbers; NaN for what does not exist.
 
     Columns: group, method, n, other (what became of runs that do not count), accuracy and difference with spread and
-    interval, depth, MACs, parameters, the three shares removed, training cost as a multiple of dense's.
+    interval, depth, MACs, parameters, the three shares removed, training cost as a multiple of dense's, of controls
+    also with the gated run that they borrow from.
     """
     runs = study.runs[(study.runs["arch"] == arch) & (study.runs["variant"] == "default")]
     whole = runs[statistics.counted(runs)].groupby("method")[["macs_dense", "params_dense"]].mean()
@@ -74,6 +78,7 @@ def compact(study: Study, arch: str) -> pd.DataFrame:
     rows["flops_removed"] = 1 - summary["macs_ratio_mean"]
     rows["params_removed"] = 1 - rows["params"] / rows["params_dense"]
     rows["train_cost"] = summary["train_macs_ratio_mean"]
+    rows["with_search"] = summary["train_macs_with_search_ratio_mean"]
     order = list(GROUPS)
     return rows.sort_values("group", key=lambda groups: groups.map(order.index), kind="stable", ignore_index=True)
 
@@ -135,7 +140,7 @@ def latex(rows: pd.DataFrame, caption: str, label: str) -> str:
         lines += [r"\midrule"] * (place > 0)
         lines.append(rf"\multicolumn{{{len(COLUMNS)}}}{{l}}{{\itshape {GROUPS[group]}}} \\")
         lines += [_latex_cells(row, best.loc[place]) for place, row in members.iterrows()]
-    removed = [r"\multicolumn{3}{c}{removed (\%)}", ""]
+    removed = [r"\multicolumn{3}{c}{removed (\%)}", "", ""]
     heads = ["method", r"accuracy (\%)", r"$\Delta$ dense [95\,\%]", "depth", *SHORT.values()]
     above = [" & ".join([*[""] * 4, *removed]) + r" \\", r"\cmidrule(lr){5-7}"]
     body = [*above, " & ".join(heads) + r" \\", r"\midrule", *lines]
@@ -193,6 +198,7 @@ def _cells(row: pd.Series) -> dict[str, str]:
         "depth": number(row["depth"]),
         **{name: _percent(row[name]) for name in REMOVED},
         "train_cost": number(row["train_cost"], 2),
+        "with_search": number(row["with_search"], 2),
     }
 
 

@@ -1,11 +1,11 @@
 """Records, curves and measured latencies as tidy frames: one row a planned run, whatever became of it.
 
 A run's row carries the fields of its record (accuracies in [0, 1], MACs as multiply-adds), the settings `nu` and
-`keep_rule`, the length of training that was asked for (`duration`), what its network was asked for (MODEL), and what
-identifies its code and machine. A run without a
-record has status `missing`, one with a malformed record `unreadable`; `reason` says why. Rows have the order of
-tables and legends: architecture as in the preset, then dense, gated, the other trained methods, scores, controls;
-variants in natural order.
+`keep_rule`, the length of training that was asked for (`duration`), what its network was asked for (MODEL), what
+identifies its code and machine, and of a control the gated run that it borrows from (`search`) with the cost of both.
+A run without a record has status `missing`, one with a malformed record `unreadable`; `reason` says why. Rows have the
+order of tables and legends: architecture as in the preset, then dense, gated, the other trained methods, scores,
+controls; variants in natural order.
 """
 
 import io
@@ -27,14 +27,15 @@ KEY = ["preset", "dataset", "arch", "method", "variant", "seed"]
 NUMBERS = [
     *("val_accuracy", "test_accuracy", "val_accuracy_before_finetune", "test_accuracy_before_finetune"),
     *("test_top5_accuracy", "depth", "depth_dense", "sections_total", "sections_left", "steps_total", "epochs"),
-    *("macs", "macs_dense", "params", "params_dense", "train_macs", "train_macs_own"),
+    *("macs", "macs_dense", "params", "params_dense", "train_macs", "train_macs_own", "train_macs_with_search"),
     *("wall_seconds", "wall_seconds_own", "equivalence_gap", "resumed", "nu", "threads", "width"),
+    *("energy_joules", "energy_joules_own"),
 ]
 LISTS = ["keep", "removed_step"]
 WORDS = [
     *("label", "status", "reason", "data_source", "keep_rule", "duration", "warmup", "consolidate_at"),
     *("device", "commit", "dirty_digest", "config_digest", "torch", "cuda", "gpu", "cpu"),
-    *("cpu_kernels", "removable", "shortcut"),
+    *("cpu_kernels", "removable", "shortcut", "search"),
 ]
 MODEL = ["removable", "shortcut", "width"]
 """What the network was asked for: which sections may go, the option of its shortcuts, channels (NaN: as published)."""
@@ -70,7 +71,8 @@ def read_study(preset_name: str, dataset: str, partial: bool = False) -> Study:
         _require_all(preset_name, dataset, keys)
     experiments = tuple(key for key in keys if methods.families()[key.method] == "experiments")
     rows = [_row(preset, key, partial) for key in keys if key not in experiments]
-    return Study(preset_name, dataset, _typed(pd.DataFrame(rows, columns=COLUMNS)), experiments)
+    runs = _with_search(_typed(pd.DataFrame(rows, columns=COLUMNS)))
+    return Study(preset_name, dataset, runs, experiments)
 
 
 def sorted_keys(preset: config.Preset, keys: list[RunKey]) -> list[RunKey]:
@@ -140,9 +142,28 @@ def _recorded(run: Record) -> dict[str, Any]:
     row = fields | source | _settings(settings.get("settings", {})) | _model(settings.get("model", {}))
     row["duration"] = settings.get("training", {}).get("duration")
     row["sections_left"] = sum(run.keep)
+    row["search"] = _search(run)
     if run.provenance.lanes is not None:  # wall time beside others: nothing to compare
         row |= {"wall_seconds": None, "wall_seconds_own": None}
     return {name: value for name, value in row.items() if name in COLUMNS and name not in KEY}
+
+
+def _search(run: Record) -> str | None:
+    """The gated run whose layout or depth a control takes over.
+
+    A score method that is given gated's depth still chooses its sections itself: none.
+    """
+    if methods.families()[run.method] != "controls":
+        return None
+    return next((parent for parent in run.provenance.parents if parent.split("/")[3] == "gated"), None)
+
+
+def _with_search(runs: pd.DataFrame) -> pd.DataFrame:
+    """Training MACs of controls with those of their search; the same as without where nothing is borrowed."""
+    names = runs[KEY[:-1]].agg("/".join, axis=1) + "/seed" + runs["seed"].astype(str)
+    searches = runs["search"].map(dict(zip(names, runs["train_macs"], strict=True)))
+    costs = runs["train_macs"] + searches.where(runs["search"].notna(), 0.0)
+    return runs.assign(train_macs_with_search=costs.where(runs["method"].map(methods.families()) == "controls"))
 
 
 def _settings(values: dict[str, Any]) -> dict[str, Any]:

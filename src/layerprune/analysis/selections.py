@@ -1,4 +1,5 @@
-"""What several figures and claims choose from a study alike: records of its experiments, and families of networks."""
+"""What several figures and claims choose from a study alike: records of its experiments, families of networks, and the
+methods that stand out."""
 
 import math
 import re
@@ -6,7 +7,9 @@ from collections.abc import Iterator
 
 import pandas as pd
 
+from layerprune.analysis import statistics
 from layerprune.analysis.frames import WITH_RESULT, Study
+from layerprune.core import methods
 from layerprune.suite import store
 from layerprune.suite.record import Record
 
@@ -69,3 +72,27 @@ def _number_in_the_name(arch: str) -> float:
     """Where no run has told: an mlp-residual's name does."""
     named = re.fullmatch(r"mlp-residual-(\d+)", arch)
     return float(named[1]) if named else float("nan")
+
+
+# --- what stands out in a figure ------------------------------------------------------------------------------------
+
+FAMILIES_OF_RIVALS = ("trained", "scores")
+"""Methods that prune while they train, and those that prune a trained network."""
+
+
+def standing_out(runs: pd.DataFrame) -> dict[str, list[str]]:
+    """Of each architecture the methods that stand out in a figure: dense, gated, and of each family of rivals the one
+    that is most accurate with its default settings among those that removed sections."""
+    used = runs[statistics.counted(runs) & (runs["variant"] == "default")]
+    means = used.groupby(["arch", "method"], sort=False)[["test_accuracy", "sections_left", "sections_total"]].mean()
+    means = means[means["sections_left"] < means["sections_total"]].reset_index()
+    means = means[~means["method"].isin(["dense", "gated"])]
+    means["family"] = means["method"].map(methods.families())
+    return {arch: ["dense", "gated", *_best(means[means["arch"] == arch])] for arch in dict.fromkeys(runs["arch"])}
+
+
+def _best(means: pd.DataFrame) -> Iterator[str]:
+    for family in FAMILIES_OF_RIVALS:
+        rows = means[means["family"] == family]
+        if len(rows):
+            yield rows.loc[rows["test_accuracy"].idxmax(), "method"]

@@ -23,7 +23,14 @@ PAIR = ["arch", "seed"]
 WITH_INTERVAL = ["test_accuracy", "difference", "depth", "sections_left", "macs_ratio", "train_macs_ratio"]
 WITHOUT_INTERVAL = [
     *("val_accuracy", "test_top5_accuracy", "depth_dense", "sections_total", "params", "macs", "train_macs"),
-    *("wall_seconds", "wall_ratio", "nu", "val_accuracy_before_finetune"),
+    *(
+        "train_macs_with_search_ratio",
+        "wall_seconds",
+        "wall_ratio",
+        "energy_joules",
+        "nu",
+        "val_accuracy_before_finetune",
+    ),
 ]
 RESAMPLES = 9999
 _AT_A_TIME = 50
@@ -63,8 +70,8 @@ def _bootstrap(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def compare_to_dense(runs: pd.DataFrame) -> pd.DataFrame:
-    """The runs with `difference` (test accuracy minus dense's), `macs_ratio`, `train_macs_ratio`,
-    `wall_ratio`.
+    """The runs with `difference` and `val_difference` (test and validation accuracy minus dense's), `macs_ratio`,
+    `train_macs_ratio`, `train_macs_with_search_ratio`, `wall_ratio`.
 
     NaN where the run does not count or dense has no counted run of that seed. Accuracy is compared only with a
     dense network that was asked to train as long (a variant may ask for more epochs), wall time only between runs on
@@ -76,15 +83,17 @@ def compare_to_dense(runs: pd.DataFrame) -> pd.DataFrame:
     same_machine = (runs["device"] == paired["device"]) & (runs["threads"] == paired["threads"])
     return runs.assign(
         difference=(runs["test_accuracy"] - paired["test_accuracy"]).where(counts & as_long),
+        val_difference=(runs["val_accuracy"] - paired["val_accuracy"]).where(counts & as_long),
         macs_ratio=(runs["macs"] / runs["macs_dense"]).where(counts),
         train_macs_ratio=(runs["train_macs"] / paired["train_macs"]).where(counts),
+        train_macs_with_search_ratio=(runs["train_macs_with_search"] / paired["train_macs"]).where(counts),
         wall_ratio=(runs["wall_seconds"] / paired["wall_seconds"]).where(counts & same_machine),
     )
 
 
 def _dense_of_each(runs: pd.DataFrame) -> pd.DataFrame:
     """For every run, dense's run of its architecture and seed: same index, NaN if it does not exist."""
-    fields = ["test_accuracy", "train_macs", "wall_seconds", "device", "threads", "duration"]
+    fields = ["test_accuracy", "val_accuracy", "train_macs", "wall_seconds", "device", "threads", "duration"]
     is_dense = counted(runs) & (runs["method"] == "dense") & (runs["variant"] == "default")
     dense = runs[is_dense].set_index(PAIR)[fields]
     return runs[PAIR].join(dense, on=PAIR)[fields]

@@ -1,14 +1,15 @@
 """The one look of every figure: colour and marker of a method, sizes, axes. Nothing here knows a figure.
 
-A method has the same colour and marker everywhere, and both are unique to it, so that neither alone carries the
-meaning. The first twelve colours are Okabe and Ito's and Tol's, told apart by colour-blind readers; no palette
-does that for all of them: the others are as far apart as they can be, and their markers are letters.
-Rendering is deterministic: no date, a fixed salt for ids, text as outlines.
+A method that stands out has the same colour and marker everywhere, and both are unique to it, so that neither alone
+carries the meaning; whatever does not stand out is light grey. The first twelve colours are Okabe and Ito's and Tol's,
+told apart by colour-blind readers; no palette does that for all of them: the others are as far apart as they can be,
+and their markers are matplotlib's polygons and stars (corners, 1 for a star, angle). Rendering is deterministic: no
+date, a fixed salt for ids, text as text.
 """
 
 import colorsys
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import matplotlib as mpl
@@ -18,7 +19,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.transforms import ScaledTranslation, Transform
 
-LOOKS = {
+Marker = str | tuple[int, int, int]
+LOOKS: dict[str, tuple[str, Marker]] = {
     "dense": ("#000000", "*"),
     "gated": ("#D55E00", "o"),
     "hard-concrete": ("#009E73", "s"),
@@ -31,30 +33,32 @@ LOOKS = {
     "by-index": ("#999933", "<"),
     "scratch-b": ("#882255", ">"),
     "scratch-e": ("#332288", "p"),
-    "epsilon-resnet": ("#29D5D8", r"$\mathbf{\epsilon}$"),
-    "gal": ("#1269FC", r"$\mathbf{A}$"),
-    "feature-taylor": ("#A22399", r"$\mathbf{F}$"),
-    "gate-taylor": ("#F70E93", r"$\mathbf{G}$"),
-    "bn-scale": ("#AFC910", r"$\mathbf{B}$"),
-    "imprinting": ("#CB4847", r"$\mathbf{I}$"),
-    "linear-probes": ("#03D108", r"$\mathbf{L}$"),
-    "dbp": ("#0E8302", r"$\mathbf{D}$"),
-    "cka": ("#3B254E", r"$\mathbf{C}$"),
-    "energy": ("#EE44F0", r"$\mathbf{E}$"),
-    "modularity": ("#345025", r"$\mathbf{Q}$"),
-    "sr-init": ("#FD090D", r"$\mathbf{R}$"),
-    "uniform-thinning": ("#0102EB", r"$\mathbf{U}$"),
-    "last-k": ("#D4AE83", r"$\mathbf{K}$"),
-    "scratch-random": ("#8F78D6", r"$\mathbf{N}$"),
-    "shallower": ("#185260", r"$\mathbf{S}$"),
-    "lacoot": ("#7800FC", r"$\mathbf{O}$"),
-    "block-influence": ("#54FC60", r"$\mathbf{J}$"),
-    "easier": ("#6C0000", r"$\mathbf{H}$"),
-    "tlc": ("#E4B4FC", r"$\mathbf{T}$"),
-    "consensus": ("#60FC00", r"$\mathbf{M}$"),
-    "first-k": ("#90F0A8", r"$\mathbf{1}$"),
+    "epsilon-resnet": ("#29D5D8", (4, 1, 0)),
+    "gal": ("#1269FC", (5, 1, 36)),
+    "feature-taylor": ("#A22399", (3, 1, 0)),
+    "gate-taylor": ("#F70E93", (3, 1, 60)),
+    "bn-scale": ("#AFC910", (4, 1, 45)),
+    "imprinting": ("#CB4847", (6, 1, 0)),
+    "linear-probes": ("#03D108", (7, 1, 0)),
+    "dbp": ("#0E8302", (8, 1, 0)),
+    "cka": ("#3B254E", (9, 1, 0)),
+    "energy": ("#EE44F0", (10, 1, 0)),
+    "modularity": ("#345025", (12, 1, 0)),
+    "sr-init": ("#FD090D", (3, 1, 30)),
+    "uniform-thinning": ("#0102EB", (3, 0, 30)),
+    "last-k": ("#D4AE83", (3, 0, 90)),
+    "scratch-random": ("#8F78D6", (4, 0, 22)),
+    "shallower": ("#185260", (5, 0, 36)),
+    "lacoot": ("#7800FC", (5, 0, 18)),
+    "block-influence": ("#54FC60", (6, 0, 15)),
+    "easier": ("#6C0000", (7, 0, 0)),
+    "tlc": ("#E4B4FC", (7, 0, 25)),
+    "consensus": ("#60FC00", (9, 0, 0)),
+    "first-k": ("#90F0A8", (3, 1, 90)),
 }
-SPARE_MARKERS = ("d", "H", "8", "$+$", "$=$", "$o$")
+OTHER = "#BBBBBB"
+"""The light grey of methods that do not stand out."""
+SPARE_MARKERS = ("d", "H", "8", (10, 0, 0), (11, 1, 0), (4, 1, 20))
 NARROWEST = 6.8
 """Width in inches at which the longest heading still fits."""
 ENTRY, LINE, FRAME = 1.75, 0.165, 0.15
@@ -97,14 +101,9 @@ def color(method: str) -> str:
     return LOOKS[method][0] if method in LOOKS else _spare_color(method)
 
 
-def marker(method: str) -> str:
+def marker(method: str) -> Marker:
     """The method's marker; a method without one of its own gets one from its name."""
     return LOOKS[method][1] if method in LOOKS else SPARE_MARKERS[_number(method) % len(SPARE_MARKERS)]
-
-
-def is_letter(marker: str) -> bool:
-    """Whether a marker is a letter or sign, through which a line must not run."""
-    return marker.startswith("$")
 
 
 def _spare_color(method: str) -> str:
@@ -146,14 +145,6 @@ def say_instead(ax: Axes, reason: str) -> None:
     ax.text(0.5, 0.5, reason, ha="center", va="center", transform=ax.transAxes, color="#555555")
 
 
-def empty_figure(heading: str, reason: str) -> Figure:
-    """A figure for which there is nothing to draw yet."""
-    figure, (ax,) = grid(1, size=(5.0, 2.2))
-    say_instead(ax, f"not run: {reason}")
-    title(figure, heading)
-    return figure
-
-
 def legend(figure: Figure, handles: list) -> None:
     """A legend below the panels in as many columns as fit; the figure grows by its height."""
     if not handles:
@@ -162,6 +153,12 @@ def legend(figure: Figure, handles: list) -> None:
     columns = min(len(handles), int(width / ENTRY))
     figure.set_size_inches(width, height + LINE * -(-len(handles) // columns) + FRAME)
     figure.legend(handles=handles, loc="outside lower left", ncols=columns)
+
+
+def with_seeds(name: str, sizes: Iterable[float]) -> str:
+    """A legend's entry that tells the number of seeds, or from what to what it goes."""
+    sizes = sorted({int(size) for size in sizes})
+    return f"{name} (n = {'–'.join(str(size) for size in dict.fromkeys([sizes[0], sizes[-1]]))})" if sizes else name
 
 
 def gap_handle() -> Line2D:

@@ -17,6 +17,7 @@ from layerprune.system import files, paths
 
 NOT_RUN = "not run"
 TOP5 = "top-5 (%)"
+ENERGY = "energy (kJ)"
 BEFORE = "validation accuracy before fine-tuning (%)"
 NETWORK = ["architecture", "removable", "shortcut", "width"]
 LEGEND = (
@@ -31,6 +32,10 @@ LEGEND = (
     "MACs: multiply-adds of one input; training MACs: multiply-adds of the whole training, that of the "
     "networks it starts from included, that of the gated run whose layout or depth it takes over not; in brackets: "
     "multiples of dense."
+)
+ENERGY_LEGEND = (
+    " Energy: an estimate of what training took, the dense network's included, evaluations too: of processor packages "
+    "and memory by the run's share of CPU time, or of the GPU's board; mean of the runs whose machine counts it."
 )
 
 
@@ -88,16 +93,19 @@ def _list_text(values: object) -> str:
 
 
 def _csv(frame: pd.DataFrame) -> str:
-    return frame.to_csv(index=False, lineterminator="\n")
+    """Without columns of an energy that nobody measured."""
+    nothing = [name for name in frame if name.startswith("energy") and frame[name].isna().all()]
+    return frame.drop(columns=nothing).to_csv(index=False, lineterminator="\n")
 
 
 # --- the comparison -----------------------------------------------------------------------------------------
 
 
 def comparison(summary: pd.DataFrame) -> pd.DataFrame:
-    """The summary as text, one row a method and variant; top-5 accuracy where the data set has enough classes."""
+    """The summary as text, one row a method and variant; top-5 accuracy and energy where some run has them."""
     cells = pd.DataFrame([_cells(row) for row in summary.to_dict("records")])
-    return cells if summary["test_top5_accuracy_mean"].notna().any() else cells.drop(columns=TOP5)
+    found = {TOP5: summary["test_top5_accuracy_mean"], ENERGY: summary["energy_joules_mean"]}
+    return cells.drop(columns=[name for name, values in found.items() if values.isna().all()])
 
 
 def _cells(row: dict) -> dict[str, str]:
@@ -113,6 +121,7 @@ def _cells(row: dict) -> dict[str, str]:
         "MACs": _relative(_scaled(row["macs_mean"]), row["macs_ratio_mean"]),
         "training MACs": _relative(_scaled(row["train_macs_mean"]), row["train_macs_ratio_mean"]),
         "wall time (s)": _relative(_seconds(row["wall_seconds_mean"]), row["wall_ratio_mean"]),
+        ENERGY: "–" if math.isnan(row["energy_joules_mean"]) else f"{row['energy_joules_mean'] / 1000:.3g}",
     }
     return names | quantities
 
@@ -205,7 +214,12 @@ def markdown_page(study: Study, cells: pd.DataFrame) -> str:
     parts = [heading, "## Methods", markdown(cells[main])]
     if not main.all():
         parts += ["## Variants", markdown(cells[~main])]
-    return "\n\n".join([*parts, LEGEND]) + "\n"
+    return "\n\n".join([*parts, legend(cells)]) + "\n"
+
+
+def legend(cells: pd.DataFrame) -> str:
+    """What the columns mean."""
+    return LEGEND + (ENERGY_LEGEND if ENERGY in cells else "")
 
 
 def markdown(cells: pd.DataFrame) -> str:
@@ -237,7 +251,7 @@ def latex(cells: pd.DataFrame) -> str:
     body = indexed.style.to_latex(
         hrules=True, column_format="l" * len(names) + "r" * len(indexed.columns), multirow_align="naive", clines=None
     )
-    return f"% {_latex_text(LEGEND)}\n" + body
+    return f"% {_latex_text(legend(cells))}\n" + body
 
 
 def _latex_text(text: str) -> str:

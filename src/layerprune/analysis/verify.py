@@ -174,7 +174,7 @@ def _contradictions(key: RunKey, run: Record) -> Iterator[Finding]:
 def _digest_of(settings: dict) -> str:
     """Digest of a record's settings, or why they have none."""
     try:
-        return config.RunSettings.model_validate(settings).digest()
+        return config.RunSettings.of_record(settings).digest()
     except ValueError as error:
         return " ".join(str(error).split())
 

@@ -2,8 +2,8 @@
 
 The scores were written for networks.sections.SectionedNetwork. `ScoredNetwork` answers as it does: `sections[i].branch`
 is a Sequential of the branch's layers in the order of the computation, and what it holds is what is computed with;
-`stem` and the elements of `chain` are called with what has been computed so far, so that a hook on them sees it;
-`head` has the layers behind the last section; gates are those of networks.sections.
+`stem` and the elements of `chain` are called with what has been computed so far, so that a hook on them sees it; `stem`
+and `head` have the layers before the first section and behind the last; gates are those of networks.sections.
 
 What stands behind a section is its addition, or the activation that alone follows it. Where channels come last, as in
 transformers, they are shown second, as in pictures. A stage is a run of sections that put out one shape.
@@ -116,9 +116,10 @@ class ScoredNetwork(nn.Module):
         self.sections = [place for place in self.chain if place.removable]
         self.stem = Place(self.model, "stem", None, self.chain[0].channels_last)
         behind = _what_stands_behind(self.model, sections)
-        later = [node.leaf for node in sections.trace.nodes[behind[-1].index + 1 :] if node.leaf is not None]
-        self.head = nn.ModuleList(self.model.get_submodule(path) for path in dict.fromkeys(later))
-        self._visits = _visits([sections[0].residual.fork, *behind], [self.stem, *self.chain])
+        fork, nodes = sections[0].residual.fork, sections.trace.nodes
+        self.stem.layers = _layers_of(self.model, nodes[: fork.index + 1])
+        self.head = _layers_of(self.model, nodes[behind[-1].index + 1 :])
+        self._visits = _visits([fork, *behind], [self.stem, *self.chain])
         self._ends = _visits([section.residual.addition for section in self.found], self.sections)
         self._starts = self._watch_starts()
         self._gates = Gates(self.model, len(self.found))
@@ -251,6 +252,11 @@ def _is_activation(model: nn.Module, node: Node) -> bool:
     if node.leaf is not None:
         return isinstance(model.get_submodule(node.leaf), _ACTIVATIONS)
     return node.name in _ACTIVATING
+
+
+def _layers_of(model: nn.Module, nodes: Sequence[Node]) -> nn.ModuleList:
+    paths = dict.fromkeys(node.leaf for node in nodes if node.leaf is not None)
+    return nn.ModuleList(map(model.get_submodule, paths))
 
 
 def _has_channels_last(model: nn.Module, nodes: Sequence[Node], dimensions: int) -> bool:

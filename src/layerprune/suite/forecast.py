@@ -168,12 +168,19 @@ def hours_on(devices: int, preset: Preset, hours: dict[RunKey, float]) -> float:
 
 def report(rows: list[Row]) -> str:
     """The rows as a table, and their sum."""
-    lines = [f"{'data set':10} {'network':18} {'runs':>5} {'steps':>12} {'ms a step':>10} {'hours':>9}"]
+    lines = [f"{'data set':10} {'network':18} {'runs':>5} {'steps':>12} {'ms a step':>10} {'time':>9}"]
     for row in rows:
         milliseconds = 1000 * row.seconds_a_step
         lines.append(
-            f"{row.dataset:10} {row.arch:18} {row.runs:5} {row.steps:12,} {milliseconds:10.1f} {row.hours:9.1f}"
+            f"{row.dataset:10} {row.arch:18} {row.runs:5} {row.steps:12,} {milliseconds:10.1f} {duration(row.hours):>9}"
         )
     total = sum(row.hours for row in rows)
-    lines.append(f"{sum(row.runs for row in rows)} runs, at most {total:.1f} hours of training one after the other")
+    lines.append(f"{sum(row.runs for row in rows)} runs, at most {duration(total)} of training one after the other")
     return "\n".join(lines)
+
+
+def duration(hours: float) -> str:
+    """Hours where there is one, minutes where that would be 0.0, such as `2.5 h`, `12 min` and `0.4 min`."""
+    if hours >= 1:
+        return f"{hours:,.1f} h"
+    return f"{60 * hours:.0f} min" if hours >= 1 / 60 else f"{60 * hours:.1f} min"

@@ -134,6 +134,24 @@ def measure_networks(models: Sequence[Path], conditions: Conditions, say: Say) -
     return tables
 
 
+def told(tables: Sequence[Path]) -> str:
+    """What tables of single networks say, a line a measurement: the network, how it ran, median and quartiles."""
+    rows = [(table, row) for table in tables for row in csv.DictReader(io.StringIO(table.read_text(encoding="utf-8")))]
+    names = {table: _short_name(table) for table in tables}
+    width = max(len(name) for name in names.values())
+    return "\n".join(f"{names[table]:{width}}  {_line(row)}" for table, row in rows)
+
+
+def _short_name(table: Path) -> str:
+    """The run's folder, or the file beside which the table lies."""
+    return str(table.parent) if table.name == "latency.csv" else table.name.removesuffix(".latency.csv")
+
+
+def _line(row: dict[str, str]) -> str:
+    median, low, high = (f"{float(row[name]):.3f}" for name in ("median_ms", "low_ms", "high_ms"))
+    return f"batch {row['batch']:>4}  {row['engine']} {row['precision']}  {median} ms [{low}, {high}]"
+
+
 def table_of(path: Path) -> Path:
     """Where the rows of a folder or file go."""
     return paths.latency_in(path) if path.is_dir() else path.with_name(f"{path.name}.latency.csv")

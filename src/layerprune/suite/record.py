@@ -28,8 +28,9 @@ Status = Literal["ok", "diverged", "collapsed", "unpruned", "failed"]
 Accuracy = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0)]
 
-VOLATILE = ("wall_seconds", "finished_at", "resumed", "checksum")
+VOLATILE = ("wall_seconds", "energy", "finished_at", "resumed", "checksum")
 """Fields that differ between two otherwise equal runs; everything else is bit-equal on one machine."""
+ENERGY = ("energy_joules", "energy_joules_own")
 LATER = ("val_top5_accuracy", "test_top5_accuracy")
 """Fields added after results were recorded: absent, they stay out of the digest, so that records stay current."""
 
@@ -120,6 +121,13 @@ class Record(BaseModel):
     epochs: float = Field(ge=0, description="epochs of the run itself")
     wall_seconds: float = Field(ge=0, description="wall time of training, parents included, evaluation not")
     wall_seconds_own: float = Field(ge=0, description="the same without the parents")
+    energy_joules: float | None = Field(
+        default=None,
+        ge=0,
+        description="estimated energy of training, the dense parent's and evaluations in between included: on a CPU of "
+        "packages and memory, by the run's share of CPU time; on a GPU of the board. Absent: not measured",
+    )
+    energy_joules_own: float | None = Field(default=None, ge=0, description="the same without the parent's")
     device: str
     equivalence_gap: float | None = Field(
         description="largest |difference of logits| between the gated network and the smaller one"
@@ -130,6 +138,12 @@ class Record(BaseModel):
     files: Files = Field(description="the run's other files")
     provenance: Provenance
     checksum: str = Field(default="", description="SHA-256 of all the other fields")
+
+    @model_serializer(mode="wrap")
+    def _without_absent_energy(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Records of machines that do not count energy have no word of it, as before there was any."""
+        told = serialise(self)
+        return {name: value for name, value in told.items() if value is not None or name not in ENERGY}
 
     @model_validator(mode="after")
     def one_entry_a_section(self) -> "Record":

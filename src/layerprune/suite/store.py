@@ -28,6 +28,8 @@ LONG = 2000
 """Characters of JSON from which on a part of a record's details goes to a file of its own."""
 APART = ("details", "provenance")
 """Fields of a record of which some parts are not in its line."""
+LARGEST = 2**30
+"""Bytes of a file of the store, and of what is packed in it: that of some hundred thousand runs."""
 Line = dict[str, Any]
 
 
@@ -110,12 +112,7 @@ def weights(key: RunKey) -> Path | None:
 
 def read_checked(path: Path, digest: str | None) -> bytes:
     """A file's content. Raises LayerpruneError where it is not what its record says."""
-    try:
-        return checked(path.read_bytes(), digest, path)
-    except FileNotFoundError:
-        raise LayerpruneError(f"{path}: no such file") from None
-    except OSError as error:
-        raise LayerpruneError(f"{path}: cannot read: {error.strerror}") from None
+    return checked(files.read_regular(path, files.LARGEST_WEIGHTS), digest, path)
 
 
 def checked(content: bytes, digest: str | None, source: object) -> bytes:
@@ -173,7 +170,7 @@ def _stamp(path: Path) -> tuple[int, int]:
 @lru_cache(maxsize=32)
 def _read_records(path: Path, stamp: tuple[int, int]) -> Mapping[RunKey, list[Line]]:
     found: dict[RunKey, list[Line]] = {}
-    for line in _lines(path, path.read_text(encoding="utf-8")) if any(stamp) else ():
+    for line in _lines(path, files.read_text(path, LARGEST)) if any(stamp) else ():
         found.setdefault(_key_of(line, path), []).append(line)
     return found
 
@@ -181,13 +178,27 @@ def _read_records(path: Path, stamp: tuple[int, int]) -> Mapping[RunKey, list[Li
 @lru_cache(maxsize=32)
 def _read_compressed(path: Path, stamp: tuple[int, int]) -> Mapping[str, list[Line]]:
     found: dict[str, list[Line]] = {}
-    try:
-        text = lzma.decompress(path.read_bytes()).decode() if any(stamp) else ""
-    except (lzma.LZMAError, OSError, UnicodeDecodeError) as error:
-        raise LayerpruneError(f"{path}: damaged: {error}") from None
-    for line in _lines(path, text):
-        found.setdefault(line["run"], []).append(line)
+    for line in _lines(path, _unpacked(path)) if any(stamp) else ():
+        try:
+            found.setdefault(line["run"], []).append(line)
+        except (KeyError, TypeError):
+            raise LayerpruneError(f"{path}: a line that names no run") from None
     return found
+
+
+def _unpacked(path: Path) -> str:
+    """The text in a file of xz, of which no more is unpacked than may be in it."""
+    unpacker = lzma.LZMADecompressor()
+    try:
+        content = unpacker.decompress(files.read_regular(path, LARGEST), LARGEST + 1)
+        if unpacker.eof:
+            return content.decode()
+        complaint = "ends too early" if len(content) <= LARGEST else f"holds more than {LARGEST:,} bytes"
+    except (lzma.LZMAError, UnicodeDecodeError) as error:
+        complaint = str(error)
+    except MemoryError:
+        complaint = "holds more than there is memory for"
+    raise LayerpruneError(f"{path}: damaged: {complaint}")
 
 
 def _lines(path: Path, text: str) -> list[Line]:

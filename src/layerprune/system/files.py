@@ -28,6 +28,11 @@ _FULL_OR_FORBIDDEN = {
     errno.EFBIG: "the file would exceed the size limit",
 }
 
+LARGEST_TEXT = 2**26
+"""Bytes of a text that is read whole, unless the reader says otherwise."""
+LARGEST_WEIGHTS = 2**32
+"""Bytes of a file of weights or states: a thousand million numbers."""
+
 
 def write_atomically(path: Path, fill: Callable[[BinaryIO], None]) -> None:
     """Let `fill` write to a temporary file beside `path`, flush it to the disk, and rename it to `path`.
@@ -136,7 +141,18 @@ def read_regular(path: Path, most: int | None = None) -> bytes:
         size = os.fstat(stream.fileno()).st_size
         if most is not None and size > most:
             raise LayerpruneError(f"{path}: too large: {size:,} bytes instead of at most {most:,}")
-        return stream.read(size)
+        try:
+            return stream.read(size)
+        except MemoryError:
+            raise LayerpruneError(f"{path}: not enough memory for its {size:,} bytes") from None
+
+
+def read_text(path: Path, most: int = LARGEST_TEXT) -> str:
+    """A text in UTF-8, read as read_regular does; raises LayerpruneError for bytes that are no such text."""
+    try:
+        return read_regular(path, most).decode()
+    except UnicodeDecodeError as error:
+        raise LayerpruneError(f"{path}: not a text in UTF-8: {error.reason} at byte {error.start}") from None
 
 
 def sha256(data: bytes) -> str:
@@ -178,12 +194,7 @@ def parse_json(text: str, source: object) -> Any:
 
 def read_json(path: Path) -> Any:
     """Read JSON; raise LayerpruneError naming the file when it is missing or malformed."""
-    try:
-        return parse_json(path.read_text(encoding="utf-8"), path)
-    except FileNotFoundError:
-        raise LayerpruneError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise LayerpruneError(f"{path}: not readable as JSON: {error}") from None
+    return parse_json(read_text(path), path)
 
 
 _ONE_AT_A_TIME = threading.Lock()

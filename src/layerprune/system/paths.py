@@ -193,6 +193,11 @@ def figure(preset: str, dataset: str, name: str, suffix: str) -> Path:
     return root() / "figures" / preset / dataset / f"{name}.{suffix}"
 
 
+def figure_index(preset: str, dataset: str) -> Path:
+    """Which figures there are of a data set, and what is missing; shown by whoever lists the folder."""
+    return root() / "figures" / preset / dataset / "README.md"
+
+
 def pages() -> list[Path]:
     """Markdown with generated parts or figures: README.md and docs/, as far as they exist."""
     return [page for page in (root() / "README.md", *sorted((root() / "docs").rglob("*.md"))) if page.is_file()]

@@ -9,9 +9,10 @@ starts them, and ends the others when one dies or all should end.
 import logging
 import os
 import signal
+import socket
 import subprocess
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -76,14 +77,42 @@ def share(processes: int, words: Sequence[str]) -> int:
     from torch.distributed.run import parse_args, run
 
     logging.disable(logging.CRITICAL)  # the processes say themselves what happened, in one line each
-    try:
-        run(parse_args(["--standalone", f"--nproc-per-node={processes}", "-m", "layerprune", *words]))
-    except SignalException as told:
-        return REQUEUE if told.sigval == signal.SIGTERM else OF_A_SIGNAL + told.sigval
-    except ChildFailedError as error:
-        status = error.get_first_failure()[1].exitcode
-        return status if status > 0 else OF_A_SIGNAL - status
+    with _heard() as heard:
+        try:
+            run(parse_args(["--standalone", f"--nproc-per-node={processes}", "-m", "layerprune", *words]))
+        except SignalException as told:
+            return REQUEUE if told.sigval == signal.SIGTERM else OF_A_SIGNAL + told.sigval
+        except ChildFailedError as error:
+            status = error.get_first_failure()[1].exitcode
+            return status if status > 0 else OF_A_SIGNAL - status
+        except Exception:
+            # A signal that meets torchrun in a call to its store comes out as that call's failure.
+            if signal.SIGTERM in heard():
+                return REQUEUE
+            raise
     return 0
+
+
+@contextmanager
+def _heard() -> Iterator[Callable[[], bytes]]:
+    """A function that gives the numbers of the signals that came so far, whoever handled them. In the main thread."""
+    reader, writer = socket.socketpair()
+    reader.setblocking(False)
+    writer.setblocking(False)
+    before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+    try:
+        yield lambda: _available(reader)
+    finally:
+        signal.set_wakeup_fd(before)
+        reader.close()
+        writer.close()
+
+
+def _available(reader: socket.socket) -> bytes:
+    try:
+        return reader.recv(4096)
+    except BlockingIOError:
+        return b""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """C3 and C8: what a gated run costs and reaches, beside other runs of the same network and seed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 import pandas as pd
 
@@ -12,7 +12,7 @@ from layerprune.core import methods
 FAMILIES = methods.families()
 Allows = Callable[[pd.DataFrame], pd.Series]
 """Which pairs may be compared, from columns such as sections_left and sections_left_other."""
-COMPARED = ["test_accuracy", "sections_left", "train_macs"]
+COMPARED = ["test_accuracy", "sections_left", "train_macs", "train_macs_with_search"]
 
 
 # --- C3: beside dense -----------------------------------------------------------------------------------------------
@@ -95,34 +95,150 @@ def _column(study: Study, name: str) -> list[Sample]:
     return [Sample(arch, tuple(runs[name].dropna())) for arch, runs in gated_runs(study)]
 
 
+# --- C3, at equal accuracy: the cheapest point of gated's own curve that is about as accurate as dense ----------------
+
+HALF_A_POINT = 0.005
+LEAST_SEEDS = 3
+"""Points of the sweep with fewer seeds are not on the curve."""
+
+
+def training_macs_at_equal_accuracy(study: Study) -> list[Sample]:
+    """Multiply-adds of the whole training at that point, as a multiple of dense's.
+
+    The curve: gated with its default price and with those of the sweep of nu, and dense, which is the price 0. The
+    point: of those whose mean validation accuracy is at most half a point below dense's, the cheapest to train. It is
+    chosen by validation accuracy, so that the test set is asked once.
+    """
+    return _at_equal_accuracy(study, "train_macs_ratio", dense=1.0)
+
+
+def inference_macs_at_equal_accuracy(study: Study) -> list[Sample]:
+    """Multiply-adds of one input at that point, as a multiple of dense's."""
+    return _at_equal_accuracy(study, "macs_ratio", dense=1.0)
+
+
+def accuracy_difference_at_equal_accuracy(study: Study) -> list[Sample]:
+    """Test accuracy at that point, minus dense's (fraction)."""
+    return _at_equal_accuracy(study, "difference", dense=0.0)
+
+
+def _at_equal_accuracy(study: Study, quantity: str, dense: float) -> list[Sample]:
+    samples = []
+    for arch, runs in _curves(study):
+        points = runs.groupby("variant", sort=False)[["val_difference", "train_macs_ratio"]].mean()
+        as_good = points[points["val_difference"] >= -HALF_A_POINT]
+        best = as_good["train_macs_ratio"].idxmin() if len(as_good) else None
+        if points.empty:
+            samples.append(Sample(arch, ()))
+        elif best is None or as_good.loc[best, "train_macs_ratio"] >= 1:
+            samples.append(Sample(arch, (dense,), seeds=runs["seed"].nunique(), at="dense itself"))
+        else:
+            values = runs[runs["variant"] == best][quantity]
+            samples.append(Sample(arch, tuple(values), at=f"at {_price(runs, str(best))}"))
+    return samples
+
+
+def _curves(study: Study) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Of every network the runs of gated's sweep that have a partner in dense, at points of LEAST_SEEDS or more."""
+    compared = statistics.compare_to_dense(study.runs)
+    on_curve = (compared["variant"] == "default") | compared["variant"].str.startswith("nu-")
+    for arch, runs in compared[(compared["method"] == "gated") & on_curve].groupby("arch", sort=False):
+        paired = runs[runs["difference"].notna() & runs["val_difference"].notna()]
+        yield str(arch), paired[paired.groupby("variant")["seed"].transform("size") >= LEAST_SEEDS]
+
+
+def _price(runs: pd.DataFrame, variant: str) -> str:
+    prices = runs[runs["variant"] == variant]["nu"].dropna()
+    return f"nu {prices.iloc[0]:g}" if len(prices) else variant
+
+
 # --- C8: beside other methods ---------------------------------------------------------------------------------------
+
+RIVALS = ("trained", "scores")
+"""Families of methods that choose sections by themselves."""
+CONTROLS = ("controls",)
+"""Those that borrow gated's layout or depth."""
 
 
 def against_matched_depth(study: Study) -> list[Sample]:
-    """Gated's test accuracy minus another method's that keeps as many sections (fraction)."""
-    return _differences(study, lambda pairs: pairs["sections_left"] == pairs["sections_left_other"])
+    """Gated's test accuracy minus a rival's that keeps as many sections (fraction)."""
+    return _differences(study, _as_deep, RIVALS)
 
 
 def against_no_dearer(study: Study) -> list[Sample]:
-    """Gated's test accuracy minus that of another method whose training costs no more multiply-adds (fraction).
-
-    A scratch control is not charged the gated run that found its layout.
-    """
-    return _differences(study, lambda pairs: pairs["train_macs_other"] <= pairs["train_macs"])
+    """Gated's test accuracy minus that of a rival whose training costs no more multiply-adds (fraction)."""
+    return _differences(study, _no_dearer, RIVALS)
 
 
-def _differences(study: Study, allows: Allows) -> list[Sample]:
-    main = study.runs[study.runs["variant"] == "default"]
+def against_controls_of_matched_depth(study: Study) -> list[Sample]:
+    """Gated's test accuracy minus a control's that keeps as many sections (fraction)."""
+    return _differences(study, _as_deep, CONTROLS)
+
+
+def against_controls_no_dearer(study: Study) -> list[Sample]:
+    """The same of a control whose training, without the search, costs no more multiply-adds (fraction)."""
+    return _differences(study, _no_dearer, CONTROLS)
+
+
+def training_macs_of_controls(study: Study) -> list[Sample]:
+    """Multiply-adds of a control's training without the search that it borrows from, as a multiple of gated's."""
+    return _costs(study, "train_macs")
+
+
+def training_macs_of_controls_with_the_search(study: Study) -> list[Sample]:
+    """The same with the search: the gated run whose layout or depth the control takes over."""
+    return _costs(study, "train_macs_with_search")
+
+
+def against_all_of_matched_depth(study: Study) -> list[Sample]:
+    """Rivals and controls together, as the rule was until 2026-11-27."""
+    return _differences(study, _as_deep, RIVALS + CONTROLS)
+
+
+def against_all_no_dearer(study: Study) -> list[Sample]:
+    """Rivals and controls together, a control not charged the search, as the rule was until 2026-11-27."""
+    return _differences(study, _no_dearer, RIVALS + CONTROLS)
+
+
+def _as_deep(pairs: pd.DataFrame) -> pd.Series:
+    return pairs["sections_left"] == pairs["sections_left_other"]
+
+
+def _no_dearer(pairs: pd.DataFrame) -> pd.Series:
+    return pairs["train_macs_other"] <= pairs["train_macs"]
+
+
+def _differences(study: Study, allows: Allows, families: Sequence[str]) -> list[Sample]:
     samples = []
-    for arch, runs in main.groupby("arch", sort=False):
-        used = runs[statistics.counted(runs)].set_index("seed")
-        gated = used[used["method"] == "gated"][COMPARED]
+    for arch, gated, others in _pairable(study, families):
         if gated.empty:
             samples.append(Sample(arch, ()))
-        for method, other in used[~used["method"].isin(["gated", "dense"])].groupby("method", sort=False):
-            pairs = gated.join(other[COMPARED].add_suffix("_other"), how="inner")
+        for method, other in others:
+            pairs = gated.join(other.add_suffix("_other"), how="inner")
             pairs = pairs[allows(pairs)]
             if len(pairs):
                 differences = pairs["test_accuracy"] - pairs["test_accuracy_other"]
-                samples.append(Sample(arch, tuple(differences), against=str(method)))
+                samples.append(Sample(arch, tuple(differences), against=method))
     return samples
+
+
+def _costs(study: Study, column: str) -> list[Sample]:
+    samples = []
+    for arch, gated, others in _pairable(study, CONTROLS):
+        for method, other in others:
+            ratios = (other[column] / gated["train_macs"]).dropna()
+            if len(ratios):
+                samples.append(Sample(arch, tuple(ratios), against=method))
+    return samples
+
+
+def _pairable(
+    study: Study, families: Sequence[str]
+) -> Iterator[tuple[str, pd.DataFrame, list[tuple[str, pd.DataFrame]]]]:
+    """Of every network gated's runs with default settings, and those of each other method of the families; by seed."""
+    main = study.runs[study.runs["variant"] == "default"]
+    for arch, runs in main.groupby("arch", sort=False):
+        used = runs[statistics.counted(runs)].set_index("seed")
+        others = used[used["method"].map(FAMILIES.get).isin(families) & ~used["method"].isin(["gated", "dense"])]
+        methods_of = [(str(method), each[COMPARED]) for method, each in others.groupby("method", sort=False)]
+        yield str(arch), used[used["method"] == "gated"][COMPARED], methods_of

@@ -12,24 +12,41 @@ from pathlib import Path
 import pandas as pd
 
 from layerprune.analysis.claims import QUANTITIES
-from layerprune.analysis.claims.verdicts import COLUMNS, Verdict, judge, of_claim, of_networks, report
+from layerprune.analysis.claims.verdicts import COLUMNS, Verdict, judge, of_networks, of_rule, report
+from layerprune.analysis.figures import applies
 from layerprune.analysis.frames import Study, read_study
 from layerprune.errors import LayerpruneError
 from layerprune.suite import config
-from layerprune.suite.config import Claim
+from layerprune.suite.config import Claim, Rule
 from layerprune.system import files, paths
 
 
 @dataclass(frozen=True)
-class Entry:
-    """A claim with the rows that decide on it, those told beside, what each network says, and the verdict."""
+class Judgement:
+    """What a rule makes of the records: the rows that decide, what each network says, and the verdict."""
+
+    rows: pd.DataFrame
+    networks: dict[tuple[str, str], Verdict]
+    verdict: Verdict
+
+    @property
+    def share(self) -> str:
+        """How many networks support the claim, such as `9 of 12`."""
+        supporting = sum(each == Verdict.SUPPORTED for each in self.networks.values())
+        return f"{supporting} of {len(self.networks)}"
+
+
+@dataclass(frozen=True)
+class Entry(Judgement):
+    """A claim judged by today's rule, by its other readings, and by the rules that it had before, the oldest first."""
 
     id: str
     claim: Claim
-    rows: pd.DataFrame
+    also: dict[str, Judgement]
+    before: list[Judgement]
     reported: pd.DataFrame
-    networks: dict[tuple[str, str], Verdict]
-    verdict: Verdict
+    drawn: Collection[str]
+    """Data sets for which the preset plans what the claim's figure shows."""
 
 
 def entries(preset_name: str, only: Collection[str] | None = None) -> list[Entry]:
@@ -45,8 +62,8 @@ def entries(preset_name: str, only: Collection[str] | None = None) -> list[Entry
 
 def _check_quantities(rules: Mapping[str, Claim]) -> None:
     for name, claim in rules.items():
-        named = [*(each.quantity for each in claim.conditions), *claim.reported]
-        unknown = [quantity for quantity in named if quantity not in QUANTITIES]
+        named = [each.quantity for rule in rules_of(claim) for each in rule.conditions]
+        unknown = [quantity for quantity in [*named, *claim.reported] if quantity not in QUANTITIES]
         if unknown:
             raise LayerpruneError(
                 f"{paths.claim_rules()}: {name}.conditions: unknown quantity '{unknown[0]}' "
@@ -54,18 +71,35 @@ def _check_quantities(rules: Mapping[str, Claim]) -> None:
             )
 
 
+def rules_of(claim: Claim) -> list[Rule]:
+    """Today's rule, other readings, former rules."""
+    return [claim, *claim.also.values(), *(change.before for change in claim.changes)]
+
+
 def _entry(name: str, claim: Claim, studies: list[Study]) -> Entry:
-    judged = [
-        judge(condition, study.dataset, QUANTITIES[condition.quantity](study), claim.least_seeds)
-        for condition in claim.conditions
-        for study in studies
-    ]
     beside = [
         report(quantity, study.dataset, QUANTITIES[quantity](study)) for quantity in claim.reported for study in studies
     ]
+    return Entry(
+        **vars(_judged(claim, studies)),
+        id=name,
+        claim=claim,
+        also={reading: _judged(rule, studies) for reading, rule in claim.also.items()},
+        before=[_judged(change.before, studies) for change in claim.changes],
+        reported=_together(beside),
+        drawn=[study.dataset for study in studies if claim.figure and applies(claim.figure, study)],
+    )
+
+
+def _judged(rule: Rule, studies: list[Study]) -> Judgement:
+    judged = [
+        judge(condition, study.dataset, QUANTITIES[condition.quantity](study), rule.least_seeds)
+        for condition in rule.conditions
+        for study in studies
+    ]
     rows = _together(judged)
     networks = of_networks(rows)
-    return Entry(name, claim, rows, _together(beside), networks, of_claim(claim, networks))
+    return Judgement(rows, networks, of_rule(rule, networks))
 
 
 def _together(frames: list[pd.DataFrame]) -> pd.DataFrame:
@@ -94,21 +128,27 @@ def contents(preset_name: str) -> dict[Path, str]:
 
 
 def as_frame(judged: list[Entry]) -> pd.DataFrame:
-    """Every row of every claim, the claim's id and verdict first; a claim without an experiment has one empty row."""
+    """Every row of every claim, the claim's id, verdict and former verdict first; the latter is empty where the rule
+    never changed. A claim without an experiment has one empty row."""
     frames = []
     for entry in judged:
-        rows = _together([entry.rows, entry.reported])
+        rows = _together([entry.rows, *(reading.rows for reading in entry.also.values()), entry.reported])
         rows = rows if len(rows) else pd.DataFrame([{"verdict": str(Verdict.NOT_RUN)}], columns=COLUMNS)
-        frames.append(rows.assign(claim=entry.id, claim_verdict=str(entry.verdict)))
-    return pd.concat([frame.astype(object) for frame in frames])[["claim", "claim_verdict", *COLUMNS]]
+        told = {"claim": entry.id, "claim_verdict": str(entry.verdict), "claim_before": _before(entry)}
+        frames.append(rows.assign(**told))
+    return pd.concat([frame.astype(object) for frame in frames])[["claim", "claim_verdict", "claim_before", *COLUMNS]]
 
 
 def as_page(preset_name: str, judged: list[Entry]) -> str:
     """A summary, then a section a claim: sentence, experiment, rule, numbers, and where they come from."""
-    parts = [f"# Claims of the paper, preset {preset_name}", summary(judged), LEGEND]
+    warning = [] if config.load_preset(preset_name).decides else [DECIDES_NOTHING]
+    parts = [f"# Claims of the paper, preset {preset_name}", *warning, summary(judged), LEGEND]
     for entry in judged:
         parts += [f"## {entry.id}: {entry.verdict}", entry.claim.sentence, f"Experiment: {entry.claim.experiment}"]
-        parts += [_rule(entry.claim), *_numbers(entry.rows)]
+        parts += [_rule(entry.claim, entry), *_changes(entry), *_numbers(entry.rows)]
+        for reading, found in entry.also.items():
+            parts += [f"### {reading.capitalize()}: {found.verdict}", _rule(entry.claim.also[reading], found)]
+            parts += _numbers(found.rows)
         if len(entry.reported):
             parts += ["Also measured, without deciding anything:", *_numbers(entry.reported)]
         parts += _links(preset_name, entry)
@@ -116,13 +156,25 @@ def as_page(preset_name: str, judged: list[Entry]) -> str:
 
 
 def summary(judged: list[Entry]) -> str:
-    """A Markdown table with one line a claim."""
-    lines = ["| claim | | verdict | networks that support it |", "| :--- | :--- | :--- | ---: |"]
+    """A Markdown table with a line a claim, and one for each of its other readings."""
+    lines = [
+        "| claim | | verdict | networks that support it | before the rule changed |",
+        "| :--- | :--- | :--- | ---: | :--- |",
+    ]
     for entry in judged:
-        supporting = sum(each == Verdict.SUPPORTED for each in entry.networks.values())
-        of = f"{supporting} of {len(entry.networks)}" if entry.verdict != Verdict.NOT_RUN else "–"
-        lines.append(f"| {entry.id} | {entry.claim.sentence} | **{entry.verdict}** | {of} |")
+        lines.append(_summary_line(entry.id, entry.claim.sentence, entry, _before(entry)))
+        lines += [_summary_line(entry.id, f"{name}.", found, "") for name, found in entry.also.items()]
     return "\n".join(lines)
+
+
+def _summary_line(name: str, sentence: str, found: Judgement, before: str) -> str:
+    of = found.share if found.verdict != Verdict.NOT_RUN else "–"
+    return f"| {name} | {sentence[0].upper()}{sentence[1:]} | **{found.verdict}** | {of} | {before} |"
+
+
+def _before(entry: Entry) -> str:
+    """The verdict by the rule before the last change."""
+    return str(entry.before[-1].verdict) if entry.before else ""
 
 
 def one_line_each(judged: list[Entry], ledger: str) -> str:
@@ -132,11 +184,16 @@ def one_line_each(judged: list[Entry], ledger: str) -> str:
 
 def _line(entry: Entry, ledger: str) -> str:
     anchor = f"{entry.id}-{entry.verdict}".lower().replace(" ", "-")
-    supporting = sum(each == Verdict.SUPPORTED for each in entry.networks.values())
-    networks = f"holds on {supporting} of {len(entry.networks)} networks" if entry.networks else "no networks"
-    return f"* [{entry.id}]({ledger}#{anchor}), **{entry.verdict}** ({networks}): {entry.claim.sentence}"
+    told = [f"holds on {entry.share} networks" if entry.networks else "no networks"]
+    told += [f"{name} on {found.share}" for name, found in entry.also.items()]
+    told += [f"by the former rule {_before(entry)}"] if _before(entry) not in ("", entry.verdict) else []
+    return f"* [{entry.id}]({ledger}#{anchor}), **{entry.verdict}** ({'; '.join(told)}): {entry.claim.sentence}"
 
 
+DECIDES_NOTHING = (
+    "**This preset decides nothing.** Its networks and data are too small, its trainings too short and its seeds too "
+    "few: it shows that everything works, and the verdicts below show how the ledger is made."
+)
 LEGEND = (
     "By the rules in `config/claims/rules.yaml`, a condition holds on a network if the whole 95 % bootstrap interval "
     "over seeds keeps its bound, fails if the whole interval breaks it, and is inconclusive otherwise. Comparisons "
@@ -144,11 +201,24 @@ LEGEND = (
 )
 
 
-def _rule(claim: Claim) -> str:
-    if not claim.conditions:
+def _rule(rule: Rule, found: Judgement) -> str:
+    if not rule.conditions:
         return "Rule: none yet."
-    conditions = ", ".join(f"`{condition}`" for condition in claim.conditions)
-    return f"Rule: {conditions} on {claim.quorum:.0%} of the networks, with at least {claim.least_seeds} seeds."
+    conditions = ", ".join(f"`{each}` ({_holds_on(str(each), found.rows)})" for each in rule.conditions)
+    return f"Rule: on {rule.quorum:.0%} of the networks, with at least {rule.least_seeds} seeds: {conditions}."
+
+
+def _holds_on(bound: str, rows: pd.DataFrame) -> str:
+    found = of_networks(rows[rows["bound"] == bound])
+    return f"holds on {sum(each == Verdict.SUPPORTED for each in found.values())} of {len(found)}"
+
+
+def _changes(entry: Entry) -> list[str]:
+    return [
+        f"Changed on {change.date}, before: {found.verdict}, {found.share} networks, by "
+        f"{', '.join(f'`{each}`' for each in change.before.conditions)}. {change.reason}"
+        for change, found in zip(entry.claim.changes, entry.before, strict=True)
+    ]
 
 
 def _numbers(rows: pd.DataFrame) -> list[str]:
@@ -181,6 +251,8 @@ def _links(preset_name: str, entry: Entry) -> list[str]:
     if entry.claim.figure:
         up = "/".join([".."] * (len(here.relative_to(paths.root()).parts)))
         links += [
-            f"[{entry.claim.figure}]({up}/figures/{preset_name}/{each}/{entry.claim.figure}.svg)" for each in datasets
+            f"[{entry.claim.figure}]({up}/figures/{preset_name}/{each}/{entry.claim.figure}.svg)"
+            for each in datasets
+            if each in entry.drawn
         ]
     return [f"From: {', '.join(links)}"] if links else []

@@ -103,6 +103,21 @@ def weights_of_sections_that_may_go(study: Study) -> list[Sample]:
     return _of_fates(study, lambda found: float(np.nanmean(found.weights_since)) if found.may_go[-1].any() else None)
 
 
+def decay_off_prediction(study: Study) -> list[Sample]:
+    """How far the decay rate of closed sections' weights is from the predicted b lambda, as a share of it.
+
+    Of the sections that met the pruning condition and were closed at the end, from then on: the logarithm of what their
+    norms lost over the integral of b lambda, both added up over sections.
+    """
+    return _of_fates(study, _decay_off)
+
+
+def _decay_off(found: Fates) -> float | None:
+    predicted = found.decay_predicted[found.may_go[-1] & found.closed].sum()
+    lost = found.decay[found.may_go[-1] & found.closed].sum()
+    return float(abs(lost / predicted - 1)) if predicted > 0 else None
+
+
 def drift_left(study: Study) -> list[Sample]:
     """Root mean square of the projected drift at the last check over that at the first, with falling step sizes."""
     return _of_traces(study, ROBBINS_MONRO, _drift_left)

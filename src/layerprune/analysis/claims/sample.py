@@ -12,13 +12,15 @@ from layerprune.analysis.frames import Study
 class Sample:
     """One value a seed, or, where `seeds` is given, one number that summarises that many seeds.
 
-    `against` names what was compared with: such samples of one network are tested together.
+    `against` names what was compared with: such samples of one network are tested together. `at` names the point of a
+    curve that the values are of.
     """
 
     arch: str
     values: tuple[float, ...]
     against: str = ""
     seeds: int | None = None
+    at: str = ""
 
     @property
     def n(self) -> int:

@@ -9,7 +9,7 @@ from scipy import stats
 
 from layerprune.analysis import statistics
 from layerprune.analysis.claims.sample import Sample
-from layerprune.suite.config import Claim, Condition
+from layerprune.suite.config import Condition, Rule
 
 SIGNIFICANT = 0.05
 
@@ -51,7 +51,7 @@ def report(quantity: str, dataset: str, samples: Sequence[Sample]) -> pd.DataFra
             low = high = mean
         names = {"quantity": quantity, "bound": quantity, "dataset": dataset}
         numbers = {"n": sample.n, "mean": mean, "low": low, "high": high, "p": float("nan"), "verdict": ""}
-        rows.append(names | {"arch": sample.arch, "against": sample.against} | numbers)
+        rows.append(names | {"arch": sample.arch, "against": sample.against or sample.at} | numbers)
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -116,12 +116,12 @@ def _all_of(verdicts: set[str]) -> Verdict:
     return Verdict.SUPPORTED if verdicts == {Verdict.SUPPORTED} else Verdict.INCONCLUSIVE
 
 
-def of_claim(claim: Claim, networks: dict[tuple[str, str], Verdict]) -> Verdict:
-    """What the networks say together: those that support the claim must reach its quorum."""
+def of_rule(rule: Rule, networks: dict[tuple[str, str], Verdict]) -> Verdict:
+    """What the networks say together: those that support the claim must reach the rule's quorum."""
     found = list(networks.values())
     if all(each == Verdict.NOT_RUN for each in found):
         return Verdict.NOT_RUN
     supporting, failing = (found.count(each) / len(found) for each in (Verdict.SUPPORTED, Verdict.NOT_SUPPORTED))
-    if supporting >= claim.quorum:
+    if supporting >= rule.quorum:
         return Verdict.SUPPORTED
-    return Verdict.NOT_SUPPORTED if failing > 1 - claim.quorum else Verdict.INCONCLUSIVE
+    return Verdict.NOT_SUPPORTED if failing > 1 - rule.quorum else Verdict.INCONCLUSIVE

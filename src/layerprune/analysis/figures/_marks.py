@@ -1,5 +1,6 @@
-"""Accuracy against something: marks with intervals and n, curves, dense as a line, gaps as hollow marks."""
+"""Accuracy against something: what stands out with intervals, curves, dense as a line, the rest grey, gaps hollow."""
 
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -13,24 +14,35 @@ from matplotlib.ticker import MaxNLocator
 
 from layerprune.analysis import statistics, style
 from layerprune.analysis.frames import Study
+from layerprune.analysis.selections import standing_out
 
 NAMES = ["arch", "method", "variant", "label"]
-QUANTITIES = {"depth": 1, "sections_left": 1, "test_accuracy": 100, "macs_ratio": 1, "train_macs_ratio": 1}
+QUANTITIES = {"depth": 1, "test_accuracy": 100, "macs_ratio": 1, "train_macs_ratio": 1}
 """Quantity -> factor; accuracies are plotted in per cent."""
 
 
 def prepare(study: Study) -> pd.DataFrame:
     """Means and 95 % intervals: default settings (curve `main`), gated's prices (`nu`), given depths (`keep`).
 
-    The default of gated stands at its place in the curve of prices too. Other variants are left to the table.
+    The default of gated stands at its place in the curve of prices too. Other variants are left to the table. The
+    methods that stand out in a panel have `stands_out`.
     """
     summary = statistics.summarise(study.runs)
     frame = summary[NAMES].assign(curve=summary["variant"].map(curve_of), nu=summary["nu_mean"])
+    chosen = standing_out(study.runs)
+    frame["stands_out"] = [method in chosen[arch] for arch, method in zip(frame["arch"], frame["method"], strict=True)]
     frame = frame.join(summary[["n", "n_failed", "n_missing"]])
     for name, factor in QUANTITIES.items():
         for part in ("mean", "low", "high"):
             frame[f"{name}_{part}"] = summary[f"{name}_{part}"] * factor
     return frame[frame["curve"] != "other"].reset_index(drop=True)
+
+
+def prepare_one(study: Study, quantity: str) -> pd.DataFrame:
+    """The same with the accuracy and one quantity."""
+    frame = prepare(study)
+    others = [name for name in QUANTITIES if name not in (quantity, "test_accuracy")]
+    return frame.drop(columns=[f"{name}_{part}" for name in others for part in ("mean", "low", "high")])
 
 
 def curve_of(variant: str) -> str:
@@ -46,33 +58,56 @@ MARK, LINE = 7.5, 2.5
 STRIP = 0.13
 """Fraction of a panel's height kept for hollow marks."""
 SPREAD_FOR_LOG = 4.0
-MANY = 14
-"""Methods above which panels are larger, two a line."""
 
 
 def draw(data: pd.DataFrame, heading: str, quantity: str, label: str, logarithmic: bool = False) -> Figure:
-    """One panel per architecture, accuracy against `quantity`; `logarithmic` where values spread widely."""
-    archs = list(dict.fromkeys(data["arch"]))
-    if not archs:
-        return style.empty_figure(heading, "no runs are planned")
-    many = data["method"].nunique() > MANY
-    figure, axes = style.grid(len(archs), 2 if many else 3, (5.6, 4.2) if many else (3.7, 2.9))
+    """One panel per architecture with two marks or more, accuracy against `quantity`; `logarithmic` where values
+    spread widely.
+
+    Costs have one scale in all panels, accuracies one for networks that differ in their depth alone.
+    """
+    archs = shown(data, quantity)
+    figure, axes = style.grid(len(archs), 3, (3.7, 2.9))
+    data = data[data["arch"].isin(archs)]
     for ax, arch in zip(axes, archs, strict=True):
-        _panel(ax, data[data["arch"] == arch], quantity, logarithmic)
+        alike = data[data["arch"].map(family_of) == family_of(arch)]
+        _panel(ax, data[data["arch"] == arch], alike, data, quantity, logarithmic)
         ax.set(title=arch, xlabel=label, ylabel="test accuracy (%)")
     style.legend(figure, _handles(data))
     style.title(figure, heading)
     return figure
 
 
-def _panel(ax: Axes, data: pd.DataFrame, quantity: str, logarithmic: bool) -> None:
-    present = data[(data["n"] > 0) & data[f"{quantity}_mean"].notna()]
-    gaps = data[(data["n_failed"] + data["n_missing"]) > 0]
+def shown(data: pd.DataFrame, quantity: str) -> list[str]:
+    """Architectures with two marks or more, or with runs that have no result yet; all where none has so many."""
+    marks = _present(data, quantity).groupby("arch").size()
+    gaps = data[data["n_failed"] + data["n_missing"] > 0]["arch"]
+    archs = list(dict.fromkeys(data["arch"]))
+    return [arch for arch in archs if marks.get(arch, 0) > 1 or arch in set(gaps)] or archs
+
+
+def family_of(arch: str) -> str:
+    """Networks that differ in their depth alone: mlp-residual of mlp-residual-20."""
+    named = re.fullmatch(r"(.*[a-z])-(\d+)", arch)
+    return named[1] if named else arch
+
+
+def _present(data: pd.DataFrame, quantity: str) -> pd.DataFrame:
+    return data[(data["n"] > 0) & data[f"{quantity}_mean"].notna()]
+
+
+def _panel(
+    ax: Axes, data: pd.DataFrame, alike: pd.DataFrame, everything: pd.DataFrame, quantity: str, logarithmic: bool
+) -> None:
+    present, gaps = _present(data, quantity), data[(data["n_failed"] + data["n_missing"]) > 0]
     if not present.empty:
-        _limits(ax, present, quantity, logarithmic, STRIP if len(gaps) else 0.0)
+        _limit_accuracy(ax, _present(alike, quantity), STRIP if len(gaps) else 0.0)
+        _limit_quantity(ax, _present(data if quantity == "depth" else everything, quantity), quantity, logarithmic)
         _dense_line(ax, present)
-        _curves(ax, present, quantity)
-        _means(ax, present[present["curve"] == "main"], quantity)
+        _others(ax, present[~present["stands_out"]], quantity)
+        chosen = present[present["stands_out"]]
+        _curves(ax, chosen, quantity)
+        _means(ax, chosen[chosen["curve"] == "main"], quantity)
     elif gaps.empty:
         style.say_instead(ax, "nothing to compare: no counted run of dense")
     else:
@@ -81,11 +116,19 @@ def _panel(ax: Axes, data: pd.DataFrame, quantity: str, logarithmic: bool) -> No
     _gaps(ax, gaps)
 
 
-def _limits(ax: Axes, data: pd.DataFrame, quantity: str, logarithmic: bool, strip: float) -> None:
-    ys = data[["test_accuracy_low", "test_accuracy_mean", "test_accuracy_high"]].to_numpy(float)
-    style.accuracy_axis(ax, float(np.nanmin(ys)), float(np.nanmax(ys)), strip)
-    xs = data[[f"{quantity}_low", f"{quantity}_mean", f"{quantity}_high"]].to_numpy(float)
-    low, high = float(np.nanmin(xs)), float(np.nanmax(xs))
+def _reach(data: pd.DataFrame, quantity: str) -> tuple[float, float]:
+    """Lowest and highest of what is drawn: the means of all, the intervals of what stands out."""
+    chosen = data[data["stands_out"]]
+    values = [*data[f"{quantity}_mean"], *chosen[f"{quantity}_low"], *chosen[f"{quantity}_high"]]
+    return float(np.nanmin(values)), float(np.nanmax(values))
+
+
+def _limit_accuracy(ax: Axes, data: pd.DataFrame, strip: float) -> None:
+    style.accuracy_axis(ax, *_reach(data, "test_accuracy"), strip)
+
+
+def _limit_quantity(ax: Axes, data: pd.DataFrame, quantity: str, logarithmic: bool) -> None:
+    low, high = _reach(data, quantity)
     if logarithmic and low > 0 and high / low > SPREAD_FOR_LOG:
         ax.set_xscale("log")
         ax.set_xlim(low / (high / low) ** 0.1, high * (high / low) ** 0.1)
@@ -98,7 +141,7 @@ def _limits(ax: Axes, data: pd.DataFrame, quantity: str, logarithmic: bool, stri
 
 def _ratio_ticks(ax: Axes) -> None:
     low, high = ax.get_xlim()
-    steps = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20]
+    steps = [0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 10, 20]
     ticks = [tick for tick in steps if low <= tick <= high]
     ax.set_xticks(ticks, labels=[f"{tick:g}" for tick in ticks])
     ax.minorticks_off()
@@ -111,6 +154,24 @@ def _dense_line(ax: Axes, data: pd.DataFrame) -> None:
             ax.axhspan(row["test_accuracy_low"], row["test_accuracy_high"], color="#000000", alpha=0.1, linewidth=0)
 
 
+def _others(ax: Axes, data: pd.DataFrame, quantity: str) -> None:
+    """Light grey dots where methods that do not stand out are; their given depths joined by lines."""
+    look = {"color": style.OTHER, "zorder": 1.5}
+    for _, rows in data[data["curve"] == "keep"].groupby("method", sort=False):
+        rows = rows.sort_values(f"{quantity}_mean")
+        ax.plot(rows[f"{quantity}_mean"], rows["test_accuracy_mean"], linewidth=0.6, label="line of others", **look)
+    ax.plot(
+        data[f"{quantity}_mean"],
+        data["test_accuracy_mean"],
+        marker="o",
+        markersize=4,
+        markeredgewidth=0,
+        linestyle="none",
+        label="others",
+        **look,
+    )
+
+
 def _curves(ax: Axes, data: pd.DataFrame, quantity: str) -> None:
     """The sweep of nu in the order of nu, through the default too; given depths in the order of depth."""
     for curve, order in (("nu", "nu"), ("keep", f"{quantity}_mean")):
@@ -121,17 +182,10 @@ def _curves(ax: Axes, data: pd.DataFrame, quantity: str) -> None:
 
 
 def _curve(ax: Axes, rows: pd.DataFrame, quantity: str, method: str, width: float) -> None:
-    color = style.color(method)
-    ax.plot(
-        rows[f"{quantity}_mean"],
-        rows["test_accuracy_mean"],
-        color=color,
-        linewidth=width,
-        alpha=0.8,
-        zorder=2,
-    )
+    look = {"color": style.color(method), "linewidth": width, "alpha": 0.8, "zorder": 2}
+    ax.plot(rows[f"{quantity}_mean"], rows["test_accuracy_mean"], **look)
     for row in rows[rows["curve"] != "main"].to_dict("records"):
-        _mark(ax, row, quantity, offset=0.0, size=3.6, below=True)
+        _mark(ax, row, quantity, offset=0.0, size=3.6)
 
 
 def _means(ax: Axes, data: pd.DataFrame, quantity: str) -> None:
@@ -192,29 +246,24 @@ def _widen(ax: Axes, places: list[float], offsets: list[float]) -> None:
     left, width = ax.bbox.x0 / ax.figure.dpi * 72, ax.bbox.width / ax.figure.dpi * 72
     reach = [(place + offset - left) / width for place, offset in zip(places, offsets, strict=True)]
     ends = (min([0.0, *(low - 0.06 for low in reach)]), max([1.0, *(high + 0.06 for high in reach)]))
+    if ends == (0.0, 1.0):
+        return
     data = ax.transData.inverted().transform(ax.transAxes.transform([(end, 0.5) for end in ends]))
     ax.set_xlim(data[0, 0], data[1, 0])
 
 
-def _mark(ax: Axes, row: dict, quantity: str, offset: float, size: float, below: bool = False) -> None:
-    """A mark with its intervals and n; once moved sideways, without the interval sideways."""
+def _mark(ax: Axes, row: dict, quantity: str, offset: float, size: float) -> None:
+    """A mark with its intervals; once moved sideways, without the interval sideways."""
     x, y, color = row[f"{quantity}_mean"], row["test_accuracy_mean"], style.color(row["method"])
-    ends = [row["test_accuracy_low"], row["test_accuracy_high"]]
     moved = style.moved_sideways(ax.transData, ax, offset)
     thin = {"color": color, "linewidth": 0.9, "transform": moved}
-    ax.plot([x, x], ends, **thin)
+    ax.plot([x, x], [row["test_accuracy_low"], row["test_accuracy_high"]], **thin)
     if abs(offset) < 1:
         ax.plot([row[f"{quantity}_low"], row[f"{quantity}_high"]], [y, y], **thin)
-    look = {"color": color, "markersize": size, "markeredgecolor": "white", "markeredgewidth": 0.5}
-    marker = style.marker(row["method"])
-    if style.is_letter(marker):  # the intervals must not strike it out
-        look["markeredgewidth"] = 0
-        ax.plot([x], [y], marker="o", markersize=size + 2, color="white", linestyle="none", zorder=3, transform=moved)
-    ax.plot([x], [y], marker=marker, linestyle="none", zorder=4, transform=moved, label=row["label"], **look)
-    away = size / 2 + 1 if np.isnan(ends).any() else 2.0
-    end = np.nanmin([y, ends[0]]) if below else np.nanmax([y, ends[1]])
-    place = {"xytext": (offset, -away - 5 if below else away), "textcoords": "offset points", "ha": "center"}
-    ax.annotate(f"{row['n']}", (x, end), fontsize=6, color=color, **place)
+    size += 2 * isinstance(style.marker(row["method"]), tuple)  # stars are thin
+    look = {"color": color, "markersize": size, "markeredgecolor": "white", "markeredgewidth": 0.4}
+    look |= {"marker": style.marker(row["method"]), "linestyle": "none"}
+    ax.plot([x], [y], zorder=4, transform=moved, label=row["label"], **look)
 
 
 def _gaps(ax: Axes, gaps: pd.DataFrame) -> None:
@@ -242,17 +291,23 @@ def _gap(ax: Axes, x: float, method: str, count: int) -> None:
 
 
 def _handles(data: pd.DataFrame) -> list:
-    handles = []
-    for method in sorted(set(data["method"]), key=style.rank):
+    chosen, handles = data[data["stands_out"]], []
+    for method in sorted(set(chosen["method"]), key=style.rank):
+        rows = chosen[chosen["method"] == method]
         look = {"color": style.color(method), "marker": style.marker(method), "markersize": 6}
-        has_line = method == "dense" or (data[data["method"] == method]["curve"] != "main").any()
-        line = "-" if has_line and not style.is_letter(look["marker"]) else "none"
-        handles.append(Line2D([], [], linestyle=line, linewidth=1, label=method, **look))
+        has_line = method == "dense" or (rows["curve"] != "main").any()
+        line = "-" if has_line else "none"
+        sizes = rows[(rows["curve"] == "main") & (rows["n"] > 0)]["n"]
+        handles.append(Line2D([], [], linestyle=line, linewidth=1, label=style.with_seeds(method, sizes), **look))
     handles.append(Patch(color="#000000", alpha=0.1, linewidth=0, label="dense, 95 % interval"))
-    if (data["curve"] == "nu").any():
+    if (chosen["curve"] == "nu").any():
         handles.append(Line2D([], [], color=style.color("gated"), linewidth=1.6, label="gated, sweep of nu"))
-    if (data["curve"] == "keep").any():
-        handles.append(Line2D([], [], color="#555555", linewidth=0.9, label="scores at given depths"))
+    if (chosen["curve"] == "keep").any():
+        handles.append(Line2D([], [], color="#555555", linewidth=0.9, label="at given depths"))
+    if not chosen.index.equals(data.index):
+        handles.append(
+            Line2D([], [], color=style.OTHER, marker="o", markersize=4, linewidth=0.6, label="other methods")
+        )
     if (data["n_failed"] + data["n_missing"]).any():
         handles.append(style.gap_handle())
     return handles

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -29,6 +30,7 @@ def draw(data: pd.DataFrame, heading: str, names: Sequence[str], panels: Mapping
             ax = axes[len(panels) * place + column]
             ax.set_title(title if column == 0 else "")
             _panel(ax, chosen, present, quantity)
+            _limit(ax, data[data["arch"].isin(set(chosen["arch"]))], quantity)
             ax.set_ylabel(label)
     style.legend(figure, _handles())
     style.title(figure, heading)
@@ -43,17 +45,27 @@ def _panel(ax: Axes, rows: pd.DataFrame, names: Sequence[str], quantity: str) ->
     below, above = seen[quantity] - seen[f"{quantity}_low"], seen[f"{quantity}_high"] - seen[quantity]
     spread = [below.fillna(0), above.fillna(0)]
     ax.errorbar(seen["x"] + 0.1, seen[quantity], yerr=spread, fmt="o", color=COLOR, markersize=5, elinewidth=1.2)
-    for row in seen.to_dict("records"):
-        ax.annotate(f"{row['n']:.0f}", (row["x"] + 0.1, row[quantity]), (5, -3), textcoords="offset points", fontsize=7)
     for place in set(range(len(names))) - set(seen["x"]):
         ax.text(place, 0.5, "–", transform=ax.get_xaxis_transform(), ha="center")
-    ax.set_xticks(range(len(names)), labels=names, rotation=35, ha="right")
+    sizes = dict(zip(means["name"], means["n"], strict=True))
+    labels = [f"{name}, {sizes[name]:.0f}" if name in sizes else name for name in names]
+    ax.set_xticks(range(len(names)), labels=labels, rotation=35, ha="right")
     ax.set_xlim(-0.5, len(names) - 0.4)
     ax.grid(axis="x", visible=False)
-    top = rows["sections_total"].max() if quantity == "sections_left" else 100
+
+
+def _limit(ax: Axes, data: pd.DataFrame, quantity: str) -> None:
+    """One scale for every row of a network; all of it for sections and shares."""
     if quantity == "sections_left" or quantity in SHARES:
+        top = data["sections_total"].max() if quantity == "sections_left" else 100
         ax.locator_params(axis="y", integer=True, nbins=6)
         ax.set_ylim(-0.04 * top if pd.notna(top) else None, 1.04 * top if pd.notna(top) else None)
+        return
+    seen = data[[quantity, f"{quantity}_low", f"{quantity}_high"]].to_numpy(float)
+    if np.isfinite(seen).any():
+        low, high = float(np.nanmin(seen)), float(np.nanmax(seen))
+        margin = 0.06 * (high - low) or 0.5
+        ax.set_ylim(low - margin, high + margin)
 
 
 def _handles() -> list[Line2D]:

@@ -4,16 +4,24 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from layerprune.analysis.figures import _marks
+from layerprune.analysis.frames import Study
 
 TITLE = "Test accuracy against depth"
 CAPTION = (
     "Test accuracy against depth (weight layers on the longest path of the pruned network). Marks are means over "
-    "seeds with 95 % bootstrap intervals; the small number is n. Marks of nearly equal depth are moved sideways a "
-    "little. The line through gated's marks is its sweep of nu, thin lines are score methods at given depths, the "
-    "black line with its band is dense."
+    "seeds with 95 % bootstrap intervals; the legend tells the number of seeds. In colour: dense (the line with its "
+    "band), gated with its sweep of nu, and the most accurate rival of each family, methods that prune while they "
+    "train and methods that prune a trained network; the other methods are grey and named in `every-method` and in "
+    "the tables. Marks of nearly equal depth are moved sideways a little."
 )
-prepare = _marks.prepare
+NEEDS = "a network with a result"
+SHOWS = "depth_mean"
 QUANTITY = "depth"
+
+
+def prepare(study: Study) -> pd.DataFrame:
+    """As `_marks.prepare`, with depth."""
+    return _marks.prepare_one(study, QUANTITY)
 
 
 def draw(data: pd.DataFrame, heading: str) -> Figure:

@@ -4,16 +4,23 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from layerprune.analysis.figures import _marks
+from layerprune.analysis.frames import Study
 
 TITLE = "Test accuracy against inference cost"
 CAPTION = (
     "Test accuracy against the multiply-adds of the pruned network for one input, as a multiple of the whole "
-    "network's. Marks are means over seeds with 95 % bootstrap intervals; the small number is n. Marks of nearly "
-    "equal cost are moved sideways a little. The line through gated's marks is its sweep of nu, thin lines are "
-    "score methods at given depths, the black line with its band is dense."
+    "network's. Marks are means over seeds with 95 % bootstrap intervals; the legend tells the number of seeds. In "
+    "colour: dense, gated with its sweep of nu, and the most accurate rival of each family; the other methods are "
+    "grey and named in `every-method` and in the tables. Marks of nearly equal cost are moved sideways a little."
 )
-prepare = _marks.prepare
+NEEDS = "a network with a result"
+SHOWS = "macs_ratio_mean"
 QUANTITY = "macs_ratio"
+
+
+def prepare(study: Study) -> pd.DataFrame:
+    """As `_marks.prepare`, with multiply-adds."""
+    return _marks.prepare_one(study, QUANTITY)
 
 
 def draw(data: pd.DataFrame, heading: str) -> Figure:

@@ -13,11 +13,19 @@ from layerprune.analysis.selections import RIVALS, families
 TITLE = "Final depth against starting depth"
 CAPTION = (
     "Left: sections that remain after gated training, against removable sections at the start, for networks of one "
-    "family under one price, and for the rivals that choose a depth themselves; on the dashed line nothing is "
-    "removed. Right: test accuracies, with dense's where it was trained. Dots are seeds; larger marks are means "
-    "with 95 % bootstrap intervals; the number is n. Marks are moved sideways a little."
+    "family under one price, and for the rivals that choose a depth themselves, the most accurate one in colour; on "
+    "the dashed line nothing is removed. Right: test accuracies, with dense's where it was trained. Dots are seeds; "
+    "larger marks are means with 95 % bootstrap intervals; the legend tells the number of seeds. Marks are moved "
+    "sideways a little."
 )
-COLUMNS = ["kind", "family", "arch", "method", "start", "seed", "status", "n"]
+NEEDS = "two networks of one family, such as mlp-residual-20 and mlp-residual-40, under one price"
+SHOWS = "sections_left"
+COLUMNS = ["kind", "family", "arch", "method", "stands_out", "start", "seed", "status", "sections_left", "n"]
+
+
+def applies(study: Study) -> bool:
+    """Whether there is such a family."""
+    return any(True for _ in families(study.runs))
 
 
 def prepare(study: Study) -> pd.DataFrame:
@@ -37,7 +45,14 @@ def _of_family(runs: pd.DataFrame, family: str, members: dict[str, float]) -> pd
     runs = runs[(starts > 1) | ~runs["method"].isin(RIVALS)]
     runs = runs.assign(start=runs["arch"].map(members))
     both = pd.concat([_single(runs), _means(runs, members)], ignore_index=True)
+    both["stands_out"] = both["method"].isin(["dense", "gated", _best_rival(both)])
     return both.assign(family=family).sort_values(["kind", "start", "method", "seed"], ignore_index=True)
+
+
+def _best_rival(both: pd.DataFrame) -> str | None:
+    """The rival that is most accurate over the starting depths."""
+    rivals = both[(both["kind"] == "mean") & both["method"].isin(RIVALS)].dropna(subset="test_accuracy")
+    return rivals.groupby("method")["test_accuracy"].mean().idxmax() if len(rivals) else None
 
 
 def _single(runs: pd.DataFrame) -> pd.DataFrame:
@@ -69,8 +84,6 @@ STEP = 5.0
 def draw(data: pd.DataFrame, heading: str) -> Figure:
     """Two panels a family; `data` as from `prepare`."""
     groups = list(data.groupby("family", sort=False))
-    if not groups:
-        return style.empty_figure(heading, "needs two networks of one family, as mlp-residual-<n>, under one price")
     figure, axes = style.grid(2 * len(groups), columns=2, size=(3.9, 3.4))
     for place, (family, rows) in enumerate(groups):
         for column, (quantity, label) in enumerate(LABELS.items()):
@@ -118,15 +131,17 @@ def _method(ax: Axes, rows: pd.DataFrame, quantity: str, method: str, shift: flo
         rows[rows["kind"] == "run"],
         rows[(rows["kind"] == "mean") & (rows["n"] > 0)].sort_values("start"),
     )
-    look = {"color": style.color(method), "transform": style.moved_sideways(ax.transData, ax, shift)}
+    look = {"color": _color(rows, method), "transform": style.moved_sideways(ax.transData, ax, shift)}
     ax.plot(runs["start"], runs[quantity], marker=".", alpha=0.5, linestyle="none", **look)
     ax.plot(means["start"], means[quantity], marker=style.marker(method), markersize=6, linewidth=1, **look)
     for row in means.to_dict("records"):
         low, high = row[f"{quantity}_low"], row[f"{quantity}_high"]
         ax.plot([row["start"]] * 2, [low, high], linewidth=1, **look)
-        top = runs[runs["start"] == row["start"]][quantity].max()
-        beside = {"xytext": (shift, 5), "textcoords": "offset points", "fontsize": 6, "ha": "center"}
-        ax.annotate(f"{row['n']:.0f}", (row["start"], top), color=look["color"], **beside)
+
+
+def _color(data: pd.DataFrame, method: str) -> str:
+    """Grey for a method that does not stand out."""
+    return style.color(method) if data[data["method"] == method]["stands_out"].any() else style.OTHER
 
 
 def _gaps(ax: Axes, gaps: pd.DataFrame, shifts: dict[str, float]) -> None:
@@ -139,8 +154,11 @@ def _gaps(ax: Axes, gaps: pd.DataFrame, shifts: dict[str, float]) -> None:
 
 
 def _handles(data: pd.DataFrame) -> list[Line2D]:
-    look = {method: {"color": style.color(method), "marker": style.marker(method)} for method in _methods(data)}
-    handles = [Line2D([], [], linewidth=1, label=f"{method}, mean", **look[method]) for method in look]
+    handles = []
+    for method in _methods(data):
+        look = {"color": _color(data, method), "marker": style.marker(method), "linewidth": 1}
+        sizes = data[(data["method"] == method) & (data["n"] > 0)]["n"]
+        handles.append(Line2D([], [], label=style.with_seeds(method, sizes), **look))
     handles.append(Line2D([], [], marker=".", color="#555555", linestyle="none", label="single seeds"))
     handles.append(Line2D([], [], color="#555555", linestyle="--", linewidth=0.9, label="nothing removed"))
     if (data["n_failed"].fillna(0) + data["n_missing"].fillna(0)).any():

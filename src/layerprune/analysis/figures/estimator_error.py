@@ -19,6 +19,8 @@ CAPTION = (
     "estimates (standard deviation). Dashed: the two halves of the two-sided estimator alone. Means over seeds with "
     "95 % bootstrap intervals; n is above each panel."
 )
+NEEDS = "the experiment estimator-error"
+SHOWS = "error"
 EXPERIMENT = "estimator-error"
 POINT = ["arch", "epochs", "theta", "reading", "batches"]
 NUMBERS = ["error", "bias", "spread"]
@@ -78,8 +80,6 @@ TICKS = tuple(digit * power for power in (0.1, 1, 10, 100, 1000) for digit in (1
 def draw(data: pd.DataFrame, heading: str) -> Figure:
     """Two rows of three panels per architecture; `data` as from `prepare`."""
     archs = list(dict.fromkeys(data["arch"]))
-    if not archs:
-        return style.empty_figure(heading, "no estimator-error in this preset")
     figure, axes = style.grid(PANELS * len(archs))
     for place, arch in enumerate(archs):
         rows = data[data["arch"] == arch].dropna(subset="error")

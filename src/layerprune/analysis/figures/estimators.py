@@ -5,16 +5,18 @@ from collections.abc import Iterator
 import pandas as pd
 from matplotlib.figure import Figure
 
-from layerprune.analysis import statistics, style
+from layerprune.analysis import statistics
 from layerprune.analysis.figures import _variants
 from layerprune.analysis.frames import Study
 
 TITLE = "Gated training with each estimator"
 CAPTION = (
     "The same training with different estimators of what a section is worth. Training cost includes the second "
-    "forward pass that finite differences and DisARM need in every step before theta is rounded. Dots are seeds; "
-    "larger marks are means with 95 % bootstrap intervals; the number is n."
+    "forward pass that finite differences and DisARM need in every step before theta is rounded. Dots are seeds, to "
+    "the left of their mean with its 95 % bootstrap interval; after each name stands the number of seeds."
 )
+NEEDS = "variants estimator-... of gated"
+SHOWS = "test_accuracy"
 NAMES = {
     "default": "two-sided",
     "estimator-straight-through": "straight-through",
@@ -71,6 +73,4 @@ PANELS = {
 
 def draw(data: pd.DataFrame, heading: str) -> Figure:
     """A row of panels per architecture."""
-    if data.empty:
-        return style.empty_figure(heading, "no variants estimator-... of gated in this preset")
     return _variants.draw(data.assign(row=data["arch"]), heading, list(NAMES.values()), PANELS)

@@ -4,23 +4,27 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
 
 from layerprune.analysis import statistics, style
+from layerprune.analysis.figures._marks import family_of
 from layerprune.analysis.frames import Study, read_latencies
+from layerprune.analysis.selections import standing_out
 
 TITLE = "Speed-up of inference against MACs saved"
 CAPTION = (
-    "Speed-up of a forward pass over dense, against the factor by which multiply-adds were reduced. Each mark is "
-    "one pruned network; its line spans the quartiles over repeats. Methods that kept the same sections share a "
-    "measurement and are drawn side by side. On the dashed diagonal, time falls in proportion to multiply-adds; "
-    "below it, less is saved."
+    "Speed-up of a forward pass over dense, against the factor by which multiply-adds were reduced, both on "
+    "logarithmic axes, the same for networks that differ in their depth alone. Each mark is one pruned network; its "
+    "line spans the quartiles over repeats. In colour: dense, gated and the most accurate rival of each family; "
+    "networks of other methods are grey. Methods that kept the same sections share a measurement and are drawn side by "
+    "side. On the dashed diagonal, time falls in proportion to multiply-adds; below it, less is saved."
 )
+NEEDS = "latencies (layerprune latency --preset PRESET)"
+SHOWS = "speed_up"
 RUN = ["arch", "method", "variant", "seed"]
 SETUP = ["arch", "batch", "engine", "precision"]
 MEASUREMENT = [*SETUP, "threads", "device", "hardware", "macs", "median_ms", "low_ms", "high_ms"]
 COLUMNS = [
-    *(*SETUP, "methods", "runs", "threads", "device", "hardware", "macs", "macs_saving", "median_ms"),
+    *(*SETUP, "methods", "stand_out", "runs", "threads", "device", "hardware", "macs", "macs_saving", "median_ms"),
     *("speed_up", "speed_up_low", "speed_up_high"),
 ]
 
@@ -29,9 +33,9 @@ def prepare(study: Study) -> pd.DataFrame:
     """A row per measured network, batch size, engine and precision; `speed_up_low` and `_high` are its quartiles.
 
     `speed_up` is dense's median time over the network's, `macs_saving` dense's MACs over the network's. Runs that left
-    the same network share its measurement, and so its row: `methods` names theirs, `runs` counts them. Both are NaN
-    where dense was not measured. Left out: runs that do not count, and latencies of a network that the run no longer
-    has (its record tells other MACs). `attrs` names the preset.
+    the same network share its measurement, and so its row: `methods` names theirs, `stand_out` those in colour, `runs`
+    counts them. Speed-up and saving are NaN where dense was not measured. Left out: runs that do not count, and
+    latencies of a network that the run no longer has (its record tells other MACs).
     """
     counted = study.runs[statistics.counted(study.runs)][[*RUN, "macs"]]
     measured = read_latencies(study.preset, study.dataset).astype({"macs": "float64", "seed": counted["seed"].dtype})
@@ -42,9 +46,10 @@ def prepare(study: Study) -> pd.DataFrame:
     rows["macs_saving"] = whole["macs"] / rows["macs"]
     for name, time in {"speed_up": "median_ms", "speed_up_low": "high_ms", "speed_up_high": "low_ms"}.items():
         rows[name] = whole["median_ms"] / rows[time]
-    rows = rows[COLUMNS]
-    rows.attrs["preset"] = study.preset
-    return rows
+    chosen = standing_out(study.runs)
+    named = zip(rows["arch"], rows["methods"], strict=True)
+    rows["stand_out"] = [" ".join(each for each in methods.split() if each in chosen[arch]) for arch, methods in named]
+    return rows[COLUMNS]
 
 
 def _networks(rows: pd.DataFrame) -> pd.DataFrame:
@@ -58,6 +63,8 @@ def _networks(rows: pd.DataFrame) -> pd.DataFrame:
 
 DIAGONAL = {"color": "#555555", "linestyle": "--", "linewidth": 0.9}
 PANEL = ["arch", "engine", "precision", "batch"]
+TICKS = (0.5, 1, 2, 3, 5, 10, 20, 30, 50, 100)
+FINE_TICKS = (0.5, 0.7, 1, 1.5, 2, 3, 4, 5)
 STEP = 2.5
 """Points between marks of methods that left the same network."""
 
@@ -65,43 +72,43 @@ STEP = 2.5
 def draw(data: pd.DataFrame, heading: str) -> Figure:
     """A panel per architecture, engine, precision and batch size; `data` as from `prepare`.
 
-    What has no dense network to compare with has no panel, unless nothing has one.
+    Without a panel: what has no dense network to compare with, and what has no other network than the whole one.
     """
-    if data.empty:
-        return _unmeasured(data.attrs.get("preset", "PRESET"), heading)
-    data = data[data["speed_up"].notna() | data["speed_up"].isna().all()]
-    panels = list(data.groupby(PANEL, sort=False))
-    figure, axes = style.grid(len(panels), columns=min(data["batch"].nunique(), 3), size=(4.4, 3.4))
+    data = data.dropna(subset="speed_up")
+    panels = [(name, rows) for name, rows in data.groupby(PANEL, sort=False) if rows["macs_saving"].nunique() > 1]
+    panels = panels or list(data.groupby(PANEL, sort=False))
+    figure, axes = style.grid(len(panels), columns=min(2 * data["batch"].nunique(), 4), size=(2.9, 2.7))
     plain = data["engine"].eq("eager").all() and data["precision"].eq("fp32").all()
     for ax, ((arch, engine, precision, batch), rows) in zip(axes, panels, strict=True):
         _panel(ax, rows)
+        _limit(ax, data[data["arch"].map(family_of) == family_of(arch)])
         ax.set(title=f"{arch}, batch {batch}" if plain else f"{arch}, batch {batch}\n{engine}, {precision}")
     style.legend(figure, _handles(data))
     style.title(figure, f"{heading}\n{_conditions(data)}")
     return figure
 
 
-def _unmeasured(preset: str, heading: str) -> Figure:
-    figure, (ax,) = style.grid(1, size=(5.0, 2.2))
-    style.say_instead(ax, f"latency not measured: layerprune latency --preset {preset}")
-    style.title(figure, heading)
-    return figure
-
-
 def _panel(ax: Axes, rows: pd.DataFrame) -> None:
-    if rows["speed_up"].isna().all():
-        style.say_instead(ax, "no dense run to compare with")
-        return
-    most = max(1.0, rows["macs_saving"].max())
-    ax.plot([1, most], [1, most], zorder=1, **DIAGONAL)
+    others = rows[rows["stand_out"] == ""]
+    look = {"color": style.OTHER, "marker": "o", "markersize": 4, "markeredgewidth": 0, "linestyle": "none"}
+    ax.plot(others["macs_saving"], others["speed_up"], label="others", **look)
     for row in rows.to_dict("records"):
-        methods = sorted(row["methods"].split(), key=style.rank)
+        methods = sorted(row["stand_out"].split(), key=style.rank)
         for place, method in reversed(list(enumerate(methods))):  # dense's and gated's on top
             _mark(ax, row, method, STEP * (place - (len(methods) - 1) / 2))
     ax.set(xlabel="MACs saved (times fewer)", ylabel="speed-up (times faster)")
-    ax.set_xlim(1 - 0.08 * max(most - 1, 0.5), 1 + 1.08 * max(most - 1, 0.5))
-    ax.set_ylim(0.85 * min(1.0, rows["speed_up_low"].min()), 1.06 * max(most, rows["speed_up_high"].max()))
-    ax.xaxis.set_major_locator(MaxNLocator(nbins=7))
+
+
+def _limit(ax: Axes, data: pd.DataFrame) -> None:
+    """Logarithmic axes that hold all of `data`, and the diagonal across them."""
+    most, fastest = max(1.5, data["macs_saving"].max()), max(1.5, data["speed_up_high"].max())
+    slowest = min(1.0, data["speed_up_low"].min())
+    ax.plot([1, most], [1, most], zorder=1, **DIAGONAL)
+    ax.set(xscale="log", yscale="log", xlim=(0.85, 1.25 * most), ylim=(0.85 * slowest, 1.25 * max(most, fastest)))
+    for axis, (low, high) in ((ax.xaxis, ax.get_xlim()), (ax.yaxis, ax.get_ylim())):
+        ticks = [tick for tick in (TICKS if high / low > 6 else FINE_TICKS) if low <= tick <= high]
+        axis.set_ticks(ticks, labels=[f"{tick:g}" for tick in ticks])
+    ax.minorticks_off()
 
 
 def _mark(ax: Axes, row: dict, method: str, offset: float) -> None:
@@ -117,8 +124,8 @@ def _look(method: str) -> dict:
         "color": style.color(method),
         "marker": style.marker(method),
         "linestyle": "none",
-        "markersize": 8 if method == "dense" else 6,
-        "markeredgecolor": style.color(method) if style.is_letter(style.marker(method)) else "white",
+        "markersize": 8 if method == "dense" else 7 if isinstance(style.marker(method), tuple) else 5,
+        "markeredgecolor": "white",
         "markeredgewidth": 0.4,
     }
 
@@ -134,6 +141,9 @@ def _machine(hardware: str, device: str, threads: int) -> str:
 
 
 def _handles(data: pd.DataFrame) -> list[Line2D]:
-    methods = sorted({method for named in data["methods"] for method in named.split()}, key=style.rank)
+    methods = sorted({method for named in data["stand_out"] for method in named.split()}, key=style.rank)
     handles = [Line2D([], [], label=method, **_look(method)) for method in methods]
+    if data["stand_out"].eq("").any():
+        grey = {"color": style.OTHER, "marker": "o", "markersize": 4, "linestyle": "none"}
+        handles.append(Line2D([], [], label="other methods", **grey))
     return [*handles, Line2D([], [], label="as MACs promise", **DIAGONAL)]

@@ -17,6 +17,8 @@ CAPTION = (
     "constant and with decreasing step sizes for theta (Robbins and Monro); dotted: J with theta rounded, on the "
     "last batches. Right: the expected number of open sections. Each line is a seed."
 )
+NEEDS = "variants of gated with the setting watch"
+SHOWS = "objective"
 VARIANTS = {variant_of(PRIORS[0]): "constant", "robbins-monro": "falling"}
 """Variant of gated -> its step sizes on theta."""
 COLUMNS = ["arch", "seed", "steps_on_theta", "step", "objective", "rounded", "open"]
@@ -51,8 +53,6 @@ TICKS = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)
 def draw(data: pd.DataFrame, heading: str) -> Figure:
     """A row of two panels per architecture; `data` as from `prepare`."""
     archs = list(dict.fromkeys(data["arch"]))
-    if not archs:
-        return style.empty_figure(heading, "no watched variants of gated in this preset")
     figure, axes = style.grid(2 * len(archs), columns=2, size=(3.9, 2.7))
     for place, arch in enumerate(archs):
         rows = data[data["arch"] == arch].dropna(subset="step")

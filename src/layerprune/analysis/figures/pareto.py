@@ -12,8 +12,10 @@ TITLE = "Several objectives at once"
 CAPTION = (
     "Each mark is one gated training (one seed) under some price, weighting of the price, or budget. The line is "
     "the front: no other network is better in one quantity and at least as good in the other. Latency only for "
-    "networks whose latency was measured."
+    "networks whose latency was measured. Panels of one network share their scales."
 )
+NEEDS = "variants nu-..., cost-... or target-... of gated"
+SHOWS = "left"
 AIMS = {
     "nu-": "price nu",
     "cost-": "price by parameters or latency",
@@ -89,8 +91,6 @@ LOOKS = {
 def draw(data: pd.DataFrame, heading: str) -> Figure:
     """A row of panels per architecture, a panel an objective; `data` as from `prepare`."""
     archs = list(dict.fromkeys(data["arch"]))
-    if not archs:
-        return style.empty_figure(heading, "no variants nu-..., cost-... or target-... of gated in this preset")
     figure, axes = style.grid(len(OBJECTIVES) * len(archs), columns=len(OBJECTIVES), size=(3.2, 2.9))
     for place, arch in enumerate(archs):
         rows = data[data["arch"] == arch]
@@ -98,6 +98,9 @@ def draw(data: pd.DataFrame, heading: str) -> Figure:
             ax = axes[len(OBJECTIVES) * place + column]
             ax.set_title(arch if column == 0 else "")
             _panel(ax, rows[rows["objective"] == objective], label)
+            if len(ax.lines):
+                ax.set_xlim(0, 1.05 * max(100.0, rows["left"].max()))
+                style.accuracy_axis(ax, rows["test_accuracy"].min(), rows["test_accuracy"].max())
     style.legend(figure, _handles(data))
     style.title(figure, heading)
     return figure
@@ -113,8 +116,6 @@ def _panel(ax: Axes, rows: pd.DataFrame, label: str) -> None:
         chosen = rows[rows["aim"] == aim]
         ax.plot(chosen["left"], chosen["test_accuracy"], linestyle="none", markersize=4.5, alpha=0.8, **look)
     ax.set(xlabel=f"{label} (% of dense's)", ylabel="test accuracy (%)")
-    ax.set_xlim(0, 1.05 * max(100.0, rows["left"].max()))
-    style.accuracy_axis(ax, rows["test_accuracy"].min(), rows["test_accuracy"].max())
 
 
 def _handles(data: pd.DataFrame) -> list[Line2D]:

@@ -6,7 +6,7 @@ from itertools import product
 import pandas as pd
 from matplotlib.figure import Figure
 
-from layerprune.analysis import statistics, style
+from layerprune.analysis import statistics
 from layerprune.analysis.figures import _variants
 from layerprune.analysis.frames import Study
 from layerprune.analysis.gate_traces import (
@@ -24,9 +24,11 @@ CAPTION = (
     "Gated training under several priors whose prices have the same slope at theta's initial value and differ only "
     "in shape (`l0`: the flattening prior's price, learnt on theta's logit; `none`: no price). Removed too early: "
     "share of the removed sections that were worth more than the median section at that moment, on the last "
-    "batches. Undecided: theta neither 0 nor 1 when it was rounded. Dots are seeds; larger marks are means with 95 "
-    "% bootstrap intervals; the number is n."
+    "batches. Undecided: theta neither 0 nor 1 when it was rounded. Dots are seeds, to the left of their mean with its "
+    "95 % bootstrap interval; after each name stands the number of seeds."
 )
+NEEDS = "variants prior-... of gated"
+SHOWS = "sections_left"
 PLACE = ["arch", "start", "prior"]
 NUMBERS = ["sections_left", "premature", "undecided", "test_accuracy"]
 
@@ -91,7 +93,5 @@ PANELS = {
 
 def draw(data: pd.DataFrame, heading: str) -> Figure:
     """A row of panels per architecture and start value of theta; `data` as from `prepare`."""
-    if data.empty:
-        return style.empty_figure(heading, "no variants prior-... of gated in this preset")
     titles = data["arch"] + data["start"].map(lambda start: start.replace("-theta0-", ", theta from "))
     return _variants.draw(data.assign(row=titles, name=data["prior"]), heading, PRIORS, PANELS)

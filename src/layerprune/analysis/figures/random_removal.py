@@ -17,9 +17,12 @@ from layerprune.analysis.selections import (
 TITLE = "A trained network without random sets of its sections"
 CAPTION = (
     "Each dot is the trained dense network without a random set of its removable sections, and without further "
-    "training: validation accuracy against the number of removed sections; crosses are means. The dashed line is "
-    "the whole network; below the dotted line (three standard deviations above chance) a network may be guessing."
+    "training: validation accuracy against the number of removed sections; crosses are means, joined by a line. "
+    "Different seeds are moved sideways a little. The dashed line is the whole network; below the dotted line (three "
+    "standard deviations above chance) a network may be guessing."
 )
+NEEDS = "the experiment random-removal"
+SHOWS = "accuracy"
 COLUMNS = ["arch", "seed", "sections", "removed", "accuracy", "whole", "guessing"]
 
 
@@ -49,8 +52,6 @@ DOT, MEAN, LINE = "#56B4E9", "#D55E00", "#555555"
 def draw(data: pd.DataFrame, heading: str) -> Figure:
     """A panel per architecture; `data` as from `prepare`."""
     archs = list(dict.fromkeys(data["arch"]))
-    if not archs:
-        return style.empty_figure(heading, "no random-removal in this preset")
     figure, axes = style.grid(len(archs))
     for place, (ax, arch) in enumerate(zip(axes, archs, strict=True)):
         rows = data[data["arch"] == arch].dropna(subset="accuracy")
@@ -71,18 +72,18 @@ def _panel(ax: Axes, rows: pd.DataFrame) -> None:
     beside = rows["seed"].map({seed: 0.12 * (place - (len(seeds) - 1) / 2) for place, seed in enumerate(seeds)})
     ax.plot(rows["removed"] + beside, rows["accuracy"], ".", color=DOT, alpha=0.6, markersize=4)
     means = rows.groupby("removed")["accuracy"].mean()
-    ax.plot(means.index, means, "x", color=MEAN, markersize=5)
+    ax.plot(means.index, means, "x-", color=MEAN, markersize=5, linewidth=0.8)
     ax.axhline(rows["whole"].mean(), color=LINE, linestyle="--", linewidth=0.9)
     ax.axhline(rows["guessing"].mean(), color=LINE, linestyle=":", linewidth=0.9)
     ax.set_xlim(0.5, rows["sections"].max() + 0.5)
-    ax.set_ylim(0, max(rows["whole"].max(), rows["accuracy"].max()) * 1.06)
+    ax.set_ylim(0, 103)
     ax.locator_params(axis="x", integer=True, nbins=8)
 
 
 def _handles() -> list[Line2D]:
     return [
         Line2D([], [], color=DOT, marker=".", linestyle="none", label="a random set removed"),
-        Line2D([], [], color=MEAN, marker="x", linestyle="none", label="mean of that many"),
+        Line2D([], [], color=MEAN, marker="x", linewidth=0.8, label="mean of that many"),
         Line2D([], [], color=LINE, linestyle="--", linewidth=0.9, label="whole network"),
         Line2D([], [], color=LINE, linestyle=":", linewidth=0.9, label="may be guessing"),
     ]

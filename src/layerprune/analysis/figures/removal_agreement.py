@@ -4,6 +4,8 @@ import numpy as np
 import pandas as pd
 from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from scipy import stats
 
@@ -16,19 +18,28 @@ CAPTION = (
     "Kendall's rank correlation tau-b between how often two methods remove each section, over their seeds: 1 if "
     "they rank the sections alike, -1 if in opposite order, 0 if the rankings are unrelated. Blank: undefined, "
     "because a method keeps all sections, removes all, or has no result. Controls, which replay another method's "
-    "choice, are left out. With few sections, few values are possible."
+    "choice, are left out. With few sections, few values are possible; networks with fewer than three methods have no "
+    "panel."
 )
+NEEDS = "three methods that remove sections of one network"
+SHOWS = "tau"
+
+
+FEWEST = 3
+"""Of two methods there would be one number."""
 
 
 def prepare(study: Study) -> pd.DataFrame:
     """Kendall's tau-b between the removal frequencies of every two methods of an architecture, both ways round.
 
     A method's frequency of a section is the share of its n seeds that removed it; the methods are those of
-    the figure survivors. `tau` is NaN where it is undefined: a method removes every section equally often (none, all),
-    or has no result (n = 0). Architectures with fewer than two such methods are left out.
+    `survivors.sections`. `tau` is NaN where it is undefined: a method removes every section equally often (none, all),
+    or has no result (n = 0). Architectures with fewer than FEWEST such methods, or with none but undefined values, are
+    left out.
     """
-    groups = survivors.prepare(study).groupby("arch", sort=False)
-    rows = [row for arch, runs in groups if runs["method"].nunique() > 1 for row in _pairs(arch, runs)]
+    groups = survivors.sections(study).groupby("arch", sort=False)
+    found = [_pairs(arch, runs) for arch, runs in groups if runs["method"].nunique() >= FEWEST]
+    rows = [row for pairs in found if any(_tells(row) for row in pairs) for row in pairs]
     return pd.DataFrame(rows, columns=["arch", "sections", "method", "other", "n", "tau"])
 
 
@@ -45,6 +56,10 @@ def _pairs(arch: str, runs: pd.DataFrame) -> list[dict]:
     ]
 
 
+def _tells(row: dict) -> bool:
+    return row["method"] != row["other"] and not np.isnan(row["tau"])
+
+
 def _tau(removed: pd.DataFrame, one: str, other: str) -> float:
     if not {one, other} <= set(removed) or removed[one].nunique() < 2 or removed[other].nunique() < 2:
         return float("nan")
@@ -57,20 +72,23 @@ CELL, LABELS, ABOVE, LEAST = 0.31, 1.3, 0.45, 2.2
 """Inches: side of a cell, room for names at the left and below, for a panel's title, and a panel's least side."""
 HEADING, WIDEST = 0.65, 12.0
 """Inches: room for the heading; the width at which a new line of panels starts."""
-BLANK = "#F2F2F2"
+BAR = 0.75
+"""Inches for the bar of colours."""
+BLANK, MAP = "#F2F2F2", "RdBu_r"
 
 
 def draw(data: pd.DataFrame, heading: str) -> Figure:
     """A square panel per architecture, placed line by line; `data` as from `prepare`."""
     archs = list(dict.fromkeys(data["arch"]))
-    if not archs:
-        return style.empty_figure(heading, "no two methods that remove sections of one network")
     groups = {arch: data[data["arch"] == arch] for arch in archs}
     places, width, height = _arrange({arch: _side(rows) for arch, rows in groups.items()})
+    height += BAR
     figure = Figure(figsize=(width, height))
     for arch, (left, top, side) in places.items():
         ax = figure.add_axes((left / width, 1 - (top + side) / height, side / width, side / height))
         _panel(ax, groups[arch], arch)
+    bar = figure.add_axes((LABELS / width, 0.45 / height, 2.6 / width, 0.12 / height), label="<colorbar>")
+    figure.colorbar(ScalarMappable(Normalize(-1, 1), MAP), bar, orientation="horizontal", label="Kendall's tau-b")
     figure.suptitle(heading, x=0.01, ha="left", y=1 - 0.08 / height, va="top")
     return figure
 
@@ -94,11 +112,11 @@ def _arrange(sides: dict[str, float]) -> tuple[dict[str, tuple[float, float, flo
 def _panel(ax: Axes, rows: pd.DataFrame, arch: str) -> None:
     names = list(dict.fromkeys(rows["method"]))
     table = rows.pivot(index="method", columns="other", values="tau").loc[names, names].to_numpy(float)
-    ax.set_facecolor(BLANK)
+    ax.fill([0, len(names), 0], [0, len(names), len(names)], color=BLANK, linewidth=0)
     edges = np.arange(len(names) + 1)
-    ax.pcolormesh(
-        edges, edges, np.ma.masked_invalid(table), cmap="RdBu_r", vmin=-1, vmax=1, edgecolors="white", linewidth=0.6
-    )
+    table = np.where(np.tri(len(names), dtype=bool), table, np.nan)  # it is symmetric
+    shown = np.ma.masked_invalid(table)
+    ax.pcolormesh(edges, edges, shown, cmap=MAP, vmin=-1, vmax=1, edgecolors="white", linewidth=0.6)
     for (row, column), tau in np.ndenumerate(table):
         if np.isfinite(tau):
             ax.text(column + 0.5, row + 0.5, _number(tau), ha="center", va="center", fontsize=6.5, color=_ink(tau))
@@ -120,5 +138,5 @@ def _number(tau: float) -> str:
 
 def _ink(tau: float) -> str:
     """White on dark cells."""
-    red, green, blue, _ = colormaps["RdBu_r"]((tau + 1) / 2)
+    red, green, blue, _ = colormaps[MAP]((tau + 1) / 2)
     return "white" if 0.3 * red + 0.59 * green + 0.11 * blue < 0.5 else "black"

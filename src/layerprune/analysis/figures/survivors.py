@@ -1,30 +1,43 @@
 """Which sections survive: a cell per section and seed."""
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
+from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
+from matplotlib.path import Path
+from matplotlib.transforms import Affine2D
 
 from layerprune.analysis import statistics, style
 from layerprune.analysis.frames import Study
+from layerprune.analysis.selections import standing_out
 from layerprune.core import methods
 
 TITLE = "Which sections survive"
 CAPTION = (
     "Sections that remain (filled) and that were removed (pale), from the input (0) to the output; one row per "
-    "seed, grouped by method. Rows of failed or missing runs are hatched."
+    "seed, for gated training and the most accurate rival of each family. Rows of failed or missing runs are hatched. "
+    "How often the other methods keep each section: `every-method`."
 )
+NEEDS = "a method that removes sections"
+SHOWS = "keep"
 
 
 def prepare(study: Study) -> pd.DataFrame:
     """One row per run and section: `keep` 1 (left) or 0 (gone); a run without a result has one row, `keep`
     blank.
 
-    Default settings of the methods that decide for themselves: controls replay gated's choice and are left
-    out, and so are methods that never removed a section.
+    Default settings of gated and of the rivals that stand out.
     """
+    chosen = standing_out(study.runs)
+    rows = sections(study)
+    shown = [method in chosen[arch] for arch, method in zip(rows["arch"], rows["method"], strict=True)]
+    return rows[shown].reset_index(drop=True)
+
+
+def sections(study: Study) -> pd.DataFrame:
+    """The same of every method that decides for itself: controls replay gated's choice and are left out, and so are
+    methods that never removed a section."""
     rows = [row for run in _deciding(study.runs).to_dict("records") for row in _sections_of(run)]
     return pd.DataFrame(rows, columns=["arch", "method", "seed", "status", "section", "keep"])
 
@@ -48,14 +61,12 @@ CELL = 0.125
 """Height of a row in inches; columns are as wide, or wider if sections are few."""
 LABELS, GAP, MARGIN, LEGEND, WIDEST = 1.25, 0.35, 0.85, 0.5, 11.5
 """Inches: room for method names, between panels, above, below; the width at which a new line starts."""
-GONE = to_rgb("#EDEDED")
+GONE = "#EDEDED"
 
 
 def draw(data: pd.DataFrame, heading: str) -> Figure:
     """A panel per architecture, placed line by line; `data` as from `prepare`."""
     archs = list(dict.fromkeys(data["arch"]))
-    if not archs:
-        return style.empty_figure(heading, "no method that removes sections")
     groups = {arch: data[data["arch"] == arch] for arch in archs}
     places, width, height = _arrange({arch: _size(rows) for arch, rows in groups.items()})
     figure = Figure(figsize=(width, height))
@@ -113,9 +124,15 @@ def _row(ax: Axes, run: pd.DataFrame, method: str, top: float, sections: int) ->
         look = {"facecolor": "none", "edgecolor": style.color(method), "hatch": "////", "linewidth": 0.6}
         ax.add_patch(Rectangle((0, top + 0.1), sections, 0.8, **look))
         return
-    left = to_rgb(style.color(method))
-    cells = np.array([[left if keep else GONE for keep in run.sort_values("section")["keep"]]])
-    ax.pcolormesh(np.arange(sections + 1), [top, top + 1], cells, edgecolors="white", linewidth=0.6)
+    ax.add_collection(_cells(run[run["keep"] == 0]["section"], top, GONE))
+    ax.add_collection(_cells(run[run["keep"] == 1]["section"], top, style.color(method)))
+
+
+def _cells(places: pd.Series, top: float, color: str) -> PathCollection:
+    """Squares with white edges, as one shape."""
+    corners = [Path.unit_rectangle().transformed(Affine2D().translate(place, top)) for place in sorted(places)]
+    shapes = [Path.make_compound_path(*corners)] if corners else []
+    return PathCollection(shapes, facecolors=color, edgecolors="white", linewidths=0.6)
 
 
 def _handles(data: pd.DataFrame) -> list[Patch]:

@@ -112,8 +112,11 @@ class FiniteDifference(Estimator):
         one_hot = torch.zeros_like(theta).index_fill_(0, self.chosen, 1.0)
         flipped = torch.where(one_hot.view(-1, 1, 1) > 0, 1 - gates, gates)
         sign = 2 * gates.index_select(0, self.chosen).flatten() - 1
-        difference = one_hot * (sign * (losses - losses_of(flipped))).sum()
-        counted = one_hot * losses.numel()
+        self.note(one_hot, (sign * (losses - losses_of(flipped))).sum(), losses.numel())
+
+    def note(self, one_hot: Tensor, difference: Tensor, examples: int) -> None:
+        """Take in the sum of C(xi_l = 1) - C(xi_l = 0) over this process's examples, of the section in `one_hot`."""
+        difference, counted = one_hot * difference, one_hot * examples
         self.group.add_up(difference, counted)
         # Only the chosen section's averages move; the others' must not decay.
         decay = 1 - (1 - self.decay) * one_hot

@@ -47,6 +47,9 @@ class Context:
     section_macs: tuple[int, ...]
     section_params: tuple[int, ...]
     momentum: float = 0.0
+    weight_decay: float = 0.0
+    decayed: str = "all"
+    """Weights under weight decay, in the words of the training's settings."""
     label_smoothing: float = 0.0
     keep_count: int | None = None
     """Sections to keep where the settings say `matched` or a number; None: the method decides."""
@@ -81,6 +84,8 @@ class Context:
             section_macs=tuple(section_macs(network)),
             section_params=tuple(section_params(network)),
             momentum=training.momentum,
+            weight_decay=training.weight_decay,
+            decayed=training.decayed,
             label_smoothing=training.label_smoothing,
             keep_count=keep_count,
             teacher=teacher,

@@ -18,6 +18,9 @@ from layerprune.core.networks.sections import Section, SectionedNetwork, ZeroPad
 from layerprune.errors import LayerpruneError
 from layerprune.system import files
 
+MOST_NUMBERS = files.LARGEST_WEIGHTS // 4
+"""Weights and statistics of a network that is read: those of a file of weights."""
+
 
 def _linear(spec: dict) -> nn.Module:
     return nn.Linear(spec["in"], spec["out"], bias=spec["bias"])
@@ -148,9 +151,13 @@ def load_without_weights(arch_path: Path) -> SectionedNetwork:
 def described(description: Any, source: object) -> SectionedNetwork:
     """The network of a description; `source` names it in errors. Raises LayerpruneError for a malformed one."""
     try:
-        return construct(description)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise LayerpruneError(f"{source}: not a network's description: {error!r}") from None
+        with torch.device("meta"):  # takes no memory, however large
+            numbers = sum(each.numel() for each in construct(description).state_dict().values())
+        if numbers <= MOST_NUMBERS:
+            return construct(description)
+    except (KeyError, TypeError, ValueError, RuntimeError, OverflowError, AttributeError) as error:
+        raise LayerpruneError(f"{source}: not a network's description: {repr(error)[:200]}") from None
+    raise LayerpruneError(f"{source}: a network of {numbers:,} numbers, more than {MOST_NUMBERS:,}")
 
 
 def load_weights(network: SectionedNetwork, path: Path) -> None:
@@ -169,7 +176,7 @@ def read_weights(path: Path) -> Any:
     if path.suffix != ".safetensors":
         return read_tensors(path)
     try:
-        return safetensors.torch.load(files.read_regular(path))
+        return safetensors.torch.load(files.read_regular(path, files.LARGEST_WEIGHTS))
     except (safetensors.SafetensorError, ValueError, KeyError) as error:
         raise LayerpruneError(
             f"{path}: corrupt or not a file of weights: {' '.join(str(error).split())[:120]}"
@@ -191,7 +198,7 @@ def tensors_as_bytes(value: Any) -> bytes:
 
 def read_tensors(path: Path) -> Any:
     """Read what write_tensors wrote, on the CPU, without running pickled code."""
-    return tensors_from(files.read_regular(path), path)
+    return tensors_from(files.read_regular(path, files.LARGEST_WEIGHTS), path)
 
 
 def tensors_from(content: bytes, source: object) -> Any:

@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from layerprune.core.settings.types import (
+    Count,
     Duration,
     Fraction,
     NonNegative,
@@ -77,6 +78,25 @@ class GatedSettings(Settings):
     price_ramp: Fraction = later(
         0.0, "fraction of training, after the warm-up, over which the price rises linearly from 0 to nu"
     )
+    gates: Literal["example", "batch"] = later(
+        "example",
+        "a gate for each example, or one for the whole batch: closed branches are not computed then; "
+        "needs estimator: finite_difference",
+    )
+    cost_scale: Literal["section", "network"] = later(
+        "section", "what nu is the price of: a section of mean cost (c_l sum to L), or all together (to 1)"
+    )
+    weight_prior: Literal["independent", "spike-and-slab"] = later(
+        "independent",
+        "prior on a section's weights: that of all weights, or one that a closed section has none of: theta scales "
+        "their decay, and their norm is part of the price",
+    )
+    kappa: NonNegative = later(0.0, "price of a weight of an open section in nats, with spike-and-slab")
+    confirm: Count = later(
+        0,
+        "batches on which Delta is measured, by two forward passes each, before a section leaves: where it is worth "
+        "its price theta is set back to theta0; 0: it leaves unmeasured",
+    )
     prior: Literal["flattening", "fixed", "beta", "l0", "none"] = later(
         "flattening", "what shapes the price: see layerprune.core.gates.priors; for comparison"
     )
@@ -92,6 +112,12 @@ class GatedSettings(Settings):
         targets = (self.target_macs, self.target_depth, self.target_latency)
         if sum(each is not None for each in targets) > 1:
             raise ValueError("give one of target_macs, target_depth and target_latency")
+        if self.gates == "batch" and self.estimator != "finite_difference":
+            raise ValueError("gates: batch has no slopes of closed sections: it needs estimator: finite_difference")
+        if self.gates == "batch" and self.drawn_share != 1:
+            raise ValueError("drawn_share is of gates by example; with gates: batch it is 1")
+        if self.kappa > 0 and self.weight_prior != "spike-and-slab":
+            raise ValueError("kappa is the price of a weight under weight_prior: spike-and-slab")
         return self
 
 
@@ -112,13 +138,18 @@ class HardConcreteSettings(Settings):
     )
     gate_lr: Positive = describe(1.0, "learning rate of log alpha as a multiple of the weights'")
     ramp: Fraction = describe(0.2, "fraction of training over which the penalty rises linearly from 0")
+    decay: Literal["gated", "full"] = later(
+        "gated",
+        "weight decay of a branch: multiplied by P(z != 0), as published, or like that of all other weights",
+        before="full",
+    )
     initial_scale: Positive = INITIAL_SCALE
 
 
 class StochasticDepthSettings(Settings):
     """Stochastic depth (Huang et al., ECCV 2016); with `keep`, a control for robustness to removal."""
 
-    final_survival: Fraction = describe(0.5, "survival probability p_L of the last section")
+    final_survival: Fraction = describe(0.5, "survival probability p_L of the network's last section")
     keep: KeepRule = describe(
         "all",
         "sections left after training, smallest p_l first out: all, matched (gated's depth), or a number; "
@@ -163,6 +194,12 @@ class IterativeScoreSettings(ScoreSettings):
     removal: Literal["one-shot", "iterative"] = describe("iterative", "one section at a time, or all at once")
 
 
+class EnergySettings(ScoreSettings):
+    """Energy statistics (Soltani et al., arXiv 2201.11209): one large sample."""
+
+    sample: PositiveInt = describe(5184, "training examples of which the distances are formed: 81 batches of 64")
+
+
 class ConsensusSettings(IterativeScoreSettings):
     """Consensus (Pons et al., arXiv 2411.14345): a sum of ranks."""
 
@@ -204,8 +241,10 @@ class GalSettings(Settings):
     penalty: NonNegative = describe(0.1, "lambda of lambda ||m||_1")
     imitation: NonNegative = describe(1.0, "mu: weight of the mean squared error to the dense network's logits")
     mask_lr: Positive = describe(1.0, "step size of the masks as a multiple of the weights' learning rate")
-    discriminator_lr: Positive = describe(0.01, "learning rate of the discriminator (SGD, momentum 0.9)")
-    faithful: bool = describe(False, "with the four faults of the published code (see the method's file)")
+    discriminator_lr: Positive = describe(
+        0.01, "learning rate of the discriminator (SGD, momentum 0.9); faithful: a tenth after each 30 % of the search"
+    )
+    faithful: bool = describe(False, "all of the published code, its faults included (see the method's file)")
 
 
 class ByIndexSettings(Settings):
@@ -270,6 +309,7 @@ METHOD_SETTINGS: dict[str, type[Settings]] = {
     "easier": IterativeScoreSettings,
     "tlc": IterativeScoreSettings,
     "consensus": ConsensusSettings,
+    "energy": EnergySettings,
     "linear-probes": LinearProbeSettings,
     "epsilon-resnet": EpsilonResnetSettings,
     "gal": GalSettings,

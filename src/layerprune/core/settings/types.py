@@ -42,9 +42,12 @@ def describe(default: Any, text: str) -> Any:
     return Field(default=default, description=text)
 
 
-def later(default: Any, text: str) -> Any:
-    """A setting added after results were recorded: at its default it stays out of the digest, so they stay current."""
-    return Field(default=default, description=text, json_schema_extra={"later": True})
+def later(default: Any, text: str, **extra: Any) -> Any:
+    """A setting added after results were recorded: where it means what was done then, they stay current.
+
+    There it stays out of the digest: at its default or, where the default came with another behaviour, at `before`.
+    """
+    return Field(default=default, description=text, json_schema_extra={"later": True} | extra)
 
 
 def steps_of(duration: str, steps_per_epoch: int) -> int:

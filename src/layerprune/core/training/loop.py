@@ -37,6 +37,7 @@ from layerprune.system.processes import Notice, Preempted
 Row = dict[str, float | int | None]
 STEPS_BETWEEN_QUESTIONS = 50
 """Several processes ask each other so often whether one of them was told to end."""
+STEPS_BETWEEN_REPORTS = 20
 
 
 @dataclass
@@ -127,6 +128,7 @@ class Trainer:
             self.progress.removed_step = [None if stays else 0 for stays in self.network.keep()]
             self.progress.rows.append(self._row(None))
         self.network.train()
+        self._report()
         try:
             self._train()
         finally:
@@ -167,6 +169,8 @@ class Trainer:
                 self.meter.total += self.method.macs_of_removals()
             if progress.step == job.steps_total:
                 break
+            if progress.step % STEPS_BETWEEN_REPORTS == 0:
+                self._report()
             if self._may_ask() and self._told_to_end():
                 progress.wall_seconds += time.perf_counter() - began
                 progress.train_macs = self.meter.total
@@ -181,7 +185,7 @@ class Trainer:
         progress.epoch += 1
         progress.diverged = not math.isfinite(train_loss)
         progress.rows.append(self._row(train_loss))
-        job.report(progress.step, job.steps_total, self._line(progress.rows[-1]))
+        self._report()
 
     def _steps_of_epoch(self) -> Iterator[Tensor]:
         """Makes the steps that are left of the epoch; gives each one's summed loss."""
@@ -333,11 +337,18 @@ class Trainer:
         job.group.take_over(self.network.buffers())  # running statistics: each process saw images of its own
         return evaluate(self.network, job.data, job.data.validation, gates, job.settings.precision, job.group)
 
-    @staticmethod
-    def _line(row: Row) -> str:
+    def _report(self) -> None:
+        if self.progress.rows:
+            self.job.report(self.progress.step, self.job.steps_total, self._line())
+
+    def _line(self) -> str:
+        """Which epoch it is, and what the last one came to."""
+        progress, row = self.progress, self.progress.rows[-1]
+        epochs = -(-self.job.steps_total // self.job.batches.steps_per_epoch)
         accuracy = f"{100 * row['val_accuracy']:.2f} %" if row["val_accuracy"] is not None else "-"
-        loss = row["train_loss"]
-        return f"epoch {row['epoch']}  loss {loss:.4f}  validation {accuracy}  sections {row['sections_alive']}"
+        loss = f"{row['train_loss']:.4f}" if row["train_loss"] is not None else "-"
+        now = min(progress.epoch + 1, epochs)
+        return f"epoch {now} of {epochs}  loss {loss}  val {accuracy}  sections {row['sections_alive']}"
 
     # --- resume -----------------------------------------------------------------------------------------------
 

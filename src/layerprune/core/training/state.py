@@ -30,7 +30,8 @@ class StateFile:
         if self.path is None or not self.path.exists():
             return None
         try:
-            stored = tensors_from(intact(self.path.read_bytes(), self.path), self.path)
+            content = files.read_regular(self.path, files.LARGEST_WEIGHTS)
+            stored = tensors_from(intact(content, self.path), self.path)
         except LayerpruneError as error:
             raise LayerpruneError(f"{error}; delete it to start this run over") from None
         if not isinstance(stored, dict) or not {"identity", "state"} <= stored.keys():
@@ -59,7 +60,8 @@ def steps_done(path: Path) -> int:
     if not path.is_file():
         return 0
     try:
-        return tensors_from(intact(path.read_bytes(), path), path)["state"]["progress"]["step"]
+        content = files.read_regular(path, files.LARGEST_WEIGHTS)
+        return tensors_from(intact(content, path), path)["state"]["progress"]["step"]
     except (LayerpruneError, KeyError, TypeError):
         return 0
 

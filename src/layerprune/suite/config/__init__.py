@@ -6,7 +6,7 @@ run's digest; resource keys (`resources`, `data`) never do. Imports no torch.
 """
 
 from layerprune.suite.config.campaign import CampaignPlan, Selector
-from layerprune.suite.config.claims import Claim, Condition
+from layerprune.suite.config.claims import Claim, Condition, Rule
 from layerprune.suite.config.preset import Preset
 from layerprune.suite.config.reading import (
     data_root,
@@ -24,6 +24,7 @@ __all__ = [
     "Claim",
     "Condition",
     "Preset",
+    "Rule",
     "RunSettings",
     "Selector",
     "data_root",

@@ -7,6 +7,7 @@ from pydantic import Field, RootModel, model_validator
 from layerprune.core.settings.types import Fraction, PositiveInt, Settings, Several, Slug, describe
 
 ClaimId = Annotated[str, Field(pattern=r"^C[1-9][0-9]*$")]
+Date = Annotated[str, Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$")]
 
 
 class Condition(Settings):
@@ -28,17 +29,32 @@ class Condition(Settings):
         )
 
 
-class Claim(Settings):
-    """A claim of the paper, the experiment that tests it, and the rule for its verdict."""
+class Rule(Settings):
+    """What must hold, on how many networks, and with how many seeds."""
 
-    sentence: str = Field(description="the claim in one sentence")
-    experiment: str = Field(description="what is run, or read from the records, to test it")
     conditions: Annotated[tuple[Condition, ...], Several] = describe(
         (), "what must hold on a network; none: there is no experiment yet"
     )
     least_seeds: PositiveInt = describe(3, "seeds without which a quantity decides nothing")
     quorum: Fraction = describe(0.75, "share of the networks that must support the claim")
+
+
+class Change(Settings):
+    """A change of a claim's rule. Verdicts by the former rule are told beside those by today's."""
+
+    date: Date = Field(description="the day of the change, as '2026-11-27'")
+    reason: str = Field(description="why, in a sentence or two")
+    before: Rule = Field(description="the rule until then")
+
+
+class Claim(Rule):
+    """A claim of the paper, the experiment that tests it, and the rule for its verdict."""
+
+    sentence: str = Field(description="the claim in one sentence")
+    experiment: str = Field(description="what is run, or read from the records, to test it")
+    also: dict[str, Rule] = describe({}, "other readings of the claim by name, each with a verdict of its own")
     reported: Annotated[tuple[Slug, ...], Several] = describe((), "quantities that are told beside, and decide nothing")
+    changes: Annotated[tuple[Change, ...], Several] = describe((), "of the rule, the oldest first")
     figure: Slug | None = describe(None, "the figure that shows it")
 
 

@@ -28,6 +28,7 @@ class VariantBlock(Settings):
 
     settings: dict[str, Any] = describe({}, "method settings that differ from the method's")
     training: TrainingSettings = describe(TrainingSettings(), "training settings that differ")
+    finetune: FinetuneSettings = describe(FinetuneSettings(), "fine-tuning settings that differ")
     model: ModelSettings = describe(ModelSettings(), "what the architecture is asked for, where that differs")
     seeds: Seeds | None = describe(None, "seeds of this variant; absent: the method's")
 
@@ -97,6 +98,7 @@ class Preset(Settings):
     """A whole study: config/<preset>.yaml."""
 
     description: str = describe("", "one line: what this preset is for and how long it takes")
+    decides: bool = describe(True, "whether its records say anything of the paper's claims")
     seeds: Seeds = describe((0,), "seeds of every method that names none of its own")
     training: TrainingSettings = describe(TrainingSettings(), "training settings of every run")
     finetune: FinetuneSettings = describe(FinetuneSettings(), "fine-tuning settings of every run")

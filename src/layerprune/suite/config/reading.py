@@ -1,6 +1,7 @@
 """Presets from YAML files, and the environment: the only module that reads raw configuration."""
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from layerprune.system import files, paths
 
 def load_preset(name: str) -> Preset:
     """Read config/<name>.yaml. Raises LayerpruneError with one line naming file and key."""
+    _check_name("preset", name)
     path = paths.preset_file(name)
     if not path.is_file():
         if not path.parent.is_dir():
@@ -52,6 +54,7 @@ def load_claims() -> dict[str, Claim]:
 
 def load_campaign(name: str) -> CampaignPlan:
     """Read config/campaigns/<name>.yaml. Raises LayerpruneError with one line naming file and key."""
+    _check_name("campaign", name)
     path = paths.campaign_file(name)
     if not path.is_file():
         known = ", ".join(sorted(file.stem for file in path.parent.glob("*.yaml"))) or "none"
@@ -63,6 +66,17 @@ def load_campaign(name: str) -> CampaignPlan:
         return CampaignPlan.model_validate(raw)
     except ValidationError as error:
         raise LayerpruneError(f"{path}: {first_problem(error).lstrip('.: ')}") from None
+
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
+"""Of a preset and a campaign, whose results get a folder of this name: no way out of `results`."""
+
+
+def _check_name(what: str, name: str) -> None:
+    if not NAME.fullmatch(name):
+        raise LayerpruneError(
+            f"{what} {name[:100]!r}: a name has letters, digits, '-', '_' and '.' alone, as in 'quick'"
+        )
 
 
 LARGEST = 2**20

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic.fields import FieldInfo
 
 from layerprune.core.methods import settings_class
 from layerprune.core.settings.methods import ByIndexSettings, ScoreSettings, ScratchSettings
@@ -36,8 +37,16 @@ class RunSettings(Settings):
         return settings_class(self.method).model_validate(self.settings)
 
     def science(self) -> dict[str, Any]:
-        """What decides the result, as plain data: everything but later settings at their default."""
-        return _without_later_defaults(self) | {"settings": _without_later_defaults(self.method_settings())}
+        """What decides the result, as plain data: everything but later settings that change nothing."""
+        return _without_later(self) | {"settings": _without_later(self.method_settings())}
+
+    @classmethod
+    def of_record(cls, config: dict[str, Any]) -> "RunSettings":
+        """The settings in a record. Method settings that came later stand at what they were before."""
+        given = cls.model_validate(config)
+        fields = settings_class(given.method).model_fields.items()
+        before = {name: field.json_schema_extra["before"] for name, field in fields if "before" in _extra(field)}
+        return given.model_copy(update={"settings": before | given.settings})
 
     def digest(self) -> str:
         """SHA-256 of the settings' canonical JSON (first 16 hexadecimal digits)."""
@@ -45,14 +54,18 @@ class RunSettings(Settings):
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _without_later_defaults(settings: Settings) -> dict[str, Any]:
+def _extra(field: FieldInfo) -> dict[str, Any]:
+    return field.json_schema_extra or {}
+
+
+def _without_later(settings: Settings) -> dict[str, Any]:
     plain = settings.model_dump(mode="json")
     for name, field in type(settings).model_fields.items():
         value = getattr(settings, name)
-        if (field.json_schema_extra or {}).get("later") and value == field.default:
+        if _extra(field).get("later") and value == _extra(field).get("before", field.default):
             del plain[name]
         elif isinstance(value, Settings):
-            plain[name] = _without_later_defaults(value)
+            plain[name] = _without_later(value)
     return plain
 
 
@@ -124,7 +137,7 @@ def resolve(preset: Preset, key: RunKey) -> RunSettings:
             method=key.method,
             seed=key.seed,
             training=_merge(TrainingSettings, [preset, block, arch, *layers], "training"),
-            finetune=_merge(FinetuneSettings, [preset, block, arch], "finetune"),
+            finetune=_merge(FinetuneSettings, [preset, block, arch, *layers], "finetune"),
             settings=settings_class(key.method).model_validate(values).model_dump(mode="json"),
             model=_merge(ModelSettings, [arch, *layers], "model"),
             source=block.source,

@@ -19,7 +19,7 @@ from layerprune.suite.run.prepare import Caller, Lane, Request
 from layerprune.suite.run.task import Report, Task
 from layerprune.suite.run.train import Trained, train
 from layerprune.suite.run.write import clear_up, write, write_failed
-from layerprune.system import files, paths
+from layerprune.system import energy, files, paths
 from layerprune.system.devices import exact_float32
 from layerprune.system.paths import RunKey
 from layerprune.system.process_group import ProcessGroup
@@ -75,7 +75,8 @@ def _made(preset: Preset, key: RunKey, caller: Caller) -> Record:
             prepare.check_engine(asked.settings.training.engine, device)
             if group.first:
                 clear_up(key)
-            return _finished(prepare.task_of(asked, device, caller, notice), key)
+            alone = preset.resources.runs_per_gpu == 1
+            return _finished(prepare.task_of(asked, device, caller, notice), key, alone)
 
 
 def _make_parents(asked: Request, caller: Caller) -> None:
@@ -102,15 +103,17 @@ def _locked(key: RunKey, group: ProcessGroup) -> AbstractContextManager[None]:
     return files.exclusive(paths.lock(key), "this run is being made by another process")
 
 
-def _finished(task: Task, key: RunKey) -> Record:
-    """Train, measure, write; the resume state goes once the record is there."""
+def _finished(task: Task, key: RunKey, alone: bool) -> Record:
+    """Train, measure, write; the resume state goes once the record is there. `alone`: no other run is on the GPU."""
     made_by = prepare.provenance_of(task, key)
     broken = [name for name, parent in task.parents.items() if parent.record.status in ("diverged", "failed")]
     if broken:
         reason = f"its parent run '{broken[0]}' has status {task.parents[broken[0]].record.status}"
         made = write_failed(task, key, reason, made_by)
     else:
-        made = write(task, key, _trained(task, key), made_by)
+        with energy.metered(task.device, alone) as meter:
+            trained = _trained(task, key)
+        made = write(task, key, trained, made_by, meter.joules)
     task.group.meet()  # no process goes on to what needs this run before its record is there
     if task.group.first:
         task.state.delete()

@@ -89,6 +89,15 @@ def measure(
     )
 
 
+def energy_of(task: Task, trained: Trained, joules: float | None) -> dict[str, float]:
+    """A record's energy; nothing for a run that others share a process or device with, or that was interrupted."""
+    if joules is None or task.lanes is not None or task.group.size > 1 or trained.progress.resumed:
+        return {}
+    parent = task.parents.get("dense")
+    before = 0.0 if parent is None else parent.record.energy_joules
+    return {"energy_joules_own": joules} | ({} if before is None else {"energy_joules": before + joules})
+
+
 def failed(
     task: Task, key: RunKey, reason: str, network: SectionedNetwork, files: Files, made_by: Provenance
 ) -> Record:

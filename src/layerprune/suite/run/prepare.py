@@ -22,7 +22,7 @@ from layerprune.suite import config, current, store
 from layerprune.suite.config import Preset, RunSettings
 from layerprune.suite.record import Provenance, Record
 from layerprune.suite.run.task import Parent, Report, Task, WeightsFile
-from layerprune.system import paths, processes
+from layerprune.system import files, paths, processes
 from layerprune.system.cpu import cpu_name
 from layerprune.system.devices import borrowed, choose_device
 from layerprune.system.files import sha256
@@ -105,10 +105,7 @@ def _weights_file(settings: RunSettings, folder: Path) -> WeightsFile | None:
     if name is None:
         return None
     path = folder / name
-    try:
-        return WeightsFile(path, sha256(path.read_bytes()))
-    except OSError as error:
-        raise LayerpruneError(f"{path}: cannot read these weights: {error.strerror}") from None
+    return WeightsFile(path, sha256(files.read_regular(path, files.LARGEST_WEIGHTS)))
 
 
 def is_there(preset: Preset, key: RunKey, parent: RunKey) -> bool:

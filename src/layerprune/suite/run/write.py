@@ -11,7 +11,7 @@ from layerprune.core.networks.sections import SectionedNetwork
 from layerprune.core.training.loop import Row
 from layerprune.suite import record
 from layerprune.suite.record import Files, Provenance, Record
-from layerprune.suite.run.measure import failed, is_healthy, measure, smaller_network
+from layerprune.suite.run.measure import energy_of, failed, is_healthy, measure, smaller_network
 from layerprune.suite.run.task import Task
 from layerprune.suite.run.train import Trained
 from layerprune.system import files, paths
@@ -19,14 +19,18 @@ from layerprune.system.files import sha256_of
 from layerprune.system.paths import RunKey
 
 
-def write(task: Task, key: RunKey, trained: Trained, made_by: Provenance) -> Record:
-    """Save the smaller network and the curves, measure what is read back, write the record."""
+def write(task: Task, key: RunKey, trained: Trained, made_by: Provenance, joules: float | None) -> Record:
+    """Save the smaller network and the curves, measure what is read back, write the record.
+
+    `joules` is what the machine says that the training took.
+    """
     if task.group.first:
         network = smaller_network(trained) if is_healthy(trained) else trained.network
         _replace(key, network, _as_csv(trained.progress.rows))
     task.group.meet()
     smaller = storage.load(paths.arch(key), paths.weights(key)).to(task.device)
-    return _finish(task, measure(task, key, trained, smaller, _digests(key), made_by))
+    spent = energy_of(task, trained, joules)
+    return _finish(task, measure(task, key, trained, smaller, _digests(key), made_by).model_copy(update=spent))
 
 
 def write_failed(task: Task, key: RunKey, reason: str, made_by: Provenance) -> Record:

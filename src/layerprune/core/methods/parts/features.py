@@ -16,14 +16,16 @@ from layerprune.core.networks.sections import SectionedNetwork
 from layerprune.errors import SettingError
 
 
-def chain_outputs(model: SectionedNetwork, images: Tensor, reduce: Callable[[Tensor], Tensor]) -> list[Tensor]:
-    """`reduce(output)` at every place, from one forward pass of the whole network."""
+def chain_outputs(
+    model: SectionedNetwork, images: Tensor, reduce: Callable[[Tensor], Tensor], start: nn.Module | None = None
+) -> list[Tensor]:
+    """`reduce(output)` at every place, from one forward pass of the whole network; `start` in place of the stem."""
     reduced: dict[nn.Module, Tensor] = {}
 
     def note(module: nn.Module, inputs: Any, output: Tensor) -> None:
         reduced[module] = reduce(output)
 
-    places = [model.stem, *model.chain]
+    places = [start or model.stem, *model.chain]
     handles = [module.register_forward_hook(note) for module in places]
     try:
         with torch.no_grad():
@@ -46,25 +48,6 @@ def gathered_outputs(
         rows.append(chain_outputs(model, images, reduce))
         labels.append(names)
     return [torch.cat(each) for each in zip(*rows, strict=True)], torch.cat(labels)
-
-
-def mean_over_batches(
-    model: SectionedNetwork,
-    batches: Iterable[tuple[Tensor, Tensor]],
-    number: Callable[[Tensor, Tensor], Tensor],
-) -> Tensor:
-    """Mean of the scalar `number(output, labels)` at every place [1 + len(chain)], batches weighted by their images."""
-    sums, count = [], 0
-    for images, labels in batches:
-        numbers = chain_outputs(model, images, lambda output, labels=labels: number(output, labels))
-        sums.append(len(images) * torch.stack(numbers))
-        count += len(images)
-    return (torch.stack(sums).sum(0) / count).cpu()
-
-
-def of_sections(model: SectionedNetwork, values: Tensor) -> Tensor:
-    """The removable sections' entries [L] of values at every place."""
-    return values[1:][_removable(model)]
 
 
 def gains(model: SectionedNetwork, values: Tensor) -> Tensor:

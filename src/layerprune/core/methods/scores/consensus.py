@@ -20,7 +20,8 @@ from layerprune.core.networks.sections import SectionedNetwork
 from layerprune.core.settings import ConsensusSettings
 from layerprune.errors import SettingError
 
-VERSION = 1
+VERSION = 2
+"""To be raised with that of any score it may name."""
 
 
 def score(

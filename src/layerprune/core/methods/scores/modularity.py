@@ -1,36 +1,60 @@
 """Graph modularity (Lu et al., ECCV 2022, arXiv 2111.12485): gain of modularity of the classes among nearest images.
 
-The images of a batch form an undirected graph: an edge joins two where either is among the other's 3 nearest by cosine
-similarity of the flattened outputs, and the similarity is its weight. Q is Newman's modularity of the partition by
-true class, averaged over batches (weighted by their images). Score: Q_l behind section l minus Q_(l-1) behind its
-predecessor in the chain, the stem for the first. Looks at validation images, as the authors do.
+The images of a batch of 500 form a graph: each has an edge to its 3 nearest by cosine similarity of the flattened
+outputs, and the similarity is its weight. (A + A^T) / 2 makes it undirected: an edge that one of the two alone has
+counts half. Q is Newman's modularity of the partition by true class, averaged over five batches. Score: Q_l behind
+section l minus Q_(l-1) behind its predecessor in the chain; for the first it is that of the stem's first weight layer,
+before the stem's normalisation and rectifier. Looks at validation images, as the authors do.
 
 Deviations: negative similarities weigh 0, for Newman's formula has no negative weights; of equally near images the
-earlier ones are neighbours; the driver's batches instead of five batches of 500; an edge-less graph has Q = 0; matched
-depth instead of a threshold on the gain.
+earlier ones are neighbours; fewer batches where there are fewer images, and less than 500 of them where there are no
+more; an edge-less graph has Q = 0; matched depth instead of a threshold on the gain.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
-from layerprune.core.methods.parts.features import gains, mean_over_batches
+from layerprune.core.methods.parts.features import chain_outputs, gains
+from layerprune.core.methods.parts.first_layer import WeightLayer
 from layerprune.core.networks.sections import SectionedNetwork
 
-VERSION = 1
+VERSION = 2
 LOOKS_AT = "validation"
 NEIGHBOURS = 3
+IMAGES = 500
+BATCHES = 5
 
 
 def score(model: SectionedNetwork, batches: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
-    """Scores [L], from one pass over the batches."""
-    return gains(
-        model,
-        mean_over_batches(model, batches, lambda output, labels: modularity(neighbour_graph(output), labels)),
-    )
+    """Scores [L], from one pass over up to BATCHES * IMAGES images."""
+    start = next((layer for layer in model.stem.modules() if isinstance(layer, WeightLayer)), model.stem)
+    found = [_of_places(model, start, *batch) for batch in regrouped(batches)]
+    return gains(model, torch.stack(found).mean(0).cpu())
+
+
+def _of_places(model: SectionedNetwork, start: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    numbers = chain_outputs(model, images, lambda output: modularity(neighbour_graph(output), labels), start)
+    return torch.stack(numbers)
+
+
+def regrouped(batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+    """The first BATCHES batches of IMAGES examples; one of what there is where that is less than IMAGES."""
+    images, labels, given = [], [], 0
+    for each in batches:
+        images.append(each[0])
+        labels.append(each[1])
+        while sum(map(len, labels)) >= IMAGES:
+            pooled, names = torch.cat(images), torch.cat(labels)
+            yield pooled[:IMAGES], names[:IMAGES]
+            images, labels, given = [pooled[IMAGES:]], [names[IMAGES:]], given + 1
+            if given == BATCHES:
+                return
+    if not given:
+        yield torch.cat(images), torch.cat(labels)
 
 
 def neighbour_graph(output: Tensor) -> Tensor:
@@ -40,7 +64,8 @@ def neighbour_graph(output: Tensor) -> Tensor:
     oneself = torch.eye(len(similarity), dtype=torch.bool, device=similarity.device)
     ranked = similarity.masked_fill(oneself, -math.inf).argsort(dim=1, descending=True, stable=True)
     chosen = torch.zeros_like(oneself).scatter(1, ranked[:, : min(NEIGHBOURS, len(ranked) - 1)], True)
-    return similarity.clamp(min=0) * (chosen | chosen.T)
+    directed = similarity.clamp(min=0) * chosen
+    return (directed + directed.T) / 2
 
 
 def modularity(graph: Tensor, labels: Tensor) -> Tensor:

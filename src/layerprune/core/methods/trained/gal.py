@@ -6,10 +6,14 @@ The trained dense network is the teacher f_t and the student's start f_s; masks 
 D is an MLP 10-128-256-128-1 on the logits. Masks take FISTA steps, projected to m >= 0. Sections with m = 0 leave after
 the search; the others' masks stay as constant scales through fine-tuning on the labels and fold into their weights.
 
-The published code has faults, of which `faithful` brings back all: masks start at N(0, 1) instead of 1, so that half
-of them fall by chance; the L1 term is taken twice, as a gradient and in the proximal step; D ends in a sigmoid and is
-trained with a loss that takes logits; the teacher stays in training mode. Besides, its masks move once an epoch, by
-one batch's gradient, instead of in every step.
+This is the paper's objective, mended, and so another balance than that of the published code, where the discriminator
+is in effect absent: at the start the ratio of the adversarial gradient to that of imitation is 1.8 here, and 1.5e-5
+there. `faithful` is the published code: masks start at N(0, 1) instead of 1, so that half of them fall by chance; the
+L1 term is taken twice, as a gradient and in the proximal step; D has no nonlinearity between its layers, starts at
+N(0, 0.01), ends in a sigmoid and is trained with a loss that takes logits, with a weight decay of 2e-4 and a rate that
+falls to a tenth after each 30 % of the search, and moves before the student does; the teacher stays in training mode;
+the masks move at every 200th step of an epoch (in a shorter one at its last), by one batch's gradient, which is taken
+at FISTA's iterate and not at the point ahead of it.
 Deviations: search and fine-tuning share one schedule of the learning rate; masks have a step size of their own.
 """
 
@@ -28,21 +32,25 @@ from layerprune.core.seeding import generator
 from layerprune.core.settings import GalSettings, steps_of
 from layerprune.errors import SettingError
 
-VERSION = 1
+VERSION = 1  # `faithful` has changed since, of which no record was kept
 HIDDEN = (128, 256, 128)
+MASK_STEPS = 200
+PUBLISHED_DECAY = 2e-4
+"""Of the discriminator's weights, in the published code."""
 
 
-def discriminator(classes: int, source: torch.Generator, with_sigmoid: bool) -> nn.Sequential:
-    """D: logits [B, classes] -> [B, 1], weights by He initialisation from `source`."""
-    sizes = (classes, *HIDDEN, 1)
+def discriminator(classes: int, source: torch.Generator, faithful: bool) -> nn.Sequential:
+    """D: logits [B, classes] -> [B, 1], weights from `source` by He initialisation; `faithful`: as published."""
     layers: list[nn.Module] = []
-    for before, after in pairwise(sizes):
+    for before, after in pairwise((classes, *HIDDEN, 1)):
         layer = nn.Linear(before, after)
-        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=source)
+        if faithful:
+            nn.init.normal_(layer.weight, 0.0, 0.01, generator=source)
+        else:
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=source)
         nn.init.zeros_(layer.bias)
-        layers += [layer, nn.ReLU()]
-    layers[-1] = nn.Sigmoid() if with_sigmoid else nn.Identity()
-    return nn.Sequential(*layers)
+        layers += [layer] if faithful else [layer, nn.ReLU()]
+    return nn.Sequential(*layers, nn.Sigmoid()) if faithful else nn.Sequential(*layers[:-1], nn.Identity())
 
 
 def fista_step(
@@ -55,6 +63,18 @@ def fista_step(
     iterate = (point - lr * gradient - lr * penalty).clamp(min=0)
     faster = (1 + (1 + 4 * momentum**2) ** 0.5) / 2
     return (iterate + (momentum - 1) / faster * (iterate - last)).clamp(min=0), iterate, faster
+
+
+def published_fista_step(
+    iterate: Tensor, last: Tensor, momentum: float, gradient: Tensor, lr: float, penalty: float
+) -> tuple[Tensor, Tensor, float]:
+    """The published code's: the gradient is that at the iterate, the step starts ahead of it.
+
+    The first `momentum` is 0, its `last` the iterate itself. Returns the three anew.
+    """
+    faster = (1 + (1 + 4 * momentum**2) ** 0.5) / 2
+    point = iterate + (momentum - 1) / faster * (iterate - last)
+    return (point - lr * gradient - lr * penalty).clamp(min=0), iterate, faster
 
 
 class Method(TrainingMethod):
@@ -71,10 +91,13 @@ class Method(TrainingMethod):
         self.teacher = context.teacher.train(settings.faithful)
         self.mask = self._first_masks().requires_grad_()
         self.last = self.mask.detach().clone()
-        self.momentum = 1.0
+        self.momentum = 0.0 if settings.faithful else 1.0
         self.judge = discriminator(_classes(network), generator("discriminator", context.seed), settings.faithful)
         self.judge.to(context.device)
-        self.judge_optimizer = torch.optim.SGD(self.judge.parameters(), settings.discriminator_lr, momentum=0.9)
+        decay = PUBLISHED_DECAY if settings.faithful else 0.0
+        self.judge_optimizer = torch.optim.SGD(
+            self.judge.parameters(), settings.discriminator_lr, 0.9, weight_decay=decay
+        )
         self.searching = True
 
     def _first_masks(self) -> Tensor:
@@ -85,6 +108,9 @@ class Method(TrainingMethod):
 
     def gates(self, step: int, batch: int) -> Gates:
         self.searching = step < self.search
+        if self.settings.faithful:
+            rate = self.settings.discriminator_lr * 0.1 ** (10 * step // (3 * self.search))
+            self.judge_optimizer.param_groups[0]["lr"] = rate
         # Three passes of the discriminator, forward and backward: for the student, on the teacher, on the student.
         judging = 9 * sum(layer.weight.numel() for layer in self.judge if isinstance(layer, nn.Linear))
         self.macs_beside = self.context.teacher_macs + judging if self.searching else 0
@@ -96,6 +122,8 @@ class Method(TrainingMethod):
         with torch.no_grad():
             self.target = self.teacher(images).float()
         self.answer = logits.detach()
+        if self.settings.faithful:
+            self._move_judge()
         distance = (self.target - logits).square().mean(1)
         return self.settings.imitation * distance + _cross_entropy(self.judge(logits), 1.0)
 
@@ -108,28 +136,38 @@ class Method(TrainingMethod):
         if not self.searching:
             return
         self.gradient, self.mask.grad = self.mask.grad, None
+        if not self.settings.faithful:
+            self._move_judge()
+
+    def _move_judge(self) -> None:
         self.judge_optimizer.zero_grad()  # what the student's loss left there
         own = self.judge(self.answer)
         parts = _cross_entropy(self.judge(self.target), 1.0), _cross_entropy(own, 0.0), _cross_entropy(own, 1.0)
         sum(part.mean() for part in parts).backward()
         self.judge_optimizer.step()
 
+    def _masks_move(self, step: int) -> bool:
+        if not self.settings.faithful:
+            return True
+        return (step % self.context.steps_per_epoch + 1) % min(MASK_STEPS, self.context.steps_per_epoch) == 0
+
     def after_step(self, step: int, lr: Tensor) -> None:
-        moves = not self.settings.faithful or (step + 1) % self.context.steps_per_epoch == 0
-        if not (self.searching and moves):
+        if not (self.searching and self._masks_move(step)):
             return
         size = lr * self.settings.mask_lr
+        move = published_fista_step if self.settings.faithful else fista_step
         with torch.no_grad():
-            point, self.last, self.momentum = fista_step(
-                self.mask, self.last, self.momentum, self.gradient, size, self.settings.penalty
+            point, self.last, self.momentum = move(
+                self.mask.clone(), self.last, self.momentum, self.gradient, size, self.settings.penalty
             )
             self.mask.copy_(point)
 
     def removals(self, step: int) -> list[int]:
         if step != self.search:
             return []
-        with torch.no_grad():
-            self.mask.copy_(self.last)  # the iterate, not the point ahead of it where gradients were taken
+        if not self.settings.faithful:
+            with torch.no_grad():
+                self.mask.copy_(self.last)  # the iterate, not the point ahead of it where gradients were taken
         return [index for index, value in enumerate(self.curve()) if value <= 0]
 
     def evaluation_gates(self) -> Gates:

@@ -7,13 +7,15 @@ with its parameters and their momentum. At `consolidate_at` theta is rounded; th
 Two settings make the noise milder: gates open while theta is frozen, and gates drawn for a share of each batch only,
 the rest meeting the network that theta, rounded, stands for. Both are ours, as are a price that rises after the warm-up
 (the least useful sections leave first, and the others can take over their work) and one that follows a budget
-(methods.parts.budget). Other priors (gates.priors), sections that stay where the condition holds, and what is
+(methods.parts.budget), gates drawn once a batch (methods.parts.batch_gates), sections that are measured before they
+leave (methods.parts.confirmation), and a prior on weights that a closed section has none of
+(methods.parts.spike_and_slab). Other priors (gates.priors), sections that stay where the condition holds, and what is
 noted of them (methods.parts.gate_trace) are there to be compared with.
 Read: the abstract. Derived: the linear price (gates.priors), the estimators, the pruning condition.
 """
 
 import math
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import torch
@@ -24,8 +26,11 @@ from layerprune.core.gates.estimators import ESTIMATORS
 from layerprune.core.measure import count_macs
 from layerprune.core.methods.base import Context, Outcome, TrainingMethod
 from layerprune.core.methods.parts import budget, section_latency
+from layerprune.core.methods.parts.batch_gates import BatchGates
+from layerprune.core.methods.parts.confirmation import Confirmation
 from layerprune.core.methods.parts.gate_trace import GateTrace
-from layerprune.core.networks.sections import Gates, SectionedNetwork, scale_branches
+from layerprune.core.methods.parts.spike_and_slab import SpikeAndSlab
+from layerprune.core.networks.sections import Gate, Gates, SectionedNetwork, scale_branches
 from layerprune.core.settings import GatedSettings, steps_of
 from layerprune.errors import SettingError
 
@@ -60,6 +65,14 @@ class Method(TrainingMethod):
             device,
             context.group,
         )
+        self.weight_prior = (
+            SpikeAndSlab(network, context, settings.kappa) if settings.weight_prior == "spike-and-slab" else None
+        )
+        self.confirmation = (
+            Confirmation(settings.confirm, sections, device, context.group) if settings.confirm > 0 else None
+        )
+        self.batch_gates = BatchGates(network, context, self.theta) if settings.gates == "batch" else None
+        self.skips_sections = self.batch_gates is not None
         self.extra_forwards = self.estimator.extra_forwards
         self.check_interval = settings.check_interval
         self.warmup = steps_of(settings.warmup, context.steps_per_epoch)
@@ -69,7 +82,7 @@ class Method(TrainingMethod):
         self.price_share = torch.ones((), device=device)
         self.agreeing_checks = [0] * sections
         self.theta_before_rounding: list[float] | None = None
-        self.drawn: Tensor | None = None
+        self.drawn: Tensor | list[Gate] | None = None
 
     def _check_order(self) -> None:
         """Raises SettingError where the price is not the whole nu for a step before theta is rounded."""
@@ -97,6 +110,11 @@ class Method(TrainingMethod):
         return context.group.everyones(own)[0]
 
     def _costs(self) -> Tensor:
+        costs = self._costs_of_sections()
+        return costs if self.settings.cost_scale == "section" else costs / len(costs)
+
+    def _costs_of_sections(self) -> Tensor:
+        """Cost weights c [L] with sum L."""
         if self.settings.cost == "latency":
             raw = torch.tensor(self.latencies.sections, device=self.context.device)
             return raw * (len(raw) / raw.sum())
@@ -119,11 +137,16 @@ class Method(TrainingMethod):
         return min(checks * self.check_interval, self.context.steps_total)
 
     def start_epoch(self, epoch: int) -> None:
-        self._reseed(epoch)
+        if self.batch_gates is not None:
+            self.batch_gates.start_epoch(epoch)
+        else:
+            self._reseed(epoch)
 
     def phase(self, step: int) -> Hashable | None:
         if self.trace is not None or self.extra_forwards:
             return None  # what a second forward pass costs is counted on the host
+        if self.confirmation is not None and self.confirmation.busy:
+            return None
         return step < self.warmup, step >= self.consolidation
 
     def prepare(self, step: int) -> None:
@@ -137,6 +160,9 @@ class Method(TrainingMethod):
         if silent or step >= self.consolidation or not any(section.alive for section in self.network.sections):
             self.drawn = None
             return None
+        if self.batch_gates is not None:
+            self.drawn = self.batch_gates.draw(step)
+            return self.drawn
         count = math.ceil(self.settings.drawn_share * batch)
         self.drawn = self.estimator.draw(self.theta, count, self.noise).requires_grad_()
         self.batch = batch
@@ -152,6 +178,29 @@ class Method(TrainingMethod):
     def after_backward(self, step: int, losses: Tensor, losses_of: Callable[[Gates], Tensor]) -> None:
         if self.drawn is None:
             return
+        if self.trace is not None:
+            self.trace.add(losses)
+        self._take_in(losses, losses_of)
+        if self.confirmation is not None and self.confirmation.busy:
+            self.confirmation.take_in(self._met(losses.numel()), losses_of)
+        if self.weight_prior is not None:
+            self.weight_prior.scale_decay(self.theta)
+        if step >= self.warmup:
+            self._move(step)
+        if self.trace is not None and (step + 1) % self.check_interval == 0:
+            drawn = losses if self.batch_gates is not None else losses[: self.drawn.shape[1]]
+            self.trace.look(self.theta, drawn, losses_of)
+
+    def _met(self, batch: int) -> Sequence[Gate]:
+        """The gates that the step's examples met, one a section."""
+        return self.drawn if self.batch_gates is not None else self._with_rounded(self.drawn.detach(), batch).unbind()
+
+    def _take_in(self, losses: Tensor, losses_of: Callable[[Gates], Tensor]) -> None:
+        """Tell the estimator of the batch."""
+        if self.batch_gates is not None:
+            self.batch_gates.update(self.estimator, losses, losses_of)
+            self.batch_gates.fill_gradients()
+            return
         # The loss is the batch's mean, times the number of processes, over which gradients are averaged.
         slopes = self.drawn.grad.squeeze(2) * (self.batch / self.context.group.size)
         batch, count = losses.numel(), slopes.shape[1]
@@ -160,12 +209,6 @@ class Method(TrainingMethod):
             return losses_of(self._with_rounded(gates, batch))[:count]
 
         self.estimator.update(self.theta, self.drawn.detach(), slopes, losses[:count], drawn_losses_of)
-        if step >= self.warmup:
-            self._move(step)
-        if self.trace is not None:
-            self.trace.add(losses)
-            if (step + 1) % self.check_interval == 0:
-                self.trace.look(self.theta, losses[:count], losses_of)
 
     def _move(self, step: int) -> None:
         if self.settings.prior == "l0":
@@ -175,15 +218,27 @@ class Method(TrainingMethod):
 
     def _drift(self) -> Tensor:
         """dJ/dtheta [L]; where it is positive theta falls."""
+        prices = self._slopes_of_prices()
+        return self.estimator.delta() + prices
+
+    def _slopes_of_prices(self) -> Tensor:
+        """What of dJ/dtheta [L] does not come from the loss."""
         prices = self.prices if self.slope is None else self.prices * self.slope(self.theta)
         if self.ramp_steps > 0:
             prices = prices * self.price_share
-        return self.estimator.delta() + prices
+        return prices if self.weight_prior is None else prices + self.weight_prior.prices()
 
     def after_step(self, step: int, lr: Tensor) -> None:
         self.lr = lr
 
     def removals(self, step: int) -> list[int]:
+        leaving = self._decided(step)
+        if self.batch_gates is not None:
+            self.batch_gates.know(self.theta)
+        return leaving
+
+    def _decided(self, step: int) -> list[int]:
+        """The sections that go at this check."""
         if step <= self.consolidation and self.trace is not None and self.trace.benefits is not None:
             self.trace.note(step, float(self.lr), self.theta, self.estimator.delta())
         if step == self.consolidation:
@@ -197,7 +252,30 @@ class Method(TrainingMethod):
         agreed = [index for index, count in enumerate(self.agreeing_checks) if count >= self.settings.checks]
         if not self.settings.remove:
             return []
-        return self._leave(agreed if self.budget is None else self.budget.may_go(agreed, self.network.keep()))
+        if self.budget is not None:
+            agreed = self.budget.may_go(agreed, self.network.keep())
+        return self._leave(agreed if self.confirmation is None else self._confirmed(step, agreed))
+
+    def _confirmed(self, step: int, agreed: list[int]) -> list[int]:
+        """Of these sections those that were measured and are not worth their price; theta of those that are, and so
+        stay, begins anew.
+        """
+        agreed = [index for index in agreed if self.network.sections[index].alive]
+        measured = [index for index in agreed if self.confirmation.has(index)]
+        refused = self.confirmation.refused(step, measured, self._slopes_of_prices())
+        for index in refused:
+            self.theta[index] = self.settings.theta0
+            self.agreeing_checks[index] = 0
+        leaving = [index for index in measured if index not in refused]
+        asked = [index for index in agreed if index not in measured]
+        if self.budget is None and step + self.check_interval >= self.consolidation:
+            asked = [index for index in self._alive_below(1.0) if index not in leaving]  # the rounding may close them
+        self.confirmation.ask(asked)
+        return leaving
+
+    def _alive_below(self, bound: float) -> list[int]:
+        alive = self.network.keep()
+        return [index for index, value in enumerate(self.theta.tolist()) if value < bound and alive[index]]
 
     def _follow_budget(self) -> None:
         factor = self.budget.factor(self.theta)
@@ -207,11 +285,20 @@ class Method(TrainingMethod):
     def _round(self) -> list[int]:
         """Theta to 0 or 1; returns the sections that go."""
         self.theta_before_rounding = self.theta.tolist()
+        worth_keeping = self._measured_at_last()
         if self.budget is None:
             self.theta.copy_((self.theta >= 0.5).float())
+            if worth_keeping:
+                self.theta[worth_keeping] = 1
         else:
             self.theta.copy_(self.budget.rounded(self.theta, -self.estimator.delta(), self.network.keep()))
         return self._leave([index for index, value in enumerate(self.theta.tolist()) if value == 0])
+
+    def _measured_at_last(self) -> list[int]:
+        """Sections that theta would close, and whose measured Delta says otherwise."""
+        if self.confirmation is None or self.budget is not None:
+            return []
+        return self.confirmation.refused(self.consolidation, self._alive_below(0.5), self._slopes_of_prices())
 
     def _leave(self, candidates: list[int]) -> list[int]:
         leaving = [index for index in candidates if self.network.sections[index].alive]
@@ -231,6 +318,8 @@ class Method(TrainingMethod):
         details = {"nu": self.nu, "theta_before_consolidation": self.theta_before_rounding}
         if self.trace is not None:
             details["watch"] = self.trace.notes
+        if self.confirmation is not None:
+            details["confirm"] = self.confirmation.notes
         if self.latencies is not None:
             left = section_latency.of_whole(self.network, self.context.device, self.settings.latency_batch)
             details["latency"] = self.latencies.plain | {"left_ms": left}
@@ -245,6 +334,8 @@ class Method(TrainingMethod):
             "theta_before_rounding": self.theta_before_rounding,
             "nu": self.nu,
             "prices": self.prices,
+            "batch_gates": self.batch_gates.theta if self.batch_gates is not None else None,
+            "confirmation": self.confirmation.state() if self.confirmation is not None else None,
             "watch": self.trace.state() if self.trace is not None else None,
             "latencies": (self.latencies.whole, self.latencies.sections) if self.latencies is not None else None,
         }
@@ -257,6 +348,10 @@ class Method(TrainingMethod):
         self.theta_before_rounding = state["theta_before_rounding"]
         self.nu = state["nu"]
         self.prices.copy_(state["prices"])
+        if self.batch_gates is not None:
+            self.batch_gates.theta = list(state["batch_gates"])
+        if self.confirmation is not None:
+            self.confirmation.load_state(state["confirmation"])
         if self.trace is not None:
             self.trace.load_state(state["watch"])
         if self.latencies is not None:  # the budget is that of the latencies which it started with

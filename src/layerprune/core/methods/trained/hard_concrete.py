@@ -1,6 +1,9 @@
 """Hard-concrete L0 gates (Louizos, Welling, Kingma, ICLR 2018), one gate a section and batch: an adaptation.
 
-    mean loss + lambda sum_l c_l P(z_l != 0),   lambda rising linearly over the first part of training
+    mean loss + sum_l P(z_l != 0) (lambda c_l + d/2 ||W_l||^2),   lambda rising linearly over the first part of training
+d is the weight decay of the recipe: that of a gated branch's weights W_l is multiplied by their gate's P(z_l != 0), and
+their norm pushes the gate, as where the paper combines L0 with L2. With `decay: full` they shrink like all other
+weights, and the gate does not feel them.
 Sections whose deterministic gate is exactly 0 leave at the end; the others' gates fold into their weights.
 Deviations: SGD with the weights' momentum on log_a (no weight decay), no averaging of parameters.
 """
@@ -9,11 +12,11 @@ from collections.abc import Callable, Hashable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from layerprune.core.gates import hard_concrete
 from layerprune.core.methods.base import Context, Outcome, TrainingMethod
-from layerprune.core.networks.sections import Gates, SectionedNetwork, scale_branches
+from layerprune.core.networks.sections import Gates, Section, SectionedNetwork, scale_branches
 from layerprune.core.settings import HardConcreteSettings
 
 VERSION = 1
@@ -33,6 +36,7 @@ class Method(TrainingMethod):
         self.costs = context.costs(settings.cost).view(shape)
         self.ramp_steps = max(1, round(settings.ramp * context.steps_total))
         self.strength = torch.zeros((), device=context.device)
+        self.decayed = [self._under_decay(section) for section in network.sections]
 
     def start_epoch(self, epoch: int) -> None:
         self._reseed(epoch)
@@ -46,10 +50,24 @@ class Method(TrainingMethod):
     def gates(self, step: int, batch: int) -> Gates:
         return hard_concrete.sample(self.log_a, self.noise)
 
+    def _under_decay(self, section: Section) -> list[nn.Parameter]:
+        """A branch's weights whose decay the gate scales."""
+        if self.settings.decay == "full" or self.context.weight_decay == 0:
+            return []
+        return [each for each in section.branch.parameters() if self.context.decayed == "all" or each.ndim > 1]
+
     def penalty(self, step: int) -> Tensor:
-        return self.strength * (self.costs * hard_concrete.open_probability(self.log_a)).sum()
+        opened = hard_concrete.open_probability(self.log_a)
+        price = self.strength * (self.costs * opened).sum()
+        if not any(self.decayed):
+            return price
+        norms = torch.stack([torch.stack([each.square().sum() for each in weights]).sum() for weights in self.decayed])
+        return price + self.context.weight_decay / 2 * (opened.flatten() * norms).sum()
 
     def after_backward(self, step: int, losses: Tensor, losses_of: Callable[[Gates], Tensor]) -> None:
+        with torch.no_grad():  # the optimizer will add the whole decay; what is due is in the gradient already
+            for weight in (each for weights in self.decayed for each in weights):
+                weight.grad.sub_(weight, alpha=self.context.weight_decay)
         self.context.group.average(self.log_a.grad)
         self.velocity.mul_(self.context.momentum).add_(self.log_a.grad)
         self.log_a.grad = None

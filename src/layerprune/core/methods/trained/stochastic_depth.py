@@ -1,9 +1,11 @@
 """Stochastic depth (Huang et al., ECCV 2016): the same noise as gated training, no learned gates.
 
-Section l = 1..L survives a mini-batch with p_l = 1 - (l/L)(1 - p_L); a section that does not is not computed. After
-training the branch is multiplied by p_l (folded into its last weights), as in the paper. With `keep` it becomes a
-control: sections with the smallest p_l, the last ones, leave until that many are left.
-Deviation: weights of a skipped section get no gradient and no decay in that step.
+Section l = 1..L survives a mini-batch with p_l = 1 - (l/L)(1 - p_L); a section that does not is not computed. l counts
+all sections of the network, as published. After training the branch is multiplied by p_l (folded into its last
+weights), as in the paper. With `keep` it becomes a control: sections with the smallest p_l, the last ones, leave until
+that many are left.
+Deviations: sections that may not go always survive; weights of a skipped section get no gradient and no decay in that
+step.
 """
 
 import torch
@@ -13,7 +15,7 @@ from layerprune.core.networks.sections import CLOSED, Gates, SectionedNetwork
 from layerprune.core.seeding import generator
 from layerprune.core.settings import StochasticDepthSettings
 
-VERSION = 1
+VERSION = 2
 
 
 class Method(TrainingMethod):
@@ -23,8 +25,9 @@ class Method(TrainingMethod):
 
     def __init__(self, settings: StochasticDepthSettings, network: SectionedNetwork, context: Context) -> None:
         super().__init__(settings, network, context)
-        count = context.sections
-        self.survival = [1 - (index / count) * (1 - settings.final_survival) for index in range(1, count + 1)]
+        last = len(network.chain)
+        places = [place for place, section in enumerate(network.chain, 1) if section.removable]
+        self.survival = [1 - (place / last) * (1 - settings.final_survival) for place in places]
 
     def start_epoch(self, epoch: int) -> None:
         noise = generator("gates", self.context.seed, epoch)
