@@ -310,5 +310,7 @@ def test_the_recipe_table_is_that_of_the_records(monkeypatch: pytest.MonkeyPatch
     assert recipe_table.TABLE.read_text() == text, "run: python workflow/scripts/recipe_table.py"
     assert text.count("**the recipe**") == 1
     assert recipe_table.PRICES.read_text() == recipe_table.price_text()
-    records = REPOSITORY / "results" / "price-search" / "cifar10" / "records.jsonl"
-    assert len(recipe_table.PRICES.read_text().splitlines()) == 2 + len(records.read_text().splitlines())
+    assert recipe_table.RIVALS.read_text() == recipe_table.rival_text()
+    for table, preset in ((recipe_table.PRICES, "price-search"), (recipe_table.RIVALS, "rival-search")):
+        records = REPOSITORY / "results" / preset / "cifar10" / "records.jsonl"
+        assert len(table.read_text().splitlines()) == 2 + len(records.read_text().splitlines())
