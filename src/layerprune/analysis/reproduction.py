@@ -211,7 +211,7 @@ def as_frame(rows: list[Row]) -> pd.DataFrame:
 def by_machine(frame: pd.DataFrame) -> pd.DataFrame:
     """A row for each machine and each CPU of committed records: runs, verdicts, the largest differences of 1."""
     rows = []
-    for names, part in frame.fillna({name: "" for name in MACHINE}).groupby(MACHINE, sort=True):
+    for names, part in frame.astype(dict.fromkeys(MACHINE, object)).fillna(dict.fromkeys(MACHINE, "")).groupby(MACHINE, sort=True):
         told = dict(zip(MACHINE, names, strict=True))
         counts = {verdict: int((part["verdict"] == verdict).sum()) for verdict in VERDICTS}
         largest = {f"largest_{name}": part[f"{name}_difference"].abs().max() for name in ("accuracy", "macs")}
