@@ -211,7 +211,8 @@ def as_frame(rows: list[Row]) -> pd.DataFrame:
 def by_machine(frame: pd.DataFrame) -> pd.DataFrame:
     """A row for each machine and each CPU of committed records: runs, verdicts, the largest differences of 1."""
     rows = []
-    for names, part in frame.astype(dict.fromkeys(MACHINE, object)).fillna(dict.fromkeys(MACHINE, "")).groupby(MACHINE, sort=True):
+    told_or_empty = frame.astype(dict.fromkeys(MACHINE, object)).fillna(dict.fromkeys(MACHINE, ""))
+    for names, part in told_or_empty.groupby(MACHINE, sort=True):
         told = dict(zip(MACHINE, names, strict=True))
         counts = {verdict: int((part["verdict"] == verdict).sum()) for verdict in VERDICTS}
         largest = {f"largest_{name}": part[f"{name}_difference"].abs().max() for name in ("accuracy", "macs")}
