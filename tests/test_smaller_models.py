@@ -1,9 +1,12 @@
 """Smaller models come back into whole ones, to be trained on; a file of another model changes nothing."""
 
 import copy
+import json
 from pathlib import Path
 
 import pytest
+import safetensors
+import safetensors.torch
 import torch
 import torchvision
 from feature_networks import WAYS, Features
@@ -50,6 +53,47 @@ def test_a_file_of_another_model_is_refused_and_changes_nothing(tmp_path: Path) 
     path.write_bytes(b"nothing")
     with pytest.raises(LayerpruneError, match="not a model that"):
         layerprune.load(path, into=other)
+
+
+NESTED = '{"type": null, "context": null, "children_spec": []}'
+HOSTILE = {
+    "a module to import": {"layout": '[1, {"type": "collections.defaultdict", "context": {"default_factory_module": '
+    '"canary", "default_factory_name": "x", "dict_context": []}, "children_spec": []}]'},
+    "trees without end": {"layout": '[1, {"type": "builtins.tuple", "context": "null", "children_spec": [' * 3000},
+    "deep trees": {"layout": "[1, " + '{"type": "builtins.tuple", "context": "null", "children_spec": [' * 2000
+    + NESTED + "]}" * 2000 + "]"},
+    "a number for a layout": {"layout": 3},
+    "an empty layout": {"layout": "[]"},
+    "leaves that are no list": {"leaves": 7},
+    "a leaf of another kind": {"leaves": [{"input": "x"}]},
+    "too many leaves": {"leaves": [{"input": 0}] * 50},
+    "a path that is a list": {"path": ["blocks"]},
+    "a weight without a name": {},
+    "nothing": None,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_a_hostile_file_is_refused_in_one_line_and_imports_nothing(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "canary.py").write_text("raise SystemExit('imported')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    path, other = tmp_path / "small.safetensors", made("module", "module")
+    layerprune.save(layerprune.remove(made("module", "module"), ["blocks.0"], X), path)
+    with safetensors.safe_open(path, "pt") as file:
+        told = json.loads(file.metadata()["layerprune"])
+        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    kind = "modules" if told["modules"] else "blocks"
+    told |= {kind: [told[kind][0] | HOSTILE[what]]} if HOSTILE[what] is not None else {kind: None}
+    if what == "a weight without a name":
+        told |= {kind: [], "weights": [["blocks"]]}
+    safetensors.torch.save_file(weights, path, {"layerprune": json.dumps(told)})
+    before = str(other)
+    with pytest.raises(LayerpruneError) as raised:
+        layerprune.load(path, into=other)
+    assert str(path) in str(raised.value) and "\n" not in str(raised.value)
+    assert str(other) == before
 
 
 def test_only_sections_that_there_are_and_that_may_go_are_removed() -> None:

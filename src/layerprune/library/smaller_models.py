@@ -25,6 +25,8 @@ from layerprune.library.what_goes import Absence
 from layerprune.system import files
 
 _KEY = "layerprune"
+_LAYOUTS = ("builtins.tuple", "builtins.list", "builtins.dict", "collections.OrderedDict", None)
+"""Trees that are read; of other kinds torch imports what the file names."""
 
 
 def remove(model: nn.Module, names: Sequence[str], example_input: Any) -> nn.Module:
@@ -62,10 +64,10 @@ def read_into(model: nn.Module, path: Path) -> nn.Module:
             told = json.loads((file.metadata() or {})[_KEY])
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dictionary)
         absences = [_absence(each) for each in told["modules"]] + [
-            Absence((), (name,), False) for name in told["weights"]
+            Absence((), (_name(name),), False) for name in told["weights"]
         ]
         blocks = [_passage(each) for each in told["blocks"]]
-    except (OSError, KeyError, TypeError, ValueError, safetensors.SafetensorError) as error:
+    except (OSError, LookupError, TypeError, ValueError, RecursionError, safetensors.SafetensorError) as error:
         raise LayerpruneError(f"{path}: not a model that layerprune.save has written: {error!r}") from None
     _check(model, weights, [*(name for each in absences for name in each.owned), *(each.path for each in blocks)], path)
     take_out(model, absences)
@@ -112,11 +114,16 @@ def _gone_from(model: nn.Module) -> dict[str, Any]:
 
 
 def _described(path: str, part: Removed) -> dict[str, Any]:
-    leaves, layout = pytree.tree_flatten(part.puts_out)
+    leaves, tree = pytree.tree_flatten(part.puts_out)
+    layout = pytree.treespec_dumps(tree)
+    try:
+        _check_layout(json.loads(layout)[1])
+    except ValueError as error:
+        raise LayerpruneError(f"save: what '{path}' puts out cannot be described: {error}") from None
     return {
         "path": path,
         "leaves": [_leaf(each, path) for each in leaves],
-        "layout": pytree.treespec_dumps(layout),
+        "layout": layout,
         "copied": part.is_copied,
         "shaped": part.is_shaped,
     }
@@ -140,12 +147,26 @@ def _output(told: dict[str, Any]) -> Any:
             return PassedOn(each["input"])
         return Gone(told["copied"], each["dimensions"], same_as=each["same_as"])
 
+    _check_layout(json.loads(told["layout"])[1])
     return pytree.tree_unflatten(list(map(made, told["leaves"])), pytree.treespec_loads(told["layout"]))
 
 
+def _name(told: Any) -> str:
+    if not isinstance(told, str):
+        raise ValueError(f"a name of type {type(told).__name__}")
+    return told
+
+
+def _check_layout(layout: dict[str, Any]) -> None:
+    if layout["type"] not in _LAYOUTS:
+        raise ValueError(f"an output of type {layout['type']}")
+    for each in layout["children_spec"]:
+        _check_layout(each)
+
+
 def _absence(told: dict[str, Any]) -> Absence:
-    return Absence(((told["path"], _output(told)),), (), told["copied"], told["shaped"])
+    return Absence(((_name(told["path"]), _output(told)),), (), told["copied"], told["shaped"])
 
 
 def _passage(told: dict[str, Any]) -> Passage:
-    return Passage(told["path"], frozenset(), _output(told), told["activation"], told["copied"])
+    return Passage(_name(told["path"]), frozenset(), _output(told), told["activation"], told["copied"])
