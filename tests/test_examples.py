@@ -9,11 +9,17 @@ import pytest
 from conftest import REPOSITORY, run_process
 
 EXAMPLES = sorted(path for path in (REPOSITORY / "examples").glob("*.py") if not path.stem.startswith("_"))
+LONGEST = EXAMPLES[0].with_name("timm_model.py")
+"""Three quarters of a minute: with the long tests."""
 MADE = re.compile(r"^(\w+) +(\d+) sections +([\d,]+) MACs +([\d.]+) %", re.MULTILINE)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, marks=pytest.mark.long if path == LONGEST else ()) for path in EXAMPLES],
+    ids=lambda path: path.stem,
+)
 def test_an_example_leaves_a_smaller_network_that_has_learnt(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(path.read_text().splitlines()) <= 60
     if path.stem == "timm_model":
