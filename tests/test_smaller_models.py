@@ -8,6 +8,7 @@ import pytest
 import safetensors
 import safetensors.torch
 import torch
+import torch.fx
 import torchvision
 from feature_networks import WAYS, Features
 from torch import nn
@@ -41,6 +42,13 @@ def test_blocks_that_hand_on_come_back(tmp_path: Path) -> None:
     layerprune.save(small, tmp_path / "small.safetensors")
     back = layerprune.load(tmp_path / "small.safetensors", into=torchvision.models.resnet18(num_classes=5).eval())
     assert torch.equal(back(x), small(x)) and str(back) == str(small)
+
+
+def test_a_model_whose_blocks_went_whole_can_be_traced_by_torch_fx() -> None:
+    x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    model = torchvision.models.resnet18(num_classes=5).eval()
+    small = layerprune.remove(model, ["layer1.0", "layer1.1", "layer4.1"], x)
+    assert torch.equal(torch.fx.symbolic_trace(small)(x), small(x))
 
 
 def test_a_file_of_another_model_is_refused_and_changes_nothing(tmp_path: Path) -> None:

@@ -156,7 +156,7 @@ class Removed(nn.Module):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         if not self._hands_on and not self.is_shaped:
             return self.puts_out
-        given = [each for each in pytree.tree_leaves((args, kwargs)) if isinstance(each, Tensor | Gone)]
+        given = [each for each in pytree.tree_leaves((args, kwargs)) if _is_value(each)]
         output = pytree.tree_map(lambda each: given[each] if isinstance(each, PassedOn) else each, self.puts_out)
         return pytree.tree_map_only(Gone, lambda each: _like(each, given), output) if self.is_shaped else output
 
@@ -199,7 +199,16 @@ class HandedOn(Removed):
         output = args[0] if is_usual else super().forward(*args, **kwargs)
         if self._activation is not None:
             return self._activation(output)
-        return pytree.tree_map_only(Tensor, torch.clone, output) if self.is_copied else output
+        return pytree.tree_map(_copied, output) if self.is_copied else output
+
+
+def _is_value(each: Any) -> bool:
+    """A tensor, or what stands for one: Gone, or a proxy of a tracer."""
+    return hasattr(each, "__torch_function__")
+
+
+def _copied(each: Any) -> Any:
+    return torch.clone(each) if _is_value(each) and not isinstance(each, Gone) else each
 
 
 def _is_plain(value: Any) -> bool:
