@@ -7,6 +7,7 @@ import sys
 import tarfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -324,6 +325,20 @@ def test_two_jobs_run_side_by_side(march: Path, made: Path) -> None:
 
     commands.run = run
     assert set(endings(campaign_of(commands, jobs=2))) == {(key, "made") for key in RUNS}
+
+
+@pytest.mark.parametrize("slow", ["lenet-300-100", "lenet5"])
+def test_no_run_overtakes_one_whose_step_is_still_measured(root: Path, made: Path, slow: str) -> None:
+    write_study(root, PRESET.replace("lenet-300-100: {}", "lenet-300-100: {}, lenet5: {}"))
+    commands, planned = copying(made), [DENSE, replace(DENSE, arch="lenet5")]
+    quick = commands.measure
+    commands.measure = lambda keys: shell(f"{'sleep 1; ' if keys[0].arch == slow else ''}{quick(keys)[-1]}")
+    commands.run = lambda key: shell("exit 3")
+    said = []
+    campaign = Campaign(config.load_preset("march"), planned, Limits(jobs=2, seconds=60), said.append, commands)
+    campaign.conduct()
+    assert [line.split(":")[0] for line in said if "begins" in line] == [str(key) for key in planned]
+    assert [line for line in said if "measuring" in line] == said[:2]  # the place that waits measures meanwhile
 
 
 def test_at_its_end_runs_are_told_and_those_that_do_not_listen_are_ended(

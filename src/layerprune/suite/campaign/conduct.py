@@ -143,19 +143,19 @@ class Campaign:
     # --- beginning ------------------------------------------------------------------------------------------------
 
     def _begin_next(self) -> bool:
-        open_ = (key for key in self.waiting if self.estimates.kinds[key] not in self.measurements)
-        candidates = [key for key in open_ if self.places.has_room(key)]
-        unmade = {*self.waiting, *self.running, *self._unsuccessful()}
-        fill = self.limits.fill and not self.measurements
-        key = choose(candidates, self.parents, unmade, self.estimates.seconds, self.left, fill)
-        if key is None:
-            return False
-        forecast = self.estimates.seconds(key)
-        if forecast is None:
-            self._measure(key)
-        else:
+        """Begin the first run that fits; a place that is free while its step is measured measures others meanwhile."""
+        candidates = [key for key in self.waiting if self.places.has_room(key)]
+        unmeasured = [key for key in candidates if self.estimates.kinds[key] not in self.measurements]
+        key = self._choose(candidates)
+        if key is not None and (forecast := self.estimates.seconds(key)) is not None:
             self._begin(key, forecast)
-        return True
+        elif (key := self._choose([key for key in unmeasured if self.estimates.seconds(key) is None])) is not None:
+            self._measure(key)
+        return key is not None
+
+    def _choose(self, candidates: list[RunKey]) -> RunKey | None:
+        unmade = {*self.waiting, *self.running, *self._unsuccessful()}
+        return choose(candidates, self.parents, unmade, self.estimates.seconds, self.left, self.limits.fill)
 
     def _unsuccessful(self) -> set[RunKey]:
         return {outcome.key for outcome in self.outcomes if outcome.how != "made"}
