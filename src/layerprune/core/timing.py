@@ -1,4 +1,4 @@
-"""Wall time of calls that take turns: what slows the machine down slows all of them, so that their ratios stay right.
+"""Wall time of interleaved calls: whatever slows the machine down slows all of them, so that their ratios stay right.
 
 A call has ended when the device has done it.
 """
@@ -13,13 +13,13 @@ import torch
 Work = Callable[[], object]
 CPU = torch.device("cpu")
 LEAST_SECONDS = 0.005
-"""Least length of one measurement of `milliseconds`: what is faster is called several times in it."""
+"""Least length of one measurement of `milliseconds`: faster calls are repeated within it."""
 WARM_UP = 3
 """Calls or turns before the first that counts."""
 
 
 def seconds(work: Work, device: torch.device = CPU, calls: int = 1) -> float:
-    """That so many calls take until the device has done the last, whatever else it does for other threads."""
+    """Seconds that these calls take until the device has finished the last, whatever else it does for other threads."""
     began = time.perf_counter()
     for _ in range(calls):
         work()
@@ -29,7 +29,7 @@ def seconds(work: Work, device: torch.device = CPU, calls: int = 1) -> float:
 
 
 def in_turns(measurements: Sequence[Callable[[], float]], turns: int, warm_up: int = 0) -> list[list[float]]:
-    """What each measurement gives turn by turn, the warm-up's turns left out; who begins changes."""
+    """Results of each measurement turn by turn, without the warm-up; which one goes first alternates."""
     found: list[list[float]] = [[] for _ in measurements]
     for turn in range(-warm_up, turns):
         places = range(len(measurements))
@@ -47,7 +47,7 @@ def milliseconds(works: Sequence[Work], repeats: int, device: torch.device = CPU
 
 
 def _measurement(work: Work, device: torch.device) -> Callable[[], float]:
-    """Milliseconds of one of as many calls as the clock needs, behind one that fills the caches again."""
+    """Milliseconds per call, over as many calls as the clock needs, after one that refills the caches."""
     calls = _calls_needed(work, device)
 
     def measure() -> float:
