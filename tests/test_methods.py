@@ -678,7 +678,8 @@ def test_a_price_that_nothing_is_worth_collapses_and_trains_on(study: Any) -> No
     made, rows, _ = study("gated", "collapse")
     assert (made.status, made.keep, made.depth) == ("collapsed", [0, 0, 0, 0], 1)
     assert max(made.removed_step) < 10 and made.steps_total == 20
-    assert float(rows[-1]["train_loss"]) < float(rows[1]["train_loss"])
+    losses = [float(row["train_loss"]) for row in rows if row["train_loss"]]
+    assert losses[-1] < losses[0]
     assert made.equivalence_gap < 1e-5
 
 
