@@ -537,6 +537,8 @@ def test_images_are_looked_at_five_hundred_at_a_time_and_five_times() -> None:
     assert all(torch.equal(images.flatten() // 1000, labels) for images, labels in groups)
     assert [len(images) for images, _ in modularity.regrouped(batches[:10])] == [500, 500]
     assert [len(images) for images, _ in modularity.regrouped(batches[:2])] == [256]
+    halves = [(images[:125], labels[:125]) for images, labels in batches[:8]]
+    assert [len(images) for images, _ in modularity.regrouped(halves)] == [500, 500]
 
 
 def test_modularity_looks_at_validation_images_and_the_others_at_training_images() -> None:
