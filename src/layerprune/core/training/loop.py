@@ -41,7 +41,7 @@ STEPS_BETWEEN_QUESTIONS = 50
 STEPS_BETWEEN_REPORTS = 20
 SHORT_ROWS = 100
 """At most so many rows of curves are written at checks, beside those of the epochs, however long a training is."""
-THETA_DIGITS = 4
+THETA_DIGITS = 5
 """Decimals of theta in these rows."""
 
 
