@@ -51,15 +51,19 @@ class ConcurrentPruner:
     """Gates on the sections of a model that is being trained.
 
     Give one of
-    `nu`: the price of an open section in units of the mean loss: larger removes more;
-    `target_macs`: share of the model's multiply-adds to end with;
-    `target_params`: share of its parameters to end with, or their number;
-    `target_depth`: removable sections to end with;
-    `target_latency`: share of the time of a forward pass to end with, measured now, on batches like find_sections'
-    example: let the model be where it will run and the machine idle;
-    `target_memory`: share of the peak memory of a forward pass of that example, never exceeded (library.memory);
-    `max_loss_increase`: as much as the validation loss may rise: then `validate()` returns that loss, a number, and is
-    called at every check, with the model in evaluation mode and without gradients (library.loss_allowance).
+
+        nu                 price of an open section in units of the mean loss: larger removes more
+        target_macs        share of the model's multiply-adds to end with
+        target_params      share of its parameters to end with, or their number
+        target_depth       removable sections to end with
+        target_latency     share of the time of a forward pass to end with, measured now: let the model be where it
+                           will run and the machine idle
+        target_memory      share of the peak memory of a forward pass, never exceeded (library.memory)
+        max_loss_increase  what the validation loss may rise by (library.loss_allowance)
+
+    Latency and memory are those of batches like find_sections' example. With `max_loss_increase`, `validate()` returns
+    the validation loss, a number; it is called now and at every check, with the model in evaluation mode and without
+    gradients.
 
     `total_steps` are the calls of `step` that there will be, `warmup_steps` (a tenth) those for which theta waits,
     `consolidate_at` the fraction after which theta is rounded and the rest trains as a plain network (a half; three
