@@ -28,6 +28,15 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "gated": {"warmup": "6it", "nu": 3.0, "theta_lr": 2.0, "check_interval": 4, "checks": 1},
     "epsilon-resnet": {"start": 0.4, "check_interval": 2},
 }
+GATED: dict[str, dict[str, Any]] = {
+    "confirm": {"confirm": 2},
+    "network price": {"nu": 18.0, "cost_scale": "network"},
+    "spike and slab": {"weight_prior": "spike-and-slab", "kappa": 0.01},
+    "batch gates": {"gates": "batch", "estimator": "finite_difference", "drawn_share": 1.0},
+}
+"""Settings of gated training, each beside the others of SETTINGS."""
+RUNS = [(method, SETTINGS.get(method)) for method in TRAINED]
+RUNS += [("gated", SETTINGS["gated"] | settings) for settings in GATED.values()]
 needs_a_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
 BATCH = 8
 
@@ -67,12 +76,12 @@ def traced(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @needs_a_compiler
-@pytest.mark.parametrize("method", TRAINED)
-def test_they_agree_with_eager_ones_in_every_method(method: str) -> None:
+@pytest.mark.parametrize(("method", "settings"), RUNS, ids=[*TRAINED, *GATED])
+def test_they_agree_with_eager_ones_in_every_method(method: str, settings: dict[str, Any] | None) -> None:
     """Through removals and ragged batches."""
     losses, kept, weights = [], [], []
     for engine in ("eager", "compiled"):
-        trained = train(a_run(method, settings=SETTINGS.get(method), lr=0.03, duration="4ep", engine=engine))
+        trained = train(a_run(method, settings=settings, lr=0.03, duration="4ep", engine=engine))
         losses.append([row["train_loss"] for row in trained.progress.rows[1:]])
         kept.append(trained.network.keep())
         weights.append(trained.network.state_dict())
