@@ -137,19 +137,17 @@ def test_the_loss_of_what_is_left_has_risen_by_no_more_than_was_allowed(
     assert left <= pruner._budget.reference + allowed <= dense + allowed
 
 
-def test_what_is_left_was_validated_with_gates_before_the_removal_was_made_final() -> None:
-    model, seen = own(rate=0.0), []
-
-    def validate() -> float:
-        seen.append(validation_loss(model))
-        return seen[-1]
-
-    pruner = a_pruner(model, max_loss_increase=0.3, validate=validate, consolidate_at=0.5)
-    train(pruner, range(STEPS // 2))
-    left = validation_loss(pruner.export())
-    assert pruner.consolidated and pruner.removed
-    assert min(abs(each - left) for each in seen) < 1e-5 * left
-    assert left <= pruner._budget.reference + 0.3
+def test_a_loss_without_sections_is_that_of_the_model_that_has_lost_them() -> None:
+    model = own(rate=0.0)
+    pruner = a_pruner(model, max_loss_increase=0.3, validate=lambda: validation_loss(model))
+    closed, all_open = pruner._loss_without({0, 2}), pruner._loss_without(())
+    assert all_open == validation_loss(model) and abs(closed - all_open) > 1e-3
+    with pruner._forward.without([0, 2]):
+        assert validation_loss(model) == pytest.approx(closed, rel=1e-6)
+    pruner._forward.remove([1])
+    without_all = pruner._loss_without({0, 2})
+    pruner._forward.remove([0, 2])
+    assert validation_loss(model) == pytest.approx(without_all, rel=1e-6)
 
 
 @pytest.mark.parametrize("later", [5.0, math.nan])
