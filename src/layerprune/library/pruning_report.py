@@ -32,7 +32,7 @@ class Sizes:
 
 def sizes_of(model: nn.Module, example: Any, sections: int, recording: Recording | None = None) -> Sizes:
     """Measured on an example; the recording of the model with it may be known."""
-    seen = recording if recording is not None else record(model, example)
+    seen = recording if recording is not None else record(model, examples.moved(example, _device_of(model)))
     macs = -(-seen.macs // examples.batch_size(example))
     return Sizes(sections, depth_of(seen), macs, count_of(model.parameters()), peak_memory(model, example))
 
@@ -56,7 +56,7 @@ def depth_of(recording: Recording) -> int:
 
 def latencies(whole: nn.Module, smaller: nn.Module, example: Any, repeats: int) -> tuple[float, float]:
     """Median milliseconds of a forward pass of the example, in evaluation; both take turns."""
-    device = next((each.device for each in smaller.parameters()), torch.device("cpu"))
+    device = _device_of(smaller)
     batch = examples.moved(example, device)
     works = [partial(examples.call, each, batch) for each in (whole, smaller)]
     with undisturbed(whole), undisturbed(smaller), evaluating(whole, smaller):
@@ -104,6 +104,10 @@ class Report:
 
     def _repr_html_(self) -> str:
         return self.frame.to_html(formatters={"left": "{:.0%}".format}, float_format="{:,.6g}".format)
+
+
+def _device_of(model: nn.Module) -> torch.device:
+    return next((each.device for each in model.parameters()), torch.device("cpu"))
 
 
 def _share(before: float, after: float) -> float:
