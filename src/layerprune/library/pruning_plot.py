@@ -61,7 +61,7 @@ def _draw_theta(ax: "Axes", course: Sequence[Moment], names: Sequence[str]) -> N
     steps, colours = [each.step for each in course], colormaps["viridis"]
     for place, (name, values) in enumerate(zip(names, zip(*(each.theta for each in course), strict=True), strict=True)):
         colour = colours(0.9 * place / max(1, len(names) - 1))
-        ax.plot(steps, values, color=colour, marker=".", markersize=3, label=name)
+        ax.plot(steps, values, color=colour, label=name)
     ax.set(ylabel="theta", ylim=(-0.05, 1.05))
     if len(names) <= NAMED:
         ax.legend(title="section", loc="center left", bbox_to_anchor=(1, 0.5), fontsize="small", frameon=False)
