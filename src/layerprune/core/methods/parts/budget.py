@@ -69,7 +69,7 @@ def of_latency(share: float, whole: float, section_latencies: Sequence[float]) -
 
 
 def of_share(setting: str, of_what: str, share: float, whole: float, parts: Sequence[float]) -> Budget:
-    """This share of a whole in any unit. Raises SettingError where what always stays is more; `of_what` names the unit."""
+    """This share of a whole in any unit. Raises SettingError if what always stays is more; `of_what` names the unit."""
     fixed = whole - sum(parts)
     if share * whole < fixed:
         raise SettingError(
