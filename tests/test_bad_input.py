@@ -246,14 +246,18 @@ def test_an_engine_that_cannot_compile_is_named_before_anything_is_trained(root:
 @pytest.mark.parametrize("minutes", ["nan", "inf", "1e308", "-1", "0"])
 def test_a_campaign_lasts_as_long_as_something_can(root: Path, complain: Complain, minutes: str) -> None:
     (root / "config" / "campaigns").mkdir()
-    (root / "config" / "campaigns" / "night.yaml").write_text("preset: study\nruns: [{dataset: digits, arch: lenet-300-100, method: [dense], seeds: 0}]\n")
+    (root / "config" / "campaigns" / "night.yaml").write_text(
+        "preset: study\nruns: [{dataset: digits, arch: lenet-300-100, method: [dense], seeds: 0}]\n"
+    )
     assert "--minutes: " in complain("campaign", "night", f"--minutes={minutes}")
 
 
 @pytest.mark.parametrize("lanes", ["0", "99999999999", "\u0663", "-1", ""])
 def test_lanes_are_a_number_that_a_process_can_have(root: Path, complain: Complain, lanes: str) -> None:
     (root / "config" / "campaigns").mkdir()
-    (root / "config" / "campaigns" / "night.yaml").write_text("preset: study\nruns: [{dataset: digits, arch: lenet-300-100, method: [dense], seeds: 0}]\n")
+    (root / "config" / "campaigns" / "night.yaml").write_text(
+        "preset: study\nruns: [{dataset: digits, arch: lenet-300-100, method: [dense], seeds: 0}]\n"
+    )
     assert "--lanes: " in complain("campaign", "night", "--minutes", "1", f"--lanes={lanes}")
 
 

@@ -171,11 +171,13 @@ def _compressed(path: Path) -> Mapping[str, list[Line]]:
 
 
 def _stamp(path: Path) -> tuple[int, int]:
-    """What changes when a file does."""
+    """What changes when a file does; zeros where there is none. One that may not be looked at is no such."""
     try:
         found = path.stat()
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return 0, 0
+    except OSError as error:
+        raise LayerpruneError(f"{path}: cannot read: {files.reason_of(error)}") from None
     return found.st_mtime_ns, found.st_size
 
 
