@@ -88,6 +88,7 @@ def complain(root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest
         assert stop.value.code == 2
         (line,) = printed.err.splitlines()
         assert line.startswith("layerprune: error: ") and printed.out == ""
+        assert line.isprintable() and len(line) < 1300
         assert set(root.rglob("record.json")) == records
         assert not list(root.rglob("*.tmp"))
         return line
@@ -203,7 +204,16 @@ BAD_WORDS = {
     "missing option": (["run", "--dataset", "digits"], "Missing option '--arch'"),
     "not a number": ([*words(run_key("dense")), "--seed", "one"], "'--seed'"),
     "negative seed": ([*words(run_key("dense")), "--seed", "-1"], "--seed: must be 0 or more, not -1"),
-    "no threads": ([*words(run_key("dense")), "--threads", "0"], "--threads: must be 1 or more, not 0"),
+    "no threads": ([*words(run_key("dense")), "--threads", "0"], "--threads: must be 1 or more, at most 4096, not 0"),
+    "threads of no machine": (
+        [*words(run_key("dense")), "--threads", "9" * 30],
+        "--threads: must be 1 or more, at most",
+    ),
+    "threads to measure with": (["latency", "nowhere", "--threads", "9" * 30], "'--threads'"),
+    "measurements for ever": (["latency", "nowhere", "--repeats", "9" * 30], "'--repeats'"),
+    "a batch beyond memory": (["latency", "nowhere", "--batch", "9" * 30], "'--batch'"),
+    "a name that moves the cursor": (["show", "\x1b[2J\udcff"], "\\x1b[2J\\udcff: no such run folder"),
+    "a name of pages": (["show", "x" * 5000], "xxx"),
     "unknown device": ([*words(run_key("dense")), "--device", "abacus"], "device: 'abacus' is not"),
     "unsupported device": ([*words(run_key("dense")), "--device", "meta"], "device: 'meta' is not"),
     "too large a seed": ([*words(run_key("dense")), "--seed", str(2**40)], "seed: Input should be less than"),
@@ -231,6 +241,37 @@ def test_an_engine_that_cannot_compile_is_named_before_anything_is_trained(root:
     with inductor.patch({"cpp.cxx": ("/absent/g++",), "force_disable_caches": True}):
         line = complain(*words(run_key("dense")), "--device", "cpu")
     assert "training.engine: compiled does not work here" in line and "/absent/g++" in line and "use eager" in line
+
+
+@pytest.mark.parametrize("minutes", ["nan", "inf", "1e308", "-1", "0"])
+def test_a_campaign_lasts_as_long_as_something_can(root: Path, complain: Complain, minutes: str) -> None:
+    (root / "config" / "campaigns").mkdir()
+    (root / "config" / "campaigns" / "night.yaml").write_text(
+        "preset: study\nruns: [{dataset: digits, arch: lenet-300-100, method: [dense], seeds: 0}]\n"
+    )
+    assert "--minutes: " in complain("campaign", "night", f"--minutes={minutes}")
+
+
+@pytest.mark.parametrize("lanes", ["0", "99999999999", "\u0663", "-1", ""])
+def test_lanes_are_a_number_that_a_process_can_have(root: Path, complain: Complain, lanes: str) -> None:
+    (root / "config" / "campaigns").mkdir()
+    (root / "config" / "campaigns" / "night.yaml").write_text(
+        "preset: study\nruns: [{dataset: digits, arch: lenet-300-100, method: [dense], seeds: 0}]\n"
+    )
+    assert "--lanes: " in complain("campaign", "night", "--minutes", "1", f"--lanes={lanes}")
+
+
+def test_what_nobody_expected_is_one_line_too_and_where_it_happened_is_kept(
+    root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(root))
+    monkeypatch.setattr(config, "load_preset", lambda name: {}["no\nsuch"])
+    monkeypatch.setattr(sys, "argv", ["layerprune", "plan"])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert stop.value.code == 70 and "unexpected KeyError: 'no\\nsuch'; its traceback is in " in line
+    assert "load_preset" in Path(line.split(" is in ")[1]).read_text()
 
 
 def test_a_process_prints_the_line_alone(root: Path) -> None:

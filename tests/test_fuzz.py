@@ -12,7 +12,9 @@ import stat
 import sys
 import tarfile
 import tempfile
+import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
@@ -270,6 +272,24 @@ def test_records_that_start_from_each_other_are_ordered_all_the_same() -> None:
         made_by = each.provenance.model_copy(update={"parents": {str(other.key): "digest"}})
         contents.records[each.key] = each.model_copy(update={"provenance": made_by})
     assert set(adding._parents_first(contents)) == {first.key, second.key}
+
+
+def test_of_records_in_a_long_chain_none_is_lost_and_parents_come_first() -> None:
+    contents = adding.Contents()
+    base = a_record()
+    for number in range(3000):
+        made_by = base.provenance.model_copy(update={"parents": {str(replace(base.key, seed=number + 1)): "digest"}})
+        made = base.model_copy(update={"seed": number, "provenance": made_by})
+        contents.records[made.key] = made
+    assert [key.seed for key in adding._parents_first(contents)] == list(reversed(range(3000)))
+
+
+def test_an_archive_of_very_many_empty_parts_is_read_soon(tmp_path: Path) -> None:
+    path = tmp_path / "many.tar.gz"
+    path.write_bytes(gzip.compress(b"") * 200_000)
+    start = time.process_time()
+    assert answered(lambda: list(adding.add(path))) in (None, [])
+    assert time.process_time() - start < 8
 
 
 # --- data -------------------------------------------------------------------------------------------------------------

@@ -222,7 +222,7 @@ def test_a_damaged_description_is_named(runs: list[RunKey], command: Command, da
 def test_a_description_whose_layers_do_not_fit_is_named(runs: list[RunKey], command: Command) -> None:
     described = files.read_json(paths.arch(runs[0]))
     files.write_json(paths.arch(runs[0]), described | {"input_shape": [1, 5, 5]})
-    assert f"{runs[0]}: not a network's description" in complaint(command())
+    assert f"{paths.arch(runs[0])}: not a network's description" in complaint(command())
 
 
 def test_two_measurements_never_run_at_once(runs: list[RunKey], command: Command) -> None:

@@ -76,11 +76,13 @@ FOLDER = "results/study/digits/lenet-300-100/dense/default/seed0"
 
 
 CLOSED = [("config", "run"), ("config", "tables"), ("results", "run"), ("results", "show"), ("results", "tables")]
+CLOSED += [("results", "unpack")]
 
 
 @pytest.mark.parametrize("closed, command", CLOSED)
 def test_a_folder_that_may_not_be_entered_is_named(root: Path, closed: str, command: str) -> None:
     arguments = {"run": words(run_key("dense")), "show": ["show", root / FOLDER]}
+    arguments["unpack"] = ["results", "unpack", "--preset", "study"]
     close(root / closed)
     line = one_line(limited(root, *arguments.get(command, [command, "--preset", "study"])))
     assert f"{root}/{closed}" in line and line.endswith("permission denied")

@@ -2,16 +2,21 @@
 
 import os
 import sys
+import tempfile
+import traceback
 import warnings
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from layerprune.errors import LayerpruneError
+from layerprune.errors import LayerpruneError, one_line
 from layerprune.suite import config
 from layerprune.system import cpu, files, paths, processes
 from layerprune.system.paths import RunKey
+
+MOST_THREADS = 4096
+"""More than any machine has cores."""
 
 app = typer.Typer(
     help="Concurrent training and layer pruning of deep networks: runs, tables, figures, verification.",
@@ -60,8 +65,8 @@ def run(
     """
     if seed < 0:
         raise LayerpruneError(f"--seed: must be 0 or more, not {seed}")
-    if threads is not None and threads < 1:
-        raise LayerpruneError(f"--threads: must be 1 or more, not {threads}")
+    if threads is not None and not 1 <= threads <= MOST_THREADS:
+        raise LayerpruneError(f"--threads: must be 1 or more, at most {MOST_THREADS}, not {threads}")
     settings = config.load_preset(preset)
     if dataset in settings.datasets and settings.processes(dataset) > 1 and processes.torchrun_place() is None:
         raise typer.Exit(processes.share(settings.processes(dataset), sys.argv[1:]))
@@ -155,7 +160,7 @@ def evaluate(
     variant: Variant = "default",
     seed: Annotated[int, typer.Option(min=0, help="Seed of the run.")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N, or auto: a GPU if available.")] = "auto",
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, max=MOST_THREADS, help="CPU threads.")] = 1,
 ) -> None:
     """Evaluate a run's network on the test set again and compare the accuracy with the record. Trains nothing.
 
@@ -272,11 +277,14 @@ def latency(
         list[int] | None,
         typer.Option(
             min=1,
+            max=2**24,
             help="Batch size; may be given several times; absent: 1 and 128, for single networks 1, 32 and 256.",
         ),
     ] = None,
-    repeats: Annotated[int, typer.Option(min=1, help="Measurements of each network; quartiles are kept.")] = 30,
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+    repeats: Annotated[
+        int, typer.Option(min=1, max=10**6, help="Measurements of each network; quartiles are kept.")
+    ] = 30,
+    threads: Annotated[int, typer.Option(min=1, max=MOST_THREADS, help="CPU threads.")] = 1,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N, or auto: a GPU if available.")] = "cpu",
     precision: Annotated[str, typer.Option(help="fp32, bf16, or both, separated by a comma.")] = "fp32",
     engine: Annotated[
@@ -319,11 +327,15 @@ def forecast(
     preset: PresetName = "paper",
     dataset: DatasetName = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N, or auto: a GPU if available.")] = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; absent: the preset's.")] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Training steps to measure for each network.")] = 10,
+    threads: Annotated[
+        int | None, typer.Option(min=1, max=MOST_THREADS, help="CPU threads; absent: the preset's.")
+    ] = None,
+    steps: Annotated[int, typer.Option(min=1, max=10**6, help="Training steps to measure for each network.")] = 10,
     devices: Annotated[
         list[int] | None,
-        typer.Option(min=1, help="Time with that many devices; may be given several times; absent: 8 and 64."),
+        typer.Option(
+            min=1, max=10**6, help="Time with that many devices; may be given several times; absent: 8 and 64."
+        ),
     ] = None,
 ) -> None:
     """Estimate how long a preset would take on this machine, from a few measured training steps."""
@@ -349,7 +361,9 @@ def forecast(
 def campaign(
     plan: Annotated[str, typer.Argument(metavar="PLAN", help="What to run: the name of config/campaigns/<plan>.yaml.")],
     minutes: Annotated[float, typer.Option(help="Total time; the last 20 seconds are for the archive.")],
-    jobs: Annotated[int | None, typer.Option(min=1, help="Concurrent runs; absent: cores / threads of a run.")] = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, max=MOST_THREADS, help="Concurrent runs; absent: cores / threads of a run.")
+    ] = None,
     lanes: Annotated[
         str | None,
         typer.Option(
@@ -453,7 +467,7 @@ def _datasets(preset: str, dataset: str | None) -> list[str]:
 
 
 def _remark(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    print(one_line(text), file=sys.stderr, flush=True)
 
 
 def _print_paths(written: list[Path]) -> None:
@@ -474,6 +488,8 @@ def main() -> None:
     """
     # Torch warns of a damaged file before it refuses it; the refusal alone is for people.
     warnings.filterwarnings("ignore", category=UserWarning, module="torch")
+    if hasattr(sys.stdout, "reconfigure"):  # a file's name may have bytes that are no text
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         status = app(sys.argv[1:] or ["--help"], standalone_mode=False)
         sys.stdout.flush()
@@ -493,6 +509,8 @@ def main() -> None:
         status = _complain("not enough memory")
     except (KeyboardInterrupt, typer.Abort):
         status = INTERRUPTED
+    except Exception as error:  # a mistake of the code, or a file so odd that nobody thought of it
+        status = _unexpected(error)
     if status == INTERRUPTED:
         print("layerprune: interrupted; repeat the command to resume from the saved state", file=sys.stderr)
     sys.exit(status if isinstance(status, int) else 0)
@@ -501,5 +519,21 @@ def main() -> None:
 def _complain(message: str) -> int:
     place = processes.torchrun_place()
     who = f"process {place.rank}: " if place is not None and place.rank > 0 else ""
-    print(f"layerprune: {who}error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"layerprune: {who}error: {one_line(' '.join(message.split()))}", file=sys.stderr)
     return 2
+
+
+UNEXPECTED = 70
+"""Exit status of an error that nobody expected: EX_SOFTWARE of sysexits.h."""
+
+
+def _unexpected(error: Exception) -> int:
+    """One line on stderr; where it happened is kept in a file."""
+    try:
+        with tempfile.NamedTemporaryFile("w", prefix="layerprune-", suffix=".txt", delete=False) as notes:
+            traceback.print_exception(error, file=notes)
+        where = f"its traceback is in {notes.name}"
+    except OSError:
+        where = f"in {traceback.extract_tb(error.__traceback__)[-1]}"
+    _complain(f"unexpected {type(error).__name__}: {error}; {where}")
+    return UNEXPECTED

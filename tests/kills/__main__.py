@@ -1,8 +1,9 @@
 """Kill runs, campaigns and graphs with SIGKILL: `python -m tests.kills [number] [seed] [run|campaign|graph]...`.
 
-A trial draws one of the three by turns and a number of kills, each at a random moment of the time that is left. The
-whole process group dies, as with a machine. After the last kill the same command ends in peace, and every record must
-hold the numbers of a study that nobody disturbed. Exits with status 1 where one does not.
+A trial draws one of the three by turns and a number of kills, each at a random moment of the time that the whole takes.
+The whole process group dies, as with a machine. After the last kill the same command ends in peace, and every record
+must hold the numbers of a study that nobody disturbed. Exits with status 1 where one does not. Trials run side by side,
+one a core; what a trial does follows from the seed and its number.
 """
 
 import os
@@ -14,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,19 +25,17 @@ from layerprune.system import paths
 REPOSITORY = Path(__file__).parents[2]
 PRESET = """\
 resources: {state_seconds: 0}
-training: {duration: 40ep, batch_size: 64, lr: 0.01}
-finetune: {duration: 10ep}
+training: {duration: 20ep, batch_size: 64, lr: 0.01}
+finetune: {duration: 5ep}
 data: {download: false}
 datasets:
   digits:
     archs: {lenet-300-100: {}}
     methods:
-      dense: {}
-      gated: {settings: {nu: 0.05, theta_lr: 0.2, warmup: 4ep, check_interval: 5}}
-      random: {settings: {keep: matched}}
-      magnitude: {settings: {keep: 1}}
+      gated: {settings: {nu: 0.05, theta_lr: 0.2, warmup: 2ep, check_interval: 5}}
+      scratch-e: {}
 """
-PLAN = "preset: march\nruns: [{dataset: digits, arch: lenet-300-100, method: [dense, gated, random, magnitude]}]\n"
+PLAN = "preset: march\nruns: [{dataset: digits, arch: lenet-300-100, method: [gated, scratch-e]}]\n"
 PYTHON = [sys.executable, "-m"]
 RUN = [*PYTHON, "layerprune", "run", "--preset", "march", "--dataset", "digits", "--arch", "lenet-300-100", "--method"]
 SNAKEMAKE = [*PYTHON, "snakemake", "--snakefile", str(REPOSITORY / "Snakefile"), "--cores", "1", "--rerun-incomplete"]
@@ -52,37 +52,52 @@ class Way:
 
 
 WAYS = {
-    "run": Way([*RUN, "random"], ["dense", "gated", "random"]),
+    "run": Way([*RUN, "scratch-e"], ["gated", "scratch-e"]),
     "campaign": Way(
-        [*PYTHON, "layerprune", "campaign", "march", "--minutes", "10", "--device", "cpu", "--jobs", "1", "--fill"],
-        ["dense", "gated", "random", "magnitude"],
+        [*PYTHON, "layerprune", "campaign", "march", "--minutes", "60", "--device", "cpu", "--jobs", "1", "--fill"],
+        ["gated", "scratch-e"],
     ),
     "graph": Way(
-        [*SNAKEMAKE, *CHOICE],
-        ["dense", "gated", "random", "magnitude"],
+        [*SNAKEMAKE, "tables", *CHOICE],
+        ["gated", "scratch-e"],
         [*SNAKEMAKE, "--unlock", *CHOICE],
     ),
 }
+
+
+AT_ONCE = min(os.cpu_count() or 1, 4)
+"""Trials at a time: the processes of one are mostly a single one."""
 
 
 def main(words: list[str]) -> int:
     """Try so many trials (12 unless told otherwise), drawn from a seed (0), by turns of these ways (all)."""
     number, seed = (int(word) for word in (words + ["12", "0"][len(words) :])[:2])
     ways = words[2:] or list(WAYS)
-    draw = random.Random(seed)
-    with tempfile.TemporaryDirectory() as folder:
-        expected, seconds = undisturbed(Path(folder, "undisturbed"), ways)
+    begun = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(AT_ONCE) as pool:
+        expected, seconds = undisturbed(Path(folder, "undisturbed"), ways, pool)
         print(f"undisturbed: {', '.join(f'{name} {spent:.0f} s' for name, spent in seconds.items())}", flush=True)
-        bad = kills = 0
-        for trial in range(number):
-            name = ways[trial % len(ways)]
-            root = study(Path(folder, f"trial{trial}"))
-            done, complaint = disturbed(root, WAYS[name], seconds[name], draw, expected)
-            kills, bad = kills + done, bad + bool(complaint)
-            print(f"{trial + 1:3} {name:<8} {done} kills: {complaint or 'the same numbers'}", flush=True)
-            shutil.rmtree(root)
-    print(f"{number} trials, {kills} kills, {bad} with other numbers or left-overs (seed {seed})")
+
+        def trial(count: int) -> Trial:
+            name = ways[count % len(ways)]
+            root = study(Path(folder, f"trial{count}"))
+            return disturbed(name, root, seconds[name], random.Random(f"{seed} {count}"))
+
+        found = [tell(count, each, expected) for count, each in enumerate(pool.map(trial, range(number)), 1)]
+    bad, minutes = sum(complaint is not None for _, complaint in found), (time.monotonic() - begun) / 60
+    kills = sum(done for done, _ in found)
+    print(
+        f"{number} trials, {kills} kills, {bad} with other numbers or left-overs (seed {seed}, {minutes:.0f} minutes)"
+    )
     return int(bad > 0)
+
+
+def tell(count: int, trial: "Trial", expected: dict[str, dict]) -> tuple[int, str | None]:
+    """Print what came of a trial and clear it up; its kills, and what is wrong."""
+    complaint = f"ends with status {trial.status}" if trial.status else problem(trial.root, WAYS[trial.name], expected)
+    print(f"{count:3} {trial.name:<8} {trial.kills} kills: {complaint or 'the same numbers'}", flush=True)
+    shutil.rmtree(trial.root)
+    return trial.kills, complaint
 
 
 def study(root: Path) -> Path:
@@ -94,25 +109,35 @@ def study(root: Path) -> Path:
     return root
 
 
-def undisturbed(root: Path, ways: list[str]) -> tuple[dict[str, dict], dict[str, float]]:
-    """Every run's numbers, and how long each way takes."""
-    seconds: dict[str, float] = {}
+def undisturbed(root: Path, ways: list[str], pool: ThreadPoolExecutor) -> tuple[dict[str, dict], dict[str, float]]:
+    """Every run's numbers, and how long each way takes beside others."""
+
+    def timed(name: str) -> float:
+        begun = time.monotonic()
+        if (process := start(study(root / name), WAYS[name].command)).wait() != 0:
+            raise SystemExit(f"{name}: undisturbed it ends with status {process.returncode}")
+        return time.monotonic() - begun
+
+    seconds = dict(zip(ways, pool.map(timed, ways), strict=True))
     found: dict[str, dict] = {}
     for name in ways:
-        way, own = WAYS[name], study(root / name)
-        begun = time.monotonic()
-        if (process := start(own, way.command)).wait() != 0:
-            sys.exit(f"{name}: undisturbed it ends with status {process.returncode}")
-        seconds[name] = time.monotonic() - begun
-        found |= numbers(own, way.methods)
+        found |= numbers(root / name, WAYS[name].methods)
     return found, seconds
 
 
-def disturbed(
-    root: Path, way: Way, seconds: float, draw: random.Random, expected: dict[str, dict]
-) -> tuple[int, str | None]:
-    """How often a study was killed before its end, and what is wrong with what came of it."""
-    kills = 0
+@dataclass(frozen=True)
+class Trial:
+    """A study that was killed and gone on with: how often, and the last command's exit status."""
+
+    name: str
+    root: Path
+    kills: int
+    status: int
+
+
+def disturbed(name: str, root: Path, seconds: float, draw: random.Random) -> Trial:
+    """Kill a study up to three times before its end, then let the same command end."""
+    way, kills = WAYS[name], 0
     for _ in range(draw.randint(1, 3)):
         process = start(root, way.command)
         if ended(process, draw.uniform(0, 0.8 * seconds)):
@@ -122,17 +147,14 @@ def disturbed(
         kills += 1
         if way.before:
             start(root, way.before).wait()
-    process = start(root, way.command)
-    if process.wait() != 0:
-        return kills, f"ends with status {process.returncode}"
-    return kills, problem(root, way, expected)
+    return Trial(name, root, kills, start(root, way.command).wait())
 
 
 def start(root: Path, command: list[str]) -> subprocess.Popen:
-    """A command in a process group of its own, and silent."""
+    """A command in a process group of its own, and silent; its processes share the time of the one that started it."""
     environment = os.environ | {"LAYERPRUNE_ROOT": str(root), "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "stdin": subprocess.DEVNULL}
-    return subprocess.Popen(command, env=environment, cwd=root, start_new_session=True, **silent)
+    return subprocess.Popen(command, env=environment, cwd=root, process_group=0, **silent)
 
 
 def ended(process: subprocess.Popen, seconds: float) -> bool:

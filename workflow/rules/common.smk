@@ -230,7 +230,10 @@ def constant_of(file, name):
 def headline():
     """The front page's table as reStructuredText, for the report's start page; empty if no network has two seeds."""
     path = paths.headline(PRESET_NAME)
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    except OSError as error:
+        stop(f"{path}: {error.strerror}")
     if len(lines) < 2:
         return ""
     return "\n".join([".. csv-table::", "   :header-rows: 1", "", *(f"   {line}" for line in lines)])

@@ -9,11 +9,13 @@ controls; variants in natural order.
 """
 
 import io
+import math
 import re
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 from layerprune.core import methods
 from layerprune.core.settings import ModelSettings
@@ -211,11 +213,14 @@ def read_curve(key: RunKey) -> pd.DataFrame | None:
     try:
         curves = pd.read_csv(io.StringIO(text))
     except ValueError as error:
-        raise LayerpruneError(f"{path}: not readable as CSV: {' '.join(str(error).split())}") from None
+        raise LayerpruneError(f"{path}: not readable as CSV: {error}") from None
     lacking = {"epoch", "step"} - set(curves.columns)
     if lacking or curves.empty:
         raise LayerpruneError(f"{path}: " + (f"no column '{min(lacking)}'" if lacking else "no rows"))
-    return curves
+    odd = next((name for name, column in curves.items() if not is_numeric_dtype(column)), None)
+    if odd is not None:
+        raise LayerpruneError(f"{path}: column '{odd}' holds other things than numbers")
+    return curves.replace([math.inf, -math.inf], math.nan)  # a loss that diverged has no place on an axis
 
 
 # --- latencies ------------------------------------------------------------------------------------------------------

@@ -54,7 +54,11 @@ def print_run(folder: Path) -> None:
     if not folder.is_dir():
         raise LayerpruneError(f"{folder}: no such run folder")
     network = described_in(folder)
-    Console(soft_wrap=True).print(_network_table(network))
+    try:
+        table = _network_table(network)
+    except RuntimeError as error:
+        raise LayerpruneError(f"{paths.arch_in(folder)}: not a network's description: {error}") from None
+    Console(soft_wrap=True).print(table)
     print(
         f"depth {count_depth(network)}, {count_macs(network, network.input_shape):,} MACs, "
         f"{count_params(network):,} parameters, {sum(network.keep())} of {len(network.sections)} sections left"

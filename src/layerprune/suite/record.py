@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -18,6 +19,7 @@ from pydantic import (
     model_serializer,
     model_validator,
 )
+from pydantic_core import PydanticSerializationError
 
 from layerprune.errors import LayerpruneError
 from layerprune.system import files
@@ -26,7 +28,27 @@ from layerprune.system.paths import RunKey
 
 Status = Literal["ok", "diverged", "collapsed", "unpruned", "failed"]
 Accuracy = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=0, lt=2**100)]
+"""Bounded, so that shares and sums of counts are floats."""
+Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("a text with characters that print nothing")
+    return text
+
+
+Text = Annotated[str, Field(max_length=2000), AfterValidator(_printable)]
+"""What tables and figures show."""
+
+
+def _named_parts(config: dict[str, Any]) -> dict[str, Any]:
+    odd = next((name for name in ("training", "settings", "model") if not isinstance(config.get(name, {}), dict)), None)
+    if odd is not None:
+        raise ValueError(f"{odd}: not a mapping of settings")
+    return config
+
 
 VOLATILE = ("wall_seconds", "energy", "finished_at", "resumed", "checksum")
 """Fields that differ between two otherwise equal runs; everything else is bit-equal on one machine."""
@@ -46,18 +68,18 @@ class Provenance(BaseModel):
         description="versions of what decides the numbers: results, dataset, arch, method (see layerprune.core.version)"
     )
     config_digest: str = Field(description="digest of the resolved settings")
-    config: dict[str, Any] = Field(description="the resolved settings")
+    config: Annotated[dict[str, Any], AfterValidator(_named_parts)] = Field(description="the resolved settings")
     data_checksums: dict[str, str] = Field(description="SHA-256 of the data read and of the split's indices")
     lock_digest: str | None = Field(description="digest of requirements.lock, if it was available")
     parents: dict[str, str] = Field(description="runs that this one starts from -> digest of their record")
-    python: str
-    torch: str
-    cuda: str | None
-    gpu: str | None
-    cpu: str
+    python: Text
+    torch: Text
+    cuda: Text | None
+    gpu: Text | None
+    cpu: Text
     threads: int = Field(ge=1, description="CPU threads of the run, of each process where several share it")
     processes: int = Field(default=1, ge=1, description="processes that shared the run, each with a device")
-    cpu_kernels: str | None = Field(
+    cpu_kernels: Text | None = Field(
         default=None, description="instructions that torch's CPU kernels used: AVX2, AVX512, ...; null: not noted"
     )
     lanes: int | None = Field(
@@ -91,13 +113,13 @@ class Record(BaseModel):
 
     preset: str
     dataset: str = Field(description="slug of the data set: digits, mnist")
-    data_source: str = Field(description="what the images really are")
+    data_source: Text = Field(description="what the images really are")
     arch: str
     method: str
     variant: str
     seed: Count
     status: Status
-    reason: str | None = Field(default=None, description="one line: why the status is not ok")
+    reason: Text | None = Field(default=None, description="one line: why the status is not ok")
     val_accuracy: Accuracy | None = Field(description="validation accuracy after the last epoch")
     test_accuracy: Accuracy | None = Field(description="test accuracy, read once, after the last epoch")
     val_top5_accuracy: Accuracy | None = Field(default=None, description="null: few classes, or no accuracy")
@@ -114,26 +136,25 @@ class Record(BaseModel):
     steps_total: Count = Field(description="optimizer steps of the run itself, without its parents'")
     macs: Count = Field(description="multiply-adds of one input through the pruned network")
     params: Count
-    macs_dense: Count
-    params_dense: Count
+    macs_dense: Annotated[Count, Field(ge=1)]
+    params_dense: Annotated[Count, Field(ge=1)]
     train_macs: Count = Field(description="multiply-adds of training, parents and fine-tuning and scoring included")
     train_macs_own: Count = Field(description="the same without the parents")
-    epochs: float = Field(ge=0, description="epochs of the run itself")
-    wall_seconds: float = Field(ge=0, description="wall time of training, parents included, evaluation not")
-    wall_seconds_own: float = Field(ge=0, description="the same without the parents")
-    energy_joules: float | None = Field(
+    epochs: Amount = Field(description="epochs of the run itself")
+    wall_seconds: Amount = Field(description="wall time of training, parents included, evaluation not")
+    wall_seconds_own: Amount = Field(description="the same without the parents")
+    energy_joules: Amount | None = Field(
         default=None,
-        ge=0,
         description="estimated energy of training, the dense parent's and evaluations in between included: on a CPU of "
         "packages and memory, by the run's share of CPU time; on a GPU of the board. Absent: not measured",
     )
-    energy_joules_own: float | None = Field(default=None, ge=0, description="the same without the parent's")
-    device: str
+    energy_joules_own: Amount | None = Field(default=None, description="the same without the parent's")
+    device: Text
     equivalence_gap: float | None = Field(
         description="largest |difference of logits| between the gated network and the smaller one"
     )
     details: dict[str, Any] = Field(default={}, description="what only this method knows, such as its final gates")
-    finished_at: str = Field(description="UTC time, ISO 8601")
+    finished_at: Text = Field(description="UTC time, ISO 8601")
     resumed: Count = Field(default=0, description="how often the run was taken up from saved state")
     files: Files = Field(description="the run's other files")
     provenance: Provenance
@@ -157,11 +178,18 @@ class Record(BaseModel):
         """The run that this is the record of."""
         return RunKey(self.preset, self.dataset, self.arch, self.method, self.variant, self.seed)
 
+    def plain(self) -> dict[str, Any]:
+        """The record as plain data. Raises LayerpruneError for details that are nested too deeply."""
+        try:
+            return self.model_dump(mode="json")
+        except PydanticSerializationError:
+            raise LayerpruneError(f"{self.key}: details: nested too deeply") from None
+
     def comparable(self) -> dict[str, Any]:
         """The record as plain data without what differs between equal runs: times, which curves.csv has too, and lanes,
         which change nothing else.
         """
-        data = self.model_dump(mode="json")
+        data = self.plain()
         del data["files"]["curves"]
         data["provenance"].pop("lanes", None)
         absent = {name for name in LATER if data[name] is None}
@@ -180,7 +208,7 @@ class Record(BaseModel):
 
     def sealed(self) -> "Record":
         """The record with the checksum of what it says now."""
-        return self.model_copy(update={"checksum": checksum_of(self.model_dump(mode="json"))})
+        return self.model_copy(update={"checksum": checksum_of(self.plain())})
 
 
 def checksum_of(data: dict[str, Any]) -> str:
@@ -192,7 +220,7 @@ def checksum_of(data: dict[str, Any]) -> str:
 def write(path: Path, record: Record) -> Record:
     """Write a record atomically, with its checksum; returns what was written."""
     sealed = record.sealed()
-    files.write_json(path, sealed.model_dump(mode="json"))
+    files.write_json(path, sealed.plain())
     return sealed
 
 
@@ -207,8 +235,12 @@ def parsed(raw: Any, source: str) -> Record:
         record = Record.model_validate(raw)
     except ValidationError as error:
         first = error.errors()[0]
-        field = ".".join(map(str, first["loc"])) or "record"
+        field = ".".join(str(part)[:80] for part in first["loc"]) or "record"
         raise LayerpruneError(f"{source}: {field}: {first['msg']}") from None
-    if record.checksum != checksum_of(raw):
+    try:
+        altered = record.checksum != checksum_of(raw)
+    except ValueError:  # JSON has words for numbers that are none, and 1e999
+        raise LayerpruneError(f"{source}: holds a number that is not finite") from None
+    if altered:
         raise LayerpruneError(f"{source}: altered since it was written: its checksum does not fit")
     return record

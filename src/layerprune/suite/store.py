@@ -11,6 +11,7 @@ the store as long as another stored run starts from it. Everything is checked ag
 
 import json
 import lzma
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -28,8 +29,8 @@ LONG = 2000
 """Characters of JSON from which on a part of a record's details goes to a file of its own."""
 APART = ("details", "provenance")
 """Fields of a record of which some parts are not in its line."""
-LARGEST = 2**30
-"""Bytes of a file of the store, and of what is packed in it: that of some hundred thousand runs."""
+LARGEST = 2**28
+"""Bytes of a file of the store, and of what is packed in it: that of some ten thousand runs."""
 Line = dict[str, Any]
 
 
@@ -89,13 +90,24 @@ def arch(key: RunKey) -> Any:
 def _text(key: RunKey, name: str) -> str | None:
     own = {"curves": paths.curves, "arch": paths.arch}[name](key)
     if paths.record(key).is_file():
-        return (
-            read_checked(own, getattr(record.read(paths.record(key)).files, name)).decode() if own.is_file() else None
-        )
+        return _decoded(own, getattr(record.read(paths.record(key)).files, name)) if own.is_file() else None
     made = stored(key)
     if made is None or (text := getattr(_texts_of(key).get(made.checksum, Texts(None, None)), name)) is None:
         return None
-    return checked(text.encode(), getattr(made.files, name), paths.stored_texts(key.preset, key.dataset)).decode()
+    path = paths.stored_texts(key.preset, key.dataset)
+    try:
+        checked(text.encode(), getattr(made.files, name), path)
+    except UnicodeEncodeError:
+        raise LayerpruneError(f"{path}: {key}: {name}: not a text in UTF-8") from None
+    return text
+
+
+def _decoded(path: Path, digest: str | None) -> str:
+    content = read_checked(path, digest)
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        raise LayerpruneError(f"{path}: not a text in UTF-8") from None
 
 
 def weights(key: RunKey) -> Path | None:
@@ -137,7 +149,7 @@ def _lines_of(key: RunKey) -> list[Line]:
 def _texts_of(key: RunKey) -> Mapping[str, Texts]:
     """By a record's checksum."""
     return {
-        line["record"]: Texts(line["curves"], line["arch"])
+        line["record"]: Texts(line.get("curves"), line.get("arch"))
         for line in _compressed(paths.stored_texts(key.preset, key.dataset)).get(str(key), [])
     }
 
@@ -159,11 +171,13 @@ def _compressed(path: Path) -> Mapping[str, list[Line]]:
 
 
 def _stamp(path: Path) -> tuple[int, int]:
-    """What changes when a file does."""
+    """What changes when a file does; zeros where there is none. One that may not be looked at is no such."""
     try:
         found = path.stat()
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return 0, 0
+    except OSError as error:
+        raise LayerpruneError(f"{path}: cannot read: {files.reason_of(error)}") from None
     return found.st_mtime_ns, found.st_size
 
 
@@ -179,11 +193,21 @@ def _read_records(path: Path, stamp: tuple[int, int]) -> Mapping[RunKey, list[Li
 def _read_compressed(path: Path, stamp: tuple[int, int]) -> Mapping[str, list[Line]]:
     found: dict[str, list[Line]] = {}
     for line in _lines(path, _unpacked(path)) if any(stamp) else ():
-        try:
-            found.setdefault(line["run"], []).append(line)
-        except (KeyError, TypeError):
-            raise LayerpruneError(f"{path}: a line that names no run") from None
+        _check_parts(line, path)
+        found.setdefault(line["run"], []).append(line)
     return found
+
+
+_PARTS = {"run": str, "record": str, "curves": str | None, "arch": str | None, "details": dict, "provenance": dict}
+
+
+def _check_parts(line: Any, path: Path) -> None:
+    """A line of a compressed file says whose it is, and each part that it has is of its type."""
+    if not isinstance(line, dict) or not {"run", "record"} <= line.keys():
+        raise LayerpruneError(f"{path}: a line that names no run")
+    odd = next((name for name, kind in _PARTS.items() if name in line and not isinstance(line[name], kind)), None)
+    if odd is not None:
+        raise LayerpruneError(f"{path}: {line['run']}: {odd}: of another type")
 
 
 def _unpacked(path: Path) -> str:
@@ -202,14 +226,20 @@ def _unpacked(path: Path) -> str:
 
 
 def _lines(path: Path, text: str) -> list[Line]:
-    return [files.parse_json(line, f"{path}: line {place}") for place, line in enumerate(text.splitlines(), 1) if line]
+    lines = (found[0] for found in re.finditer("[^\n]+", text))  # one at a time: empty ones may be very many
+    return [files.parse_json(line, f"{path}: line {place}") for place, line in enumerate(lines, 1)]
 
 
 def _key_of(line: Line, path: Path) -> RunKey:
-    try:
-        return RunKey(*(line[name] for name in ("preset", "dataset", "arch", "method", "variant", "seed")))
-    except (KeyError, TypeError):
-        raise LayerpruneError(f"{path}: a line that names no run") from None
+    """The run of a line, which is of the preset and the data set in whose folder the file lies."""
+    names = ("preset", "dataset", "arch", "method", "variant", "seed")
+    values = [line.get(name) for name in names] if isinstance(line, dict) else []
+    if [type(value) for value in values] != [str, str, str, str, str, int]:
+        raise LayerpruneError(f"{path}: a line that names no run")
+    key = RunKey(*values)
+    if path != paths.stored_records(key.preset, key.dataset):
+        raise LayerpruneError(f"{path}: a line of another study: {key}")
+    return key
 
 
 # --- packing ------------------------------------------------------------------------------------------------------
@@ -243,7 +273,7 @@ def pack(preset: str, dataset: str, runs: Iterable[RunKey]) -> int:
 
 def _checked_texts(key: RunKey) -> Texts:
     told = record.read(paths.record(key)).files
-    found = (read_checked(path, digest).decode() for path, digest in _text_files(key, told))
+    found = (_decoded(path, digest) for path, digest in _text_files(key, told))
     return Texts(*found)
 
 
@@ -272,7 +302,7 @@ def _is_needed(made: Record, last: Record, needed: set[tuple[str, str]]) -> bool
 
 def _split(made: Record) -> tuple[Line, Line]:
     """A record as a line of records.jsonl, and what of it goes apart."""
-    line = made.model_dump(mode="json")
+    line = made.plain()
     long = {name for name, value in line["details"].items() if len(json.dumps(value)) > LONG}
     apart = {"details": long, "provenance": {"data_checksums"}}  # which are the same in nearly every line
     rest = {field: {name: line[field].pop(name) for name in sorted(names)} for field, names in apart.items()}

@@ -5,6 +5,8 @@ pruned it.
 """
 
 import io
+import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,12 @@ from layerprune.system import files
 
 MOST_NUMBERS = files.LARGEST_WEIGHTS // 4
 """Weights and statistics of a network that is read: those of a file of weights."""
+MOST_ACTIVATIONS = MOST_NUMBERS // 4
+"""Numbers of a tensor that one image makes on its way: a gigabyte."""
+MOST_SECTIONS = 5000
+DEEPEST = 20
+"""Levels of parts within parts."""
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}", re.ASCII)
 
 
 def _linear(spec: dict) -> nn.Module:
@@ -151,13 +159,69 @@ def load_without_weights(arch_path: Path) -> SectionedNetwork:
 def described(description: Any, source: object) -> SectionedNetwork:
     """The network of a description; `source` names it in errors. Raises LayerpruneError for a malformed one."""
     try:
+        _check_names(description)
         with torch.device("meta"):  # takes no memory, however large
-            numbers = sum(each.numel() for each in construct(description).state_dict().values())
-        if numbers <= MOST_NUMBERS:
-            return construct(description)
-    except (KeyError, TypeError, ValueError, RuntimeError, OverflowError, AttributeError) as error:
+            trial = construct(description).eval()
+            numbers = sum(each.numel() for each in trial.state_dict().values())
+            largest = _largest_map(trial)
+        if numbers <= MOST_NUMBERS and largest <= MOST_ACTIVATIONS:
+            return _tried(construct(description))
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError, RuntimeError) as error:  # and recursion
         raise LayerpruneError(f"{source}: not a network's description: {repr(error)[:200]}") from None
-    raise LayerpruneError(f"{source}: a network of {numbers:,} numbers, more than {MOST_NUMBERS:,}")
+    much, most = (numbers, MOST_NUMBERS) if numbers > MOST_NUMBERS else (largest, MOST_ACTIVATIONS)
+    raise LayerpruneError(f"{source}: a network of {much:,} numbers, more than {most:,}")
+
+
+def _check_names(description: dict[str, Any]) -> None:
+    if len(description["sections"]) > MOST_SECTIONS:
+        raise ValueError(f"{len(description['sections']):,} sections")
+    names = [description["arch"], *(each["name"] for each in description["sections"])]
+    odd = next((name for name in names if not _NAME.fullmatch(name)), None)
+    if odd is not None:
+        raise ValueError(f"the name {odd!r}")
+
+
+def _tried(network: SectionedNetwork) -> SectionedNetwork:
+    """The network, which computes logits of an image."""
+    if max(name.count(".") for name, _ in network.named_modules()) > DEEPEST:
+        raise ValueError("nested too deeply")
+    with torch.no_grad():
+        found = network.eval()(torch.zeros(1, *network.input_shape))
+    if found.dim() != 2 or len(found) != 1:
+        raise ValueError(f"its output has the shape {list(found.shape)}")
+    return network.train()
+
+
+def _largest_map(network: SectionedNetwork) -> int:
+    """Numbers of the largest tensor that one image makes on its way: a bound, or counted where the bound is too large.
+
+    Counting takes a second the first time, which networks of ordinary sizes need not wait for.
+    """
+    convs = [each for each in network.modules() if isinstance(each, nn.Conv2d | nn.MaxPool2d)]
+    channels, *sides = network.input_shape
+    widest = max([channels, *(value.shape[0] for value in network.state_dict().values() if value.dim())])
+    margin = sum(2 * max(_pair(each.padding)) for each in convs)
+    bound = widest * math.prod(side + margin for side in sides)
+    return bound if bound <= MOST_ACTIVATIONS else _counted_map(network)
+
+
+def _pair(value: Any) -> tuple:
+    return value if isinstance(value, tuple) else (value,)
+
+
+def _counted_map(network: SectionedNetwork) -> int:
+    image = torch.zeros(1, *network.input_shape)
+    sizes = [image.numel()]
+    handles = [
+        each.register_forward_hook(lambda module, inputs, output: sizes.append(output.numel()))
+        for each in network.modules()
+        if not isinstance(each, Section)
+    ]
+    with torch.no_grad():
+        network(image)
+    for handle in handles:
+        handle.remove()
+    return max(sizes)
 
 
 def load_weights(network: SectionedNetwork, path: Path) -> None:

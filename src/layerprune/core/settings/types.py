@@ -1,6 +1,7 @@
 """Building blocks of all settings classes: types of values, and descriptions of keys."""
 
 import reprlib
+from collections import Counter
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
@@ -23,13 +24,13 @@ Several = Field(strict=False)
 
 
 def _distinct(values: tuple) -> tuple:
-    twice = next((value for place, value in enumerate(values) if value in values[:place]), None)
-    if twice is not None:
+    if len(set(values)) < len(values):
+        twice, _ = Counter(values).most_common(1)[0]
         raise ValueError(f"{twice} stands twice")
     return values
 
 
-Seeds = Annotated[tuple[Seed, ...], Several, Field(min_length=1), AfterValidator(_distinct)]
+Seeds = Annotated[tuple[Seed, ...], Several, Field(min_length=1, max_length=1000), AfterValidator(_distinct)]
 
 
 class Settings(BaseModel):

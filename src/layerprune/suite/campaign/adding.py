@@ -36,21 +36,23 @@ def add(path: Path) -> Iterator[Verdict]:
 
 
 def _parents_first(contents: Contents) -> list[RunKey]:
-    """A run is compared with the parents that are here, so these are merged before it."""
+    """A run is compared with the parents that are here, so these are merged before it.
+
+    Made-up records may start from each other, in circles and in chains of any length.
+    """
+    named = {str(key): key for key in contents.records}
     ordered: dict[RunKey, None] = {}
-    begun: set[RunKey] = set()  # fabricated records may start from each other
-
-    def put(key: RunKey) -> None:
-        if key in begun:
-            return
-        begun.add(key)
-        for parent in contents.records:
-            if parent != key and str(parent) in contents.records[key].provenance.parents:
-                put(parent)
-        ordered[key] = None
-
-    for key in contents.records:
-        put(key)
+    begun: set[RunKey] = set()
+    for first in contents.records:
+        waiting = [first]
+        while waiting:
+            key = waiting[-1]
+            parents = contents.records[key].provenance.parents
+            later = [] if key in begun else [named[name] for name in parents if name in named]
+            begun.add(key)
+            waiting += [each for each in later if each not in begun]
+            if key == waiting[-1]:
+                ordered[waiting.pop()] = None
     return list(ordered)
 
 

@@ -1,6 +1,7 @@
 """`layerprune campaign`: a campaign, its archive and its summary; or a forecast of them."""
 
 import os
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -86,7 +87,13 @@ def _read(name: str) -> tuple[Preset, list[RunKey]]:
     return preset, runs_of(plan, preset, name)
 
 
+LONGEST = 366 * 86_400.0
+"""Seconds of a campaign."""
+
+
 def _checked(limits: Limits) -> Limits:
+    if not limits.seconds <= LONGEST:  # as is not a number
+        raise LayerpruneError(f"--minutes: must be at most {LONGEST / 60:,.0f}, not {limits.seconds / 60:g}")
     if limits.seconds <= STOP:
         raise LayerpruneError(
             f"--minutes: {limits.seconds / 60:g} is too short: "
@@ -110,8 +117,8 @@ def limits_of(
 def _lanes(told: str | None, counts: tuple[int, ...]) -> int | tuple[int, ...] | None:
     if told is None or told == "auto":
         return counts if told else None
-    if not told.isdecimal() or int(told) < 1:
-        raise LayerpruneError(f"--lanes: '{told}' is neither a number from 1 nor auto")
+    if not re.fullmatch("[1-9][0-9]{0,2}", told):
+        raise LayerpruneError(f"--lanes: '{told}' is neither a number from 1 to 999 nor auto")
     return int(told)
 
 

@@ -4,6 +4,7 @@ Only plain files with the names of results are accepted, and no more bytes than 
 is written here, and nothing in an archive is run.
 """
 
+import gzip
 import io
 import os
 import tarfile
@@ -27,6 +28,7 @@ LARGEST = 64_000_000
 """Bytes of an archive file."""
 LARGEST_INSIDE = 256_000_000
 """Bytes of all that is in it, with which a few well-compressed bytes could fill memory."""
+MOST_FILES = 20_000
 _SLUG = TypeAdapter(Slug)
 
 
@@ -63,6 +65,8 @@ def _members(path: Path) -> Iterator[tuple[RunKey, Path, bytes]]:
                 if member.name in seen:
                     raise LayerpruneError(f"{path}: {member.name!r} is in it twice")
                 seen.add(member.name)
+                if len(seen) > MOST_FILES:
+                    raise LayerpruneError(f"{path}: holds more than {MOST_FILES:,} files")
                 if member.name != str(paths.campaign_summary()):
                     yield *_meant(path, member.name), archive.extractfile(member).read()
     except (tarfile.TarError, ValueError) as error:  # the second for headers whose numbers are none
@@ -75,20 +79,17 @@ def _unpacked(path: Path) -> bytes:
         with files.regular(path) as stream:
             if os.fstat(stream.fileno()).st_size > LARGEST:
                 raise LayerpruneError(f"{path}: larger than an archive of a campaign")
-            rest, unpacked = stream.read(), bytearray()
-        while rest:
-            part = zlib.decompressobj(wbits=31)
-            unpacked += part.decompress(rest, LARGEST_INSIDE + 1 - len(unpacked))
-            if len(unpacked) > LARGEST_INSIDE:
-                raise LayerpruneError(f"{path}: holds more than an archive of a campaign")
-            if not part.eof:
-                raise LayerpruneError(f"{path}: damaged: it ends too early")
-            rest = part.unused_data
-    except zlib.error as error:
+            with gzip.open(stream) as packed:
+                unpacked = packed.read(LARGEST_INSIDE + 1)
+    except EOFError:
+        raise LayerpruneError(f"{path}: damaged: it ends too early") from None
+    except (zlib.error, gzip.BadGzipFile) as error:
         raise LayerpruneError(f"{path}: damaged: {error}") from None
     except OSError as error:
         raise LayerpruneError(f"{path}: cannot read: {error.strerror or error}") from None
-    return bytes(unpacked)
+    if len(unpacked) > LARGEST_INSIDE:
+        raise LayerpruneError(f"{path}: holds more than an archive of a campaign")
+    return unpacked
 
 
 def _meant(path: Path, name: str) -> tuple[RunKey, Path]:

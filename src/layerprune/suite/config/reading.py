@@ -79,7 +79,7 @@ def _check_name(what: str, name: str) -> None:
         )
 
 
-LARGEST = 2**20
+LARGEST = 2**18
 """Bytes of a file of settings."""
 
 

@@ -1,6 +1,7 @@
 """From a preset to its runs: which exist, their settings, and the runs that they start from."""
 
 import hashlib
+import itertools
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -180,8 +181,10 @@ def _default(key: RunKey, method: str) -> RunKey:
 
 def check_runs(preset: Preset, name: str) -> None:
     """Raises LayerpruneError naming the method whose runs cannot be made: they start from runs that no method makes, or
-    would warm up for longer than they train.
+    would warm up for longer than they train. So are more runs than anybody makes.
     """
+    if (count := sum(1 for _ in itertools.islice(_slugs(preset), MOST_RUNS + 1))) > MOST_RUNS:
+        raise LayerpruneError(f"{paths.preset_file(name)}: more than {count - 1:,} runs")
     for dataset, block in preset.datasets.items():
         for arch_slug, arch in block.archs.items():
             for method in methods_of(block, arch):
@@ -191,6 +194,18 @@ def check_runs(preset: Preset, name: str) -> None:
                     _check_bases(f"{where}: {method}", prerequisites(preset, key), methods_of(block, arch))
                     named = {key for layer in _layers(block, arch, method, variant) for key in layer.settings}
                     _check_warm_ups(f"{where}: {method} ({variant})", resolve(preset, key), named)
+
+
+MOST_RUNS = 10_000
+"""Of a preset."""
+
+
+def _slugs(preset: Preset) -> Iterator[tuple]:
+    """Something for each run, without its settings."""
+    for block in preset.datasets.values():
+        for arch in block.archs.values():
+            for method in methods_of(block, arch):
+                yield from itertools.product(("default", *_variants(block, arch, method)), preset.seeds)
 
 
 def _check_bases(where: str, bases: list[RunKey], available: list[str]) -> None:
