@@ -41,13 +41,13 @@ HUGE = {
     "a long list": (f"resources: {{threads: [{'1, ' * 9_000}]}}\n", "resources.threads: Input should be a valid"),
     "a long key": (f"{'x' * 900}: 1\n", ": unknown key"),
     "a long name": (f"datasets: {{{'x' * 900}: {{}}}}\n", "datasets.xxx"),
-    "very many seeds": (f"seeds: [{', '.join(map(str, range(20_000)))}]\n", "seeds: Tuple should have at most 1000"),
+    "very many seeds": (f"seeds: [{', '.join(map(str, range(20_001)))}]\n", "seeds: Tuple should have at most 20000"),
     "very many runs": (
-        PRESET.replace("seeds: [0]", f"seeds: [{', '.join(map(str, range(1000)))}]").replace(
+        PRESET.replace("seeds: [0]", f"seeds: [{', '.join(map(str, range(10_000)))}]").replace(
             "      dense: {}\n ",
             f"      dense: {{variants: {{{', '.join(f'v{each}: {{}}' for each in range(20))}}}}}\n ",
         ),
-        "study.yaml: more than 10,000 runs",
+        "study.yaml: more than 200,000 runs",
     ),
     "megabytes": ("#" * 3_000_000 + "\n", "too large: 3,000,"),
     "no such day": ("description: 2024-13-45\n", "not valid YAML: month must be in 1..12"),

@@ -30,7 +30,7 @@ def _distinct(values: tuple) -> tuple:
     return values
 
 
-Seeds = Annotated[tuple[Seed, ...], Several, Field(min_length=1, max_length=1000), AfterValidator(_distinct)]
+Seeds = Annotated[tuple[Seed, ...], Several, Field(min_length=1, max_length=20_000), AfterValidator(_distinct)]
 
 
 class Settings(BaseModel):

@@ -196,7 +196,7 @@ def check_runs(preset: Preset, name: str) -> None:
                     _check_warm_ups(f"{where}: {method} ({variant})", resolve(preset, key), named)
 
 
-MOST_RUNS = 10_000
+MOST_RUNS = 200_000
 """Of a preset."""
 
 
