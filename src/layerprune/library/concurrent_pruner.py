@@ -34,7 +34,7 @@ from layerprune.core.settings import GatedSettings
 from layerprune.core.settings.types import first_problem
 from layerprune.core.surgery import drop_parameters
 from layerprune.errors import LayerpruneError
-from layerprune.library import examples
+from layerprune.library import examples, first_pass
 from layerprune.library.find_sections import FoundSections, unwrapped
 from layerprune.library.gates import gates_of
 from layerprune.library.hooks import OfPruner
@@ -54,7 +54,9 @@ class ConcurrentPruner:
     the rest trains as a plain network. `theta_lr` moves theta; a useless section takes 0.5 / (nu theta_lr) steps to
     close. With automatic mixed precision, pass its GradScaler as `scaler`. `cost` says whether every section has the
     same price or one by its share of "macs", "params" or measured "latency". `on_removal` is told the names of sections
-    that have left. `forward` is that of the sections where some have left the model before.
+    that have left. `forward` is that of the sections where some have left the model before. `verify` compares outputs
+    and gradients of the network with open gates and without gates at the first training pass, which takes two passes
+    more: LayerpruneError where they differ.
 
     Raises LayerpruneError, and leaves the model as it was, for a model without removable sections, one whose branches
     are frozen, an optimizer that does not hold their parameters, and a target that cannot be met.
@@ -82,6 +84,7 @@ class ConcurrentPruner:
         scaler: Any = None,
         on_removal: Callable[[list[str]], None] = lambda names: None,
         forward: Forward | None = None,
+        verify: bool = True,
     ) -> None:
         wrapped, model = model, unwrapped(model)
         if forward is None and sections.model is model:
@@ -112,8 +115,7 @@ class ConcurrentPruner:
         self._group = _process_group_here(model)
         self._method: gated.Method | None = None
         self._draws: list[tuple[Tensor, int]] = []  # with the examples of their forward passes, in all processes
-        self._scale = 1.0
-        self._steps = 0
+        self._scale, self._steps, self._is_verified = 1.0, 0, not verify
         self._latencies: SectionLatencies | None = None
         if target_latency is not None or cost == "latency":
             self._latencies = self._measured_latencies()
@@ -212,6 +214,10 @@ class ConcurrentPruner:
         """Draw gates for a training pass; in evaluation the network that would be left."""
         if model.training and torch.is_grad_enabled():
             batch = examples.batch_size((inputs, named))
+            if not self._is_verified:
+                names = [section.name for section in self.sections.removable]
+                first_pass.compare(model, self._forward.gates, names, (inputs, named), batch)
+                self._is_verified = True
             if self._method is None:
                 self._begin(batch)
             gates = self._method.gates(self._steps, batch * self._group.size)

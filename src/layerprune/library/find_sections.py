@@ -409,6 +409,8 @@ def _why_it_fails(sections: FoundSections, chosen: Sequence[FoundSection]) -> st
         try:
             gates.values[:] = [torch.zeros(1, 1, device=_device(model))] * len(chosen)
             closed = _output(sections)
+        except Exception as error:  # whatever the model's code does with zeros
+            return f"the model does not run with its gate closed: {_first_line(error)}"
         finally:
             detach(model)
         try:
@@ -417,15 +419,18 @@ def _why_it_fails(sections: FoundSections, chosen: Sequence[FoundSection]) -> st
             with without(model, [each.absence for each in chosen], blocks):
                 left = _output(sections)
         except Exception as error:  # whatever the model's code does with an absent value
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
-            return f"the model does not run without it: {reason}"
+            return f"the model does not run without it: {_first_line(error)}"
     return None if _is_close(closed, left) else "the model computes otherwise without it than with its gate closed"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
 
 
 def _output(sections: FoundSections) -> list[Tensor]:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return tensors_of(examples.call(sections.model, sections.example))
+        return tensors_of(examples.call(sections.model, examples.copied(sections.example)))
 
 
 def _is_close(one: Sequence[Tensor], other: Sequence[Tensor]) -> bool:

@@ -18,3 +18,8 @@ def is_hooked(module: nn.Module) -> bool:
 
 def _is_of_somebody(hook: Any) -> bool:
     return not isinstance(hook, OfPruner) and getattr(hook, "__name__", "") != "output_capturing_hook"
+
+
+def is_of_torch(hook: Any) -> bool:
+    """Whether torch has made a hook, which may compute a weight, as weight_norm's does."""
+    return str(getattr(hook, "__module__", "")).startswith("torch.")

@@ -5,12 +5,13 @@ module, so whatever a forward method does in Python (contexts, sizes, loops, che
 model is as it was: buffers, attributes that its forward methods write, modes and random generators.
 """
 
+import random
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from types import CodeType
 from typing import Any
 
@@ -22,7 +23,7 @@ from torch.utils import _pytree as pytree
 from torch.utils.flop_counter import FlopCounterMode
 
 from layerprune.errors import LayerpruneError
-from layerprune.library.examples import call, shape_of
+from layerprune.library.examples import call, copied, shape_of
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.Transformer, nn.TransformerEncoder)
 _COMPOSED = (nn.TransformerDecoder, nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
@@ -80,7 +81,15 @@ def instruction(depth: int) -> tuple[CodeType, int] | None:
     frame = sys._getframe(depth)
     while frame is not None and frame.f_code.co_filename.endswith(_OF_TORCH):
         frame = frame.f_back
-    return (frame.f_code, frame.f_lasti) if frame is not None else None
+    return (frame.f_code, _first_alike(frame.f_code)[frame.f_lasti // 2]) if frame is not None else None
+
+
+@lru_cache(maxsize=1024)
+def _first_alike(code: CodeType) -> list[int]:
+    """For each instruction the first of its expression: Python 3.11 calls by one of two as it warms up."""
+    first: dict[Any, int] = {}
+    positions = enumerate(code.co_positions())
+    return [2 * (place if None in where else first.setdefault(where, place)) for place, where in positions]
 
 
 @dataclass(eq=False, repr=False)
@@ -152,6 +161,7 @@ def record(model: nn.Module, example: Any, training: bool = False) -> Recording:
     """
     recording = Recording(model)
     recorder = _Recorder(model, recording)
+    example = copied(example)
     with undisturbed(model) as kept, in_mode(model, training), _without_fast_path(), torch.enable_grad():
         for tensor in tensors_of(example):
             recorder.produce(tensor, recorder.add("input", "input"))
@@ -384,7 +394,7 @@ def undisturbed(model: nn.Module) -> Iterator[Callable[[], list[tuple[str, Any]]
             found += [(f"{path}.{name}".lstrip("."), value) for name, value in (kept | changed).items() if _own(name)]
         return found
 
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), _same_numbers(named):
         try:
             yield written
         finally:
@@ -403,8 +413,28 @@ def undisturbed(model: nn.Module) -> Iterator[Callable[[], list[tuple[str, Any]]
                         each.copy_(value)
 
 
+@contextmanager
+def _same_numbers(named: Sequence[tuple[str, nn.Module]]) -> Iterator[None]:
+    """Put back Python's and NumPy's random generators, and those that modules hold."""
+    numpy = sys.modules.get("numpy")
+    held = [value for _, module in named for value in vars(module).values() if isinstance(value, torch.Generator)]
+    states = [(each, each.get_state()) for each in held]
+    python, array = random.getstate(), numpy.random.get_state() if numpy is not None else None
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        if numpy is not None:
+            numpy.random.set_state(array)
+        for each, state in states:
+            each.set_state(state)
+
+
+_OF_EVERY_MODULE = frozenset(vars(nn.Module()))
+
+
 def _own(name: str) -> bool:
-    return name not in vars(nn.Module()) and name != "_layerprune"
+    return name not in _OF_EVERY_MODULE and name != "_layerprune"
 
 
 def _contents(module: nn.Module) -> list[tuple[Any, Any]]:
