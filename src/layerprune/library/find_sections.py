@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from layerprune.core.measure import evaluating
 from layerprune.errors import LayerpruneError
 from layerprune.library import examples, registered_blocks
-from layerprune.library.code_gates import Wrap, gated_method, method_of
+from layerprune.library.code_gates import Wrap, gated_function, gated_method, method_of
 from layerprune.library.gates import Gates, Gateway, attach, detach, gates_of
 from layerprune.library.hooks import is_hooked
 from layerprune.library.passages import Passage, passages
-from layerprune.library.recording import ModuleCall, Node, Recording, record, tensors_of, undisturbed
+from layerprune.library.recording import ModuleCall, Node, Recording, eager, record, tensors_of, undisturbed
 from layerprune.library.removal import parameters_of, without
 from layerprune.library.residuals import Residual, residuals
 from layerprune.library.what_goes import Absence, absence_of, is_absent
@@ -120,10 +120,7 @@ def find_sections(model: nn.Module, example_input: Any) -> FoundSections:
     a few times. Raises LayerpruneError where the model does not take the example or has no residual section.
     """
     model = unwrapped(model)
-    if gates_of(model) is not None:
-        raise LayerpruneError(
-            f"{type(model).__name__}: is being pruned: look for sections in what its pruner exports, pruner.export()"
-        )
+    _check(model, example_input)
     with registered_blocks.used(model):
         evaluation = _seen(record(model, example_input))
         if not evaluation.parts:
@@ -136,6 +133,30 @@ def find_sections(model: nn.Module, example_input: Any) -> FoundSections:
         macs = -(-evaluation.recording.macs // size)
         blocks = _passages(model, dict(zip(evaluation.parts, found, strict=True)), [evaluation, other])
         return _tried(FoundSections(model, evaluation.recording, macs, found, example_input, blocks))
+
+
+def _check(model: Any, example: Any) -> None:
+    """Raises LayerpruneError for what cannot be run."""
+    if not isinstance(model, nn.Module):
+        raise LayerpruneError(f"find_sections: wants a module, made by its class, not {_short(model)}")
+    name = type(model).__name__
+    if gates_of(model) is not None:
+        raise LayerpruneError(f"{name}: is being pruned: look for sections in what its pruner exports, pruner.export()")
+    if isinstance(model, torch.jit.ScriptModule):
+        raise LayerpruneError(f"{name}: is TorchScript: look for sections in the module that it was made of")
+    if "_guards_fn" in dict(model.named_children()) or hasattr(model, "validate_inputs"):
+        raise LayerpruneError(
+            f"{name}: is a program of torch.export, which cannot be cut: look for sections in a module of its class; "
+            "layerprune.save('x.safetensors') and load(path, into=model) keep one that was pruned"
+        )
+    if any(each.is_meta for each in [*model.parameters(), *model.buffers(), *examples.tensors(example)]):
+        raise LayerpruneError(f"{name}: is on the meta device, where nothing is computed: load weights first")
+    if examples.tensors(example) and examples.batch_size(example) == 0:
+        raise LayerpruneError(f"{name}: the example input is an empty batch; one input will do")
+
+
+def _short(value: Any) -> str:
+    return f"the class {value.__name__}" if isinstance(value, type) else repr(value)[:60]
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -328,9 +349,14 @@ def _gateway(model: nn.Module, pairs: Sequence[tuple[Recording, Residual]], size
     node = pairs[0][1].addition
     module = model.get_submodule(node.path)
     method = method_of(module, wrap.site.code)
+    if method is None and wrap.site.caller is not None and wrap.element is None:
+        method = method_of(module, wrap.site.caller[0])
+        wrap, turn = replace(wrap, in_function=True), _turn_of_call(*pairs[0])
     if method is None:
         raise LookupError(f"its addition is in '{wrap.site.code.co_name}', which is no method of a module")
     gated_method(module, method, [(0, wrap)])
+    if wrap.in_function:
+        gated_function(wrap)
     return Gateway(node.path, batch, method=method, wrap=wrap, turn=turn)
 
 
@@ -377,6 +403,13 @@ def _wrap(recording: Recording, part: Residual) -> tuple[Wrap, int]:
     return Wrap(node.site, operand, since if operand == 1 else 0), len(starts) - 1
 
 
+def _turn_of_call(recording: Recording, part: Residual) -> int:
+    """How often the function that adds was called from there before in this call of the module."""
+    node = part.addition
+    before = [each for each in recording.nodes[: node.index] if _is_of_same_code(each, node)]
+    return sum(each.site.caller == node.site.caller for each in before)
+
+
 def _is_of_same_code(one: Node, other: Node) -> bool:
     """Whether both are operations of one instruction, in one call of a module."""
     if one.site is None or one.inside != other.inside:
@@ -391,20 +424,31 @@ def _tried(sections: FoundSections) -> FoundSections:
     """Close and remove all removable sections of the model at once; where that differs, one by one."""
     whole = sections.without_passages()
     for each in (sections, whole, whole.shaped()):
-        if not each.removable or _why_it_fails(each, each.removable) is None:
+        if all(_why_it_fails(each, some) is None for some in _choices(each)):
             return each
-    sections = whole
+    told = [_each_tried(whole), _each_tried(whole.shaped())]
+    return max(told, key=lambda each: len(each.removable))
+
+
+def _each_tried(sections: FoundSections) -> FoundSections:
+    """Without those that may not go alone, as far as the others may go together."""
     reasons = {each.name: _why_it_fails(sections, [each]) for each in sections.removable}
     told = sections.but({name: reason for name, reason in reasons.items() if reason is not None})
-    if told.removable and _why_it_fails(told, told.removable) is not None:
+    if any(_why_it_fails(told, some) is not None for some in _choices(told)):
         return told.but({each.name: "it cannot go together with others" for each in told.removable})
     return told
+
+
+def _choices(sections: FoundSections) -> list[Sequence[FoundSection]]:
+    """All, and every second one: of two neighbours, either may go alone."""
+    chosen = (sections.removable, sections.removable[::2], sections.removable[1::2])
+    return [each for each in chosen if each]
 
 
 def _why_it_fails(sections: FoundSections, chosen: Sequence[FoundSection]) -> str | None:
     """Whether the model computes without sections what it does with their gates closed; None where it does."""
     model, gates = sections.model, Gates(sections.model, len(chosen))
-    with undisturbed(model), evaluating(model), torch.no_grad():
+    with undisturbed(model), evaluating(model), eager(), torch.no_grad():
         attach(model, gates, [each.gateway for each in chosen])
         try:
             gates.values[:] = [torch.zeros(1, 1, device=_device(model))] * len(chosen)

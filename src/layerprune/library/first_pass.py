@@ -21,7 +21,7 @@ from torch.utils import _pytree as pytree
 from layerprune.errors import LayerpruneError
 from layerprune.library.gates import Gate, Gates, GateValue, detach
 from layerprune.library.hooks import is_of_torch
-from layerprune.library.recording import tensors_of, undisturbed
+from layerprune.library.recording import eager, tensors_of, undisturbed
 
 Given = tuple[tuple, dict[str, Any]]
 """Arguments of the model, by place and by name."""
@@ -88,7 +88,7 @@ def _tried(model: nn.Module, gates: Gates, values: Sequence[GateValue] | None, g
 
 
 def _passed(model: nn.Module, gates: Gates, values: Sequence[GateValue] | None, given: Given) -> _Pass:
-    with undisturbed(model):
+    with undisturbed(model), eager():
         _silence(model)
         if values is None:
             detach(model)  # from what _silence has put in their place

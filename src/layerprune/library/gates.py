@@ -7,13 +7,14 @@ for good, and lose the sections that the model loses.
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from layerprune.library.code_gates import GATES, Wrap, gated_method
+from layerprune.library.code_gates import GATES, Wrap, gated_function, gated_method
 from layerprune.library.hooks import OfPruner
 from layerprune.library.passages import Passage
 from layerprune.library.removal import hand_on, take_out
@@ -121,14 +122,19 @@ class Gate(OfPruner):
 class CodeGates:
     """What a module's changed method asks; by the number of an operand and how often it was met in this call."""
 
-    def __init__(self, gates: Gates, table: list[dict[int, tuple[int, int]]]) -> None:
+    def __init__(self, gates: Gates, table: list[dict[int, tuple[int, int]]], wraps: Sequence[Wrap]) -> None:
         self.gates, self.table = gates, table
+        self._functions = [gated_function(each) if each.in_function else None for each in wraps]
 
     def at(self, number: int, turns: list[int], out: Any) -> Any:
         turn = turns[number]
         turns[number] = turn + 1
         found = self.table[number].get(turn)
         return out if found is None else self.gates.apply(*found, out)
+
+    def function(self, number: int, turns: list[int], called: Any) -> Any:
+        """The function that adds, with a gate on what it adds."""
+        return self._functions[number](called, partial(self.at, number, turns))
 
 
 def attach(model: nn.Module, gates: Gates, gateways: Sequence[Gateway | None]) -> None:
@@ -145,11 +151,11 @@ def attach(model: nn.Module, gates: Gates, gateways: Sequence[Gateway | None]) -
 
 def _attach_in_code(module: nn.Module, gates: Gates, path: str, gateways: dict[int, Gateway]) -> None:
     own = {place: each for place, each in gateways.items() if each.path == path and each.method is not None}
-    wraps = list(dict.fromkeys(_key(each) for each in own.values()))
+    wraps = list(first := {_key(each): each.wrap for each in own.values()})
     table: list[dict[int, tuple[int, int]]] = [{} for _ in wraps]
     for place, each in own.items():
         table[wraps.index(_key(each))][each.turn] = (place, each.batch)
-    vars(module)[GATES] = CodeGates(gates, table)
+    vars(module)[GATES] = CodeGates(gates, table, list(first.values()))
     for method in dict.fromkeys(each.method for each in own.values()):
         changed = gated_method(
             module, method, [(wraps.index(_key(each)), each.wrap) for each in own.values() if each.method == method]
@@ -158,8 +164,7 @@ def _attach_in_code(module: nn.Module, gates: Gates, path: str, gateways: dict[i
 
 
 def _key(gateway: Gateway) -> tuple:
-    wrap = gateway.wrap
-    return gateway.method, wrap.site.code, wrap.site.place, wrap.operand, wrap.element
+    return gateway.method, gateway.wrap.place
 
 
 def detach(model: nn.Module) -> None:

@@ -63,7 +63,7 @@ def _residual(recording: Recording, node: Node, varying: set[Node]) -> Residual 
     if node.kind != "call" or node.name not in ADDITIONS or len(operands) < 2 or None in operands:
         return None
     first, second = operands
-    if first.shape != second.shape or first is second or not {first, second} <= varying:
+    if node.operand_shapes[0] != node.operand_shapes[1] or first is second or not {first, second} <= varying:
         return None
     ways = [(first, second)] if node.name in _SUBTRACTIONS else [(first, second), (second, first)]
     found = [each for way in ways if (each := _branch(recording, node, *way, varying)) is not None]
@@ -72,7 +72,11 @@ def _residual(recording: Recording, node: Node, varying: set[Node]) -> Residual 
 
 def _branch(recording: Recording, addition: Node, passed: Node, added: Node, varying: set[Node]) -> Residual | None:
     """The branch from the nearest fork on the way to `passed`; None where there is none, or it has no weights."""
+    way: set[Node] = set()
     for fork in _linear_way(passed, varying):
+        if added in way:  # there is one way alone
+            return None
+        way.add(fork)
         nodes = _between(recording, fork, added)
         if nodes:
             found = Residual(addition, passed, added, fork, nodes, _exclusive(nodes, addition))
