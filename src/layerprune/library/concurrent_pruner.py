@@ -212,6 +212,10 @@ class ConcurrentPruner:
     @torch.compiler.disable
     def _before_forward(self, model: nn.Module, inputs: tuple, named: dict) -> None:
         """Draw gates for a training pass; in evaluation the network that would be left."""
+        if getattr(model, "_is_replica", False):
+            raise LayerpruneError(
+                "ConcurrentPruner: nn.DataParallel runs copies without gates of their own: use DistributedDataParallel"
+            )
         if model.training and torch.is_grad_enabled():
             batch = examples.batch_size((inputs, named))
             if not self._is_verified:

@@ -5,7 +5,7 @@ nothing outside needs what it computes, and where its weights are its own. The m
 and in training, and once with all removable sections closed and once without them, which has to give the same.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -129,7 +129,11 @@ def find_sections(model: nn.Module, example_input: Any) -> FoundSections:
                 "other by identity or a linear map (convolution, linear layer, norm, mean-pool, padding, slicing)"
             )
         other, size = _other(model, example_input), examples.batch_size(example_input)
-        found = _named([_described(model, place, evaluation, other, size) for place in evaluation.parts])
+        described = {place: _described(model, place, evaluation, other, size) for place in evaluation.parts}
+        _prefer_outer(
+            described, evaluation.parts, lambda place: _described(model, place, evaluation, other, size, True)
+        )
+        found = _named(list(described.values()))
         macs = -(-evaluation.recording.macs // size)
         blocks = _passages(model, dict(zip(evaluation.parts, found, strict=True)), [evaluation, other])
         return _tried(FoundSections(model, evaluation.recording, macs, found, example_input, blocks))
@@ -205,14 +209,39 @@ def _other(model: nn.Module, example: Any) -> _Seen | None:
     return None
 
 
-def _described(model: nn.Module, place: tuple, evaluation: _Seen, other: _Seen | None, size: int) -> FoundSection:
+def _prefer_outer(
+    found: dict[tuple, FoundSection], parts: dict[tuple, Residual], around: Callable[[tuple], FoundSection]
+) -> None:
+    """Where sections within a section are less than half of it, the outer one may go instead of them.
+
+    `around` describes a section as if there were none within.
+    """
+    nested = [place for place, section in found.items() if section.reason == _CONTAINS]
+    for place in sorted(nested, key=lambda each: len(parts[each].nodes)):
+        nodes = set(parts[place].nodes)
+        inner = [each for each in found if parts[each].addition in nodes and found[each].removable]
+        if 2 * sum(found[each].macs for each in inner) >= found[place].macs:
+            continue
+        outer = around(place)
+        if outer.removable:
+            found[place] = outer
+            kept = {each: f"is within '{outer.name}'" for each in inner}
+            found.update({each: replace(found[each], removable=False, reason=why) for each, why in kept.items()})
+
+
+def _described(
+    model: nn.Module, place: tuple, evaluation: _Seen, other: _Seen | None, size: int, around: bool = False
+) -> FoundSection:
+    """A section; `around` others, if there are any within, or not to be removed then."""
     part = evaluation.parts[place]
     seen = [each for each in (evaluation, other) if each is not None and place in each.parts]
     pairs = [(each.recording, each.parts[place]) for each in seen]
     absence = absence_of(model, pairs)
     gateway, reason = None, ""
     for each in seen:
-        reason = reason or _why_not(model, each, place, absence)
+        reason = reason or _why_not(model, each, place, absence, around)
+    if not reason and len({each.parts[place].is_part for each in seen}) > 1:
+        reason = "part of what it computes is used elsewhere in training"
     if not reason and other is not None and place not in other.parts:
         reason = "it is not computed, or otherwise, in training"
     if not reason:
@@ -239,7 +268,10 @@ def _parameters(model: nn.Module, part: Residual, absence: Absence) -> list[nn.P
     return parameters_of(model, [*absence.owned, *part.weights, *names])
 
 
-def _why_not(model: nn.Module, seen: _Seen, place: tuple, absence: Absence) -> str:
+_CONTAINS = "contains other sections"
+
+
+def _why_not(model: nn.Module, seen: _Seen, place: tuple, absence: Absence, around: bool) -> str:
     """Why a section may not go by one recording; empty where it may."""
     recording, part = seen.recording, seen.parts[place]
     inside = {*part.nodes, part.addition}
@@ -264,8 +296,8 @@ def _why_not(model: nn.Module, seen: _Seen, place: tuple, absence: Absence) -> s
     hooked = [path for path, _ in absence.modules for name in [_hooked(model, path)] if name]
     if hooked:
         return f"'{_hooked(model, hooked[0])}' has hooks"
-    if seen.additions & set(part.nodes):
-        return "contains other sections"
+    if seen.additions & set(part.nodes) and not around:
+        return _CONTAINS
     if not is_absent(recording, part, absence):
         return "what it computes cannot be told apart from what else its modules compute"
     return ""

@@ -75,7 +75,8 @@ def _ones(model: nn.Module, batch: int) -> Tensor:
 @dataclass(frozen=True)
 class _Pass:
     outputs: list[Tensor]
-    gradients: dict[str, Tensor]
+    gradients: dict[str, Tensor] | None
+    """None where torch gives none."""
     failure: str = ""
 
 
@@ -124,8 +125,8 @@ def _copied(given: Given) -> Given:
     return pytree.tree_map(copied, given)
 
 
-def _gradients(model: nn.Module, outputs: Sequence[Tensor]) -> dict[str, Tensor]:
-    """Of all weights, for a sum of outputs with fixed signs; nothing where torch gives none, as in some checkpoints."""
+def _gradients(model: nn.Module, outputs: Sequence[Tensor]) -> dict[str, Tensor] | None:
+    """Of all weights, for a sum of outputs with fixed signs."""
     weights = {name: each for name, each in model.named_parameters() if each.requires_grad}
     followed = [each for each in outputs if each.requires_grad and each.is_floating_point()]
     if not weights or not followed:
@@ -133,8 +134,8 @@ def _gradients(model: nn.Module, outputs: Sequence[Tensor]) -> dict[str, Tensor]
     total = sum((each.float().flatten() * _signs(each)).mean() for each in followed)
     try:
         found = torch.autograd.grad(total, list(weights.values()), allow_unused=True)
-    except RuntimeError:  # of checkpoints with use_reentrant=True
-        return {}
+    except RuntimeError:  # of checkpoints with use_reentrant=True, and of networks that cannot be trained
+        return None
     return {name: each for name, each in zip(weights, found, strict=True) if each is not None}
 
 
@@ -153,12 +154,17 @@ def _difference(plain: _Pass, gated: _Pass) -> str:
     for place, (one, other) in enumerate(zip(plain.outputs, gated.outputs, strict=True)):
         if not _is_close(one, other, 0.0):
             return f"output {place} differs"
-    odd = sorted(plain.gradients.keys() ^ gated.gradients.keys())
+    return "" if plain.gradients is None else _difference_of(plain.gradients, gated.gradients or {})
+
+
+def _difference_of(plain: dict[str, Tensor], gated: dict[str, Tensor]) -> str:
+    """Of gradients, by the weights' names."""
+    odd = sorted(plain.keys() ^ gated.keys())
     if odd:
-        return f"'{odd[0]}' gets {'no' if odd[0] in plain.gradients else 'a'} gradient"
-    least = 0.01 * max((_size(each) for each in plain.gradients.values()), default=0.0)
-    for name, one in plain.gradients.items():
-        if not _is_close(one, gated.gradients[name], least):
+        return f"'{odd[0]}' gets {'no' if odd[0] in plain else 'a'} gradient"
+    least = 0.01 * max((_size(each) for each in plain.values()), default=0.0)
+    for name, one in plain.items():
+        if not _is_close(one, gated[name], least):
             return f"the gradient of '{name}' differs"
     return ""
 

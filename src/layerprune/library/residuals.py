@@ -32,6 +32,8 @@ class Residual:
     nodes: tuple[Node, ...]
     exclusive: frozenset[Node]
     """The branch, and all that only the branch uses: weights, and what is computed from them."""
+    is_part: bool = False
+    """Whether the branch has a part before `nodes`, which others use too."""
 
     @property
     def weights(self) -> list[str]:
@@ -79,9 +81,24 @@ def _branch(recording: Recording, addition: Node, passed: Node, added: Node, var
         way.add(fork)
         nodes = _between(recording, fork, added)
         if nodes:
+            own = _own(recording, nodes, addition)
+            if own and own != nodes and any(each.kind == "weight" for node in own for each in node.inputs):
+                return Residual(addition, passed, added, fork, own, _exclusive(own, addition), is_part=True)
             found = Residual(addition, passed, added, fork, nodes, _exclusive(nodes, addition))
             return found if found.weights or any(each.kind == "weight" for n in nodes for each in n.inputs) else None
     return None
+
+
+def _own(recording: Recording, nodes: tuple[Node, ...], addition: Node) -> tuple[Node, ...]:
+    """The end of a branch, as far back as nobody else uses what it computes."""
+    own: set[Node] = set()
+    for node in reversed(nodes):
+        is_seen = node in recording.returned or node in recording.kept
+        if not is_seen and all(
+            each in own or each is addition or each in recording.leading_nowhere for each in node.users
+        ):
+            own.add(node)
+    return tuple(node for node in nodes if node in own)
 
 
 def _linear_way(node: Node, varying: set[Node]) -> Iterator[Node]:
