@@ -452,6 +452,22 @@ class TimeFirst(nn.Module):
         return self.inner(x.transpose(0, 1)).transpose(0, 1)
 
 
+class Flattened(Block):
+    """Examples and their tokens are one dimension of what is added."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        flat = x.reshape(-1, x.shape[-1])
+        return (flat + self.inner(flat)).view_as(x)
+
+
+class FlattenedAcross(Block):
+    """The same, the other way round: tokens, and their examples."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        flat = x.transpose(0, 1).reshape(-1, x.shape[-1])
+        return (flat + self.inner(flat)).view(x.shape[1], x.shape[0], -1).transpose(0, 1)
+
+
 class ChannelsOfAll(Block):
     """Examples are the last dimension of what is added."""
 
@@ -534,6 +550,7 @@ KINDS: dict[str, tuple[int, Callable[[], Made]]] = {
     "recurrent": (3, lambda: (three(Recurrent, lambda: nn.GRU(WIDTH, WIDTH, batch_first=True)), (tokens(),))),
     "halves": (3, lambda: (three(OfHalves, lambda: nn.Linear(WIDTH, 2 * WIDTH)), (vectors(),))),
     "axis: time first": (4, lambda: (TimeFirst(encoder(False, False)), (tokens(),))),
+    "axis: several places of each": (3, lambda: (three(Flattened), (tokens(),))),
     "axis: last": (3, lambda: (three(ChannelsOfAll), (vectors(),))),
 }
 

@@ -307,6 +307,20 @@ def test_torch_fx_traces_what_is_left_where_it_traces_the_whole(kind: str) -> No
     assert torch.equal(pickle.loads(pickle.dumps(traced))(x), model(x))
 
 
+def test_a_gate_closes_all_places_of_its_example_and_no_other() -> None:
+    model, (x,) = KINDS["axis: several places of each"][1]()
+    forward = Forward(find_sections(model.eval(), x))
+    opened = model(x)
+    forward.install()
+    forward.values[:] = [torch.tensor([[1.0], [0.0], [1.0]])] * 3
+    assert torch.equal(model(x), torch.stack([opened[0], x[1], opened[2]]))
+
+
+def test_examples_that_cannot_be_told_apart_are_a_reason_to_stay() -> None:
+    sections = find_sections(three(kinds.FlattenedAcross), kinds.tokens())
+    assert {each.reason for each in sections} == {"examples cannot be told apart in what it adds"}
+
+
 # --- training loops ---------------------------------------------------------------------------------------------
 
 

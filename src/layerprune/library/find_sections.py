@@ -136,7 +136,7 @@ def find_sections(model: nn.Module, example_input: Any) -> FoundSections:
         found = _named(list(described.values()))
         macs = -(-evaluation.recording.macs // size)
         blocks = _passages(model, dict(zip(evaluation.parts, found, strict=True)), [evaluation, other])
-        return _tried(FoundSections(model, evaluation.recording, macs, found, example_input, blocks))
+        return _told_apart(_tried(FoundSections(model, evaluation.recording, macs, found, example_input, blocks)))
 
 
 def _check(model: Any, example: Any) -> None:
@@ -148,7 +148,7 @@ def _check(model: Any, example: Any) -> None:
         raise LayerpruneError(f"{name}: is being pruned: look for sections in what its pruner exports, pruner.export()")
     if isinstance(model, torch.jit.ScriptModule):
         raise LayerpruneError(f"{name}: is TorchScript: look for sections in the module that it was made of")
-    if "_guards_fn" in dict(model.named_children()) or hasattr(model, "validate_inputs"):
+    if isinstance(model, torch.fx.GraphModule) and hasattr(model, "validate_inputs"):
         raise LayerpruneError(
             f"{name}: is a program of torch.export, which cannot be cut: look for sections in a module of its class; "
             "layerprune.save('x.safetensors') and load(path, into=model) keep one that was pruned"
@@ -372,11 +372,11 @@ def _passages(model: nn.Module, found: dict[tuple, FoundSection], seen: Sequence
 
 def _gateway(model: nn.Module, pairs: Sequence[tuple[Recording, Residual]], size: int) -> Gateway:
     """Raises LookupError, which says why, where the branch cannot be gated."""
-    batch = _batch_dimension([part.addition.shape for _, part in pairs], size)
+    batch, spread = _batch_dimension([part.addition.shape for _, part in pairs], size)
     ends = [_module_at_the_end(*pair) for pair in pairs]
     first = ends[0]
     if first is not None and all(each is not None and _spot(each) == _spot(first) for each in ends):
-        return Gateway(*_spot(first)[:1], batch, leaf=first[1])
+        return Gateway(*_spot(first)[:1], batch, leaf=first[1], spread=spread)
     wrap, turn = _wrap(*pairs[0])
     node = pairs[0][1].addition
     module = model.get_submodule(node.path)
@@ -389,18 +389,18 @@ def _gateway(model: nn.Module, pairs: Sequence[tuple[Recording, Residual]], size
     gated_method(module, method, [(0, wrap)])
     if wrap.in_function:
         gated_function(wrap)
-    return Gateway(node.path, batch, method=method, wrap=wrap, turn=turn)
+    return Gateway(node.path, batch, method=method, wrap=wrap, turn=turn, spread=spread)
 
 
-def _batch_dimension(shapes: Sequence[tuple[int, ...]], size: int) -> int:
-    """The one that doubles with the batch."""
+def _batch_dimension(shapes: Sequence[tuple[int, ...]], size: int) -> tuple[int, bool]:
+    """The one that doubles with the batch, and whether it holds several values of each example."""
     if len(shapes) == 1:
-        return 0
+        return 0, False
     first, second = shapes
     found = [place for place, (one, other) in enumerate(zip(first, second, strict=True)) if one != other]
-    if len(found) != 1 or first[found[0]] != size or second[found[0]] != 2 * size:
+    if len(found) != 1 or first[found[0]] % size or second[found[0]] != 2 * first[found[0]]:
         raise LookupError("no dimension of what it adds is that of the examples")
-    return found[0]
+    return found[0], first[found[0]] != size
 
 
 def _module_at_the_end(recording: Recording, part: Residual) -> tuple[ModuleCall, int] | None:
@@ -497,6 +497,33 @@ def _why_it_fails(sections: FoundSections, chosen: Sequence[FoundSection]) -> st
         except Exception as error:  # whatever the model's code does with an absent value
             return f"the model does not run without it: {_first_line(error)}"
     return None if _is_close(closed, left) else "the model computes otherwise without it than with its gate closed"
+
+
+def _told_apart(sections: FoundSections) -> FoundSections:
+    """Without those whose gates act on other examples than their own."""
+    spread = [each for each in sections.removable if each.gateway.spread]
+    mixed = [each.name for each in spread if not _is_apart(sections, each)]
+    return sections.but(dict.fromkeys(mixed, "examples cannot be told apart in what it adds"))
+
+
+def _is_apart(sections: FoundSections, chosen: FoundSection) -> bool:
+    """Whether the first example alone becomes what it is with the gate closed, where its gate alone is closed."""
+    model, gates = sections.model, Gates(sections.model, 1)
+    doubled = FoundSections(model, sections.trace, sections.macs, sections, examples.doubled(sections.example))
+    gate = torch.ones(examples.batch_size(doubled.example), 1, device=_device(model))
+    first = torch.cat([torch.zeros_like(gate[:1]), gate[1:]])
+    with undisturbed(model), evaluating(model), eager(), torch.no_grad():
+        attach(model, gates, [chosen.gateway])
+        outputs = []
+        try:
+            for value in (gate, first, 0 * gate):
+                gates.values[:] = [value]
+                outputs.append([each for each in _output(doubled) if each.dim() > 0 and len(each) == len(gate)])
+        finally:
+            detach(model)
+    opened, mixed, closed = outputs
+    expected = [torch.cat([zero[:1], one[1:]]) for zero, one in zip(closed, opened, strict=True)]
+    return _is_close(mixed, expected) and not _is_close(mixed, opened)
 
 
 def _first_line(error: Exception) -> str:

@@ -30,7 +30,8 @@ class Gateway:
     """Where a section's branch can be gated: what a module puts out, or an operand in a method's code.
 
     `path` is the module's, `leaf` the place of the branch's end in what it puts out; `method` and `wrap` say which
-    operand in which method of it, met for the `turn`-th time in a call. `batch` is the dimension of the examples.
+    operand in which method of it, met for the `turn`-th time in a call. `batch` is the dimension of the examples, each
+    of which has several places in a row there if it is `spread`.
     """
 
     path: str
@@ -39,6 +40,7 @@ class Gateway:
     method: str | None = None
     wrap: Wrap | None = None
     turn: int = 0
+    spread: bool = False
 
 
 class Gates:
@@ -55,7 +57,7 @@ class Gates:
     def model(self) -> nn.Module | None:
         return self._model()
 
-    def apply(self, place: int, batch: int, out: Any) -> Any:
+    def apply(self, place: int, batch: int, spread: bool, out: Any) -> Any:
         value = self.values[place] if self.values else None
         if value is None and self.recomputed and not torch.compiler.is_compiling() and _in_backward():
             value = self.recomputed[place]
@@ -63,6 +65,8 @@ class Gates:
             return out
         if not isinstance(value, Tensor):
             value = value(out)
+        if spread and len(value) > 1:
+            value = value.repeat_interleave(out.shape[batch] // len(value), 0)
         shape = [1] * out.dim()
         shape[batch] = -1
         return out * value.to(out).view(shape)
@@ -107,12 +111,13 @@ class Gate(OfPruner):
 
     def __init__(self, gates: Gates, place: int, gateway: Gateway) -> None:
         self.gates, self.place, self.leaf, self.batch = gates, place, gateway.leaf, gateway.batch
+        self.spread = gateway.spread
 
     def __call__(self, module: nn.Module, inputs: Any, output: Any) -> Any:
         if isinstance(output, Tensor):
-            return self.gates.apply(self.place, self.batch, output)
+            return self.gates.apply(self.place, self.batch, self.spread, output)
         leaves, layout = pytree.tree_flatten(output)
-        gated = self.gates.apply(self.place, self.batch, leaves[self.leaf])
+        gated = self.gates.apply(self.place, self.batch, self.spread, leaves[self.leaf])
         if gated is leaves[self.leaf]:
             return output
         leaves[self.leaf] = gated
@@ -122,7 +127,7 @@ class Gate(OfPruner):
 class CodeGates:
     """What a module's changed method asks; by the number of an operand and how often it was met in this call."""
 
-    def __init__(self, gates: Gates, table: list[dict[int, tuple[int, int]]], wraps: Sequence[Wrap]) -> None:
+    def __init__(self, gates: Gates, table: list[dict[int, tuple[int, int, bool]]], wraps: Sequence[Wrap]) -> None:
         self.gates, self.table = gates, table
         self._functions = [gated_function(each) if each.in_function else None for each in wraps]
 
@@ -152,9 +157,9 @@ def attach(model: nn.Module, gates: Gates, gateways: Sequence[Gateway | None]) -
 def _attach_in_code(module: nn.Module, gates: Gates, path: str, gateways: dict[int, Gateway]) -> None:
     own = {place: each for place, each in gateways.items() if each.path == path and each.method is not None}
     wraps = list(first := {_key(each): each.wrap for each in own.values()})
-    table: list[dict[int, tuple[int, int]]] = [{} for _ in wraps]
+    table: list[dict[int, tuple[int, int, bool]]] = [{} for _ in wraps]
     for place, each in own.items():
-        table[wraps.index(_key(each))][each.turn] = (place, each.batch)
+        table[wraps.index(_key(each))][each.turn] = (place, each.batch, each.spread)
     vars(module)[GATES] = CodeGates(gates, table, list(first.values()))
     for method in dict.fromkeys(each.method for each in own.values()):
         changed = gated_method(
