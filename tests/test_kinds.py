@@ -10,7 +10,7 @@ from typing import Any
 import kinds
 import pytest
 import torch
-from kinds import KINDS, WIDTH, Chain, Plain, Recomputed, convolutions, images, mlp, three, vectors
+from kinds import KINDS, WIDTH, Chain, Dropping, Plain, Recomputed, convolutions, images, mlp, three, vectors
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from zoo.catalog import Animal
@@ -374,3 +374,63 @@ def test_replicas_of_data_parallel_are_refused() -> None:
     a_pruner(model, vectors())
     with pytest.raises(LayerpruneError, match=r"nn.DataParallel .* use DistributedDataParallel"):
         model.train()._replicate_for_data_parallel()(vectors())
+
+
+def _scaled(model: nn.Module, pruner: ConcurrentPruner, x: Tensor) -> None:
+    scaler = pruner._scaler
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = model(x).float().square().mean()
+    scaler.scale(loss).backward()
+    scaler.step(pruner.optimizer)
+    scaler.update()
+
+
+def _twice(model: nn.Module, pruner: ConcurrentPruner, x: Tensor) -> None:
+    (model(x) - model(x.flip(0))).square().mean().backward()
+    pruner.optimizer.step()
+
+
+def _functional(model: nn.Module, pruner: ConcurrentPruner, x: Tensor) -> None:
+    torch.func.functional_call(model, dict(model.named_parameters()), (x,)).square().mean().backward()
+    pruner.optimizer.step()
+
+
+def _penalised(model: nn.Module, pruner: ConcurrentPruner, x: Tensor) -> None:
+    x = x.clone().requires_grad_()
+    output = model(x)
+    (slope,) = torch.autograd.grad(output.sum(), x, create_graph=True)
+    (output.square().mean() + slope.square().mean()).backward()
+    pruner.optimizer.step()
+
+
+def _searching(model: nn.Module, pruner: ConcurrentPruner, x: Tensor) -> None:
+    def closure() -> Tensor:
+        pruner.optimizer.zero_grad()
+        loss = model(x).square().mean()
+        loss.backward()
+        return loss
+
+    pruner.optimizer.step(closure)
+
+
+LOOPS: dict[str, tuple[Callable, Callable, dict[str, Any]]] = {
+    "mixed precision": (_scaled, torch.optim.SGD, {"scaler": torch.amp.GradScaler("cpu")}),
+    "two passes a loss": (_twice, torch.optim.SGD, {}),
+    "weights as arguments": (_functional, torch.optim.SGD, {}),
+    "a penalty on slopes": (_penalised, torch.optim.AdamW, {}),
+    "a search along a line": (_searching, torch.optim.LBFGS, {}),
+}
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_training_loop_is_followed_to_its_end(loop: str) -> None:
+    step, make, options = LOOPS[loop]
+    model, x = three(Dropping), vectors()
+    pruner = a_pruner(model, x, make(model.parameters(), lr=0.01), **options)
+    for _ in range(STEPS):
+        step(model.train(), pruner, x)
+        pruner.optimizer.zero_grad()
+        pruner.step()
+    pruner.finish()
+    assert len(pruner.removed) == 2
+    assert torch.equal(pruner.export().eval()(x), model.eval()(x))
