@@ -6,6 +6,7 @@ attributes, hooks, random draws, in training and in evaluation.
 
 import copy
 import io
+from types import FunctionType
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from layerprune.library.concurrent_pruner import ConcurrentPruner
 from layerprune.library.find_sections import FoundSections, find_sections
-from layerprune.library.recording import tensors_of
+from layerprune.library.recording import instruction, tensors_of
 from layerprune.library.rewriting import Forward
 
 EXAMPLE = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
@@ -179,3 +180,18 @@ def test_what_was_pruned_trains_on_with_its_dropout() -> None:
     plain = trained(made(("function", "function"), frozenset()), 10).export().train()
     assert not torch.equal(plain(EXAMPLE), plain(EXAMPLE))
     assert torch.equal(plain.eval()(EXAMPLE), plain(EXAMPLE))
+
+
+def test_an_expression_is_the_same_place_however_often_it_was_met() -> None:
+    """Python calls by other instructions once it knows what is called."""
+
+    class Telling:
+        def __radd__(self, other: Any) -> Any:
+            return instruction(2)
+
+    def met() -> Any:
+        return sum([Telling()])
+
+    cold = FunctionType(met.__code__.replace(), globals(), closure=met.__closure__)
+    places = {str(cold()[1]) for _ in range(100)}
+    assert len(places) == 1

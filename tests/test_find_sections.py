@@ -111,14 +111,26 @@ class Peeking(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         hidden = self.first(x)
+        return x + torch.relu(hidden), self.second(hidden).mean()
+
+
+class Showing(Peeking):
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        hidden = self.first(x)
         return x + self.second(torch.relu(hidden)), hidden.mean()
+
+
+def test_the_end_of_a_branch_may_go_where_its_beginning_is_used_too() -> None:
+    model = Showing()
+    (section,) = find_sections(model, torch.randn(4, 8, generator=source(0)))
+    assert (section.removable, section.owned, section.macs, section.params) == (True, ("second",), 64, 72)
 
 
 def test_a_section_that_may_not_go_says_why() -> None:
     example = torch.randn(4, 8, generator=source(0))
     assert {section.reason for section in find_sections(Twice(), example)} == {"'block.first' is used more than once"}
     (peeking,) = find_sections(Peeking(), example)
-    assert peeking.reason == "what 'first' computes is used by 'mean' too"
+    assert peeking.reason == "what 'first' computes is used by 'second' too"
     hooked = own()
     hooked.blocks[1].second.register_forward_hook(lambda *_: None)
     assert [section.removable for section in find_sections(hooked, EXAMPLE)] == [True, False, True, True]

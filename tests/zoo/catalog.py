@@ -150,7 +150,9 @@ def _timms() -> list[Animal]:
         return []
 
     def make(name: str, options: dict[str, Any]) -> tuple[nn.Module, Any]:
-        size = {"crossvit_tiny_240": 240, "nfnet_f0": 64}.get(name, options.get("img_size", 64))
+        size = {"crossvit_tiny_240": 240, "nfnet_f0": 64, "efficientformer_l1": 224}.get(
+            name, options.get("img_size", 64)
+        )
         return timm.create_model(name, num_classes=5, **options), picture(size)
 
     ordinary = {"vit_tiny_patch16_224", "tf_efficientnetv2_b0", "pvt_v2_b0", "convnextv2_atto"}

@@ -49,7 +49,7 @@ class Gone:
         return first._itself() if first.like is None else _shaped(function, args, kwargs or {})
 
     def _added(self, other: Any) -> Any:
-        if not isinstance(other, Tensor):
+        if isinstance(other, Gone) or not _is_value(other):
             return self
         return other.clone() if self.copied else other
 
@@ -99,6 +99,15 @@ class Gone:
 
     def __reduce__(self) -> tuple:
         return Gone, (self.copied, self.dimensions, self.type, self.same_as)
+
+    def __fx_create_arg__(self, tracer: Any) -> Any:
+        """In graphs of torch.fx, a call that makes it."""
+        return tracer.create_node("call_function", gone, (self.copied,), {})
+
+
+def gone(copied: bool) -> Gone:
+    """An absent value, of which nothing else is known."""
+    return Gone(copied)
 
 
 def _method(name: str) -> Any:
@@ -151,7 +160,8 @@ class Removed(nn.Module):
         self._hands_on = any(isinstance(each, PassedOn) for each in pytree.tree_leaves(output))
         weights = {name: each for name, each in (module._parameters | module._buffers).items() if each is not None}
         self._weights = {name: Gone(copied, each.dim(), each.dtype) for name, each in weights.items()}
-        self._weights |= dict.fromkeys(module._modules, Gone(copied))
+        children = module._modules.items()
+        self._weights |= {name: Removed(each, Gone(copied), copied) for name, each in children if each is not None}
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         if not self._hands_on and not self.is_shaped:

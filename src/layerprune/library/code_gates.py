@@ -7,6 +7,7 @@ method is what it was, line by line. The method is read from its source.
 import ast
 import inspect
 import textwrap
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import CodeType, FunctionType, MethodType
 from typing import Any
@@ -17,6 +18,7 @@ from layerprune.library.recording import Site
 
 GATES = "_layerprune_gates"
 _TURNS = "_layerprune_turns"
+_GATE = "_layerprune_gate"
 
 
 @dataclass(frozen=True)
@@ -28,13 +30,27 @@ class Wrap:
     """0 or 1, of the arguments that the operation got."""
     element: int | None = None
     """Of a literal list that is summed up."""
+    in_function: bool = False
+    """Whether the addition is in a function that a method calls."""
+
+    @property
+    def code(self) -> CodeType:
+        """The method's."""
+        return self.site.caller[0] if self.in_function else self.site.code
+
+    @property
+    def place(self) -> tuple:
+        """What has to be changed in the method: an operand, or the call of a function with one."""
+        place = self.site.code, self.site.place, self.operand, self.element
+        return (*place, *(self.site.caller if self.in_function else ()))
 
 
 def method_of(module: nn.Module, code: CodeType) -> str | None:
     """The name of the method of a module's class that code belongs to; None where it has none."""
     for kind in type(module).__mro__:
         for name, value in vars(kind).items():
-            if isinstance(value, FunctionType) and getattr(type(module), name, None) is value and _chain(value, code):
+            is_used = isinstance(value, FunctionType) and getattr(type(module), name, None) is value
+            if is_used and name != "__init__" and _chain(value, code):
                 return name
     return None
 
@@ -74,7 +90,7 @@ def gated_method(module: nn.Module, name: str, wraps: list[tuple[int, Wrap]]) ->
     Raises LookupError where the source, or an operand in it, cannot be found.
     """
     method = getattr(type(module), name)
-    *decorators, inner = _chain(method, wraps[0][1].site.code)
+    *decorators, inner = _chain(method, wraps[0][1].code)
     made = _changed(inner, wraps)
     for decorator in reversed(decorators):
         made, inner = _redecorated(decorator, inner, made), decorator
@@ -98,18 +114,21 @@ def _cell(value: Any) -> Any:
 
 
 def _changed(function: FunctionType, wraps: list[tuple[int, Wrap]]) -> FunctionType:
-    tree = _parsed(function)
+    tree = _parsed(function.__code__)
     arguments = [*tree.args.posonlyargs, *tree.args.args]
     if not arguments:
         raise LookupError("the method has no arguments")
     owner = arguments[0].arg
     for number, wrap in dict(wraps).items():
-        _Wrapping(owner, number, wrap).apply(tree)
+        if wrap.in_function:
+            _redirect(tree, wrap, lambda called, number=number: _asked(owner, "function", number, called))
+        else:
+            _Wrapping(wrap, lambda operand, number=number: _asked(owner, "at", number, operand)).apply(tree)
     turns = ast.parse(f"{_TURNS} = [0] * {1 + max(dict(wraps))}").body[0]
     tree.body.insert(1 if ast.get_docstring(tree) is not None else 0, turns)
     tree.decorator_list = []
     free = function.__code__.co_freevars
-    made = _compiled(tree, free, function)
+    made = _compiled(tree, free, function.__code__)
     code = next(each for each in _codes(made) if each.co_name == function.__code__.co_name)
     cells = dict(zip(free, function.__closure__ or (), strict=True))
     changed = FunctionType(
@@ -124,10 +143,58 @@ def _changed(function: FunctionType, wraps: list[tuple[int, Wrap]]) -> FunctionT
     return changed
 
 
-def _parsed(function: FunctionType) -> ast.FunctionDef:
+def gated_function(wrap: Wrap) -> Callable[[FunctionType, Callable], FunctionType]:
+    """What makes, of a function and of what its operand becomes, the function with that operand wrapped.
+
+    Raises LookupError where the source, or the operand in it, cannot be found.
+    """
+    code = wrap.site.code
+    tree = _parsed(code)
+    _Wrapping(
+        wrap, lambda operand: ast.copy_location(ast.Call(ast.Name(_GATE, ast.Load()), [operand], []), operand)
+    ).apply(tree)
+    tree.decorator_list = []
+    made = _compiled(tree, (*code.co_freevars, _GATE), code)
+    changed = next(each for each in _codes(made) if each.co_name == code.co_name)
+
+    def gated(function: FunctionType, gate: Callable) -> FunctionType:
+        if getattr(function, "__code__", None) is not code:
+            return function
+        cells = dict(zip(code.co_freevars, function.__closure__ or (), strict=True)) | {_GATE: _cell(gate)}
+        names = function.__globals__, function.__name__, function.__defaults__
+        result = FunctionType(changed, *names, tuple(cells[each] for each in changed.co_freevars))
+        result.__kwdefaults__ = function.__kwdefaults__
+        return result
+
+    return gated
+
+
+def _asked(owner: str, name: str, number: int, value: ast.expr) -> ast.expr:
+    """`owner._layerprune_gates.name(number, turns, value)`"""
+    gates = ast.Attribute(ast.Name(owner, ast.Load()), GATES, ast.Load())
+    arguments = [ast.Constant(number), ast.Name(_TURNS, ast.Load()), value]
+    return ast.copy_location(ast.Call(ast.Attribute(gates, name, ast.Load()), arguments, []), value)
+
+
+def _redirect(tree: ast.FunctionDef, wrap: Wrap, made: Callable[[ast.expr], ast.expr]) -> None:
+    """Another function in the place of the called one."""
+    code, place = wrap.site.caller
+    position = list(code.co_positions())[place // 2]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and _position(node) == position:
+            node.func = made(node.func)
+            return
+    raise LookupError("the call of the function that adds cannot be found in the source")
+
+
+def _position(node: ast.AST) -> tuple[int, int, int, int]:
+    return node.lineno, node.end_lineno, node.col_offset, node.end_col_offset
+
+
+def _parsed(code: CodeType) -> ast.FunctionDef:
     """The function's definition with the positions that it has in its file."""
     try:
-        lines, first = inspect.getsourcelines(function)
+        lines, first = inspect.getsourcelines(code)
     except (OSError, TypeError):
         raise LookupError("the source of the method cannot be read") from None
     text = "".join(lines)
@@ -146,15 +213,13 @@ def _parsed(function: FunctionType) -> ast.FunctionDef:
     return tree
 
 
-def _compiled(tree: ast.FunctionDef, free: tuple[str, ...], function: FunctionType) -> CodeType:
+def _compiled(tree: ast.FunctionDef, free: tuple[str, ...], code: CodeType) -> CodeType:
     """Compiled within a function that has the free variables, and a class of the same name for private names."""
     around = ast.parse(f"def _around({', '.join(free)}):\n    pass").body[0]
     around.body = [tree]
-    _mangle(tree, function.__qualname__.rpartition(".")[0].rpartition(".")[2])
+    _mangle(tree, code.co_qualname.rpartition(".")[0].rpartition(".")[2])
     module = ast.fix_missing_locations(ast.Module([around], []))
-    return compile(
-        module, function.__code__.co_filename, "exec", flags=function.__code__.co_flags & 0x1000000, dont_inherit=True
-    )
+    return compile(module, code.co_filename, "exec", flags=code.co_flags & 0x1000000, dont_inherit=True)
 
 
 def _mangle(tree: ast.AST, owner: str) -> None:
@@ -171,8 +236,8 @@ def _codes(code: CodeType) -> list[CodeType]:
 class _Wrapping:
     """Wraps one operand, found by the position of the operation in the source."""
 
-    def __init__(self, owner: str, number: int, wrap: Wrap) -> None:
-        self.owner, self.number, self.wrap = owner, number, wrap
+    def __init__(self, wrap: Wrap, call: Callable[[ast.expr], ast.expr]) -> None:
+        self.wrap, self._call = wrap, call
         positions = list(wrap.site.code.co_positions())
         self.position = positions[wrap.site.place // 2]
 
@@ -193,13 +258,7 @@ class _Wrapping:
     def _is_here(self, node: ast.AST) -> bool:
         if not isinstance(node, ast.BinOp | ast.AugAssign | ast.Call):
             return False
-        line, last, column, end = self.position
-        return (node.lineno, node.end_lineno, node.col_offset, node.end_col_offset) == (line, last, column, end)
-
-    def _call(self, operand: ast.expr) -> ast.expr:
-        gates = ast.Attribute(ast.Name(self.owner, ast.Load()), GATES, ast.Load())
-        arguments = [ast.Constant(self.number), ast.Name(_TURNS, ast.Load()), operand]
-        return ast.copy_location(ast.Call(ast.Attribute(gates, "at", ast.Load()), arguments, []), operand)
+        return _position(node) == self.position
 
     def _wrap_operand(self, node: ast.BinOp) -> None:
         if self.wrap.operand == 0:

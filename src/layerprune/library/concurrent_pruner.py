@@ -29,7 +29,7 @@ from layerprune.core.methods.parts.section_latency import SectionLatencies
 from layerprune.core.surgery import drop_parameters
 from layerprune.core.training.finetuning import TEMPERATURE
 from layerprune.errors import LayerpruneError
-from layerprune.library import examples
+from layerprune.library import examples, first_pass
 from layerprune.library.aims import Aims, is_count
 from layerprune.library.distillation import Teacher
 from layerprune.library.find_sections import FoundSections, unwrapped
@@ -76,6 +76,9 @@ class ConcurrentPruner:
     `teacher` is a module for `distilled`, or True for a frozen copy of the model as it is now; `distill` is its weight,
     and its and the model's outputs are softened by `temperature`.
 
+    `verify` compares outputs and gradients of the network with open gates and without gates at the first training pass,
+    which takes two passes more: LayerpruneError where they differ.
+
     Raises LayerpruneError, and leaves the model as it was, for a model without removable sections, one whose branches
     are frozen, an optimizer that does not hold their parameters, and a target that cannot be met.
     """
@@ -106,6 +109,7 @@ class ConcurrentPruner:
         scaler: Any = None,
         on_removal: Callable[[list[str]], None] = lambda names: None,
         forward: Forward | None = None,
+        verify: bool = True,
         teacher: nn.Module | bool | None = None,
         distill: float = 0.5,
         temperature: float = TEMPERATURE,
@@ -129,7 +133,7 @@ class ConcurrentPruner:
         self._teacher = Teacher(model, teacher, distill, temperature) if teacher else None
         self._group = _process_group_here(model)
         self._draws: list[tuple[Tensor, int]] = []  # with the examples of their forward passes, in all processes
-        self._scale, self._steps = 1.0, 0
+        self._scale, self._steps, self._is_verified = 1.0, 0, not verify
         self._shown: tuple[Tensor | None] | None = None  # gates of evaluation passes; None: the method's
         self._measure()
         self._begin(batch=1)  # a setting that does not fit is said before anything has changed
@@ -298,8 +302,16 @@ class ConcurrentPruner:
     @torch.compiler.disable
     def _before_forward(self, model: nn.Module, inputs: tuple, named: dict) -> None:
         """Draw gates for a training pass; in evaluation the network that would be left."""
+        if getattr(model, "_is_replica", False):
+            raise LayerpruneError(
+                "ConcurrentPruner: nn.DataParallel runs copies without gates of their own: use DistributedDataParallel"
+            )
         if model.training and torch.is_grad_enabled():
             batch = examples.batch_size((inputs, named))
+            if not self._is_verified:
+                names = [section.name for section in self.sections.removable]
+                first_pass.compare(model, self._forward.gates, names, (inputs, named), batch)
+                self._is_verified = True
             if self._method is None:
                 self._begin(batch)
             gates = self._method.gates(self._steps, batch * self._group.size)

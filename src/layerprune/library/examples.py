@@ -55,6 +55,11 @@ def doubled(example: Any) -> Any:
     return pytree.tree_map(twice, _plain(example))
 
 
+def copied(example: Any) -> Any:
+    """The example with tensors of its own, for models that work in place on what they are given."""
+    return pytree.tree_map(lambda each: each.clone() if isinstance(each, Tensor) else each, _plain(example))
+
+
 def moved(example: Any, device: torch.device) -> Any:
     """The example on a device."""
     return pytree.tree_map(lambda each: each.to(device) if isinstance(each, Tensor) else each, _plain(example))

@@ -5,7 +5,7 @@ nothing outside needs what it computes, and where its weights are its own. The m
 and in training, and once with all removable sections closed and once without them, which has to give the same.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from layerprune.core.measure import evaluating
 from layerprune.errors import LayerpruneError
 from layerprune.library import examples, registered_blocks
-from layerprune.library.code_gates import Wrap, gated_method, method_of
+from layerprune.library.code_gates import Wrap, gated_function, gated_method, method_of
 from layerprune.library.gates import Gates, Gateway, attach, detach, gates_of
 from layerprune.library.hooks import is_hooked
 from layerprune.library.passages import Passage, passages
-from layerprune.library.recording import ModuleCall, Node, Recording, record, tensors_of, undisturbed
+from layerprune.library.recording import ModuleCall, Node, Recording, eager, record, tensors_of, undisturbed
 from layerprune.library.removal import parameters_of, without
 from layerprune.library.residuals import Residual, residuals
 from layerprune.library.what_goes import Absence, absence_of, is_absent
@@ -120,10 +120,7 @@ def find_sections(model: nn.Module, example_input: Any) -> FoundSections:
     a few times. Raises LayerpruneError where the model does not take the example or has no residual section.
     """
     model = unwrapped(model)
-    if gates_of(model) is not None:
-        raise LayerpruneError(
-            f"{type(model).__name__}: is being pruned: look for sections in what its pruner exports, pruner.export()"
-        )
+    _check(model, example_input)
     with registered_blocks.used(model):
         evaluation = _seen(record(model, example_input))
         if not evaluation.parts:
@@ -132,10 +129,38 @@ def find_sections(model: nn.Module, example_input: Any) -> FoundSections:
                 "other by identity or a linear map (convolution, linear layer, norm, mean-pool, padding, slicing)"
             )
         other, size = _other(model, example_input), examples.batch_size(example_input)
-        found = _named([_described(model, place, evaluation, other, size) for place in evaluation.parts])
+        described = {place: _described(model, place, evaluation, other, size) for place in evaluation.parts}
+        _prefer_outer(
+            described, evaluation.parts, lambda place: _described(model, place, evaluation, other, size, True)
+        )
+        found = _named(list(described.values()))
         macs = -(-evaluation.recording.macs // size)
         blocks = _passages(model, dict(zip(evaluation.parts, found, strict=True)), [evaluation, other])
-        return _tried(FoundSections(model, evaluation.recording, macs, found, example_input, blocks))
+        return _told_apart(_tried(FoundSections(model, evaluation.recording, macs, found, example_input, blocks)))
+
+
+def _check(model: Any, example: Any) -> None:
+    """Raises LayerpruneError for what cannot be run."""
+    if not isinstance(model, nn.Module):
+        raise LayerpruneError(f"find_sections: wants a module, made by its class, not {_short(model)}")
+    name = type(model).__name__
+    if gates_of(model) is not None:
+        raise LayerpruneError(f"{name}: is being pruned: look for sections in what its pruner exports, pruner.export()")
+    if isinstance(model, torch.jit.ScriptModule):
+        raise LayerpruneError(f"{name}: is TorchScript: look for sections in the module that it was made of")
+    if isinstance(model, torch.fx.GraphModule) and hasattr(model, "validate_inputs"):
+        raise LayerpruneError(
+            f"{name}: is a program of torch.export, which cannot be cut: look for sections in a module of its class; "
+            "layerprune.save('x.safetensors') and load(path, into=model) keep one that was pruned"
+        )
+    if any(each.is_meta for each in [*model.parameters(), *model.buffers(), *examples.tensors(example)]):
+        raise LayerpruneError(f"{name}: is on the meta device, where nothing is computed: load weights first")
+    if examples.tensors(example) and examples.batch_size(example) == 0:
+        raise LayerpruneError(f"{name}: the example input is an empty batch; one input will do")
+
+
+def _short(value: Any) -> str:
+    return f"the class {value.__name__}" if isinstance(value, type) else repr(value)[:60]
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -184,14 +209,39 @@ def _other(model: nn.Module, example: Any) -> _Seen | None:
     return None
 
 
-def _described(model: nn.Module, place: tuple, evaluation: _Seen, other: _Seen | None, size: int) -> FoundSection:
+def _prefer_outer(
+    found: dict[tuple, FoundSection], parts: dict[tuple, Residual], around: Callable[[tuple], FoundSection]
+) -> None:
+    """Where sections within a section are less than half of it, the outer one may go instead of them.
+
+    `around` describes a section as if there were none within.
+    """
+    nested = [place for place, section in found.items() if section.reason == _CONTAINS]
+    for place in sorted(nested, key=lambda each: len(parts[each].nodes)):
+        nodes = set(parts[place].nodes)
+        inner = [each for each in found if parts[each].addition in nodes and found[each].removable]
+        if 2 * sum(found[each].macs for each in inner) >= found[place].macs:
+            continue
+        outer = around(place)
+        if outer.removable:
+            found[place] = outer
+            kept = {each: f"is within '{outer.name}'" for each in inner}
+            found.update({each: replace(found[each], removable=False, reason=why) for each, why in kept.items()})
+
+
+def _described(
+    model: nn.Module, place: tuple, evaluation: _Seen, other: _Seen | None, size: int, around: bool = False
+) -> FoundSection:
+    """A section; `around` others, if there are any within, or not to be removed then."""
     part = evaluation.parts[place]
     seen = [each for each in (evaluation, other) if each is not None and place in each.parts]
     pairs = [(each.recording, each.parts[place]) for each in seen]
     absence = absence_of(model, pairs)
     gateway, reason = None, ""
     for each in seen:
-        reason = reason or _why_not(model, each, place, absence)
+        reason = reason or _why_not(model, each, place, absence, around)
+    if not reason and len({each.parts[place].is_part for each in seen}) > 1:
+        reason = "part of what it computes is used elsewhere in training"
     if not reason and other is not None and place not in other.parts:
         reason = "it is not computed, or otherwise, in training"
     if not reason:
@@ -218,7 +268,10 @@ def _parameters(model: nn.Module, part: Residual, absence: Absence) -> list[nn.P
     return parameters_of(model, [*absence.owned, *part.weights, *names])
 
 
-def _why_not(model: nn.Module, seen: _Seen, place: tuple, absence: Absence) -> str:
+_CONTAINS = "contains other sections"
+
+
+def _why_not(model: nn.Module, seen: _Seen, place: tuple, absence: Absence, around: bool) -> str:
     """Why a section may not go by one recording; empty where it may."""
     recording, part = seen.recording, seen.parts[place]
     inside = {*part.nodes, part.addition}
@@ -243,8 +296,8 @@ def _why_not(model: nn.Module, seen: _Seen, place: tuple, absence: Absence) -> s
     hooked = [path for path, _ in absence.modules for name in [_hooked(model, path)] if name]
     if hooked:
         return f"'{_hooked(model, hooked[0])}' has hooks"
-    if seen.additions & set(part.nodes):
-        return "contains other sections"
+    if seen.additions & set(part.nodes) and not around:
+        return _CONTAINS
     if not is_absent(recording, part, absence):
         return "what it computes cannot be told apart from what else its modules compute"
     return ""
@@ -319,30 +372,35 @@ def _passages(model: nn.Module, found: dict[tuple, FoundSection], seen: Sequence
 
 def _gateway(model: nn.Module, pairs: Sequence[tuple[Recording, Residual]], size: int) -> Gateway:
     """Raises LookupError, which says why, where the branch cannot be gated."""
-    batch = _batch_dimension([part.addition.shape for _, part in pairs], size)
+    batch, spread = _batch_dimension([part.addition.shape for _, part in pairs], size)
     ends = [_module_at_the_end(*pair) for pair in pairs]
     first = ends[0]
     if first is not None and all(each is not None and _spot(each) == _spot(first) for each in ends):
-        return Gateway(*_spot(first)[:1], batch, leaf=first[1])
+        return Gateway(*_spot(first)[:1], batch, leaf=first[1], spread=spread)
     wrap, turn = _wrap(*pairs[0])
     node = pairs[0][1].addition
     module = model.get_submodule(node.path)
     method = method_of(module, wrap.site.code)
+    if method is None and wrap.site.caller is not None and wrap.element is None:
+        method = method_of(module, wrap.site.caller[0])
+        wrap, turn = replace(wrap, in_function=True), _turn_of_call(*pairs[0])
     if method is None:
         raise LookupError(f"its addition is in '{wrap.site.code.co_name}', which is no method of a module")
     gated_method(module, method, [(0, wrap)])
-    return Gateway(node.path, batch, method=method, wrap=wrap, turn=turn)
+    if wrap.in_function:
+        gated_function(wrap)
+    return Gateway(node.path, batch, method=method, wrap=wrap, turn=turn, spread=spread)
 
 
-def _batch_dimension(shapes: Sequence[tuple[int, ...]], size: int) -> int:
-    """The one that doubles with the batch."""
+def _batch_dimension(shapes: Sequence[tuple[int, ...]], size: int) -> tuple[int, bool]:
+    """The one that doubles with the batch, and whether it holds several values of each example."""
     if len(shapes) == 1:
-        return 0
+        return 0, False
     first, second = shapes
     found = [place for place, (one, other) in enumerate(zip(first, second, strict=True)) if one != other]
-    if len(found) != 1 or first[found[0]] != size or second[found[0]] != 2 * size:
+    if len(found) != 1 or first[found[0]] % size or second[found[0]] != 2 * first[found[0]]:
         raise LookupError("no dimension of what it adds is that of the examples")
-    return found[0]
+    return found[0], first[found[0]] != size
 
 
 def _module_at_the_end(recording: Recording, part: Residual) -> tuple[ModuleCall, int] | None:
@@ -377,6 +435,13 @@ def _wrap(recording: Recording, part: Residual) -> tuple[Wrap, int]:
     return Wrap(node.site, operand, since if operand == 1 else 0), len(starts) - 1
 
 
+def _turn_of_call(recording: Recording, part: Residual) -> int:
+    """How often the function that adds was called from there before in this call of the module."""
+    node = part.addition
+    before = [each for each in recording.nodes[: node.index] if _is_of_same_code(each, node)]
+    return sum(each.site.caller == node.site.caller for each in before)
+
+
 def _is_of_same_code(one: Node, other: Node) -> bool:
     """Whether both are operations of one instruction, in one call of a module."""
     if one.site is None or one.inside != other.inside:
@@ -391,24 +456,37 @@ def _tried(sections: FoundSections) -> FoundSections:
     """Close and remove all removable sections of the model at once; where that differs, one by one."""
     whole = sections.without_passages()
     for each in (sections, whole, whole.shaped()):
-        if not each.removable or _why_it_fails(each, each.removable) is None:
+        if all(_why_it_fails(each, some) is None for some in _choices(each)):
             return each
-    sections = whole
+    told = [_each_tried(whole), _each_tried(whole.shaped())]
+    return max(told, key=lambda each: len(each.removable))
+
+
+def _each_tried(sections: FoundSections) -> FoundSections:
+    """Without those that may not go alone, as far as the others may go together."""
     reasons = {each.name: _why_it_fails(sections, [each]) for each in sections.removable}
     told = sections.but({name: reason for name, reason in reasons.items() if reason is not None})
-    if told.removable and _why_it_fails(told, told.removable) is not None:
+    if any(_why_it_fails(told, some) is not None for some in _choices(told)):
         return told.but({each.name: "it cannot go together with others" for each in told.removable})
     return told
+
+
+def _choices(sections: FoundSections) -> list[Sequence[FoundSection]]:
+    """All, and every second one: of two neighbours, either may go alone."""
+    chosen = (sections.removable, sections.removable[::2], sections.removable[1::2])
+    return [each for each in chosen if each]
 
 
 def _why_it_fails(sections: FoundSections, chosen: Sequence[FoundSection]) -> str | None:
     """Whether the model computes without sections what it does with their gates closed; None where it does."""
     model, gates = sections.model, Gates(sections.model, len(chosen))
-    with undisturbed(model), evaluating(model), torch.no_grad():
+    with undisturbed(model), evaluating(model), eager(), torch.no_grad():
         attach(model, gates, [each.gateway for each in chosen])
         try:
             gates.values[:] = [torch.zeros(1, 1, device=_device(model))] * len(chosen)
             closed = _output(sections)
+        except Exception as error:  # whatever the model's code does with zeros
+            return f"the model does not run with its gate closed: {_first_line(error)}"
         finally:
             detach(model)
         try:
@@ -417,15 +495,45 @@ def _why_it_fails(sections: FoundSections, chosen: Sequence[FoundSection]) -> st
             with without(model, [each.absence for each in chosen], blocks):
                 left = _output(sections)
         except Exception as error:  # whatever the model's code does with an absent value
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
-            return f"the model does not run without it: {reason}"
+            return f"the model does not run without it: {_first_line(error)}"
     return None if _is_close(closed, left) else "the model computes otherwise without it than with its gate closed"
+
+
+def _told_apart(sections: FoundSections) -> FoundSections:
+    """Without those whose gates act on other examples than their own."""
+    spread = [each for each in sections.removable if each.gateway.spread]
+    mixed = [each.name for each in spread if not _is_apart(sections, each)]
+    return sections.but(dict.fromkeys(mixed, "examples cannot be told apart in what it adds"))
+
+
+def _is_apart(sections: FoundSections, chosen: FoundSection) -> bool:
+    """Whether the first example alone becomes what it is with the gate closed, where its gate alone is closed."""
+    model, gates = sections.model, Gates(sections.model, 1)
+    doubled = FoundSections(model, sections.trace, sections.macs, sections, examples.doubled(sections.example))
+    gate = torch.ones(examples.batch_size(doubled.example), 1, device=_device(model))
+    first = torch.cat([torch.zeros_like(gate[:1]), gate[1:]])
+    with undisturbed(model), evaluating(model), eager(), torch.no_grad():
+        attach(model, gates, [chosen.gateway])
+        outputs = []
+        try:
+            for value in (gate, first, 0 * gate):
+                gates.values[:] = [value]
+                outputs.append([each for each in _output(doubled) if each.dim() > 0 and len(each) == len(gate)])
+        finally:
+            detach(model)
+    opened, mixed, closed = outputs
+    expected = [torch.cat([zero[:1], one[1:]]) for zero, one in zip(closed, opened, strict=True)]
+    return _is_close(mixed, expected) and not _is_close(mixed, opened)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
 
 
 def _output(sections: FoundSections) -> list[Tensor]:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return tensors_of(examples.call(sections.model, sections.example))
+        return tensors_of(examples.call(sections.model, examples.copied(sections.example)))
 
 
 def _is_close(one: Sequence[Tensor], other: Sequence[Tensor]) -> bool:

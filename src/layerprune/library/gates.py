@@ -7,13 +7,14 @@ for good, and lose the sections that the model loses.
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from layerprune.library.code_gates import GATES, Wrap, gated_method
+from layerprune.library.code_gates import GATES, Wrap, gated_function, gated_method
 from layerprune.library.hooks import OfPruner
 from layerprune.library.passages import Passage
 from layerprune.library.removal import hand_on, take_out
@@ -29,7 +30,8 @@ class Gateway:
     """Where a section's branch can be gated: what a module puts out, or an operand in a method's code.
 
     `path` is the module's, `leaf` the place of the branch's end in what it puts out; `method` and `wrap` say which
-    operand in which method of it, met for the `turn`-th time in a call. `batch` is the dimension of the examples.
+    operand in which method of it, met for the `turn`-th time in a call. `batch` is the dimension of the examples, each
+    of which has several places in a row there if it is `spread`.
     """
 
     path: str
@@ -38,6 +40,7 @@ class Gateway:
     method: str | None = None
     wrap: Wrap | None = None
     turn: int = 0
+    spread: bool = False
 
 
 class Gates:
@@ -54,7 +57,7 @@ class Gates:
     def model(self) -> nn.Module | None:
         return self._model()
 
-    def apply(self, place: int, batch: int, out: Any) -> Any:
+    def apply(self, place: int, batch: int, spread: bool, out: Any) -> Any:
         value = self.values[place] if self.values else None
         if value is None and self.recomputed and not torch.compiler.is_compiling() and _in_backward():
             value = self.recomputed[place]
@@ -62,6 +65,8 @@ class Gates:
             return out
         if not isinstance(value, Tensor):
             value = value(out)
+        if spread and len(value) > 1:
+            value = value.repeat_interleave(out.shape[batch] // len(value), 0)
         shape = [1] * out.dim()
         shape[batch] = -1
         return out * value.to(out).view(shape)
@@ -106,12 +111,13 @@ class Gate(OfPruner):
 
     def __init__(self, gates: Gates, place: int, gateway: Gateway) -> None:
         self.gates, self.place, self.leaf, self.batch = gates, place, gateway.leaf, gateway.batch
+        self.spread = gateway.spread
 
     def __call__(self, module: nn.Module, inputs: Any, output: Any) -> Any:
         if isinstance(output, Tensor):
-            return self.gates.apply(self.place, self.batch, output)
+            return self.gates.apply(self.place, self.batch, self.spread, output)
         leaves, layout = pytree.tree_flatten(output)
-        gated = self.gates.apply(self.place, self.batch, leaves[self.leaf])
+        gated = self.gates.apply(self.place, self.batch, self.spread, leaves[self.leaf])
         if gated is leaves[self.leaf]:
             return output
         leaves[self.leaf] = gated
@@ -121,14 +127,19 @@ class Gate(OfPruner):
 class CodeGates:
     """What a module's changed method asks; by the number of an operand and how often it was met in this call."""
 
-    def __init__(self, gates: Gates, table: list[dict[int, tuple[int, int]]]) -> None:
+    def __init__(self, gates: Gates, table: list[dict[int, tuple[int, int, bool]]], wraps: Sequence[Wrap]) -> None:
         self.gates, self.table = gates, table
+        self._functions = [gated_function(each) if each.in_function else None for each in wraps]
 
     def at(self, number: int, turns: list[int], out: Any) -> Any:
         turn = turns[number]
         turns[number] = turn + 1
         found = self.table[number].get(turn)
         return out if found is None else self.gates.apply(*found, out)
+
+    def function(self, number: int, turns: list[int], called: Any) -> Any:
+        """The function that adds, with a gate on what it adds."""
+        return self._functions[number](called, partial(self.at, number, turns))
 
 
 def attach(model: nn.Module, gates: Gates, gateways: Sequence[Gateway | None]) -> None:
@@ -145,11 +156,11 @@ def attach(model: nn.Module, gates: Gates, gateways: Sequence[Gateway | None]) -
 
 def _attach_in_code(module: nn.Module, gates: Gates, path: str, gateways: dict[int, Gateway]) -> None:
     own = {place: each for place, each in gateways.items() if each.path == path and each.method is not None}
-    wraps = list(dict.fromkeys(_key(each) for each in own.values()))
-    table: list[dict[int, tuple[int, int]]] = [{} for _ in wraps]
+    wraps = list(first := {_key(each): each.wrap for each in own.values()})
+    table: list[dict[int, tuple[int, int, bool]]] = [{} for _ in wraps]
     for place, each in own.items():
-        table[wraps.index(_key(each))][each.turn] = (place, each.batch)
-    vars(module)[GATES] = CodeGates(gates, table)
+        table[wraps.index(_key(each))][each.turn] = (place, each.batch, each.spread)
+    vars(module)[GATES] = CodeGates(gates, table, list(first.values()))
     for method in dict.fromkeys(each.method for each in own.values()):
         changed = gated_method(
             module, method, [(wraps.index(_key(each)), each.wrap) for each in own.values() if each.method == method]
@@ -158,8 +169,7 @@ def _attach_in_code(module: nn.Module, gates: Gates, path: str, gateways: dict[i
 
 
 def _key(gateway: Gateway) -> tuple:
-    wrap = gateway.wrap
-    return gateway.method, wrap.site.code, wrap.site.place, wrap.operand, wrap.element
+    return gateway.method, gateway.wrap.place
 
 
 def detach(model: nn.Module) -> None:

@@ -17,4 +17,12 @@ def is_hooked(module: nn.Module) -> bool:
 
 
 def _is_of_somebody(hook: Any) -> bool:
-    return not isinstance(hook, OfPruner) and getattr(hook, "__name__", "") != "output_capturing_hook"
+    is_of_weight = str(getattr(hook, "__module__", "")).startswith("torch.nn.utils.")  # weight_norm, pruning masks
+    return (
+        not isinstance(hook, OfPruner) and getattr(hook, "__name__", "") != "output_capturing_hook" and not is_of_weight
+    )
+
+
+def is_of_torch(hook: Any) -> bool:
+    """Whether torch has made a hook, which may compute a weight, as weight_norm's does."""
+    return str(getattr(hook, "__module__", "")).startswith("torch.")

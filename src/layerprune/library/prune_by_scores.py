@@ -139,7 +139,7 @@ def _check_layers(method: str, network: ScoredNetwork) -> None:
 def _no_weights(branch: Branch, shape: tuple[int, ...]) -> str | None:
     if any(isinstance(layer, WeightLayer) for layer in branch.modules()):
         return None
-    return "no linear layer or 2-d convolution whose weights could be scored"
+    return "no linear layer or convolution whose weights could be scored"
 
 
 def _no_channels(branch: Branch, shape: tuple[int, ...]) -> str | None:

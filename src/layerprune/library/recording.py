@@ -5,13 +5,14 @@ module, so whatever a forward method does in Python (contexts, sizes, loops, che
 model is as it was: buffers, attributes that its forward methods write, modes and random generators.
 """
 
+import random
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
-from types import CodeType
+from functools import cached_property, lru_cache
+from types import CodeType, FrameType
 from typing import Any
 
 import torch
@@ -22,7 +23,7 @@ from torch.utils import _pytree as pytree
 from torch.utils.flop_counter import FlopCounterMode
 
 from layerprune.errors import LayerpruneError
-from layerprune.library.examples import call, shape_of
+from layerprune.library.examples import call, copied, shape_of
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.Transformer, nn.TransformerEncoder)
 _COMPOSED = (nn.TransformerDecoder, nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
@@ -44,6 +45,7 @@ class Node:
     operands: tuple["Node | None", ...] = ()
     """Of the first two arguments, in order; None for what is no tensor."""
     operand_ids: tuple[int, ...] = ()
+    operand_shapes: tuple[tuple[int, ...], ...] = ()
     path: str = ""
     inside: tuple[int, ...] = ()
     """Numbers of the calls of modules that were under way."""
@@ -66,21 +68,38 @@ class Node:
 class Site:
     """Where an operation stands in Python code: instruction `place` of `code`.
 
-    It was met for the `turn`-th time in this call of a module, and for the `passage`-th time in all.
+    It was met for the `turn`-th time in this call of a module, and for the `passage`-th time in all. `caller` is where
+    that code was called.
     """
 
     code: CodeType
     place: int
     turn: int
     passage: int
+    caller: tuple[CodeType, int] | None = None
 
 
 def instruction(depth: int) -> tuple[CodeType, int] | None:
     """The code and the instruction that is calling, so many frames up, and not counting torch's own wrappers."""
-    frame = sys._getframe(depth)
+    return _place_of(_outside_torch(sys._getframe(depth)))
+
+
+def _outside_torch(frame: FrameType | None) -> FrameType | None:
     while frame is not None and frame.f_code.co_filename.endswith(_OF_TORCH):
         frame = frame.f_back
-    return (frame.f_code, frame.f_lasti) if frame is not None else None
+    return frame
+
+
+def _place_of(frame: FrameType | None) -> tuple[CodeType, int] | None:
+    return (frame.f_code, _first_alike(frame.f_code)[frame.f_lasti // 2]) if frame is not None else None
+
+
+@lru_cache(maxsize=1024)
+def _first_alike(code: CodeType) -> list[int]:
+    """For each instruction the first of its expression: Python 3.11 calls by one of two as it warms up."""
+    first: dict[Any, int] = {}
+    positions = enumerate(code.co_positions())
+    return [2 * (place if None in where else first.setdefault(where, place)) for place, where in positions]
 
 
 @dataclass(eq=False, repr=False)
@@ -152,7 +171,8 @@ def record(model: nn.Module, example: Any, training: bool = False) -> Recording:
     """
     recording = Recording(model)
     recorder = _Recorder(model, recording)
-    with undisturbed(model) as kept, in_mode(model, training), _without_fast_path(), torch.enable_grad():
+    example = copied(example)
+    with undisturbed(model) as kept, in_mode(model, training), _without_fast_path(), eager(), torch.enable_grad():
         for tensor in tensors_of(example):
             recorder.produce(tensor, recorder.add("input", "input"))
         try:
@@ -222,6 +242,7 @@ class _Recorder(TorchFunctionMode):
             inputs=tuple(dict.fromkeys(map(self._input, given))),
             operands=tuple(self._input(each) if isinstance(each, Tensor) else None for each in args[:2]),
             operand_ids=tuple(map(id, args[:2])),
+            operand_shapes=tuple(tuple(each.shape) for each in args[:2] if isinstance(each, Tensor)),
             macs=(self.counter.get_total_flops() - before) // 2,
             site=site,
         )
@@ -281,13 +302,14 @@ class _Recorder(TorchFunctionMode):
                 self._producers[other] = new
 
     def _site(self) -> Site | None:
-        here = instruction(3)
-        if here is None:
+        frame = _outside_torch(sys._getframe(2))
+        if frame is None:
             return None
+        here = _place_of(frame)
         here_in_call = (self._stack[-1].number if self._stack else -1, *here)
         for key in (here, here_in_call):
             self._turns[key] = self._turns.get(key, 0) + 1
-        return Site(*here, self._turns[here_in_call] - 1, self._turns[here] - 1)
+        return Site(*here, self._turns[here_in_call] - 1, self._turns[here] - 1, _place_of(frame.f_back))
 
     # --- modules and autograd functions ---------------------------------------------------------------------
 
@@ -315,10 +337,25 @@ class _Recorder(TorchFunctionMode):
             left = self._stack.pop()
             if left.module is module:
                 break
+        self._opaque(left, output)
         leaves, left.layout = pytree.tree_flatten(output)
         left.outputs = [(self.node_of(each), id(each)) if isinstance(each, Tensor) else each for each in leaves]
         left.end, left.order = len(self.recording.nodes), self._returned
         self._returned += 1
+
+    def _opaque(self, left: ModuleCall, output: Any) -> None:
+        """What a layer has made of its inputs and weights without a function that is seen, as torch.nn.LSTM."""
+        made = [each for each in tensors_of(output) if id(each) not in self._producers and each.grad_fn is not None]
+        if made:
+            with torch._C.DisableTorchFunction():
+                weights = map(self._input, left.module.parameters())
+                inputs = dict.fromkeys([*(node for node, _ in left.inputs), *weights])
+            self._stack.append(left)
+            node = self.add("call", "opaque", tuple(inputs))
+            self._stack.pop()
+            for each in made:
+                self.produce(each, node)
+            node.shape, node.storage = tuple(made[0].shape), _storage(made[0])
 
     def applied(self, function: Any, given: Sequence[Any], result: Any) -> None:
         """An autograd.Function, whose forward method may have been seen or not."""
@@ -371,7 +408,7 @@ def undisturbed(model: nn.Module) -> Iterator[Callable[[], list[tuple[str, Any]]
 
     Gives a function that lists what has been written to attributes, by their paths.
     """
-    named = list(model.named_modules())
+    named = [(name, each) for name, each in model.named_modules() if not isinstance(each, torch.jit.ScriptModule)]
     attributes = [(module, dict(vars(module)), _contents(module)) for _, module in named]
     buffers = [(each, each.detach().clone()) for each in model.buffers()]
     registered = [(module, dict(module._buffers)) for _, module in named]
@@ -384,7 +421,7 @@ def undisturbed(model: nn.Module) -> Iterator[Callable[[], list[tuple[str, Any]]
             found += [(f"{path}.{name}".lstrip("."), value) for name, value in (kept | changed).items() if _own(name)]
         return found
 
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), _same_numbers(named):
         try:
             yield written
         finally:
@@ -403,8 +440,28 @@ def undisturbed(model: nn.Module) -> Iterator[Callable[[], list[tuple[str, Any]]
                         each.copy_(value)
 
 
+@contextmanager
+def _same_numbers(named: Sequence[tuple[str, nn.Module]]) -> Iterator[None]:
+    """Put back Python's and NumPy's random generators, and those that modules hold."""
+    numpy = sys.modules.get("numpy")
+    held = [value for _, module in named for value in vars(module).values() if isinstance(value, torch.Generator)]
+    states = [(each, each.get_state()) for each in held]
+    python, array = random.getstate(), numpy.random.get_state() if numpy is not None else None
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        if numpy is not None:
+            numpy.random.set_state(array)
+        for each, state in states:
+            each.set_state(state)
+
+
+_OF_EVERY_MODULE = frozenset(vars(nn.Module()))
+
+
 def _own(name: str) -> bool:
-    return name not in vars(nn.Module()) and name != "_layerprune"
+    return name not in _OF_EVERY_MODULE and name != "_layerprune"
 
 
 def _contents(module: nn.Module) -> list[tuple[Any, Any]]:
@@ -425,6 +482,16 @@ def in_mode(model: nn.Module, training: bool) -> Iterator[None]:
         for part, mode in modes:
             if part.training != mode:
                 part.training = mode
+
+
+@contextmanager
+def eager() -> Iterator[None]:
+    """Nothing that is compiled: torch would go on with what it compiled before hooks and parts were changed."""
+    if "torch._dynamo" not in sys.modules:
+        yield
+        return
+    with torch.compiler.set_stance("force_eager"):
+        yield
 
 
 @contextmanager

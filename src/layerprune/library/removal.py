@@ -4,6 +4,7 @@ import operator
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+import torch
 from torch import nn
 
 from layerprune.library.absence import Gone, HandedOn, Removed
@@ -50,7 +51,8 @@ def _places(model: nn.Module, module: nn.Module) -> list[tuple[nn.Module, str]]:
 def without(model: nn.Module, absences: Sequence[Absence], passages: Sequence[Passage]) -> Iterator[None]:
     """The model without sections, for a while."""
     kinds = ("_modules", "_parameters", "_buffers")
-    before = [(part, [dict(getattr(part, kind)) for kind in kinds], set(vars(part))) for part in model.modules()]
+    parts = [part for part in model.modules() if not isinstance(part, torch.jit.ScriptModule)]  # which nothing changes
+    before = [(part, [dict(getattr(part, kind)) for kind in kinds], set(vars(part))) for part in parts]
     try:
         take_out(model, absences)
         hand_on(model, passages)

@@ -32,6 +32,8 @@ class Residual:
     nodes: tuple[Node, ...]
     exclusive: frozenset[Node]
     """The branch, and all that only the branch uses: weights, and what is computed from them."""
+    is_part: bool = False
+    """Whether the branch has a part before `nodes`, which others use too."""
 
     @property
     def weights(self) -> list[str]:
@@ -63,7 +65,7 @@ def _residual(recording: Recording, node: Node, varying: set[Node]) -> Residual 
     if node.kind != "call" or node.name not in ADDITIONS or len(operands) < 2 or None in operands:
         return None
     first, second = operands
-    if first.shape != second.shape or first is second or not {first, second} <= varying:
+    if node.operand_shapes[0] != node.operand_shapes[1] or first is second or not {first, second} <= varying:
         return None
     ways = [(first, second)] if node.name in _SUBTRACTIONS else [(first, second), (second, first)]
     found = [each for way in ways if (each := _branch(recording, node, *way, varying)) is not None]
@@ -72,12 +74,31 @@ def _residual(recording: Recording, node: Node, varying: set[Node]) -> Residual 
 
 def _branch(recording: Recording, addition: Node, passed: Node, added: Node, varying: set[Node]) -> Residual | None:
     """The branch from the nearest fork on the way to `passed`; None where there is none, or it has no weights."""
+    way: set[Node] = set()
     for fork in _linear_way(passed, varying):
+        if added in way:  # there is one way alone
+            return None
+        way.add(fork)
         nodes = _between(recording, fork, added)
         if nodes:
+            own = _own(recording, nodes, addition)
+            if own and own != nodes and any(each.kind == "weight" for node in own for each in node.inputs):
+                return Residual(addition, passed, added, fork, own, _exclusive(own, addition), is_part=True)
             found = Residual(addition, passed, added, fork, nodes, _exclusive(nodes, addition))
             return found if found.weights or any(each.kind == "weight" for n in nodes for each in n.inputs) else None
     return None
+
+
+def _own(recording: Recording, nodes: tuple[Node, ...], addition: Node) -> tuple[Node, ...]:
+    """The end of a branch, as far back as nobody else uses what it computes."""
+    own: set[Node] = set()
+    for node in reversed(nodes):
+        is_seen = node in recording.returned or node in recording.kept
+        if not is_seen and all(
+            each in own or each is addition or each in recording.leading_nowhere for each in node.users
+        ):
+            own.add(node)
+    return tuple(node for node in nodes if node in own)
 
 
 def _linear_way(node: Node, varying: set[Node]) -> Iterator[Node]:

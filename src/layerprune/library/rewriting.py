@@ -8,12 +8,19 @@ import copy
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 
-from torch import nn
+from torch import Tensor, nn
 
 from layerprune.library import registered_blocks
 from layerprune.library.find_sections import FoundSections
 from layerprune.library.gates import Gates, GateValue, attach, detach
+from layerprune.library.recording import tensors_of
 from layerprune.library.removal import without
+
+
+def _computed(model: nn.Module) -> list[Tensor]:
+    """Tensors with a graph that modules hold, as older weight norms do; torch refuses to copy them."""
+    held = [value for part in model.modules() for value in vars(part).values()]
+    return [each for each in tensors_of(held) if not each.is_leaf]
 
 
 class Forward:
@@ -50,7 +57,7 @@ class Forward:
 
     def plain(self) -> nn.Module:
         """A copy of the model without gates; weights are copied."""
-        copied = copy.deepcopy(self.model)
+        copied = copy.deepcopy(self.model, {id(each): each.detach().clone() for each in _computed(self.model)})
         detach(copied)
         return copied
 

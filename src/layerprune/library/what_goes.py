@@ -88,7 +88,7 @@ def is_absent(recording: Recording, residual: Residual, absence: Absence) -> boo
     gone = {node for node in residual.exclusive if node.kind == "weight" and node.name in absence.weights}
     for node in residual.nodes:
         absent = [each in gone for each in node.operands[:2]]
-        is_passed_over = node.name in ADDITIONS and sum(absent) == 1
+        is_passed_over = node.name in ADDITIONS and sum(absent) == 1 and None not in node.operands[:2]
         within = numbers & set(node.inside)
         if within or (any(each in gone for each in node.inputs) and not is_passed_over):
             gone.add(node)

@@ -15,8 +15,8 @@ from torch.nn import functional
 
 from layerprune.core.networks.sections import SectionedNetwork
 
-BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d | nn.SyncBatchNorm
-WeightLayer = nn.Linear | nn.Conv2d
+BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d | nn.SyncBatchNorm
+WeightLayer = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
 
 
 def first_layer(branch: nn.Module) -> nn.Module:
