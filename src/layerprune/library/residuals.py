@@ -5,7 +5,7 @@ What the branch uses without the fork (masks, tables of positions, sizes) is not
 nothing else uses it.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from layerprune.library.absence import ADDITIONS
@@ -34,6 +34,11 @@ class Residual:
     """The branch, and all that only the branch uses: weights, and what is computed from them."""
 
     @property
+    def computed(self) -> Sequence[Node]:
+        """What nobody may use but the addition."""
+        return self.nodes
+
+    @property
     def weights(self) -> list[str]:
         return [node.name for node in sorted(self.exclusive, key=lambda each: each.index) if node.kind == "weight"]
 
@@ -45,7 +50,7 @@ class Residual:
 def residuals(recording: Recording) -> list[Residual]:
     """All residual additions of a recording, in the order of the computation."""
     varying = _varying(recording)
-    found = (_residual(recording, node, varying) for node in recording.nodes)
+    found = (_residual(node, varying) for node in recording.nodes)
     return [each for each in found if each is not None]
 
 
@@ -58,7 +63,7 @@ def _varying(recording: Recording) -> set[Node]:
     return found
 
 
-def _residual(recording: Recording, node: Node, varying: set[Node]) -> Residual | None:
+def _residual(node: Node, varying: set[Node]) -> Residual | None:
     operands = node.operands[:2]
     if node.kind != "call" or node.name not in ADDITIONS or len(operands) < 2 or None in operands:
         return None
@@ -66,16 +71,16 @@ def _residual(recording: Recording, node: Node, varying: set[Node]) -> Residual 
     if first.shape != second.shape or first is second or not {first, second} <= varying:
         return None
     ways = [(first, second)] if node.name in _SUBTRACTIONS else [(first, second), (second, first)]
-    found = [each for way in ways if (each := _branch(recording, node, *way, varying)) is not None]
+    found = [each for way in ways if (each := _branch(node, *way, varying)) is not None]
     return max(found, key=lambda each: each.macs) if found else None  # the costlier one where both are linear
 
 
-def _branch(recording: Recording, addition: Node, passed: Node, added: Node, varying: set[Node]) -> Residual | None:
+def _branch(addition: Node, passed: Node, added: Node, varying: set[Node]) -> Residual | None:
     """The branch from the nearest fork on the way to `passed`; None where there is none, or it has no weights."""
     for fork in _linear_way(passed, varying):
-        nodes = _between(recording, fork, added)
+        nodes = between(fork, added)
         if nodes:
-            found = Residual(addition, passed, added, fork, nodes, _exclusive(nodes, addition))
+            found = Residual(addition, passed, added, fork, nodes, _exclusive(nodes))
             return found if found.weights or any(each.kind == "weight" for n in nodes for each in n.inputs) else None
     return None
 
@@ -95,7 +100,7 @@ def _is_linear(node: Node) -> bool:
     return node.kind == "call" and (node.name in _LINEAR or node.name in _SCALING or node.name in ADDITIONS)
 
 
-def _between(recording: Recording, fork: Node, end: Node) -> tuple[Node, ...]:
+def between(fork: Node, end: Node) -> tuple[Node, ...]:
     """What depends on `fork` and is needed for `end`, in order."""
     if end.index <= fork.index:
         return ()
@@ -113,7 +118,7 @@ def _between(recording: Recording, fork: Node, end: Node) -> tuple[Node, ...]:
     return tuple(found) if end in reached else ()
 
 
-def _exclusive(nodes: Iterable[Node], addition: Node) -> frozenset[Node]:
+def _exclusive(nodes: Iterable[Node]) -> frozenset[Node]:
     inside = set(nodes)
     waiting = [each for node in inside for each in node.inputs if each not in inside]
     while waiting:
