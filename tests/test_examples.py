@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 from conftest import REPOSITORY, run_process
 
-EXAMPLES = sorted(path for path in (REPOSITORY / "examples").glob("*.py") if not path.stem.startswith("_"))
+TEXTS = REPOSITORY / "examples" / "language_model.py"
+OTHERS = (path for path in TEXTS.parent.glob("*.py") if path != TEXTS)
+EXAMPLES = sorted(path for path in OTHERS if not path.stem.startswith("_"))
 LONGEST = EXAMPLES[0].with_name("timm_model.py")
 """Three quarters of a minute: with the long tests."""
+READ = re.compile(r"^(\w+) +(\d+) layers +perplexity +([\d.]+) +([\d,]+) tokens/s", re.MULTILINE)
 MADE = re.compile(r"^(\w+) +(\d+) sections +([\d,]+) MACs +([\d.]+) %", re.MULTILINE)
 
 
@@ -35,3 +38,17 @@ def test_an_example_leaves_a_smaller_network_that_has_learnt(path: Path, monkeyp
     assert int(after[1]) == int(before[1]) - removed and removed >= 3
     assert int(after[2].replace(",", "")) < 0.75 * int(before[2].replace(",", ""))
     assert float(after[3]) > 80 > float(before[3])
+
+
+@pytest.mark.long
+def test_half_of_the_layers_of_a_small_gpt_leave_while_it_learns_to_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("transformers", reason="Transformers is absent: pip install transformers accelerate")
+    assert len(TEXTS.read_text().splitlines()) <= 60
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(REPOSITORY / "src"), os.environ.get("PYTHONPATH", "")]))
+    done = run_process([sys.executable, str(TEXTS)])
+    assert done.code == 0, done.stderr
+    rows = READ.findall(done.stdout)
+    assert [row[:2] for row in rows] == [("untrained", "8"), ("dense", "8"), ("pruned", "4")]
+    assert done.stdout.count("\nremoved ") == 4
+    before, dense, pruned = (float(row[2]) for row in rows)
+    assert before > 60 and dense < 20 and pruned < 20  # of some ninety letters
