@@ -2,11 +2,13 @@
 
 import copy
 import itertools
+import json
 import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 from torch import Tensor, nn
 from zoo.catalog import zoo
@@ -117,6 +119,41 @@ def test_layers_of_other_families_go_whole_too(name: str, tmp_path: Path) -> Non
     assert all(map(torch.equal, tensors_of(call(back, example)), tensors_of(call(small, example))))
 
 
+FULL_AND_SLIDING = ["full_attention", "sliding_attention"]
+
+
+def qwen2_with_windows() -> nn.Module:
+    sizes = {"vocab_size": 50, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 4}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 1}
+    windows = {"use_sliding_window": True, "sliding_window": 3, "max_window_layers": 2}
+    return transformers.Qwen2ForCausalLM(transformers.Qwen2Config(**sizes, **heads, **windows))
+
+
+def gpt_neo() -> nn.Module:
+    kinds = {"num_layers": 4, "attention_types": [[["global", "local"], 2]], "window_size": 3}
+    sizes = {"vocab_size": 50, "hidden_size": 16, "num_heads": 2, "max_position_embeddings": 64}
+    return transformers.GPTNeoForCausalLM(transformers.GPTNeoConfig(**kinds, **sizes))
+
+
+@pytest.mark.parametrize(
+    ("make", "path", "settings"),
+    [
+        (qwen2_with_windows, "model.layers", {"max_window_layers": 1, "layer_types": FULL_AND_SLIDING}),
+        (gpt_neo, "transformer.h", {"num_layers": 2, "attention_layers": ["local", "local"]}),
+    ],
+)
+def test_settings_of_single_layers_follow(make: Any, path: str, settings: dict[str, Any], tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = make().eval()
+    gone = [f"{path}.0", f"{path}.2"]
+    small = layerprune.remove(model, gone, {"input_ids": IDS}, granularity="layer")
+    assert {name: getattr(small.config, name) for name in settings} == settings
+    small.save_pretrained(tmp_path)
+    back = type(model).from_pretrained(tmp_path).eval()
+    assert torch.equal(back(IDS).logits, small(IDS).logits)
+    assert_it_generates_the_same_with_a_cache(small)
+
+
 def test_layers_and_halves_come_back_into_a_whole_model(tmp_path: Path) -> None:
     model, example = model_of("llama")
     whole = copy.deepcopy(model)
@@ -142,6 +179,24 @@ def test_a_file_with_other_layers_changes_nothing(tmp_path: Path) -> None:
         with pytest.raises(LayerpruneError, match="of another model than"):
             layerprune.load(tmp_path / "small.safetensors", into=other)
         assert str(other) == before
+
+
+@pytest.mark.parametrize(
+    "lists", [3, {"transformer.h": "01"}, {"transformer.h": [0, 7]}, {"transformer": [0]}], ids=str
+)
+def test_a_file_with_wrong_lists_of_layers_is_refused_in_one_line(lists: Any, tmp_path: Path) -> None:
+    model, example = model_of("gpt2")
+    path, other = tmp_path / "small.safetensors", copy.deepcopy(model)
+    layerprune.save(layerprune.remove(model, ["transformer.h.0"], example, granularity="layer"), path)
+    with safetensors.safe_open(path, "pt") as file:
+        told = json.loads(file.metadata()["layerprune"]) | {"lists": lists}
+        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    safetensors.torch.save_file(weights, path, {"layerprune": json.dumps(told)})
+    before = str(other)
+    with pytest.raises(LayerpruneError) as raised:
+        layerprune.load(path, into=other)
+    assert str(path) in str(raised.value) and "\n" not in str(raised.value)
+    assert str(other) == before
 
 
 def test_a_configuration_that_cannot_follow_is_told(tmp_path: Path) -> None:
@@ -183,6 +238,26 @@ def test_a_language_model_is_pruned_in_the_trainer(granularity: str, tmp_path: P
     if granularity == "layer":
         back = type(model).from_pretrained(tmp_path).eval()
         assert torch.equal(back(IDS).logits, small(IDS).logits)
+
+
+@pytest.mark.long
+def test_a_language_models_checkpoint_goes_on_exactly(tmp_path: Path) -> None:
+    pytest.importorskip("accelerate", reason="Accelerate is absent: pip install transformers accelerate")
+    from layerprune.library.integrations.transformers import PruneLayers
+
+    options = {"use_cpu": True, "report_to": "none", "disable_tqdm": True, "save_steps": 6, "max_steps": 12}
+    arguments = transformers.TrainingArguments(str(tmp_path), learning_rate=1e-2, **options)
+    states, removed = [], []
+    for checkpoint in (None, str(tmp_path / "checkpoint-6")):
+        model, example = model_of("gpt2")
+        prune = PruneLayers(example, granularity="layer", target_depth=1, theta_lr=1.0, check_interval=3)
+        trainer = transformers.Trainer(model, arguments, train_dataset=texts(), callbacks=[prune])
+        trainer.train(resume_from_checkpoint=checkpoint)
+        states.append(model.state_dict())
+        removed.append(prune.pruner.removed)
+    assert removed[0] == removed[1] and len(removed[0]) == 2
+    assert states[0].keys() == states[1].keys()
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
 
 
 def test_layers_leave_a_model_whose_adapters_alone_are_trained(tmp_path: Path) -> None:

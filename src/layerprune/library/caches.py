@@ -13,6 +13,9 @@ from torch import nn
 
 from layerprune.library.absence import HandedOn, Removed
 
+NUMBERS = ("layer_idx", "layer_id")
+"""Attributes of attention that say which slot of a cache is its own."""
+
 
 @contextmanager
 def uncached(model: nn.Module) -> Iterator[None]:
@@ -38,7 +41,7 @@ def follow(model: nn.Module) -> None:
 
 def _follow(model: nn.Module, layers: nn.ModuleList) -> None:
     left = [(place, name, each) for place, layer in enumerate(layers) for name, each in _attention_in(layer)]
-    if not left or any(each.layer_idx > place for place, _, each in left):  # numbers of another meaning
+    if not left or any(_number(each) > place for place, _, each in left):  # numbers of another meaning
         return
     kinds = _kinds(model, layers)
     is_cached = hasattr(_config(model), "use_cache")
@@ -48,7 +51,7 @@ def _follow(model: nn.Module, layers: nn.ModuleList) -> None:
     for place, name, each in left:
         first = (name, kinds[place]) not in taken
         vacant = [one for one in range(place) if kinds[one] == kinds[place] and _is_vacant(layers, one, name)]
-        each.layer_idx = vacant[0] if first and vacant else place
+        vars(each).update(dict.fromkeys(_numbers(each), vacant[0] if first and vacant else place))
         taken.add((name, kinds[place]))
 
 
@@ -65,8 +68,16 @@ def _become(model: nn.Module, layer: nn.Module, kind: Any) -> Any:
 
 def _attention_in(layer: nn.Module) -> list[tuple[str, Any]]:
     """What has a number in the cache, by its path in the layer."""
-    found = [(name, each) for name, each in layer.named_modules() if type(vars(each).get("layer_idx")) is int]
-    return [(name, each) for name, each in found if not isinstance(each, Removed)]
+    return [(name, each) for name, each in layer.named_modules() if _numbers(each) and not isinstance(each, Removed)]
+
+
+def _numbers(module: nn.Module) -> list[str]:
+    """The attributes in which a module has its number in the cache."""
+    return [name for name in NUMBERS if type(vars(module).get(name)) is int]
+
+
+def _number(module: nn.Module) -> int:
+    return vars(module)[_numbers(module)[0]]
 
 
 def _kinds(model: nn.Module, layers: nn.ModuleList) -> list[Any]:

@@ -69,7 +69,7 @@ class Gates:
         shape = [1] * out.dim()
         shape[batch] = -1
         value = value.to(out).view(shape)
-        return out * value if given is None else out * value + given * (1 - value)
+        return out * value if given is None else out * value + given.to(out) * (1 - value)
 
     def start(self, values: Tensor | None) -> None:
         """A forward pass with gates [L, B, 1]; None for open ones."""

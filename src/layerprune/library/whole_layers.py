@@ -18,14 +18,18 @@ from torch import Tensor, nn
 from layerprune.core.measure import evaluating
 from layerprune.library import examples
 from layerprune.library.absence import Gone, HandedOn, Removed
-from layerprune.library.caches import follow
+from layerprune.library.caches import NUMBERS, follow
 from layerprune.library.recording import tensors_of, undisturbed
 
 _PLACES = "_layerprune_places"
 _MOST = 64
 """Configurations that are tried."""
-_FOLLOWING = ("config", "layer_idx")
+_FOLLOWING = ("config", *NUMBERS)
 """Attributes that depend on how many layers there are."""
+_FIRST = ("max_window_layers", "first_k_dense_replace")
+"""Settings that hold how many of the first layers are of another kind."""
+_NUMBERS = ("mlp_only_layers", "cross_attention_layers")
+"""Settings that list layers by their numbers."""
 
 Places = Mapping[str, Sequence[int]]
 """Of the layers that are left, by the paths of their lists, outer lists first."""
@@ -160,8 +164,14 @@ def _change(config: Any, way: tuple[str, str, int | None], old: int, places: Seq
         numbers[index] = len(places)
         setattr(of, name, numbers)
     for key, value in list(vars(of).items()):
-        if isinstance(value, list | tuple) and len(value) == old and "layer" in key:
+        if key in _FIRST and type(value) is int:
+            setattr(of, key, sum(place < value for place in places) if value < old else value)
+        elif key in _NUMBERS and isinstance(value, list | tuple):
+            setattr(of, key, [places.index(each) for each in value if each in places])
+        elif "layer" in key and isinstance(value, list | tuple) and len(value) == old:
             setattr(of, key, [value[place] for place in places])
+    if "attention_types" in vars(of) and "attention_layers" in vars(of):  # GPT-Neo writes them twice
+        of.attention_types = [[[each], 1] for each in of.attention_layers]
 
 
 # --- the model as its class makes it --------------------------------------------------------------------------------
