@@ -26,7 +26,7 @@ class Layer(nn.Module):
         self.widen = nn.Linear(8, out) if out != 8 else None
         self.dropout = nn.Dropout(0.2)
 
-    def forward(self, x: Tensor, scale: float = 1.0) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, scale: float | Tensor = 1.0) -> tuple[Tensor, Tensor]:
         x = x + torch.tanh(self.first(x if self.norm_behind else self.norm(x)))
         x = x + scale * self.dropout(torch.relu(self.second(x)))
         weights = x.softmax(-1)
@@ -48,7 +48,7 @@ class Stack(nn.Module):
         seen = 0
         for layer in self.layers:
             for _ in range(self.rounds):
-                x, weights = layer(scale=0.5, x=x) if self.named else layer(x)
+                x, weights = layer(scale=torch.tensor(0.5), x=x) if self.named else layer(x)
             seen = weights.mean() + seen if self.peeking else 0
         return self.head(x).mean(1) + seen
 

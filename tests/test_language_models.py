@@ -71,6 +71,11 @@ def assert_it_generates_the_same_with_a_cache(model: nn.Module) -> None:
         expected, plain = generated(model, ids, mask, use_cache=False)
         torch.testing.assert_close(logits, plain, rtol=1e-4, atol=1e-4)
         assert torch.equal(texts, expected)
+    if not model.config.is_encoder_decoder:  # and where nobody says at which positions the tokens are
+        begun = model(IDS[:, :4], use_cache=True)
+        name = "cache" if "cache" in begun else "past_key_values"
+        went_on = model(IDS[:, 4:], use_cache=True, **{name: begun[name]}).logits
+        torch.testing.assert_close(went_on, model(IDS).logits[:, 4:], rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -155,18 +160,18 @@ def test_settings_of_single_layers_follow(make: Any, path: str, settings: dict[s
 
 
 def test_layers_and_halves_come_back_into_a_whole_model(tmp_path: Path) -> None:
-    model, example = model_of("llama")
+    model, example = model_of("gemma2")
     whole = copy.deepcopy(model)
-    gone = ["model.layers.0.self_attn", "model.layers.0.mlp", "model.layers.1.self_attn"]
-    small = layerprune.remove(model, gone, example)
-    assert small.config.num_hidden_layers == 2 and len(small.model.layers) == 2
-    smaller = layerprune.remove(copy.deepcopy(small), ["model.layers.1.self_attn", "model.layers.1.mlp"], example)
-    assert smaller.config.num_hidden_layers == 1
-    for each in (small, smaller):
+    small = layerprune.remove(model, ["model.layers.0"], example, granularity="layer")
+    small = layerprune.remove(small, ["model.layers.0.self_attn"], example)
+    smaller = layerprune.remove(copy.deepcopy(small), ["model.layers.0"], example, granularity="layer")
+    for each, kinds in ((small, FULL_AND_SLIDING), (smaller, FULL_AND_SLIDING[1:])):
+        assert each.config.num_hidden_layers == len(each.model.layers) == len(kinds)
         layerprune.save(each, tmp_path / "small.safetensors")
         back = layerprune.load(tmp_path / "small.safetensors", into=copy.deepcopy(whole))
         assert torch.equal(back(**example).logits, each(**example).logits)
-        assert back.config.num_hidden_layers == each.config.num_hidden_layers
+        assert back.config.layer_types == each.config.layer_types
+        assert_it_generates_the_same_with_a_cache(back)
 
 
 def test_a_file_with_other_layers_changes_nothing(tmp_path: Path) -> None:
@@ -199,12 +204,26 @@ def test_a_file_with_wrong_lists_of_layers_is_refused_in_one_line(lists: Any, tm
     assert str(other) == before
 
 
-def test_a_configuration_that_cannot_follow_is_told(tmp_path: Path) -> None:
-    model, example = model_of("modernbert")  # its first layer alone has no norm before attention
+def with_scales_by_layer() -> nn.Module:
+    sizes = {"vocab_size": 50, "n_embd": 16, "n_layer": 3, "n_head": 2, "initializer_range": 1.0}
+    return transformers.GPT2LMHeadModel(transformers.GPT2Config(**sizes, scale_attn_by_inverse_layer_idx=True))
+
+
+@pytest.mark.parametrize(
+    ("make", "path"),
+    [
+        (lambda: model_of("modernbert")[0], "model.layers"),  # its first layer alone has no norm before attention
+        (with_scales_by_layer, "transformer.h"),
+    ],
+    ids=["modernbert", "scaled"],
+)
+def test_a_configuration_that_cannot_follow_is_told(make: Any, path: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model, example = make().eval(), {"input_ids": IDS}
     whole = copy.deepcopy(model)
     with pytest.warns(UserWarning, match="its configuration cannot say which layers have gone"):
-        small = layerprune.remove(model, ["model.layers.0"], example, granularity="layer")
-    assert len(small.model.layers) == 3
+        small = layerprune.remove(model, [f"{path}.0"], example, granularity="layer")
+    assert len(small.get_submodule(path)) == 3
     layerprune.save(small, tmp_path / "small.safetensors")
     back = layerprune.load(tmp_path / "small.safetensors", into=whole)
     assert torch.equal(back(**example).logits, small(**example).logits)
