@@ -10,22 +10,23 @@ import time
 from pydoc_data.topics import topics
 
 import torch
+from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel
 
-import layerprune
+from layerprune import ConcurrentPruner, find_sections
 
-LENGTH, STEPS = 64, 400
+LENGTH, STEPS = 64, 600
 TEXT = "".join(each for name in sorted(topics) for each in topics[name] if each.isascii())  # half a megabyte
 LETTERS = sorted(set(TEXT))
 IDS = torch.tensor([LETTERS.index(each) for each in TEXT])
 LEARNT, HELD_OUT = IDS[: len(IDS) // 10 * 9], IDS[len(IDS) // 10 * 9 :][: 128 * LENGTH].view(128, LENGTH)
 
 
-def train(model: GPT2LMHeadModel, optimizer: torch.optim.Optimizer, pruner: layerprune.ConcurrentPruner | None) -> None:
+def train(model: nn.Module, optimizer: torch.optim.Optimizer, pruner: ConcurrentPruner | None = None) -> None:
     """All that is new in the loop is pruner.step(). Both models meet the same texts."""
     order, decay = torch.Generator().manual_seed(0), torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
     for _ in range(STEPS):
-        texts = LEARNT[torch.randint(len(LEARNT) - LENGTH, (32, 1), generator=order) + torch.arange(LENGTH)]
+        texts = LEARNT[torch.randint(len(LEARNT) - LENGTH, (16, 1), generator=order) + torch.arange(LENGTH)]
         model.train()(input_ids=texts, labels=texts).loss.backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -44,15 +45,14 @@ def report(name: str, model: GPT2LMHeadModel) -> None:
 
 
 torch.manual_seed(0)
-sizes = dict(vocab_size=len(LETTERS), n_positions=LENGTH, n_embd=64, n_layer=8, n_head=4)
-model = GPT2LMHeadModel(GPT2Config(**sizes, bos_token_id=None, eos_token_id=None))
-sections = layerprune.find_sections(model, {"input_ids": HELD_OUT[:2]}, granularity="layer")
+sizes = dict(vocab_size=len(LETTERS), n_positions=LENGTH, n_embd=64, n_layer=6, n_head=4, bos_token_id=0)
+model = GPT2LMHeadModel(GPT2Config(**sizes, eos_token_id=0, attn_pdrop=0, embd_pdrop=0, resid_pdrop=0))
+sections = find_sections(model, {"input_ids": HELD_OUT[:2]}, granularity="layer")
 report("untrained", model)
-dense = copy.deepcopy(model)
-train(dense, torch.optim.AdamW(dense.parameters(), lr=2e-3), None)
+train(dense := copy.deepcopy(model), torch.optim.AdamW(dense.parameters(), lr=4e-3))
 report("dense", dense)
-optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
-pruner = layerprune.ConcurrentPruner(model, sections, optimizer, total_steps=STEPS, target_depth=4)
+optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3)
+pruner = ConcurrentPruner(model, sections, optimizer, total_steps=STEPS, target_depth=3)
 train(model, optimizer, pruner)
 with tempfile.TemporaryDirectory() as folder:
     pruner.export().save_pretrained(folder)

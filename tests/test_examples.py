@@ -48,7 +48,7 @@ def test_half_of_the_layers_of_a_small_gpt_leave_while_it_learns_to_read(monkeyp
     done = run_process([sys.executable, str(TEXTS)])
     assert done.code == 0, done.stderr
     rows = READ.findall(done.stdout)
-    assert [row[:2] for row in rows] == [("untrained", "8"), ("dense", "8"), ("pruned", "4")]
-    assert done.stdout.count("\nremoved ") == 4
+    assert [row[:2] for row in rows] == [("untrained", "6"), ("dense", "6"), ("pruned", "3")]
+    assert done.stdout.count("\nremoved ") == 3
     before, dense, pruned = (float(row[2]) for row in rows)
-    assert before > 60 and dense < 20 and pruned < 20  # of some ninety letters
+    assert before > 60 and max(dense, pruned) < before / 3  # there are some ninety letters
