@@ -65,13 +65,13 @@ def generated(model: nn.Module, ids: Tensor, mask: Tensor | None, use_cache: boo
     return told.sequences, torch.stack(told.logits)
 
 
-def assert_it_generates_the_same_with_a_cache(model: nn.Module) -> None:
+def assert_it_generates_the_same_with_a_cache(model: nn.Module, without_positions: bool = True) -> None:
     for ids, mask in [(IDS, None), (IDS, PADDED), (IDS[:1, :1], None)]:
         texts, logits = generated(model, ids, mask, use_cache=True)
         expected, plain = generated(model, ids, mask, use_cache=False)
         torch.testing.assert_close(logits, plain, rtol=1e-4, atol=1e-4)
         assert torch.equal(texts, expected)
-    if not model.config.is_encoder_decoder:  # and where nobody says at which positions the tokens are
+    if without_positions and not model.config.is_encoder_decoder:  # nobody says where the tokens stand
         begun = model(IDS[:, :4], use_cache=True)
         name = "cache" if "cache" in begun else "past_key_values"
         went_on = model(IDS[:, 4:], use_cache=True, **{name: begun[name]}).logits
@@ -252,7 +252,7 @@ def test_a_language_model_is_pruned_in_the_trainer(granularity: str, tmp_path: P
     small = prune.export()
     torch.testing.assert_close(small(IDS).logits, model.eval()(IDS).logits)
     assert small.config.n_layer == 1 and type(small) is type(model)
-    assert_it_generates_the_same_with_a_cache(small)
+    assert_it_generates_the_same_with_a_cache(small, without_positions=granularity == "layer")  # attention may be gone
     small.save_pretrained(tmp_path)
     if granularity == "layer":
         back = type(model).from_pretrained(tmp_path).eval()
