@@ -9,8 +9,9 @@ import pytest
 from conftest import REPOSITORY, run_process
 
 TEXTS = REPOSITORY / "examples" / "language_model.py"
-OTHERS = (path for path in TEXTS.parent.glob("*.py") if path != TEXTS)
-EXAMPLES = sorted(path for path in OTHERS if not path.stem.startswith("_"))
+DETECTION = TEXTS.with_name("detection.py")
+EXAMPLES = sorted(path for path in TEXTS.parent.glob("*.py") if not path.stem.startswith("_"))
+CLASSIFIERS = [path for path in EXAMPLES if path not in (DETECTION, TEXTS)]
 LONGEST = EXAMPLES[0].with_name("timm_model.py")
 """Three quarters of a minute: with the long tests."""
 READ = re.compile(r"^(\w+) +(\d+) layers +perplexity +([\d.]+) +([\d,]+) tokens/s", re.MULTILINE)
@@ -20,7 +21,7 @@ MADE = re.compile(r"^(\w+) +(\d+) sections +([\d,]+) MACs +([\d.]+) %", re.MULTI
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "path",
-    [pytest.param(path, marks=pytest.mark.long if path == LONGEST else ()) for path in EXAMPLES],
+    [pytest.param(path, marks=pytest.mark.long if path == LONGEST else ()) for path in CLASSIFIERS],
     ids=lambda path: path.stem,
 )
 def test_an_example_leaves_a_smaller_network_that_has_learnt(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,3 +53,14 @@ def test_half_of_the_layers_of_a_small_gpt_leave_while_it_learns_to_read(monkeyp
     assert done.stdout.count("\nremoved ") == 3
     before, dense, pruned = (float(row[2]) for row in rows)
     assert before > 60 and max(dense, pruned) < before / 3  # there are some ninety letters
+
+
+@pytest.mark.long
+def test_a_detector_finds_boxes_with_half_of_its_backbones_sections(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert len(DETECTION.read_text().splitlines()) <= 70
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(REPOSITORY / "src"), os.environ.get("PYTHONPATH", "")]))
+    done = run_process([sys.executable, str(DETECTION)])
+    assert done.code == 0, done.stderr
+    assert done.stdout.count("\nremoved body.layer") == 4
+    assert re.search(r"^sections +11 +7 ", done.stdout, re.MULTILINE)
+    assert int(re.search(r"boxes found: (\d+) %", done.stdout)[1]) > 50

@@ -60,15 +60,16 @@ class Budget:
 
 def of_macs(share: float, whole: int, section_macs: Sequence[int]) -> Budget:
     """So much of the whole network's multiply-adds. Raises SettingError where what always stays costs more."""
-    return _of_share("target_macs", "the multiply-adds", share, whole, section_macs)
+    return of_share("target_macs", "the multiply-adds", share, whole, section_macs)
 
 
 def of_latency(share: float, whole: float, section_latencies: Sequence[float]) -> Budget:
     """So much of the whole network's latency. Raises SettingError where what always stays takes longer."""
-    return _of_share("target_latency", "the latency", share, whole, section_latencies)
+    return of_share("target_latency", "the latency", share, whole, section_latencies)
 
 
-def _of_share(setting: str, of_what: str, share: float, whole: float, parts: Sequence[float]) -> Budget:
+def of_share(setting: str, of_what: str, share: float, whole: float, parts: Sequence[float]) -> Budget:
+    """So much of a whole in any unit. Raises SettingError where what always stays is more; `of_what` names the unit."""
     fixed = whole - sum(parts)
     if share * whole < fixed:
         raise SettingError(
