@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 from conftest import REPOSITORY, run_process
 
-EXAMPLES = sorted(path for path in (REPOSITORY / "examples").glob("*.py") if not path.stem.startswith("_"))
-DETECTION = EXAMPLES[0].with_name("detection.py")
-CLASSIFIERS = [path for path in EXAMPLES if path != DETECTION]
+TEXTS = REPOSITORY / "examples" / "language_model.py"
+DETECTION = TEXTS.with_name("detection.py")
+EXAMPLES = sorted(path for path in TEXTS.parent.glob("*.py") if not path.stem.startswith("_"))
+CLASSIFIERS = [path for path in EXAMPLES if path not in (DETECTION, TEXTS)]
 LONGEST = EXAMPLES[0].with_name("timm_model.py")
 """Three quarters of a minute: with the long tests."""
+READ = re.compile(r"^(\w+) +(\d+) layers +perplexity +([\d.]+) +([\d,]+) tokens/s", re.MULTILINE)
 MADE = re.compile(r"^(\w+) +(\d+) sections +([\d,]+) MACs +([\d.]+) %", re.MULTILINE)
 
 
@@ -37,6 +39,20 @@ def test_an_example_leaves_a_smaller_network_that_has_learnt(path: Path, monkeyp
     assert int(after[1]) == int(before[1]) - removed and removed >= 3
     assert int(after[2].replace(",", "")) < 0.75 * int(before[2].replace(",", ""))
     assert float(after[3]) > 80 > float(before[3])
+
+
+@pytest.mark.long
+def test_half_of_the_layers_of_a_small_gpt_leave_while_it_learns_to_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("transformers", reason="Transformers is absent: pip install transformers accelerate")
+    assert len(TEXTS.read_text().splitlines()) <= 60
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(REPOSITORY / "src"), os.environ.get("PYTHONPATH", "")]))
+    done = run_process([sys.executable, str(TEXTS)])
+    assert done.code == 0, done.stderr
+    rows = READ.findall(done.stdout)
+    assert [row[:2] for row in rows] == [("untrained", "6"), ("dense", "6"), ("pruned", "3")]
+    assert done.stdout.count("\nremoved ") == 3
+    before, dense, pruned = (float(row[2]) for row in rows)
+    assert before > 60 and max(dense, pruned) < before / 3  # there are some ninety letters
 
 
 @pytest.mark.long

@@ -251,7 +251,7 @@ class Pairs(nn.Module):
         ({"method": "magnitude", "keep": -1}, "keep: -1 sections asked for"),
         ({"method": "bn-scale"}, "section 'network.chain.0.branch' has no batch normalisation with gammas"),
         ({"batches": []}, "batches: there is none"),
-        ({"batches": [torch.zeros(4)]}, "batches: each has to be a pair of tensors"),
+        ({"batches": [torch.zeros(4)]}, "batches: each has to be a pair of inputs and labels"),
         ({"batches": [(torch.zeros(2, 5), torch.zeros(2).long())]}, "cka: cannot score Plain: .*shapes"),
         ({"method": "taylor", "batches": [(torch.full((2, 1, 4, 4), torch.nan), torch.zeros(2).long())]}, "is nan"),
     ],

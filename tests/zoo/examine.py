@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from layerprune.errors import LayerpruneError
 from layerprune.library import examples
 from layerprune.library.concurrent_pruner import ConcurrentPruner
-from layerprune.library.find_sections import FoundSections, find_sections
+from layerprune.library.find_sections import FoundSections, Granularity, find_sections
 from layerprune.library.network_files import program_of
 from layerprune.library.recording import tensors_of
 from layerprune.library.rewriting import Forward
@@ -35,12 +35,12 @@ class Row:
     reason: str = ""
 
 
-def examine(animal: Animal, others: bool = True) -> Row:
+def examine(animal: Animal, others: bool = True, granularity: Granularity = "section") -> Row:
     """Try everything with a network; LayerpruneErrors become the row's reason, others are raised."""
     row, (model, example) = Row(animal.name, animal.kind), built(animal)
     original = copy.deepcopy(model)
     try:
-        found = find_sections(model, example)
+        found = find_sections(model, example, granularity)
     except LayerpruneError as error:
         row.reason = str(error)
         return row
@@ -50,7 +50,7 @@ def examine(animal: Animal, others: bool = True) -> Row:
         row.differs.append("state after find_sections")
     if found.removable:
         _compare(row, model, original, found, [example, *([examples.doubled(example)] if others else [])])
-        _prune(row, original, example)
+        _prune(row, original, example, granularity)
     return row
 
 
@@ -69,10 +69,10 @@ def _compare(row: Row, model: nn.Module, original: nn.Module, found: FoundSectio
             row.differs += [f"{name} of a copy" for name in differences(expected, seen(copied, x, training))]
 
 
-def _prune(row: Row, original: nn.Module, example: Any) -> None:
+def _prune(row: Row, original: nn.Module, example: Any, granularity: Granularity) -> None:
     """Train with gates for a few steps; close every second section, then remove it."""
     model = copy.deepcopy(original)
-    sections = find_sections(model, example)
+    sections = find_sections(model, example, granularity)
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-4)
     keep = len(sections.removable) // 2
     pruner = ConcurrentPruner(model, sections, optimizer, total_steps=4, target_depth=keep, warmup_steps=0)

@@ -41,6 +41,7 @@ from layerprune.library.pruner_checks import check, trainable
 from layerprune.library.pruning_plot import Marks, Moment, drawn
 from layerprune.library.pruning_report import Report, Sizes, count_of, latencies, sizes_of
 from layerprune.library.rewriting import Forward
+from layerprune.library.whole_layers import shorten
 from layerprune.system.process_group import SINGLE_PROCESS, ProcessGroup
 
 if TYPE_CHECKING:
@@ -241,7 +242,9 @@ class ConcurrentPruner:
                 f"export: sections are still undecided after {self._steps} steps: go on training until "
                 f"{self._settings.consolidate_at} of total_steps = {self._total}, or call finish() first"
             )
-        return self._forward.plain()
+        plain = self._forward.plain()
+        shorten(plain, self.sections.example)
+        return plain
 
     def finish(self) -> list[str]:
         """Round theta now, whatever step it is; returns the names of sections that leave the model for it."""

@@ -7,7 +7,7 @@ and in training, and once with all removable sections closed and once without th
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from layerprune.core.measure import evaluating
 from layerprune.errors import LayerpruneError
 from layerprune.library import examples, registered_blocks
+from layerprune.library.blocks import Block, blocks
+from layerprune.library.caches import uncached
 from layerprune.library.code_gates import Wrap, gated_function, gated_method, method_of
 from layerprune.library.gates import Gates, Gateway, attach, detach, gates_of
 from layerprune.library.hooks import is_hooked
@@ -113,30 +115,39 @@ class FoundSections(Sequence[FoundSection]):
         return "\n".join(lines)
 
 
-def find_sections(model: nn.Module, example_input: Any) -> FoundSections:
+Granularity = Literal["section", "layer"]
+
+
+def find_sections(model: nn.Module, example_input: Any, granularity: Granularity = "section") -> FoundSections:
     """The residual sections of any model; the model stays as it is.
 
     `example_input` is a batch: a tensor [B, ...], a tuple of arguments, or a dictionary of arguments by name. It is run
-    a few times. Raises LayerpruneError where the model does not take the example or has no residual section.
+    a few times. With `granularity` "layer" a block with all its additions is one section: a transformer's layer, a
+    block of a stage; it may go where it puts out what has the shape of its input. Raises LayerpruneError where the
+    model does not take the example or has no residual section.
     """
+    if granularity not in ("section", "layer"):
+        raise LayerpruneError(f"find_sections: granularity is 'section' or 'layer', not {granularity!r}")
     model = unwrapped(model)
     _check(model, example_input)
-    with registered_blocks.used(model):
-        evaluation = _seen(record(model, example_input))
+    with registered_blocks.used(model), uncached(model):
+        evaluation = _seen(model, record(model, example_input))
         if not evaluation.parts:
             raise LayerpruneError(
                 f"{type(model).__name__}: no residual section found; looked for additions whose one input reaches the "
                 "other by identity or a linear map (convolution, linear layer, norm, mean-pool, padding, slicing)"
             )
         other, size = _other(model, example_input), examples.batch_size(example_input)
+        if granularity == "layer":
+            evaluation, other = (each and each.of_blocks(model) for each in (evaluation, other))
         described = {place: _described(model, place, evaluation, other, size) for place in evaluation.parts}
         _prefer_outer(
             described, evaluation.parts, lambda place: _described(model, place, evaluation, other, size, True)
         )
         found = _named(list(described.values()))
         macs = -(-evaluation.recording.macs // size)
-        blocks = _passages(model, dict(zip(evaluation.parts, found, strict=True)), [evaluation, other])
-        return _told_apart(_tried(FoundSections(model, evaluation.recording, macs, found, example_input, blocks)))
+        through = _passages(model, dict(zip(evaluation.parts, found, strict=True)), [evaluation, other])
+        return _told_apart(_tried(FoundSections(model, evaluation.recording, macs, found, example_input, through)))
 
 
 def _check(model: Any, example: Any) -> None:
@@ -184,13 +195,23 @@ class _Seen:
     recording: Recording
     parts: dict[tuple, Residual]
 
+    def of_blocks(self, model: nn.Module) -> "_Seen":
+        """The same, with the residuals of each block as one."""
+        return _Seen(self.recording, blocks(model, self.recording, self.parts))
+
     @property
     def additions(self) -> set[Node]:
         return {part.addition for part in self.parts.values()}
 
 
-def _seen(recording: Recording) -> _Seen:
-    return _Seen(recording, {_place(part.addition): part for part in residuals(recording)})
+def _seen(model: nn.Module, recording: Recording) -> _Seen:
+    parts = [each for each in residuals(recording) if not _is_adapter(model.get_submodule(each.addition.path))]
+    return _Seen(recording, {_place(each.addition): each for each in parts})
+
+
+def _is_adapter(module: nn.Module) -> bool:
+    """Whether it is peft's: what it adds to a layer (LoRA) is part of that layer."""
+    return type(module).__module__.startswith("peft.")
 
 
 def _place(node: Node) -> tuple:
@@ -203,7 +224,7 @@ def _other(model: nn.Module, example: Any) -> _Seen | None:
     other batch."""
     for training in (True, False):
         try:
-            return _seen(record(model, examples.doubled(example), training))
+            return _seen(model, record(model, examples.doubled(example), training))
         except LayerpruneError:
             continue
     return None
@@ -249,9 +270,8 @@ def _described(
             gateway = _gateway(model, pairs, size)
         except LookupError as error:
             reason = str(error.args[0])
-    paths = list(dict.fromkeys(node.leaf for node in part.nodes if node.leaf is not None)) or part.weights
     return FoundSection(
-        name=_common_path(paths) or part.addition.name,
+        name=_name_of(part),
         shape=part.addition.shape[1:],
         macs=-(-part.macs // size),
         params=sum(each.numel() for each in _parameters(model, part, absence)),
@@ -261,6 +281,13 @@ def _described(
         absence=absence,
         gateway=gateway,
     )
+
+
+def _name_of(part: Residual) -> str:
+    if isinstance(part, Block):
+        return part.path
+    paths = list(dict.fromkeys(node.leaf for node in part.nodes if node.leaf is not None)) or part.weights
+    return _common_path(paths) or part.addition.name
 
 
 def _parameters(model: nn.Module, part: Residual, absence: Absence) -> list[nn.Parameter]:
@@ -274,8 +301,13 @@ _CONTAINS = "contains other sections"
 def _why_not(model: nn.Module, seen: _Seen, place: tuple, absence: Absence, around: bool) -> str:
     """Why a section may not go by one recording; empty where it may."""
     recording, part = seen.recording, seen.parts[place]
-    inside = {*part.nodes, part.addition}
-    for node in part.nodes:
+    inside = {*part.computed, part.addition}
+    whole = isinstance(part, Block)
+    if whole and len(recording.calls_of(part.path)) != 1:
+        return f"'{part.path}' is used more than once"
+    if whole and part.puts_out is None:
+        return "does not put out what has the shape of its input"
+    for node in part.computed:
         for user in node.users:
             if user not in inside and user not in recording.leading_nowhere:
                 return f"what '{node.label}' computes is used by '{user.label}' too"
@@ -296,17 +328,19 @@ def _why_not(model: nn.Module, seen: _Seen, place: tuple, absence: Absence, arou
     hooked = [path for path, _ in absence.modules for name in [_hooked(model, path)] if name]
     if hooked:
         return f"'{_hooked(model, hooked[0])}' has hooks"
-    if seen.additions & set(part.nodes) and not around:
+    if not whole and seen.additions & set(part.nodes) and not around:
         return _CONTAINS
-    if not is_absent(recording, part, absence):
+    if not whole and not is_absent(recording, part, absence):
         return "what it computes cannot be told apart from what else its modules compute"
     return ""
 
 
 def _used_again(model: nn.Module, recording: Recording, part: Residual) -> str | None:
     """A layer with weights that is called elsewhere too, or twice."""
+    inside = {node.inside[-1] for node in part.computed if node.leaf is not None} if isinstance(part, Block) else ()
     for node in part.nodes:
-        if node.leaf is not None and len(recording.calls_of(node.leaf)) > 1:
+        calls = recording.calls_of(node.leaf) if node.leaf is not None else []
+        if sum(each.number not in inside for each in calls) > (not inside):
             layer = model.get_submodule(node.leaf)
             if len(layer.state_dict()) > 0:
                 return node.leaf
@@ -317,6 +351,7 @@ def _shared(model: nn.Module, part: Residual) -> str | None:
     """A name outside the section of a weight inside."""
     own = {id(each) for each in parameters_of(model, [node.name for node in _weights(part)])}
     used = {node.leaf for node in part.nodes if node.leaf is not None} | set(part.weights)
+    used |= {part.path} if isinstance(part, Block) else set()
     others = [
         name
         for name, each in model.named_parameters(remove_duplicate=False)
@@ -358,7 +393,8 @@ def _named(found: Sequence[FoundSection]) -> list[FoundSection]:
 
 
 def _passages(model: nn.Module, found: dict[tuple, FoundSection], seen: Sequence[_Seen | None]) -> tuple[Passage, ...]:
-    removable = {place: section for place, section in found.items() if section.removable}
+    loose = {place: section for place, section in found.items() if not isinstance(section.residual, Block)}
+    removable = {place: section for place, section in loose.items() if section.removable}
     pairs = [
         (each.recording, {section.name: each.parts[place] for place, section in removable.items()})
         for each in seen
@@ -373,6 +409,11 @@ def _passages(model: nn.Module, found: dict[tuple, FoundSection], seen: Sequence
 def _gateway(model: nn.Module, pairs: Sequence[tuple[Recording, Residual]], size: int) -> Gateway:
     """Raises LookupError, which says why, where the branch cannot be gated."""
     batch, spread = _batch_dimension([part.addition.shape for _, part in pairs], size)
+    block = pairs[0][1]
+    if isinstance(block, Block):
+        if any((part.given, part.leaf) != (block.given, block.leaf) for _, part in pairs):
+            raise LookupError("it takes or puts out other things in training")
+        return Gateway(block.path, batch, leaf=block.leaf, spread=spread, given=block.given)
     ends = [_module_at_the_end(*pair) for pair in pairs]
     first = ends[0]
     if first is not None and all(each is not None and _spot(each) == _spot(first) for each in ends):

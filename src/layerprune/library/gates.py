@@ -14,9 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from layerprune.library.caches import follow
 from layerprune.library.code_gates import GATES, Wrap, gated_function, gated_method
 from layerprune.library.hooks import OfPruner
 from layerprune.library.passages import Passage
+from layerprune.library.recording import tensors_of
 from layerprune.library.removal import hand_on, take_out
 from layerprune.library.what_goes import Absence
 
@@ -31,7 +33,8 @@ class Gateway:
 
     `path` is the module's, `leaf` the place of the branch's end in what it puts out; `method` and `wrap` say which
     operand in which method of it, met for the `turn`-th time in a call. `batch` is the dimension of the examples, each
-    of which has several places in a row there if it is `spread`.
+    of which has several places in a row there if it is `spread`. A whole block has `given`: the place, among the
+    tensors that it gets, of what it hands on when it is closed.
     """
 
     path: str
@@ -41,6 +44,7 @@ class Gateway:
     wrap: Wrap | None = None
     turn: int = 0
     spread: bool = False
+    given: int | None = None
 
 
 class Gates:
@@ -57,7 +61,7 @@ class Gates:
     def model(self) -> nn.Module | None:
         return self._model()
 
-    def apply(self, place: int, batch: int, spread: bool, out: Any) -> Any:
+    def apply(self, place: int, batch: int, spread: bool, out: Any, given: Tensor | None = None) -> Any:
         value = self.values[place] if self.values else None
         if value is None and self.recomputed and not torch.compiler.is_compiling() and _in_backward():
             value = self.recomputed[place]
@@ -69,7 +73,8 @@ class Gates:
             value = value.repeat_interleave(out.shape[batch] // len(value), 0)
         shape = [1] * out.dim()
         shape[batch] = -1
-        return out * value.to(out).view(shape)
+        value = value.to(out).view(shape)
+        return out * value if given is None else out * value + given.to(out) * (1 - value)
 
     def start(self, values: Tensor | None) -> None:
         """A forward pass with gates [L, B, 1]; None for open ones."""
@@ -86,6 +91,7 @@ class Gates:
         if self.model is not None:
             take_out(self.model, absences)
             hand_on(self.model, passages)
+            follow(self.model)
         for each in self._copies:
             each.take_out(absences, passages)
 
@@ -111,13 +117,14 @@ class Gate(OfPruner):
 
     def __init__(self, gates: Gates, place: int, gateway: Gateway) -> None:
         self.gates, self.place, self.leaf, self.batch = gates, place, gateway.leaf, gateway.batch
-        self.spread = gateway.spread
+        self.spread, self.given = gateway.spread, gateway.given
 
-    def __call__(self, module: nn.Module, inputs: Any, output: Any) -> Any:
+    def __call__(self, module: nn.Module, inputs: tuple, named: dict, output: Any) -> Any:
+        given = None if self.given is None else tensors_of((inputs, named))[self.given]
         if isinstance(output, Tensor):
-            return self.gates.apply(self.place, self.batch, self.spread, output)
+            return self.gates.apply(self.place, self.batch, self.spread, output, given)
         leaves, layout = pytree.tree_flatten(output)
-        gated = self.gates.apply(self.place, self.batch, self.spread, leaves[self.leaf])
+        gated = self.gates.apply(self.place, self.batch, self.spread, leaves[self.leaf], given)
         if gated is leaves[self.leaf]:
             return output
         leaves[self.leaf] = gated
@@ -148,7 +155,7 @@ def attach(model: nn.Module, gates: Gates, gateways: Sequence[Gateway | None]) -
     there = {place: each for place, each in enumerate(gateways) if each is not None}
     for place, each in there.items():
         if each.method is None:
-            model.get_submodule(each.path).register_forward_hook(Gate(gates, place, each))
+            model.get_submodule(each.path).register_forward_hook(Gate(gates, place, each), with_kwargs=True)
     for path in dict.fromkeys(each.path for each in there.values() if each.method is not None):
         _attach_in_code(model.get_submodule(path), gates, path, there)
     vars(model)[MARK] = gates

@@ -9,11 +9,10 @@ What is left has to be trained further, as the methods do. A score sees the mode
 import copy
 import importlib
 import math
-from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from layerprune.core import methods
 from layerprune.core.methods import settings_class
@@ -25,9 +24,9 @@ from layerprune.library.find_sections import FoundSections, unwrapped
 from layerprune.library.gates import detach, gates_of
 from layerprune.library.network_files import reason_of
 from layerprune.library.rewriting import Forward
+from layerprune.library.scored_batches import Batches, Repeated
 from layerprune.library.scored_network import Branch, ScoredNetwork
-
-Batches = Iterable[tuple[Tensor, Tensor]]
+from layerprune.library.whole_layers import shorten
 
 
 def prune_by_scores(
@@ -41,8 +40,9 @@ def prune_by_scores(
 ) -> nn.Module:
     """A copy of the model with the `keep` removable sections that a score method ranks highest.
 
-    `method` is any of the family scores (`layerprune methods` lists them); `batches` are pairs of images and labels,
-    gone through again and again, for those that look at data. The model stays as it is.
+    `method` is any of the family scores (`layerprune methods` lists them); `batches` are pairs of inputs and labels (of
+    examples [B], or of tokens [B, T]), or dictionaries as Transformers' models take them, gone through again and again,
+    for those that look at data. The model stays as it is.
 
     Raises LayerpruneError for an unknown method, a number of sections that there are not, missing batches, and a
     network that the method cannot score: it says why.
@@ -55,6 +55,7 @@ def prune_by_scores(
     detach(copied)
     forward = Forward(sections.of_copy(copied))
     forward.remove([place for place, stays in enumerate(kept) if not stays])
+    shorten(copied, sections.example)
     return copied
 
 
@@ -69,11 +70,10 @@ def section_scores(
     network = ScoredNetwork(sections)
     _check_layers(method, network)
     score = importlib.import_module(methods.module_name(method)).score
-    device = next((each.device for each in model.parameters()), torch.device("cpu"))
     with torch.random.fork_rng(), torch.enable_grad():
         torch.manual_seed(stream_seed("score", seed))
         try:
-            values = [float(value) for value in score(network, _Repeated(method, batches, device))]
+            values = [float(value) for value in score(network, Repeated(method, batches, network.model))]
         except LayerpruneError:
             raise
         except Exception as error:  # of a model that the score was not written for
@@ -83,26 +83,6 @@ def section_scores(
         if not math.isfinite(value):
             raise LayerpruneError(f"{method}: the score of section '{name}' is {value}")
     return dict(zip(names, values, strict=True))
-
-
-class _Repeated:
-    """Batches on the model's device, as often as they are asked for."""
-
-    def __init__(self, method: str, batches: Batches | None, device: torch.device) -> None:
-        self.method, self.device = method, device
-        self.batches = list(batches) if isinstance(batches, Iterator) else batches  # it could be gone through once
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        if self.batches is None:
-            raise LayerpruneError(f"{self.method} looks at data: give batches, pairs of images and labels")
-        count = 0
-        for each in self.batches:
-            if not (isinstance(each, tuple | list) and len(each) == 2 and all(isinstance(one, Tensor) for one in each)):
-                raise LayerpruneError("batches: each has to be a pair of tensors, images and labels")
-            yield each[0].to(self.device), each[1].to(self.device)
-            count += 1
-        if count == 0:
-            raise LayerpruneError("batches: there is none")
 
 
 def _choose(method: str, scores: list[float], keep: int) -> list[int]:

@@ -318,7 +318,7 @@ class _Recorder(TorchFunctionMode):
         with ExitStack() as stack:
             for handle in (
                 modules.register_module_forward_pre_hook(self._enter),
-                modules.register_module_forward_hook(self._leave, always_call=True),
+                modules.register_module_forward_hook(self._leave, with_kwargs=True, always_call=True),
             ):
                 stack.callback(handle.remove)
             stack.enter_context(_autograd_functions(self))
@@ -332,11 +332,13 @@ class _Recorder(TorchFunctionMode):
         self.recording.calls.append(made)
         self._stack.append(made)
 
-    def _leave(self, module: nn.Module, inputs: tuple, output: Any) -> None:
+    def _leave(self, module: nn.Module, inputs: tuple, named: dict, output: Any) -> None:
         while self._stack:
             left = self._stack.pop()
             if left.module is module:
                 break
+        with torch._C.DisableTorchFunction():  # torch tells arguments by name only now
+            left.inputs += [(self._input(each), id(each)) for each in tensors_of(named)]
         self._opaque(left, output)
         leaves, left.layout = pytree.tree_flatten(output)
         left.outputs = [(self.node_of(each), id(each)) if isinstance(each, Tensor) else each for each in leaves]

@@ -3,6 +3,7 @@
 import operator
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
@@ -23,12 +24,18 @@ def _take_out(model: nn.Module, absence: Absence) -> None:
     for path, output in absence.modules:
         module = model.get_submodule(path)
         for owner, name in _places(model, module):
-            owner._modules[name] = Removed(module, output, absence.copied, absence.shaped)
+            owner._modules[name] = _in_its_place(module, output, absence)
     for path in absence.weights:
         owner, _, name = path.rpartition(".")
         module = model.get_submodule(owner)
         (module._parameters if name in module._parameters else module._buffers).pop(name)
         vars(module)[name] = Gone(absence.copied)
+
+
+def _in_its_place(module: nn.Module, output: Any, absence: Absence) -> Removed:
+    if absence.handed_on:
+        return HandedOn(module, output, None, absence.copied)
+    return Removed(module, output, absence.copied, absence.shaped)
 
 
 def hand_on(model: nn.Module, passages: Sequence[Passage]) -> None:

@@ -5,7 +5,7 @@ What the branch uses without the fork (masks, tables of positions, sizes) is not
 nothing else uses it.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from layerprune.library.absence import ADDITIONS
@@ -34,6 +34,11 @@ class Residual:
     """The branch, and all that only the branch uses: weights, and what is computed from them."""
     is_part: bool = False
     """Whether the branch has a part before `nodes`, which others use too."""
+
+    @property
+    def computed(self) -> Sequence[Node]:
+        """What nobody may use but the addition."""
+        return self.nodes
 
     @property
     def weights(self) -> list[str]:
@@ -79,12 +84,12 @@ def _branch(recording: Recording, addition: Node, passed: Node, added: Node, var
         if added in way:  # there is one way alone
             return None
         way.add(fork)
-        nodes = _between(recording, fork, added)
+        nodes = between(fork, added)
         if nodes:
             own = _own(recording, nodes, addition)
             if own and own != nodes and any(each.kind == "weight" for node in own for each in node.inputs):
-                return Residual(addition, passed, added, fork, own, _exclusive(own, addition), is_part=True)
-            found = Residual(addition, passed, added, fork, nodes, _exclusive(nodes, addition))
+                return Residual(addition, passed, added, fork, own, _exclusive(own), is_part=True)
+            found = Residual(addition, passed, added, fork, nodes, _exclusive(nodes))
             return found if found.weights or any(each.kind == "weight" for n in nodes for each in n.inputs) else None
     return None
 
@@ -116,7 +121,7 @@ def _is_linear(node: Node) -> bool:
     return node.kind == "call" and (node.name in _LINEAR or node.name in _SCALING or node.name in ADDITIONS)
 
 
-def _between(recording: Recording, fork: Node, end: Node) -> tuple[Node, ...]:
+def between(fork: Node, end: Node) -> tuple[Node, ...]:
     """What depends on `fork` and is needed for `end`, in order."""
     if end.index <= fork.index:
         return ()
@@ -134,7 +139,7 @@ def _between(recording: Recording, fork: Node, end: Node) -> tuple[Node, ...]:
     return tuple(found) if end in reached else ()
 
 
-def _exclusive(nodes: Iterable[Node], addition: Node) -> frozenset[Node]:
+def _exclusive(nodes: Iterable[Node]) -> frozenset[Node]:
     inside = set(nodes)
     waiting = [each for node in inside for each in node.inputs if each not in inside]
     while waiting:

@@ -14,7 +14,7 @@ import dis
 import operator
 from collections import Counter
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, partial
 from itertools import islice
 from types import CodeType
 from typing import Any
@@ -22,14 +22,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils import _pytree as pytree
 
 from layerprune.core.networks.sections import CLOSED
 from layerprune.core.networks.sections import Gates as GatesOfSections
 from layerprune.errors import LayerpruneError
-from layerprune.library import registered_blocks
+from layerprune.library import examples, registered_blocks
+from layerprune.library.blocks import Block
+from layerprune.library.caches import uncached
 from layerprune.library.find_sections import FoundSection, FoundSections
 from layerprune.library.gates import Gates, attach, detach
-from layerprune.library.recording import Node, instruction
+from layerprune.library.recording import Node, instruction, tensors_of
+from layerprune.library.scored_batches import Inputs, logits_of
 
 _CHANNELS_LAST = (nn.Linear, nn.LayerNorm, nn.MultiheadAttention)
 _CHANNELS_SECOND = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -120,22 +124,25 @@ class ScoredNetwork(nn.Module):
         self.stem.layers = _layers_of(self.model, nodes[: fork.index + 1])
         self.head = _layers_of(self.model, nodes[behind[-1].index + 1 :])
         self._visits = _visits([fork, *behind], [self.stem, *self.chain])
-        self._ends = _visits([section.residual.addition for section in self.found], self.sections)
+        self._ends = self._watch_ends()
         self._starts = self._watch_starts()
         self._gates = Gates(self.model, len(self.found))
         attach(self.model, self._gates, [section.gateway for section in self.found])
 
-    def forward(self, x: Tensor, gates: GatesOfSections = None) -> Tensor:
+    def forward(self, x: Tensor | Inputs, gates: GatesOfSections = None) -> Tensor:
         self._gates.values[:] = [_gate(each) for each in gates] if gates is not None else [None] * len(self.found)
-        with _Visiting(self._visits, self._starts, self._ends):
-            if None in self._visits:
-                for place in self._visits[None]:
-                    place(x)
-            logits = self.model(x)
+        given = x if isinstance(x, Inputs) else Inputs(x, None)
+        with uncached(self.model), _Visiting(self._visits, self._starts, self._ends):
+            for place in self._visits.get(None, ()):
+                place(given.first)
+            logits = logits_of(examples.call(self.model, given.given))
+        if given.labelled is not None and isinstance(logits, Tensor) and logits.shape[:-1] == given.labelled.shape:
+            logits = logits[given.labelled]
         if not isinstance(logits, Tensor) or logits.dim() != 2:
             told = f"a tensor of {list(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
             raise LayerpruneError(
-                f"{self.arch}: puts out {told}; scores that look at data need logits [batch, classes]"
+                f"{self.arch}: puts out {told}; scores that look at data need logits [batch, classes], or "
+                "[batch, tokens, classes] and a label for every token"
             )
         return logits
 
@@ -144,17 +151,43 @@ class ScoredNetwork(nn.Module):
         others: list[tuple[Node, Place]] = []
         for section, place in zip(self.found, self.sections, strict=True):
             first = section.residual.nodes[0]
-            place.added = section.residual.addition.operands.index(section.residual.added)
-            if first.leaf is not None:
+            if isinstance(section.residual, Block):
+                self.model.get_submodule(section.residual.path).register_forward_pre_hook(
+                    partial(_enter_block, place, section.residual), with_kwargs=True
+                )
+            elif first.leaf is not None:
                 self.model.get_submodule(first.leaf).register_forward_pre_hook(place.enter_at, with_kwargs=True)
             else:
                 others.append((first, place))
         return _visits([node for node, _ in others], [place for _, place in others])
 
+    def _watch_ends(self) -> "Visits":
+        """Branches are left where they are added; a block's is what the block has changed."""
+        added: list[tuple[Node, Place]] = []
+        for section, place in zip(self.found, self.sections, strict=True):
+            part = section.residual
+            if isinstance(part, Block):
+                hook = partial(_leave_block, place, part)
+                self.model.get_submodule(part.path).register_forward_hook(hook, with_kwargs=True)
+            else:
+                place.added = part.addition.operands.index(part.added)
+                added.append((part.addition, place))
+        return _visits([node for node, _ in added], [place for _, place in added])
+
     def _place(self, section: FoundSection, name: str) -> Place:
         branch = Branch(self.model, section) if section.removable else None
         last = _has_channels_last(self.model, section.residual.nodes, len(section.shape))
         return Place(self.model, name, branch, last)
+
+
+def _enter_block(place: Place, block: Block, module: nn.Module, inputs: tuple, named: dict) -> None:
+    place.enter(tensors_of((inputs, named))[block.given])
+
+
+def _leave_block(place: Place, block: Block, module: nn.Module, inputs: tuple, named: dict, output: Any) -> None:
+    given = tensors_of((inputs, named))[block.given]
+    place.added = 0
+    place.leave((pytree.tree_leaves(output)[block.leaf] - given,))
 
 
 def _gate(value: Any) -> Any:

@@ -6,6 +6,7 @@ what stands in their place. No code is stored.
 
 import json
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,14 @@ from torch.utils import _pytree as pytree
 
 from layerprune.errors import LayerpruneError
 from layerprune.library.absence import Gone, HandedOn, PassedOn, Removed
-from layerprune.library.find_sections import find_sections, unwrapped
+from layerprune.library.caches import follow
+from layerprune.library.find_sections import Granularity, find_sections, unwrapped
 from layerprune.library.gates import gates_of
 from layerprune.library.passages import Passage
 from layerprune.library.removal import hand_on, take_out
 from layerprune.library.rewriting import Forward
 from layerprune.library.what_goes import Absence
+from layerprune.library.whole_layers import follow_config, shorten, take_layers, taken
 from layerprune.system import files
 
 _KEY = "layerprune"
@@ -29,12 +32,15 @@ _LAYOUTS = ("builtins.tuple", "builtins.list", "builtins.dict", "collections.Ord
 """Trees that are read; of other kinds torch imports what the file names."""
 
 
-def remove(model: nn.Module, names: Sequence[str], example_input: Any) -> nn.Module:
-    """Take sections out of a model, which is changed in place and returned; `names` are those that find_sections gives.
+def remove(
+    model: nn.Module, names: Sequence[str], example_input: Any, granularity: Granularity = "section"
+) -> nn.Module:
+    """Take sections out of a model, which is changed in place and returned; `names` are those that find_sections gives
+    with this granularity.
 
     Raises LayerpruneError for a name that there is not, and for a section that may not go.
     """
-    sections = find_sections(model, example_input)
+    sections = find_sections(model, example_input, granularity)
     known = {each.name: each for each in sections}
     for name in names:
         if name not in known:
@@ -42,6 +48,7 @@ def remove(model: nn.Module, names: Sequence[str], example_input: Any) -> nn.Mod
         if not known[name].removable:
             raise LayerpruneError(f"remove: section '{name}' may not go: {known[name].reason}")
     Forward(sections).remove([place for place, each in enumerate(sections.removable) if each.name in set(names)])
+    shorten(unwrapped(model), example_input)
     return unwrapped(model)
 
 
@@ -67,17 +74,29 @@ def read_into(model: nn.Module, path: Path) -> nn.Module:
             Absence((), (_name(name),), False) for name in told["weights"]
         ]
         blocks = [_passage(each) for each in told["blocks"]]
+        lists = _places(told.get("lists", {}))
     except (OSError, LookupError, TypeError, ValueError, RecursionError, safetensors.SafetensorError) as error:
         raise LayerpruneError(f"{path}: not a model that layerprune.save has written: {error!r}") from None
-    _check(model, weights, [*(name for each in absences for name in each.owned), *(each.path for each in blocks)], path)
+    gone = [*(name for each in absences for name in each.owned), *(each.path for each in blocks)]
+    with ExitStack() as undoing:
+        try:
+            shortened = take_layers(model, lists)
+            undoing.callback(shortened.put_back)
+        except LookupError as error:
+            raise LayerpruneError(f"{path}: of another model than {type(model).__name__} ({error.args[0]})") from None
+        _check(model, weights, gone, path)
+        undoing.pop_all()
     take_out(model, absences)
     hand_on(model, blocks)
+    follow(model)
     model.load_state_dict(weights)
+    if lists:
+        follow_config(model, shortened)
     return model
 
 
 def _check(model: nn.Module, weights: dict[str, Any], gone: Sequence[str], path: Path) -> None:
-    there = dict(model.named_modules()).keys() | model.state_dict().keys()
+    there = dict(model.named_modules()).keys() | model.state_dict().keys() | dict(model.named_buffers()).keys()
     absent = [name for name in gone if name not in there]
     left = {
         name: each.shape
@@ -103,6 +122,7 @@ def _gone_from(model: nn.Module) -> dict[str, Any]:
         if isinstance(value, Gone)
     ]
     return {
+        "lists": taken(model),
         "modules": [_described(name, each) for name, each in named if not isinstance(each, HandedOn)],
         "blocks": [
             _described(name, each) | {"activation": each.put_through}
@@ -149,6 +169,13 @@ def _output(told: dict[str, Any]) -> Any:
 
     _check_layout(json.loads(told["layout"])[1])
     return pytree.tree_unflatten(list(map(made, told["leaves"])), pytree.treespec_loads(told["layout"]))
+
+
+def _places(told: Any) -> dict[str, list[int]]:
+    pairs = told.items() if isinstance(told, dict) else [("", None)]
+    if not all(isinstance(places, list) and all(type(each) is int for each in places) for _, places in pairs):
+        raise ValueError("lists of layers that are none")
+    return dict(told)
 
 
 def _name(told: Any) -> str:

@@ -9,6 +9,7 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from layerprune.library.absence import ADDITIONS, Gone, PassedOn
+from layerprune.library.blocks import Block
 from layerprune.library.recording import ModuleCall, Node, Recording
 from layerprune.library.residuals import Residual
 
@@ -22,6 +23,8 @@ class Absence:
     copied: bool
     shaped: bool = False
     """Whether the model's code asks for the sizes of what is absent."""
+    handed_on: bool = False
+    """Whether the module is a block that hands on its input then."""
 
     @property
     def owned(self) -> tuple[str, ...]:
@@ -31,6 +34,9 @@ class Absence:
 def absence_of(model: nn.Module, pairs: Sequence[tuple[Recording, Residual]]) -> Absence:
     """What goes with a section that has been found in recordings, the first of evaluation."""
     copied = any(_is_overwritten(*pair) for pair in pairs)
+    first = pairs[0][1]
+    if isinstance(first, Block):
+        return Absence(((first.path, first.puts_out),), (), copied, handed_on=True)
     whole = [_calls_within(*pair) for pair in pairs]
     paths = [path for path in whole[0] if all(path in found for found in whole[1:])]
     modules: dict[str, Any] = {}

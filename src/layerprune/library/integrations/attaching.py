@@ -6,12 +6,12 @@ whose weights a checkpoint lacks leaves the model as soon as the weights are rea
 
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from layerprune.errors import LayerpruneError
 from layerprune.library.concurrent_pruner import ConcurrentPruner
 from layerprune.library.examples import moved
-from layerprune.library.find_sections import FoundSection, FoundSections, find_sections
+from layerprune.library.find_sections import FoundSection, FoundSections, Granularity, find_sections
 from layerprune.library.pruner_checks import trainable
 from layerprune.library.rewriting import Forward
 
@@ -35,9 +35,9 @@ def network_of(model: nn.Module, name: str | None) -> nn.Module:
 class Attached:
     """Sections of a model whose weights may yet be read from a checkpoint, and then their pruner."""
 
-    def __init__(self, network: nn.Module, example_input: Tensor) -> None:
+    def __init__(self, network: nn.Module, example_input: Any, granularity: Granularity = "section") -> None:
         example = moved(example_input, next(network.parameters()).device)
-        self.sections: FoundSections = trainable(find_sections(network, example))
+        self.sections: FoundSections = trainable(find_sections(network, example, granularity))
         self.pruner: ConcurrentPruner | None = None
         self._forward = Forward(self.sections)
         self._handle = network.register_load_state_dict_pre_hook(self._remove_what_is_absent)

@@ -10,10 +10,11 @@ The training step's loss has to be the mean over its batch.
 
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from layerprune.errors import LayerpruneError
 from layerprune.library.concurrent_pruner import ConcurrentPruner
+from layerprune.library.find_sections import Granularity
 from layerprune.library.integrations.attaching import Attached, network_of
 
 try:
@@ -26,16 +27,24 @@ class PruneLayers(Callback):
     """Gates the sections of the network in a LightningModule while the Trainer trains it, and takes useless ones out.
 
     `example_input` is a batch for `network`: the name of the LightningModule's attribute that holds the network; the
-    only one with weights where none is named, and the LightningModule itself where there are several. `options` are
-    those of ConcurrentPruner: what it is asked for (nu, target_macs, max_loss_increase, ...), and its others;
-    total_steps and scaler are the Trainer's where not given.
+    only one with weights where none is named, and the LightningModule itself where there are several. `granularity` is
+    that of find_sections. `options` are those of ConcurrentPruner: what it is asked for (nu, target_macs,
+    max_loss_increase, ...), and its others; total_steps and scaler are the Trainer's where not given.
     `trainer.fit(ckpt_path=...)` goes on exactly, into a LightningModule that is whole.
 
     Raises LayerpruneError, before the first step, where ConcurrentPruner does, and for several optimizers.
     """
 
-    def __init__(self, example_input: Tensor, *, network: str | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        example_input: Any,
+        *,
+        network: str | None = None,
+        granularity: Granularity = "section",
+        **options: Any,
+    ) -> None:
         self.example_input, self.network, self.options = example_input, network, options
+        self.granularity = granularity
         self._attached: Attached | None = None
         self._state: dict[str, Any] | None = None
         self._steps = 0
@@ -59,7 +68,7 @@ class PruneLayers(Callback):
             raise LayerpruneError("PruneLayers: one callback serves one training; make another for another fit")
         network = network_of(pl_module, self.network)
         if self._attached is None or self._attached.sections.model is not network:
-            self._attached = Attached(network, self.example_input)
+            self._attached = Attached(network, self.example_input, self.granularity)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._state = state_dict

@@ -1,11 +1,12 @@
 """ConcurrentPruner as a callback of Hugging Face's Trainer, with the Trainer's own checkpoints.
 
-    prune = PruneLayers(pixel_values, target_macs=0.6)
+    prune = PruneLayers({"input_ids": ids, "attention_mask": mask}, granularity="layer", target_depth=8)
     trainer = transformers.Trainer(model, args, train_dataset=..., callbacks=[prune])
     trainer.train()
     smaller = prune.export()
 
-The loss has to be the mean over its batch, as it is of the models for image classification.
+The loss has to be the mean over its batch. That of language models is the mean over tokens: texts of one length count
+the same. Of a model for images the example is the tensor `pixel_values`.
 """
 
 import base64
@@ -19,8 +20,10 @@ from torch import Tensor, nn
 
 from layerprune.errors import LayerpruneError
 from layerprune.library.concurrent_pruner import ConcurrentPruner
+from layerprune.library.find_sections import Granularity
 from layerprune.library.gates import detach
 from layerprune.library.integrations.attaching import Attached, network_of
+from layerprune.library.whole_layers import shorten
 
 try:
     from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -33,16 +36,25 @@ class PruneLayers(TrainerCallback, ExportableState):
     """Gates the sections of a model while the Trainer trains it, and takes useless ones out.
 
     `example_input` is a batch for `network`: the name of the module within the model that is pruned. Where none is
-    named it is the model without its head (`base_model`); in a module of one's own its only part with weights, or all.
-    `options` are those of ConcurrentPruner: what it is asked for (nu, target_macs, max_loss_increase, ...), and its
-    others; total_steps and scaler are the Trainer's where not given. `trainer.train(resume_from_checkpoint=...)` goes
-    on exactly, with a model that is whole.
+    named and the example is a dictionary, it is the model; where it is a tensor, the model without its head
+    (`base_model`), or in a module of one's own its only part with weights, or all. `granularity` is that of
+    find_sections. `options` are those of ConcurrentPruner: what it is asked for (nu, target_macs, max_loss_increase,
+    ...), and its others; total_steps and scaler are the Trainer's where not given.
+    `trainer.train(resume_from_checkpoint=...)` goes on exactly, with a model that is whole.
 
     Raises LayerpruneError, before the first step, where ConcurrentPruner does.
     """
 
-    def __init__(self, example_input: Tensor, *, network: str | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        example_input: Any,
+        *,
+        network: str | None = None,
+        granularity: Granularity = "section",
+        **options: Any,
+    ) -> None:
         self.example_input, self.network, self.options = example_input, network, options
+        self.granularity = granularity
         self._attached: Attached | None = None
         self._model: nn.Module | None = None
 
@@ -52,18 +64,19 @@ class PruneLayers(TrainerCallback, ExportableState):
         return self._attached.pruner if self._attached is not None else None
 
     def export(self) -> nn.Module:
-        """The smaller model as a plain module from `example_input`'s kind to logits, where the model has logits.
+        """The smaller model. Where `example_input` is a tensor: as a plain module from its kind to logits, where the
+        model has logits.
 
         Raises LayerpruneError before every section has been decided on.
         """
         if self.pruner is None:
             raise LayerpruneError("export: nothing has been trained yet: call trainer.train first")
         plain = self.pruner.export()
-        if self._model is self.pruner.model:
-            return _WithLogits(plain).eval()
-        copied = copy.deepcopy(self._model)
-        detach(copied)
-        return _WithLogits(copied).eval()
+        if self._model is not self.pruner.model:
+            plain = copy.deepcopy(self._model)
+            detach(plain)
+            shorten(plain, self.example_input)
+        return _WithLogits(plain).eval() if isinstance(self.example_input, Tensor) else plain.eval()
 
     # --- the Trainer's hooks, in the order in which it calls them ---------------------------------------------------
 
@@ -76,7 +89,9 @@ class PruneLayers(TrainerCallback, ExportableState):
                 "leave restore_callback_states_from_checkpoint out"
             )
         self._model = model
-        self._attached = Attached(network_of(model, self.network), self.example_input)
+        is_whole = isinstance(self.example_input, Mapping) and self.network is None
+        network = model if is_whole else network_of(model, self.network)
+        self._attached = Attached(network, self.example_input, self.granularity)
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, optimizer: Any, **_: Any

@@ -1,0 +1,121 @@
+"""Whole blocks as sections: an encoder's or decoder's layer, a block of a stage, as one that goes or stays.
+
+A block is the innermost module with additions in it that stands in a list of alike modules. Closed, it hands its input
+on, so it may go where it puts out what has the shape of its input; norms behind its additions (BERT's) go with it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import nn
+from torch.utils import _pytree as pytree
+
+from layerprune.library.absence import Gone, HandedOn, PassedOn
+from layerprune.library.recording import ModuleCall, Node, Recording
+from layerprune.library.residuals import Residual, between
+
+_LISTS = (nn.ModuleList, nn.Sequential)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Block(Residual):
+    """A block at `path` in place of its additions: `passed` is its input, `addition` what it puts out instead."""
+
+    path: str
+    given: int = 0
+    """The place of the input among the block's inputs."""
+    leaf: int = 0
+    """The place of the output among its outputs: that of the first tensor."""
+    puts_out: Any = None
+    """The tree of what it puts out when it has gone; None where it cannot go."""
+    inside: tuple[Node, ...] = ()
+    """All operations of the block."""
+
+    @property
+    def computed(self) -> Sequence[Node]:
+        return [node for node in self.inside if node is not self.addition]
+
+
+def blocks(model: nn.Module, recording: Recording, parts: Mapping[tuple, Residual]) -> dict[tuple, Residual]:
+    """Residuals by where they stand, those of each block as one."""
+    names = _names_of_blocks(model)
+    found: dict[tuple, Residual] = {}
+    for place, part in parts.items():
+        path = _around(part.addition.path, names)
+        if path is None:
+            found[place] = part
+        elif ("block", path) not in found:
+            within = [each for each in parts.values() if _around(each.addition.path, names) == path]
+            found["block", path] = _block(recording, path, within)
+    return found
+
+
+def _names_of_blocks(model: nn.Module) -> set[str]:
+    """Modules in lists of alike ones: another of its class stands beside it, or it stands alone."""
+    found = set()
+    for path, part in model.named_modules():
+        if isinstance(part, _LISTS):
+            there = {name: type(each) for name, each in part._modules.items() if not isinstance(each, HandedOn)}
+            kinds = list(there.values())
+            alike = [name for name, kind in there.items() if kinds.count(kind) > 1 or len(kinds) == 1]
+            found |= {f"{path}.{name}".lstrip(".") for name in alike if not issubclass(there[name], _LISTS)}
+    return found
+
+
+def _around(path: str, names: set[str]) -> str | None:
+    """The innermost block around a module, itself included."""
+    while path and path not in names:
+        path = path.rpartition(".")[0]
+    return path or None
+
+
+def _block(recording: Recording, path: str, within: Sequence[Residual]) -> Block:
+    fields = {name: getattr(within[-1], name) for name in Residual.__dataclass_fields__}
+    lasting = Block(**fields, path=path)
+    calls = recording.calls_of(path)
+    if len(calls) != 1:
+        return lasting
+    leaf = next((place for place, each in enumerate(calls[0].outputs) if isinstance(each, tuple)), None)
+    for given, (node, _) in enumerate(calls[0].inputs if leaf is not None else ()):
+        out, _ = calls[0].outputs[leaf]
+        found = _from_input(recording, calls[0], out, node) if out.shape == node.shape else None
+        if found:
+            return replace(lasting, **found, given=given, leaf=leaf, puts_out=_output(calls[0], leaf, given))
+    return lasting
+
+
+def _from_input(recording: Recording, made: ModuleCall, out: Node, given: Node) -> dict[str, Any] | None:
+    """What a block does between its input and its output; None where that output does not come of that input."""
+    inside = tuple(node for node in recording.nodes if node.kind == "call" and made.number in node.inside)
+    own = set(inside)
+    used = {each for node in inside for each in node.inputs if each.kind == "weight"}
+    nodes = [node for node in between(given, out) if node in own]
+    if out not in nodes:
+        return None
+    nodes.remove(out)
+    return {
+        "addition": out,
+        "passed": given,
+        "added": out,
+        "fork": given,
+        "nodes": tuple(nodes),
+        "exclusive": frozenset(own | {each for each in used if own.issuperset(each.users)}),
+        "inside": inside,
+    }
+
+
+def _output(made: ModuleCall, leaf: int, given: int) -> Any:
+    """What takes the place of a block's output: its input, what else it hands on, and Gone."""
+    ids = [number for _, number in made.inputs]
+    leaves: list[Any] = []
+    for place, each in enumerate(made.outputs):
+        if place == leaf:
+            leaves.append(PassedOn(given))
+        elif isinstance(each, tuple):
+            leaves.append(PassedOn(ids.index(each[1])) if each[1] in ids else Gone())
+        elif isinstance(each, int | float) and not isinstance(each, bool):
+            return None
+        else:
+            leaves.append(each)
+    return pytree.tree_unflatten(leaves, made.layout)
