@@ -37,7 +37,7 @@ MACHINE = ["cpu", "gpu", "cpu_kernels", "torch", "committed_cpu"]
 
 @dataclass(frozen=True)
 class Row:
-    """A fresh run beside the committed one: fresh minus committed (accuracy: a fraction); None without a number."""
+    """A fresh run beside the committed one: fresh minus committed (accuracy: a fraction); None without a number. Memory: bytes."""
 
     run: str
     verdict: str
@@ -52,6 +52,7 @@ class Row:
     cpu_kernels: str | None
     torch: str
     committed_cpu: str
+    memory: float | None
     record: str
     committed_record: str
 
@@ -150,6 +151,7 @@ def compare(fresh: Record, committed: Record, spreads: Spreads) -> Row:
         machine.cpu_kernels,
         machine.torch,
         committed.provenance.cpu,
+        fresh.memory_bytes,
         fresh.checksum[:12],
         committed.checksum[:12],
     )
