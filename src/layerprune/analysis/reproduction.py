@@ -37,7 +37,10 @@ MACHINE = ["cpu", "gpu", "cpu_kernels", "torch", "committed_cpu"]
 
 @dataclass(frozen=True)
 class Row:
-    """A fresh run beside the committed one: fresh minus committed (accuracy: a fraction); None without a number. Memory: bytes."""
+    """A fresh run beside the committed one: fresh minus committed (accuracy: a fraction); None without a number.
+
+    `memory` is what the fresh run took at most, in bytes.
+    """
 
     run: str
     verdict: str
