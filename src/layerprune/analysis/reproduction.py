@@ -238,7 +238,7 @@ def noted(preset_name: str) -> pd.DataFrame:
     path = paths.reproduced(preset_name)
     kept = pd.read_csv(path, dtype={"record": str, "committed_record": str}) if path.is_file() else as_frame([])
     there = [_is_in_store(*pair) for pair in zip(kept["run"], kept["committed_record"], strict=True)]
-    return kept[pd.Series(there, index=kept.index, dtype=bool)]
+    return kept.reindex(columns=COLUMNS)[pd.Series(there, index=kept.index, dtype=bool)]
 
 
 def _is_in_store(run: str, checksum: str) -> bool:
