@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,29 +19,24 @@ from layerprune.suite.record import Record
 from layerprune.system import files, paths
 from layerprune.system.paths import RunKey
 
-PRESET, DATASET = "many", "mnist"
-ARCHS = ("lenet5", "mlp-residual-20")
-METHODS = (
-    "dense",
-    "gated",
-    "sss",
-    "hard-concrete",
-    "random",
-    "magnitude",
-    "taylor",
-    "scratch-e",
-    "scratch-b",
-    "by-index",
-)
+PRESET, DATASET, LIKE = "many", "mnist", "mlp-residual-20"
+ARCHS = tuple(f"mlp-residual-{count}" for count in range(5, 55, 5))
+SEEDS = 20
+PRICES = {"gated": "nu", "sss": "gamma", "hard-concrete": "penalty"}
+"""Methods that are swept, and over what."""
 REPOSITORY = Path(__file__).parents[1]
 COMMANDS = ("plan", "tables", "claims", "figures")
 
 
 def write(count: int) -> None:
-    """Preset and store below the root; `count` is rounded down to whole seeds."""
-    seeds = list(range(count // len(ARCHS) // len(METHODS)))
-    block = {"archs": {name: {} for name in ARCHS}, "methods": {name: {} for name in METHODS}}
-    preset = {"seeds": seeds, "training": {"duration": "8ep"}, "datasets": {DATASET: block}}
+    """Preset and store below the root: networks x (dense and three sweeps of a price) x seeds, about `count` runs."""
+    swept = round((count / len(ARCHS) / SEEDS - 1) / len(PRICES)) - 1
+    methods: dict[str, Any] = {"dense": {}}
+    for method, price in PRICES.items():
+        prices = [1 + place / swept for place in range(swept)]
+        methods[method] = {"variants": {f"{price}-{each:.4f}": {"settings": {price: each}} for each in prices}}
+    block = {"archs": {name: {} for name in ARCHS}, "methods": methods}
+    preset = {"seeds": list(range(SEEDS)), "training": {"duration": "8ep"}, "datasets": {DATASET: block}}
     files.write_text(paths.preset_file(PRESET), json.dumps(preset))
     files.write_text(paths.claim_rules(), (REPOSITORY / "config" / "claims" / "rules.yaml").read_text())
     planned = config.plan(config.load_preset(PRESET), PRESET)
@@ -49,30 +45,24 @@ def write(count: int) -> None:
     print(f"{len(planned):,} records, {size / 1e6:.0f} MB", flush=True)
 
 
-def templates() -> dict[tuple[str, str], Record]:
-    """(network, method) -> a committed record."""
+def templates() -> dict[str, Record]:
+    """Method -> a committed record of it."""
     here = os.environ.pop("LAYERPRUNE_ROOT")
     os.chdir(REPOSITORY)
     try:
-        found = {(key.arch, key.method): store.stored(key) for key in store.keys("laptop", DATASET) if _is_usual(key)}
+        return {name: store.stored(RunKey("laptop", DATASET, LIKE, name, "default", 0)) for name in ("dense", *PRICES)}
     finally:
         os.environ["LAYERPRUNE_ROOT"] = here
-    return found
-
-
-def _is_usual(key: RunKey) -> bool:
-    return key.arch in ARCHS and key.method in METHODS and key.variant == "default"
 
 
 def _lines(planned: list[RunKey]) -> Iterator[str]:
     known, drawn = templates(), np.random.default_rng(0)
     for key in planned:
-        like = known[key.arch, key.method]
-        accuracies = {
-            name: float(getattr(like, name) - abs(drawn.normal(0, 0.002))) for name in ("test_accuracy", "val_accuracy")
-        }
+        like = known[key.method]
+        named = {"preset": PRESET, "arch": key.arch, "variant": key.variant, "seed": key.seed}
+        accuracy = like.test_accuracy - abs(drawn.normal(0, 0.002))
         provenance = like.provenance.model_copy(update={"data_checksums": {}, "parents": {}})
-        made = like.model_copy(update={"preset": PRESET, "seed": key.seed, "provenance": provenance, **accuracies})
+        made = like.model_copy(update={"test_accuracy": accuracy, "provenance": provenance, **named})
         yield f"{json.dumps(made.sealed().model_dump(mode='json'), sort_keys=True)}\n"
 
 
@@ -83,7 +73,9 @@ def cost(command: str) -> str:
     complaint = process.stderr.read()
     _, status, used = os.wait4(process.pid, 0)
     told = f"{used.ru_utime + used.ru_stime:7.1f} s of CPU time {used.ru_maxrss / 1e6:6.2f} GB"
-    return f"{command:<8}{told}" + ("" if status == 0 else f", failed: {complaint.strip().splitlines()[-1]}")
+    return f"{command:<8}{told}" + (
+        "" if status == 0 else f", failed: {(complaint.strip() or 'killed').splitlines()[-1]}"
+    )
 
 
 if __name__ == "__main__":
