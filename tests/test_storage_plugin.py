@@ -1,4 +1,4 @@
-"""A study whose files lie in a storage of Snakemake's, here a folder: jobs find there what they ask for, and leave the rest."""
+"""A study in a storage of Snakemake: jobs find there what they ask for, and leave there what they make."""
 
 import os
 from pathlib import Path

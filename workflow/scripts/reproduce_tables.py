@@ -62,7 +62,8 @@ def _costs() -> str:
 
 def _cost(what: str, keys: list[RunKey]) -> list[str]:
     runs = [made for key in keys if (made := store.stored(key)) is not None]
-    return [what, str(len(runs)), _minutes(runs), _memory(runs)]
+    count = str(len(keys)) if len(runs) == len(keys) else f"{len(runs)} of {len(keys)}"
+    return [what, count, _minutes(runs), _memory(runs)]
 
 
 def _minutes(runs: list[Record]) -> str:
