@@ -71,12 +71,11 @@ def _minutes(runs: list[Record]) -> str:
 
 
 def _memory(runs: list[Record]) -> str:
-    """The most that a run of these was seen to take, here or where it was made again."""
-    noted = reproduction.noted(PRESET).set_index("run")["memory"].dropna()
-    told = [each.memory_bytes for each in runs if each.memory_bytes] + list(
-        noted.reindex(map(str, (each.key for each in runs))).dropna()
-    )
-    return f"{max(told) / 1e9:.1f}" if told else "not recorded"
+    """The most that a run of these took where it is told, here or where it was made again; of how many it is told."""
+    noted = reproduction.noted(PRESET).dropna(subset="memory").groupby("run")["memory"].max()
+    again = [float(noted[str(each.key)]) for each in runs if str(each.key) in noted.index]
+    told = [each.memory_bytes for each in runs if each.memory_bytes] + again
+    return f"{max(told) / 1e9:.1f} ({len(told)})" if told else "not recorded"
 
 
 # --- networks -----------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """A plan split over campaigns at the same time: no run is in two parts, and none waits for one of another part.
 
 The split follows from preset and plan alone, so that campaigns need not talk to each other: runs that are tied by what
-they start from stay together, and such a group, first things first, goes to the part that has the fewest runs so far.
+they start from stay together, and such groups, the largest first, go to the part that has the fewest runs so far.
 """
 
 import re
@@ -41,7 +41,7 @@ def runs_in(part: Part, preset: Preset, planned: list[RunKey]) -> list[RunKey]:
     if part.count == 1:
         return planned
     shares: list[list[RunKey]] = [[] for _ in range(part.count)]
-    for group in groups(preset, planned):
+    for group in sorted(groups(preset, planned), key=len, reverse=True):
         min(shares, key=len).extend(group)
     own = set(shares[part.number - 1])
     return [key for key in planned if key in own]
