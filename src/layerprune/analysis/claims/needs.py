@@ -25,7 +25,7 @@ DECIDED_BY: dict[str, tuple[str, ...]] = {
 
 
 def runs_of(claim: str, preset_name: str) -> list[RunKey]:
-    """The planned runs whose records decide a claim, and what they start from, in the order of the plan.
+    """The planned runs whose records decide a claim, and what they start from, that first.
 
     Raises LayerpruneError for an unknown claim.
     """
@@ -35,9 +35,9 @@ def runs_of(claim: str, preset_name: str) -> list[RunKey]:
 
 
 def like(patterns: Iterable[str], preset_name: str, dataset: str | None = None) -> list[RunKey]:
-    """Planned runs whose method/variant fits a pattern, and what they start from, in the order of the plan."""
+    """Planned runs whose method/variant fits a pattern, and what they start from, that first."""
     preset = config.load_preset(preset_name)
     planned = config.plan(preset, preset_name, dataset)
     chosen = [key for key in planned if any(fnmatchcase(f"{key.method}/{key.variant}", each) for each in patterns)]
-    needed = set(with_parents(preset, chosen))
-    return [key for key in planned if key in needed]
+    needed, place = with_parents(preset, chosen), {key: place for place, key in enumerate(planned)}
+    return sorted(needed, key=lambda key: place.get(key, -1))  # some are in the plan for what starts from them alone
