@@ -424,6 +424,11 @@ def test_the_headline_has_the_networks_with_most_seeds_then_the_deepest(runs, mo
     assert headline.rows([read(partial=True)])["arch"].tolist() == ["mlp-residual-10"]
 
 
+def test_the_headline_tells_widths_that_are_not_the_published_ones(runs):
+    table = pd.concat([headline.rows([read()])] * 2, ignore_index=True).assign(width=[float("nan"), 8.0])
+    assert headline.cells(table)["network"].tolist() == ["lenet5, made-up", "lenet5 (8 channels), made-up"]
+
+
 # --- pages --------------------------------------------------------------------------------------------------
 
 
@@ -447,6 +452,16 @@ def test_blocks_of_another_preset_stay_untouched(runs, study_root):
     page = study_root / "README.md"
     page.write_text(block("networks:paper:mnist"))
     assert pages.is_current(page, preset=made_up.PRESET)
+
+
+@pytest.mark.parametrize("preset", [None, made_up.PRESET])
+def test_a_headline_of_several_presets_has_the_networks_of_each(runs, study_root, preset):
+    files.write_text(paths.preset_file("other"), paths.preset_file(made_up.PRESET).read_text())
+    page = study_root / "README.md"
+    page.write_text(block(f"headline:other+{made_up.PRESET}") + block("headline:other"))
+    pages.update(page, preset)
+    assert page.read_text().count("| lenet5, made-up |") == 1
+    assert page.read_text().count("outdated") == (preset is not None)
 
 
 def test_verdicts_lead_to_their_sections_of_the_ledger(runs, study_root):

@@ -1,7 +1,10 @@
 """Compiled steps (engine: compiled) against eager ones, and that one graph serves all sections that are alike."""
 
 import gc
+import os
 import shutil
+import subprocess
+import sys
 import weakref
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,6 +16,7 @@ import torch
 from networks import CPU, a_run, a_trainer, random_data, source
 from together import run_together
 from torch import Tensor, nn
+from torch._inductor.cpu_vec_isa import pick_vec_isa
 
 from layerprune.core.methods import families
 from layerprune.core.networks.sections import CLOSED, Gate, Section, SectionedNetwork
@@ -28,6 +32,15 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "gated": {"warmup": "6it", "nu": 3.0, "theta_lr": 2.0, "check_interval": 4, "checks": 1},
     "epsilon-resnet": {"start": 0.4, "check_interval": 2},
 }
+GATED: dict[str, dict[str, Any]] = {
+    "confirm": {"confirm": 2},
+    "network price": {"nu": 18.0, "cost_scale": "network"},
+    "spike and slab": {"weight_prior": "spike-and-slab", "kappa": 0.01},
+    "batch gates": {"gates": "batch", "estimator": "finite_difference", "drawn_share": 1.0},
+}
+"""Settings of gated training, each beside the others of SETTINGS."""
+RUNS = [(method, SETTINGS.get(method)) for method in TRAINED]
+RUNS += [("gated", SETTINGS["gated"] | settings) for settings in GATED.values()]
 needs_a_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
 BATCH = 8
 
@@ -67,12 +80,12 @@ def traced(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @needs_a_compiler
-@pytest.mark.parametrize("method", TRAINED)
-def test_they_agree_with_eager_ones_in_every_method(method: str) -> None:
+@pytest.mark.parametrize(("method", "settings"), RUNS, ids=[*TRAINED, *GATED])
+def test_they_agree_with_eager_ones_in_every_method(method: str, settings: dict[str, Any] | None) -> None:
     """Through removals and ragged batches."""
     losses, kept, weights = [], [], []
     for engine in ("eager", "compiled"):
-        trained = train(a_run(method, settings=SETTINGS.get(method), lr=0.03, duration="4ep", engine=engine))
+        trained = train(a_run(method, settings=settings, lr=0.03, duration="4ep", engine=engine))
         losses.append([row["train_loss"] for row in trained.progress.rows[1:]])
         kept.append(trained.network.keep())
         weights.append(trained.network.state_dict())
@@ -113,6 +126,34 @@ def test_in_bf16_they_are_as_exact_as_eager_ones(gated: bool) -> None:
     for truth, eager, ours in zip(*(what_two_steps_leave(*way, gated) for way in ways), strict=True):
         assert (ours - truth).norm() <= 3 * (eager - truth).norm() + 1e-3 * truth.norm()
         assert (eager - truth).norm() <= 0.2 * truth.norm()
+
+
+IN_A_PROCESS = """
+import torch, test_compiled_steps as here
+torch.set_num_threads(1)
+for eager, ours in zip(*(here.what_two_steps_leave(engine, "fp32", False) for engine in ("eager", "compiled"))):
+    torch.testing.assert_close(ours, eager, rtol=1e-3, atol=1e-3 * float(eager.abs().max()))
+"""
+
+
+def test_graphs_are_stored_under_the_width_of_vectors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ATEN_CPU_CAPABILITY", "default")
+    assert compiled._how(on_gpu=False)["options"]["cpp.simdlen"] == 0
+    monkeypatch.setenv("ATEN_CPU_CAPABILITY", "avx2")
+    assert compiled._how(on_gpu=False)["options"]["cpp.simdlen"] == pick_vec_isa().bit_width() in (0, 256)
+
+
+@needs_a_compiler
+@pytest.mark.long
+def test_a_process_of_fewer_instructions_takes_no_graph_that_another_has_stored(tmp_path: Path) -> None:
+    """Vectors of other widths: the loops of one compute wrong numbers with those of the other, or end the process."""
+    environment = os.environ | {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(Path(__file__).parent)}
+    environment.pop("ATEN_CPU_CAPABILITY", None)
+    for restricted in ({}, {"ATEN_CPU_CAPABILITY": "avx2"}, {"ATEN_CPU_CAPABILITY": "default"}):
+        code = subprocess.run(
+            [sys.executable, "-c", IN_A_PROCESS], env=environment | restricted, capture_output=True, text=True
+        )
+        assert code.returncode == 0, (restricted, code.stderr[-2000:])
 
 
 def mean_gradients(group: ProcessGroup) -> list[bool]:

@@ -52,6 +52,10 @@ datasets:
           finite-difference: {settings: {estimator: finite_difference}}
           disarm: {settings: {estimator: disarm}}
           share: {settings: {nu: 0.05, drawn_share: 0.3, warmup_gates: open}}
+          confirm: {settings: {confirm: 4}}
+          network-price: {settings: {nu: 0.02, cost_scale: network}}
+          spike-and-slab: {settings: {weight_prior: spike-and-slab, kappa: 0.01}}
+          batch-gates: {settings: {gates: batch, estimator: finite_difference, drawn_share: 1.0}}
           long: {training: {duration: 40ep}}
       sss: {settings: {gamma: 0.3}}
       hard-concrete: {settings: {penalty: 0.1}}
@@ -59,8 +63,10 @@ datasets:
       taylor: {settings: {keep: 2, removal: iterative, distill: 0.5}}
       gal: {}
 """
+VARIANTS = ["default", "straight-through", "finite-difference", "disarm", "share"]
+VARIANTS += ["confirm", "network-price", "spike-and-slab", "batch-gates"]
 SHARED = [
-    *[("gated", variant) for variant in ("default", "straight-through", "finite-difference", "disarm", "share")],
+    *[("gated", variant) for variant in VARIANTS],
     *[(method, "default") for method in ("sss", "hard-concrete", "stochastic-depth", "dense", "taylor")],
 ]
 

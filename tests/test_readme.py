@@ -27,7 +27,7 @@ def code_blocks(language: str) -> list[str]:
 
 
 def table() -> list[str]:
-    (block,) = re.findall(r"<!-- generated:headline:laptop -->\n(.*?)\n\n", README, flags=re.DOTALL)
+    (block,) = re.findall(r"<!-- generated:headline:laptop\+study -->\n(.*?)\n\n", README, flags=re.DOTALL)
     return block.splitlines()[2:]
 
 

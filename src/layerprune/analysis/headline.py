@@ -1,7 +1,7 @@
 """The front page's table: what gated training leaves of each network, and what that costs, in eight rows at most.
 
 Which networks it shows is not a matter of taste: those with two seeds or more of both dense and gated, the ones with
-the most seeds first, of as many seeds the deepest; LARGEST of them, in the order of the preset.
+the most seeds first, of as many seeds the deepest; LARGEST of them, in the order of the presets.
 """
 
 from collections.abc import Iterable
@@ -20,7 +20,8 @@ COLUMNS = ["network", "dense (%)", "gated (%)", "Δ [95 %]", "layers", "FLOPs re
 LEGEND = (
     "Test accuracy, mean over the seeds that dense and gated share (the networks with the most such seeds, then the "
     "deepest). Δ: gated minus dense in points, with a 95 % bootstrap interval. Layers: weight layers on the longest "
-    "path, before and after. FLOPs: multiply-adds; training FLOPs: as a multiple of dense training."
+    "path, before and after. Channels: of the first stage, where they are not the published ones. FLOPs: "
+    "multiply-adds; training FLOPs: as a multiple of dense training."
 )
 
 
@@ -44,6 +45,7 @@ def _of_network(study: Study, arch: str) -> pd.DataFrame:
         return pd.DataFrame()
     table = compact.compact(Study(study.preset, study.dataset, paired), arch).set_index("group")
     row = table.loc[["ours"]].assign(data=study.data_source, arch=arch, dense=table.loc["dense", "accuracy_mean"])
+    row["width"] = paired["width"].max()
     return row.reset_index(drop=True)
 
 
@@ -54,9 +56,11 @@ def write(preset_name: str) -> list[Path]:
     return [path]
 
 
-def studies_of(preset_name: str) -> list[Study]:
-    """Every data set of a preset, gaps allowed."""
-    return [read_study(preset_name, dataset, partial=True) for dataset in config.load_preset(preset_name).datasets]
+def studies_of(*presets: str) -> list[Study]:
+    """Every data set of the presets, gaps allowed."""
+    return [
+        read_study(name, dataset, partial=True) for name in presets for dataset in config.load_preset(name).datasets
+    ]
 
 
 def cells(table: pd.DataFrame) -> pd.DataFrame:
@@ -71,8 +75,9 @@ def markdown(table: pd.DataFrame) -> str:
 
 
 def _cells(row: pd.Series) -> list[str]:
+    channels = "" if pd.isna(row["width"]) else f" ({row['width']:.0f} channels)"
     return [
-        f"{row['arch'].removeprefix('imagenet-')}, {row['data']}",
+        f"{row['arch'].removeprefix('imagenet-')}{channels}, {row['data']}",
         f"{100 * row['dense']:.2f}",
         f"{100 * row['accuracy_mean']:.2f}",
         compact.difference(row),

@@ -1,6 +1,6 @@
 """Generated blocks of README.md and docs/: tables, verdicts and figures between markers, so no result is typed.
 
-    <!-- generated:headline:laptop -->                        dense and gated on eight networks at most
+    <!-- generated:headline:laptop+study -->                  dense and gated on eight networks of two presets at most
     <!-- generated:verdicts:laptop -->                        the paper's claims, a line each
     <!-- generated:networks:laptop:mnist -->                  the methods on every network of a data set
     <!-- generated:published:mnist -->                        what others published on it
@@ -62,13 +62,13 @@ def _content(page: Path, name: str, preset: str | None, present: str) -> str:
     if kind not in _CONTENTS or len(words) != len(_CONTENTS[kind][1]):
         known = ", ".join(":".join([kind, *words]) for kind, (_, words) in _CONTENTS.items())
         raise LayerpruneError(f"{page}: generated:{name}: unknown marker (known: {known})")
-    if "PRESET" in _CONTENTS[kind][1] and preset not in (None, words[0]):
+    if _CONTENTS[kind][1][0] in ("PRESET", "PRESETS") and preset not in (None, *words[0].split("+")):
         return present
     return f"\n{_CONTENTS[kind][0](page, *words)}\n"
 
 
-def _headline(page: Path, preset: str) -> str:
-    return f"{headline.markdown(headline.rows(headline.studies_of(preset)))}\n\n{headline.LEGEND}"
+def _headline(page: Path, presets: str) -> str:
+    return f"{headline.markdown(headline.rows(headline.studies_of(*presets.split('+'))))}\n\n{headline.LEGEND}"
 
 
 def _verdicts(page: Path, preset: str) -> str:
@@ -106,7 +106,7 @@ def _link(page: Path, target: Path) -> str:
 
 
 _CONTENTS = {
-    "headline": (_headline, ("PRESET",)),
+    "headline": (_headline, ("PRESETS",)),
     "verdicts": (_verdicts, ("PRESET",)),
     "networks": (_networks, ("PRESET", "DATASET")),
     "published": (_published, ("DATASET",)),

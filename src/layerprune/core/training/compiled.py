@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 from torch._functorch.partitioners import default_partition
+from torch._inductor.cpu_vec_isa import pick_vec_isa
 from torch._inductor.custom_graph_pass import CustomPartitionerFn
 
 from layerprune.core.networks.sections import CLOSED, Gate, Section, SectionedNetwork
@@ -48,7 +49,14 @@ def _graph(on_gpu: bool, *kind: Hashable) -> Callable[..., Tensor]:
 
 
 def _how(on_gpu: bool) -> dict[str, Any]:
-    return {"mode": "reduce-overhead"} if on_gpu else {"options": {"custom_partitioner_fn": _KeepsWhatAutogradKeeps()}}
+    """Options of torch.compile.
+
+    Inductor stores graphs on disk under their settings, among which the width of vectors is only if it is named: a
+    process restricted to AVX2 was given loops over the 16 numbers of AVX-512, and died of it.
+    """
+    if on_gpu:
+        return {"mode": "reduce-overhead"}
+    return {"options": {"custom_partitioner_fn": _KeepsWhatAutogradKeeps(), "cpp.simdlen": pick_vec_isa().bit_width()}}
 
 
 def _call(module: nn.Module, *inputs: Any) -> Tensor:
