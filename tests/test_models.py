@@ -1,12 +1,18 @@
 """Networks are ordered lists of sections; gates, closed branches and removed branches mean what they say."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 from networks import IMAGE, images, make, source
 from torch import nn
 
+from layerprune.core.networks import layout
 from layerprune.core.networks.build import build
 from layerprune.core.networks.sections import CLOSED, Section, mask_gates
+from layerprune.core.settings import ModelSettings
 from layerprune.errors import LayerpruneError
 
 ARCHS = {"lenet-300-100": 2, "lenet5": 3, "mlp-residual-1": 1, "mlp-residual-7": 7}
@@ -96,3 +102,35 @@ def test_an_unknown_architecture_is_one_clear_line(arch: str) -> None:
 def test_lenet5_says_which_images_it_needs() -> None:
     with pytest.raises(LayerpruneError, match="28x28"):
         make("lenet5", shape=(1, 32, 32))
+
+
+# --- the order of dimensions in memory ------------------------------------------------------------------------------
+
+PROJECTIONS = """
+import torch
+from layerprune.core.networks import layout
+from layerprune.core.networks.build import build
+from layerprune.core.settings import ModelSettings
+torch.set_num_threads(1)
+for width in (2, 4, 6, 8):
+    settings = ModelSettings(width=width, shortcut="b")
+    network = layout.place(build("resnet-8", (3, 16, 16), 10, torch.Generator(), settings), torch.device("cpu")).train()
+    for _ in range(4):
+        network(torch.randn(4, 3, 16, 16)).sum().backward()
+"""
+
+
+@pytest.mark.parametrize(("width", "shortcut", "channels_last"), [(4, "b", False), (4, "a", True), (8, "b", True)])
+def test_convolutions_are_channels_last_but_where_that_breaks(width: int, shortcut: str, channels_last: bool) -> None:
+    network = build("resnet-8", (3, 32, 32), 10, source(0), ModelSettings(width=width, shortcut=shortcut))
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    placed = layout.place(network, torch.device("cpu"))
+    weight = placed.sections[0].branch[0].weight
+    assert weight.is_contiguous(memory_format=torch.channels_last) == channels_last
+    assert all(torch.equal(value, before[name]) for name, value in placed.state_dict().items())
+
+
+def test_narrow_networks_train_on_a_cpu_that_has_no_more_than_avx2() -> None:
+    environment = os.environ | {"ONEDNN_MAX_CPU_ISA": "AVX2", "GLIBC_TUNABLES": "glibc.malloc.check=3"}
+    ended = subprocess.run([sys.executable, "-c", PROJECTIONS], env=environment, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr[-1000:]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from layerprune.core.data.loading import load
-from layerprune.core.networks import storage
+from layerprune.core.networks import layout, storage
 from layerprune.core.training.evaluate import evaluate
 from layerprune.errors import LayerpruneError
 from layerprune.suite import config, current, store
@@ -63,5 +63,5 @@ def evaluate_again(key: RunKey, device: torch.device, threads: int, say: Callabl
         raise LayerpruneError(f"{key}: recorded on {made.data_source}, the data here are others ({data.source})")
     network = storage.described(store.arch(key), paths.arch(key))
     storage.load_weights(network, path)
-    network = network.to(device, memory_format=torch.channels_last)
+    network = layout.place(network, device)
     return Again(made.test_accuracy, evaluate(network, data, data.test).accuracy, len(data.test))

@@ -20,6 +20,7 @@ from layerprune.core.data.catalog import DataSpec
 from layerprune.core.data.dataset import DataSet, Split
 from layerprune.core.methods import families
 from layerprune.core.methods.base import Context, TrainingMethod
+from layerprune.core.networks import layout
 from layerprune.core.networks.build import build
 from layerprune.core.networks.sections import SectionedNetwork
 from layerprune.core.seeding import generator
@@ -117,7 +118,7 @@ def trainer_on_noise(
     """A trainer of the run's network that reads and writes nothing; `method` makes what it trains by."""
     training = settings.training
     network = build(settings.arch, data.shape, data.classes, generator("forecast", 0), settings.model)
-    network = network.to(device, memory_format=torch.channels_last).train()
+    network = layout.place(network, device).train()
     augment = training.augment if _form(settings).in_memory else "none"  # decoding is not measured
     batches = TrainingBatches(data.train, data.mean, data.std, batch, 0, augment, device)
     context = Context.of(network, len(data.train), training, steps, 0, device)
