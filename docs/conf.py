@@ -21,13 +21,16 @@ nitpicky = True
 nitpick_ignore_regex = [
     (
         "py:.*",
-        r"(torch|nn|np|numpy|lightning|transformers|pydantic|pathlib|collections|types|typing|annotated_types)(\..*)?",
+        r"(torch|nn|np|numpy|pandas|matplotlib|lightning|transformers|pydantic|pathlib|collections|types|typing|annotated_types)(\..*)?",
     ),
     (
         "py:.*",
         r"layerprune\.(system|core\.settings|suite\.config|library\.(recording|residuals|what_goes|passages|gates|rewriting))\..*|.*\._\w+",
     ),  # named in signatures, not public
-    ("py:.*", r"(Tensor|Module|Parameter|Optimizer|Generator|Path|Any|Sequence|Literal|Final|Protocol)"),
+    (
+        "py:.*",
+        r"(Tensor|Module|Parameter|Optimizer|Generator|Figure|DataFrame|Path|Any|Sequence|Literal|Final|Protocol)",
+    ),
 ]
 
 # --- Markdown, equations, the notebook ---------------------------------------------------------------------------

@@ -141,6 +141,10 @@ def _lacks_browser() -> str | None:
     return None if find_browser() else "no browser: install chromium (apt-get install chromium)"
 
 
+def _lacks_latex() -> str | None:
+    return None if shutil.which("pdflatex") else "no LaTeX: install texlive-latex-recommended (apt-get install)"
+
+
 def _lacks_slurm() -> str | None:
     found = all(
         shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin") for name in ("slurmctld", "slurmd", "munged")
@@ -158,6 +162,7 @@ LACKING: dict[str, Callable[..., str | None]] = {
     "real_data": _lacks_real_data,
     "gpu": _lacks_gpu,
     "browser": _lacks_browser,
+    "latex": _lacks_latex,
     "slurm": _lacks_slurm,
     "long": _lacks_patience,
 }

@@ -251,7 +251,7 @@ def test_what_was_not_run_says_so(runs):
     with pytest.raises(LayerpruneError, match="3 of 9 runs are missing"):
         build.build_tables(made_up.PRESET, made_up.DATASET)
     build.build_tables(made_up.PRESET, made_up.DATASET, partial=True)
-    for suffix in ("csv", "md", "tex"):
+    for suffix in ("csv", "md"):
         assert "not run" in paths.table(made_up.PRESET, made_up.DATASET, suffix).read_text()
 
 
@@ -266,16 +266,11 @@ def test_tables_have_the_same_bytes_on_a_rebuild(runs):
     assert [path.read_bytes() for path in build.build_tables(made_up.PRESET, made_up.DATASET)] == before
 
 
-def test_csv_markdown_and_latex_show_the_same_rows(runs):
+def test_csv_and_markdown_show_the_same_rows(runs):
     build.build_tables(made_up.PRESET, made_up.DATASET)
     csv = pd.read_csv(paths.table(made_up.PRESET, made_up.DATASET, "csv"))
     markdown = paths.table(made_up.PRESET, made_up.DATASET, "md").read_text()
-    latex = paths.table(made_up.PRESET, made_up.DATASET, "tex").read_text()
-    for accuracy in csv["accuracy (%)"]:
-        assert accuracy in markdown and accuracy.replace("±", r"$\pm$") in latex
-    assert r"\toprule" in latex and latex.count("{") == latex.count("}")
-    lines = [line for line in latex.splitlines() if line.endswith(r"\\")]
-    assert {line.replace(r"\&", "").count("&") for line in lines} == {14}
+    assert len(csv) and all(accuracy in markdown for accuracy in csv["accuracy (%)"])
 
 
 RESNETS = {
@@ -316,8 +311,6 @@ def test_every_table_says_what_the_network_was_asked_for(resnets):
         ["all", "a", "8"],
         ["all", "–", "–"],
     ]
-    latex = paths.table(made_up.PRESET, made_up.DATASET, "tex").read_text()
-    assert "resnet-20 & shape-preserving & b & -- & dense" in latex
 
 
 def test_a_run_that_is_missing_has_the_planned_settings_of_its_network(resnets):
@@ -395,9 +388,22 @@ def test_compact_csv_markdown_and_latex_have_the_same_rows(runs):
         accuracy = f"{100 * row['accuracy_mean']:.2f} ± {100 * row['accuracy_sd']:.2f} (3)"
         assert accuracy in markdown and accuracy.replace("±", r"$\pm$") in latex
     bodies = [line for line in latex.splitlines() if line.endswith(r"\\") and "multicolumn" not in line]
-    assert {line.count("&") for line in bodies} == {8} and len(bodies) == len(rows) + 1
+    assert {line.count("&") for line in bodies} == {7} and len(bodies) == len(rows) + 1
     assert latex.count("{") == latex.count("}") and r"\caption{A \& B}\label{tab:x}" in latex
     assert {line.count("|") for line in markdown.splitlines()} == {10}
+
+
+@pytest.mark.latex
+def test_every_latex_table_compiles_and_fits_one_column_of_two(tmp_path):
+    tables = sorted(REPOSITORY.glob("results/*/tables/*/*.tex"))
+    inputs = "\n".join(rf"\input{{{path}}}\clearpage" for path in tables)
+    packages = r"\usepackage{booktabs,graphicx}"
+    text = rf"\documentclass[twocolumn]{{article}}{packages}\begin{{document}}{inputs}\end{{document}}"
+    (tmp_path / "tables.tex").write_text(text)
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "tables.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert len(tables) > 10 and done.returncode == 0, done.stdout[-2000:]
+    assert "Overfull" not in done.stdout and f"({len(tables)} pages" in done.stdout
 
 
 def test_the_headline_compares_the_seeds_that_both_have(study_root):

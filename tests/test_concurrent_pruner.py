@@ -32,8 +32,13 @@ def batches(size: int = 64) -> list[tuple[Tensor, Tensor]]:
     return [(x[start : start + size], y[start : start + size]) for start in range(0, len(x) - size + 1, size)]
 
 
-def a_pruner(model: nn.Module, optimizer: torch.optim.Optimizer | None = None, **options: object) -> ConcurrentPruner:
-    sections = find_sections(model, EXAMPLE)
+def a_pruner(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer | None = None,
+    sections: FoundSections | None = None,
+    **options: object,
+) -> ConcurrentPruner:
+    sections = sections or find_sections(model, EXAMPLE)
     optimizer = optimizer or torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
     values = {"total_steps": STEPS, "theta_lr": 1.0, "check_interval": 10} | options
     return ConcurrentPruner(model, sections, optimizer, **values)

@@ -216,7 +216,7 @@ def test_after_the_death_of_one_all_end_and_the_next_attempt_makes_the_same(
     died = time.monotonic()
     _, told = first.communicate(timeout=120)
     assert first.returncode == 128 + signal.SIGKILL and time.monotonic() - died < 60
-    assert "another process of this run is gone or silent" in told
+    assert "another process of this run has died or does not answer" in told
     assert "Traceback" not in told
     for root in (disturbed, undisturbed):
         process = together(root)

@@ -9,6 +9,8 @@ import pytest
 from conftest import REPOSITORY, run_process
 
 EXAMPLES = sorted(path for path in (REPOSITORY / "examples").glob("*.py") if not path.stem.startswith("_"))
+DETECTION = EXAMPLES[0].with_name("detection.py")
+CLASSIFIERS = [path for path in EXAMPLES if path != DETECTION]
 LONGEST = EXAMPLES[0].with_name("timm_model.py")
 """Three quarters of a minute: with the long tests."""
 MADE = re.compile(r"^(\w+) +(\d+) sections +([\d,]+) MACs +([\d.]+) %", re.MULTILINE)
@@ -17,7 +19,7 @@ MADE = re.compile(r"^(\w+) +(\d+) sections +([\d,]+) MACs +([\d.]+) %", re.MULTI
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "path",
-    [pytest.param(path, marks=pytest.mark.long if path == LONGEST else ()) for path in EXAMPLES],
+    [pytest.param(path, marks=pytest.mark.long if path == LONGEST else ()) for path in CLASSIFIERS],
     ids=lambda path: path.stem,
 )
 def test_an_example_leaves_a_smaller_network_that_has_learnt(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,3 +37,14 @@ def test_an_example_leaves_a_smaller_network_that_has_learnt(path: Path, monkeyp
     assert int(after[1]) == int(before[1]) - removed and removed >= 3
     assert int(after[2].replace(",", "")) < 0.75 * int(before[2].replace(",", ""))
     assert float(after[3]) > 80 > float(before[3])
+
+
+@pytest.mark.long
+def test_a_detector_finds_boxes_with_half_of_its_backbones_sections(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert len(DETECTION.read_text().splitlines()) <= 70
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(REPOSITORY / "src"), os.environ.get("PYTHONPATH", "")]))
+    done = run_process([sys.executable, str(DETECTION)])
+    assert done.code == 0, done.stderr
+    assert done.stdout.count("\nremoved body.layer") == 4
+    assert re.search(r"^sections +11 +7 ", done.stdout, re.MULTILINE)
+    assert int(re.search(r"boxes found: (\d+) %", done.stdout)[1]) > 50

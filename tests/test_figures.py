@@ -181,6 +181,7 @@ def test_a_network_of_a_family_of_rivals_shows_the_most_accurate_that_removed_se
 def test_a_methods_that_cut_after_training_ends_with_what_its_record_says(full):
     data, _ = drawn("sections-alive")
     run = data.query("kind == 'run' and arch == 'mlp-residual-20' and method == 'hard-concrete' and seed == 0")
+    run = run.dropna(subset="sections_alive")
     assert list(run["epoch"]) == sorted(run["epoch"])
     left = sum(files.read_json(paths.record(key("hard-concrete", 0, "mlp-residual-20")))["keep"])
     assert run["sections_alive"].iloc[-1] == left
@@ -194,11 +195,25 @@ def test_a_late_cut_is_a_row_of_its_own(small):
             curves = pd.read_csv(paths.curves(each)).assign(sections_alive=5)
             files.write_text(paths.curves(each), curves.to_csv(index=False))
     data, _ = drawn("sections-alive")
-    late = data.query("method == 'sss' and epoch == 8")
+    late = data.query("method == 'sss' and epoch == 8").dropna(subset="sections_alive")
     assert list(late.query("kind == 'mean'")["sections_alive"]) == [5, 2]
     assert list(late.query("kind == 'run' and seed == 1")["sections_alive"]) == [5, 2]
-    gated = data.query("method == 'gated' and kind == 'mean'")
-    assert not gated.duplicated(["epoch"]).any()
+    gated = data.query("method == 'gated' and kind == 'mean'").dropna(subset="sections_alive")
+    assert not gated["epoch"].tail(2).duplicated().any()
+
+
+def test_sections_go_at_the_step_that_the_record_names(small):
+    made_up.write_study(made_up.preset({"mlp-residual-5": {}}, ["dense", "gated"], seeds=(0, 1)))
+    for seed, steps in ((0, [125, None, 750, 750, None]), (1, [125, None, None, None, None])):
+        kept = [int(step is None) for step in steps]
+        made_up.change(key("gated", seed, "mlp-residual-5"), keep=kept, removed_step=steps, status="ok")
+    data, _ = drawn("sections-alive")
+    rows = data.query("method == 'gated'").dropna(subset="sections_alive")
+    one = rows.query("kind == 'run' and seed == 0")
+    assert list(zip(one["epoch"], one["sections_alive"], strict=True)) == [
+        *((0, 5), (1.25, 5), (1.25, 4), (7.5, 4), (7.5, 2), (8, 2))
+    ]
+    assert list(rows.query("kind == 'mean'")["sections_alive"]) == [5, 5, 4, 4, 3, 3]
 
 
 def test_values_in_a_csv_have_five_digits_and_whole_numbers_all() -> None:
@@ -343,10 +358,11 @@ def test_a_seed_that_is_not_planned_has_no_panel_of_theta(small):
     ]
 
 
-def test_every_method_without_dense_says_so_in_place_of_a_cost(small):
+def test_every_method_without_dense_says_so_and_has_no_panel_of_the_cost(small):
     made_up.write_study(made_up.preset(methods=["gated", "sss"], seeds=(0, 1)))
     _, figure = drawn("every-method")
-    assert made_up.texts(figure) == ["no dense run\nto compare with"]
+    assert figure.get_suptitle().endswith("\nno dense run to compare the training cost with")
+    assert not [ax for ax in figure.axes if "training" in ax.get_xlabel()]
 
 
 def test_agreement_needs_three_methods(small):
@@ -377,11 +393,16 @@ def test_without_starting_depths_the_index_says_why(small):
     assert "* `depth-vs-start`: needs two networks of one family" in index.read_text()
 
 
-def test_cost_without_a_dense_run_says_so(small):
+def test_cost_without_a_dense_run_is_a_multiple_of_what_gated_would_cost_with_every_section(small):
     for seed in (0, 1):
         shutil.rmtree(paths.run_folder(key("dense", seed)))
-    _, figure = drawn("sections-alive")
-    assert [text.get_text() for ax in figure.axes for text in ax.texts] == ["no dense run to compare with"]
+    for seed in (0, 1):
+        path = paths.curves(key("gated", seed))
+        curves = pd.read_csv(path)
+        files.write_text(path, curves.assign(train_macs=curves["epoch"] * 100).to_csv(index=False))
+    data, _ = drawn("sections-alive")
+    costs = data.query("method == 'gated' and kind == 'mean'").dropna(subset="train_macs_ratio")
+    assert list(costs["train_macs_ratio"]) == pytest.approx([epoch / 8 for epoch in range(9)])
 
 
 def test_survivors_of_a_network_that_has_not_run_claim_no_section(small):

@@ -38,7 +38,7 @@ EXPECTED = {
     "image_endless": "train/class4/0002.jpg: not a sound image: not a regular file",
     "image_dangling": "train/class4/0002.jpg: cannot read: No such file or directory",
     "image_name": "the name 'train/class4/\\udcff\\udcfe.jpg' is not UTF-8",
-    "tree_loop": "/train/one: a link to a folder that it lies in",
+    "tree_loop": "/train/one: a link to a folder that contains it",
     "tree_pipe": ".tar: cannot read: not a regular file",
     "tar_sparse": ".tar: too large: 10,000,000,512 bytes instead of at most 2,147,483,648",
     "tar_huge_image": ".tar/train/class4/0007.jpg: not a sound image: too large: 100,000,000 bytes",

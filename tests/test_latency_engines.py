@@ -3,8 +3,10 @@
 import csv
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import filelock
 import pytest
@@ -19,6 +21,7 @@ from layerprune.core.measure import count_macs
 from layerprune.core.networks import storage
 from layerprune.errors import LayerpruneError
 from layerprune.library.latency import engines, machine, measuring
+from layerprune.library.latency.cuda_graphs import Graphed
 from layerprune.library.latency.engines import MeasuredModel
 from layerprune.library.latency.measuring import Conditions, chosen
 from layerprune.suite.latency import COLUMNS, measure_networks
@@ -149,10 +152,116 @@ def test_memory_that_is_refused_is_said(error: Exception, monkeypatch: pytest.Mo
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("engine", ["eager", "compiled"])
+@pytest.mark.parametrize("engine", ["eager", "compiled", "graphed"])
 def test_a_gpu_is_measured(engine: str) -> None:
     rows, said = measured({"model": network()}, engines=[engine], precisions=["fp32", "bf16"], device="cuda")
     assert said == [] and len(rows) == 4 and all(row["device"] == "cuda" and row["clock"] for row in rows)
+
+
+@pytest.mark.gpu
+def test_a_graph_computes_what_its_network_does_of_what_stands_in_its_input() -> None:
+    module, x = network().cuda(), torch.rand(2, *SHAPE, device="cuda")
+    with torch.inference_mode():
+        graphed = Graphed(lambda: module(x))
+        x.mul_(2)
+        torch.testing.assert_close(graphed(), module(x))
+
+
+class StandIn:
+    """What of torch.cuda graphs and events ask for, noted in order; its clock ticks a millisecond a call."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.now = 0.0
+
+    def work(self) -> str:
+        self.now += 1.0
+        self.notes.append("work")
+        return "output"
+
+    @contextmanager
+    def _noted(self, name: str) -> Iterator[None]:
+        self.notes.append(f"{name} {{")
+        yield
+        self.notes.append("}")
+
+    def stream(self, stream: object) -> AbstractContextManager[None]:
+        return self._noted("aside")
+
+    def graph(self, graph: object) -> AbstractContextManager[None]:
+        return self._noted("recorded")
+
+    def device(self, device: torch.device) -> AbstractContextManager[None]:
+        return self._noted(f"on {device}")
+
+    def Stream(self) -> SimpleNamespace:
+        return SimpleNamespace(wait_stream=lambda other: self.notes.append("aside waits"))
+
+    def current_stream(self, device: object = None) -> SimpleNamespace:
+        return SimpleNamespace(wait_stream=lambda other: self.notes.append("caller waits"))
+
+    def CUDAGraph(self) -> SimpleNamespace:
+        return SimpleNamespace(replay=lambda: self.notes.append("replay"))
+
+    def Event(self, enable_timing: bool) -> SimpleNamespace:
+        assert enable_timing
+        made = SimpleNamespace(synchronize=lambda: self.notes.append("wait"))
+        made.record = lambda stream: (setattr(made, "at", self.now), self.notes.append("event"))
+        made.elapsed_time = lambda later: later.at - made.at
+        return made
+
+
+@pytest.fixture
+def cuda(monkeypatch: pytest.MonkeyPatch) -> StandIn:
+    stand_in = StandIn()
+    for name in ("stream", "graph", "device", "Stream", "current_stream", "CUDAGraph", "Event"):
+        monkeypatch.setattr(torch.cuda, name, getattr(stand_in, name))
+    return stand_in
+
+
+def test_a_graph_is_recorded_once_warm_and_then_replayed(cuda: StandIn) -> None:
+    graphed = Graphed(cuda.work)
+    warm = ["work"] * timing.WARM_UP
+    assert cuda.notes == ["aside waits", "aside {", *warm, "}", "caller waits", "recorded {", "work", "}"]
+    cuda.notes.clear()
+    assert [graphed(), graphed()] == ["output", "output"] and cuda.notes == ["replay", "replay"]
+
+
+def test_a_gpus_time_lies_between_two_events_around_all_calls(cuda: StandIn) -> None:
+    gpu = torch.device("cuda:1")
+    assert timing.seconds_by_events(cuda.work, gpu, calls=3) == pytest.approx(0.003)
+    assert cuda.notes == ["event", "work", "work", "work", "event", "wait"]
+
+
+def test_milliseconds_of_a_gpu_are_by_events_and_those_of_a_cpu_by_the_wall(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timing, "seconds", lambda work, device, calls=1: 0.5 * calls)
+    monkeypatch.setattr(timing, "seconds_by_events", lambda work, device, calls=1: 0.007 * calls)
+    assert timing.milliseconds([None], 2, torch.device("cuda")) == [[pytest.approx(7.0)] * 2]
+    assert timing.milliseconds([None], 2, CPU) == [[500.0] * 2]
+
+
+def test_a_graph_is_made_on_the_device_that_was_asked_for(cuda: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "_eager", lambda *_: cuda.work)
+    engines._graphed(MeasuredModel("", network(), SHAPE), "fp32", 1, torch.device("cuda:1"), 1)()
+    assert cuda.notes[0] == "on cuda:1 {" and cuda.notes[-2:] == ["}", "replay"]
+
+
+def test_a_graph_without_a_gpu_and_no_batches_are_refused_in_a_line() -> None:
+    rows, said = measured({"model": network()}, engines=["graphed", "eager"], batches=(1,))
+    assert said == ["graphed, fp32: left out: CUDA graphs need a GPU"] and len(rows) == 1
+    with pytest.raises(LayerpruneError, match="give a model, and batches"):
+        measured({"model": network()}, batches=())
+
+
+@pytest.mark.parametrize(
+    ("device", "batches"), [("cpu", (1, 32, 256)), ("cuda", tuple(2**power for power in range(9)))]
+)
+def test_a_gpu_is_measured_at_more_batch_sizes(device: str, batches: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(measuring, "choose_device", torch.device)
+    monkeypatch.setattr(measuring, "measure", lambda models, conditions, say: asked.append(conditions) or [])
+    assert measured({"model": network()}, device=device, batches=None) == ([], [])
+    assert asked[0].batches == batches and asked[0].device.type == device
 
 
 # --- the machine ------------------------------------------------------------------------------------------------
@@ -254,7 +363,7 @@ def test_the_default_batches_of_a_single_network(tmp_path: Path, command: Comman
         (["nowhere"], "nowhere: no such run folder or file"),
         (["FOLDER"], "arch.json: no such file"),
         (["FOLDER/x.pt2"], "x.pt2: not a program of torch.export"),
-        (["--engine", "eager,tvm"], "--engine: 'tvm' is not known (known: eager, compiled, onnxruntime)"),
+        (["--engine", "eager,tvm"], "--engine: 'tvm' is not known (known: eager, compiled, graphed, onnxruntime)"),
         (["--precision", "fp64"], "--precision: 'fp64' is not known (known: fp32, bf16)"),
     ],
 )

@@ -215,7 +215,7 @@ class Two(Digits):
 @pytest.mark.parametrize(
     ("module", "options", "trainer", "complaint"),
     [
-        (Digits, {}, {}, "give one of nu, target_macs, target_depth and target_latency"),
+        (Digits, {}, {}, "give one of nu, target_macs, target_params, "),
         (Digits, {"nu": 0.1, "network": "body"}, {}, "PruneLayers: Digits has no module 'body'; it has net"),
         (Two, {"nu": 0.1}, {}, "PruneLayers: one optimizer is needed, the module has 2"),
         (Digits, {"nu": 0.1}, {"max_epochs": -1}, "PruneLayers: the Trainer does not know how long it trains"),

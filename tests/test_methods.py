@@ -661,9 +661,12 @@ def test_every_method_writes_the_agreed_curves(study: Any, method: str) -> None:
     made, rows, _ = study(method)
     thetas = [f"theta_{index:02d}" for index in range(made.sections_total)]
     assert list(rows[0]) in (COLUMNS, COLUMNS + thetas)
-    assert [int(row["epoch"]) for row in rows] == list(range(len(rows)))
+    epochs = [row for row in rows if float(row["epoch"]) % 1 == 0]
+    assert [int(row["epoch"]) for row in epochs] == list(range(len(epochs)))
     assert (rows[0]["train_loss"], rows[0]["val_loss"], rows[0]["step"]) == ("", "", "0")
-    assert all(row["train_loss"] and row["val_accuracy"] for row in rows[1:])
+    assert all(row["train_loss"] and row["val_accuracy"] for row in epochs[1:])
+    assert all(int(row["step"]) == 10 * float(row["epoch"]) for row in rows)
+    assert not any(row["val_accuracy"] or row["wall_seconds"] for row in rows if row not in epochs)
     spent = [int(row["train_macs"]) for row in rows]
     assert spent == sorted(spent) and spent[-1] == made.train_macs
     for row in rows:
@@ -675,7 +678,8 @@ def test_a_price_that_nothing_is_worth_collapses_and_trains_on(study: Any) -> No
     made, rows, _ = study("gated", "collapse")
     assert (made.status, made.keep, made.depth) == ("collapsed", [0, 0, 0, 0], 1)
     assert max(made.removed_step) < 10 and made.steps_total == 20
-    assert float(rows[-1]["train_loss"]) < float(rows[1]["train_loss"])
+    losses = [float(row["train_loss"]) for row in rows if row["train_loss"]]
+    assert losses[-1] < losses[0]
     assert made.equivalence_gap < 1e-5
 
 
@@ -688,7 +692,7 @@ def test_a_loss_that_is_no_number_ends_training_with_the_status_diverged(study: 
     made, rows, _ = study("gated", "diverge")
     assert made.status == "diverged" and "not finite" in made.reason
     assert (made.val_accuracy, made.test_accuracy, made.equivalence_gap) == (None, None, None)
-    assert made.steps_total == 10 and len(rows) == 2
+    assert made.steps_total == 10 and [row["epoch"] for row in rows if row["wall_seconds"]] == ["0", "1"]
 
 
 def test_the_test_accuracy_is_that_of_the_saved_network(study: Any) -> None:

@@ -87,9 +87,29 @@ def test_what_does_not_stand_out_is_a_grey_dot_without_an_interval() -> None:
     assert one(ax, label="line of others") == [(20, 22)]
 
 
-def test_a_network_with_one_mark_has_no_panel_and_alike_networks_one_scale() -> None:
+def test_grey_marks_far_below_are_triangles_at_the_edge_and_none_above_is() -> None:
+    grey = [mark("sss", 5.0, stands_out=False), mark("random", 90.0, stands_out=False)]
+    chosen = [mark("dense", 70.0), mark("gated", 60.0)]
+    figure = drawn("accuracy-vs-depth", [*chosen, *grey])
+    (ax,) = figure.axes
+    low, high = ax.get_ylim()
+    assert 7 < low < 60 and high > 92
+    assert one(ax, marker="v") == [(5, 0.02)]
+    assert [text.get_text() for text in figure.legends[0].texts].count("below the panel") == 1
+    assert not lines(drawn("accuracy-vs-depth", chosen).axes[0], marker="v")
+
+
+def test_alike_networks_whose_accuracies_do_not_overlap_have_scales_of_their_own() -> None:
     rows = [mark(method, base, arch=arch) for arch, method, base in (
         ("net-2", "dense", 10.0), ("net-2", "gated", 20.0), ("net-9", "dense", 40.0), ("net-9", "gated", 50.0),
+    )]  # fmt: skip
+    first, second = (ax.get_ylim() for ax in drawn("accuracy-vs-macs", rows).axes)
+    assert first[1] < second[0]
+
+
+def test_a_network_with_one_mark_has_no_panel_and_alike_networks_one_scale() -> None:
+    rows = [mark(method, base, arch=arch) for arch, method, base in (
+        ("net-2", "dense", 10.0), ("net-2", "gated", 20.0), ("net-9", "dense", 15.0), ("net-9", "gated", 50.0),
         ("other", "dense", 70.0), ("other", "gated", 75.0), ("lone", "gated", 5.0),
     )]  # fmt: skip
     figure = drawn("accuracy-vs-macs", rows)
@@ -347,6 +367,15 @@ def test_sections_alive_and_cost_run_over_epochs() -> None:
     assert {line.get_linewidth() for line in above.lines if points(line)[0][1] == 40} == {1.8}
 
 
+def test_a_cost_without_anything_to_compare_with_says_so() -> None:
+    rows = [
+        {"kind": "mean", "arch": "net", "method": "sss", "seed": None, "n": 1, "epoch": epoch, "stands_out": True}
+        | {"sections_alive": 5, "train_macs_ratio": None}
+        for epoch in (0, 6)
+    ]
+    assert words(drawn("sections-alive", rows).axes[1]) == {"no dense run to compare with": (0.5, 0.5)}
+
+
 def test_a_cut_after_training_is_a_step_at_the_right_edge_with_a_dot() -> None:
     rows = [
         {"kind": "mean", "arch": "net", "method": method, "seed": None, "n": 2, "epoch": epoch, "stands_out": shown}
@@ -395,7 +424,8 @@ def test_a_cell_of_agreement_has_its_row_and_column() -> None:
     rows = [{"arch": "net", "sections": 5, "method": a, "other": b, "n": 2, "tau": tau} for (a, b), tau in taus.items()]
     figure = drawn("removal-agreement", rows)
     (ax,) = panels(figure)
-    (mesh,) = ax.collections
+    blank, mesh = ax.collections
+    assert blank.get_array().mask.tolist() == [[True, True], [True, False]]  # grey where there is no value
     assert mesh.get_array().filled(9).tolist() == [[1, 9], [-0.5, 9]]  # the lower half: it is symmetric
     assert mesh.get_clim() == (-1, 1) and ax.get_ylim() == (2, 0)
     assert words(ax) == {"1": (0.5, 0.5), "-0.50": (0.5, 1.5)}

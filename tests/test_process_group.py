@@ -73,7 +73,7 @@ def test_when_one_dies_the_other_ends_within_a_minute_with_one_line(together: Ca
     answers = together(death)
     survivor, dead = answers.texts
     assert dead is None and answers.seconds < 60
-    assert survivor.startswith("error: rank 0 of 2: another process of this run is gone or silent")
+    assert survivor.startswith("error: rank 0 of 2: another process of this run has died or does not answer")
     assert "\n" not in survivor
 
 
@@ -99,7 +99,7 @@ def test_every_example_is_one_processs(count: int, size: int) -> None:
 
 def test_the_reason_of_a_loss_is_one_line() -> None:
     assert str(lost(ProcessGroup(1, 4), RuntimeError("Connection closed by peer\nstack"))).endswith(
-        "rank 1 of 4: another process of this run is gone or silent: Connection closed by peer"
+        "rank 1 of 4: another process of this run has died or does not answer: Connection closed by peer"
     )
 
 

@@ -303,7 +303,7 @@ def test_graphs_agree_with_eager_steps_on_a_gpu(method: str, precision: str) -> 
         trainer.progress.removed_step = [None] * len(trainer.network.sections)
         for _ in range(3):
             trainer._epoch()
-        losses.append([row["train_loss"] for row in trainer.progress.rows])
+        losses.append([row["train_loss"] for row in trainer.progress.rows if "train_loss" in row])
     assert losses[1] == pytest.approx(losses[0], rel=1e-3 if precision == "fp32" else 3e-2)
 
 

@@ -20,6 +20,7 @@ from layerprune.core.measure import MacMeter
 from layerprune.core.methods import families
 from layerprune.core.networks.sections import CLOSED
 from layerprune.core.settings import FinetuneSettings, TrainingSettings, warmup_steps
+from layerprune.core.training import loop
 from layerprune.core.training.averaging import WeightAverage
 from layerprune.core.training.evaluate import BATCH, evaluate
 from layerprune.core.training.schedule import learning_rate
@@ -66,6 +67,40 @@ def test_or_as_a_percentage_of_the_training() -> None:
 def test_the_optimizer_gets_the_scheduled_rate() -> None:
     finished = train(a_run("dense", lr=0.02, lr_warmup="4it", schedule="constant", duration="6it"))
     assert [row["lr"] for row in finished.progress.rows] == [None, 0.02, 0.02]
+
+
+# --- rows of curves within an epoch ---------------------------------------------------------------------------
+
+CHECKED = {"nu": 20.0, "theta_lr": 0.004, "check_interval": 2, "checks": 1, "consolidate_at": 1.0}
+"""With batches of 4, 15 steps an epoch: theta falls to 0, and checks are at even steps."""
+
+
+def test_theta_and_sections_are_recorded_at_checks_within_an_epoch_too() -> None:
+    rows = train(a_run("gated", settings=CHECKED, duration="2ep", batch_size=4)).progress.rows
+    assert [row["step"] for row in rows] == [0, *range(2, 15, 2), 15, *range(16, 30, 2), 30]
+    assert [row["epoch"] for row in rows] == [row["step"] / 15 for row in rows]
+    within = [row for row in rows if row["step"] % 15]
+    assert within[0].keys() == {"epoch", "step", "sections_alive", "macs", "train_macs"} | {
+        f"theta_{index:02d}" for index in range(4)
+    }
+    falling = [row["theta_00"] for row in rows[:4]]
+    assert falling == sorted(falling, reverse=True) and len(set(falling)) == 4
+    costs = [row["train_macs"] for row in rows]
+    assert costs == sorted(costs) and len(set(costs)) == len(costs)
+    for row in within:
+        assert row["sections_alive"] == sum(row[f"theta_{index:02d}"] is not None for index in range(4))
+    assert rows[-1]["sections_alive"] < 4 and within[-1]["sections_alive"] < 4
+
+
+def test_a_long_training_has_no_more_than_a_hundred_short_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "SHORT_ROWS", 5)
+    rows = train(a_run("gated", settings=CHECKED, duration="2ep", batch_size=4)).progress.rows
+    assert [row["step"] for row in rows] == [0, 6, 12, 15, 22, 28, 30]
+
+
+def test_a_method_without_checks_has_a_row_an_epoch() -> None:
+    rows = train(a_run("sss", duration="2ep", batch_size=4)).progress.rows
+    assert [row["step"] for row in rows] == [0, 15, 30]
 
 
 # --- books --------------------------------------------------------------------------------------------------

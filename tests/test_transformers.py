@@ -223,7 +223,7 @@ def test_gates_learn_the_same_however_the_gradients_come(way: dict, tmp_path: Pa
 @pytest.mark.parametrize(
     ("prune", "options", "complaint"),
     [
-        ({}, {}, "give one of nu, target_macs, target_depth and target_latency"),
+        ({}, {}, "give one of nu, target_macs, target_params, "),
         ({"nu": 0.1, "network": "body"}, {}, "PruneLayers: Own has no module 'body'; it has net"),
         ({"nu": 0.1}, {"restore_callback_states_from_checkpoint": True}, "it reads its state from checkpoints itself"),
     ],

@@ -293,7 +293,10 @@ def latency(
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N, or auto: a GPU if available.")] = "cpu",
     precision: Annotated[str, typer.Option(help="fp32, bf16, or both, separated by a comma.")] = "fp32",
     engine: Annotated[
-        str, typer.Option(help="eager, compiled (torch.compile), onnxruntime, or several, separated by commas.")
+        str,
+        typer.Option(
+            help="eager, compiled (torch.compile), graphed (CUDA graphs), onnxruntime; commas between several."
+        ),
     ] = "eager",
 ) -> None:
     """Measure the inference time of every run's pruned network. The machine must be idle.

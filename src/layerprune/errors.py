@@ -2,8 +2,8 @@
 
 
 class LayerpruneError(Exception):
-    """A mistake that the user can mend; the command line prints it as one line and exits with status 2."""
+    """A mistake that the user can put right; the command line prints it as one line and exits with status 2."""
 
 
 class SettingError(LayerpruneError):
-    """A setting that only the network or the data show to be wrong; the runner adds file and run to the message."""
+    """A setting found to be wrong only with the network or the data; the runner adds file and run to the message."""

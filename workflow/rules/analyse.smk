@@ -19,7 +19,6 @@ rule tables_of_dataset:
         ),
         csv=paths.table(PRESET_NAME, "{dataset}", "csv"),
         markdown=paths.table(PRESET_NAME, "{dataset}", "md"),
-        latex=paths.table(PRESET_NAME, "{dataset}", "tex"),
         # A folder: a table per network of the preset.
         compact=directory(compact_folder("{dataset}")),
     log:

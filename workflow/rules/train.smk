@@ -1,6 +1,6 @@
 """Data and runs. A run declares what it writes at its end; what it resumes from lies in state/, undeclared.
 
-Snakemake deletes declared outputs before every attempt, so a retry of a killed run goes on from its state.
+Snakemake deletes declared outputs before every attempt, so a retry of an interrupted run resumes from its state.
 """
 
 

@@ -2,7 +2,7 @@
 
 results/<preset>/tables/<dataset>/<arch>.csv carries raw numbers (accuracies and shares in [0, 1], MACs as
 multiply-adds); Markdown and LaTeX carry the same rows as text. Only default settings are compared: variants are in
-the wide table of the data set. LaTeX needs the packages booktabs and graphicx.
+the wide table of the data set. LaTeX needs the packages booktabs and graphicx, and is set for one column of two.
 """
 
 import math
@@ -34,13 +34,7 @@ COLUMNS = {
     "train_cost": "training cost (× dense)",
     "with_search": "with the search (× dense)",
 }
-SHORT = {
-    "layers_removed": "layers",
-    "flops_removed": "FLOPs",
-    "params_removed": "params",
-    "train_cost": "cost",
-    "with_search": "with search",
-}
+SHORT = {"layers_removed": "layers", "flops_removed": "FLOPs", "params_removed": "params", "train_cost": "cost"}
 """Headings of the LaTeX table, below `removed (%)` for the first three."""
 REMOVED = ["layers_removed", "flops_removed", "params_removed"]
 LEGEND = (
@@ -52,6 +46,7 @@ LEGEND = (
     "search: that of controls together with this gated run. "
     "Bold: the highest accuracy and the lowest cost of the methods that removed layers, controls aside."
 )
+IN_BRACKETS = " In brackets: the cost with the search."
 
 
 def compact(study: Study, arch: str) -> pd.DataFrame:
@@ -134,32 +129,37 @@ def _markdown_cells(row: pd.Series, best: pd.Series) -> list[str]:
 
 
 def latex(rows: pd.DataFrame, caption: str, label: str) -> str:
-    """A table that fits one column, ready for \\input: booktabs, the best values in bold, the legend below."""
+    """A table that fits one column, ready for \\input: booktabs, the best values in bold, the legend below.
+
+    The cost together with the search follows the cost in brackets, which saves a column.
+    """
     best, lines = _best(rows), []
+    width = len(COLUMNS) - 1
     for place, (group, members) in enumerate(rows.groupby("group", sort=False)):
         lines += [r"\midrule"] * (place > 0)
-        lines.append(rf"\multicolumn{{{len(COLUMNS)}}}{{l}}{{\itshape {GROUPS[group]}}} \\")
+        lines.append(rf"\multicolumn{{{width}}}{{l}}{{\itshape {GROUPS[group]}}} \\")
         lines += [_latex_cells(row, best.loc[place]) for place, row in members.iterrows()]
-    removed = [r"\multicolumn{3}{c}{removed (\%)}", "", ""]
+    removed = [r"\multicolumn{3}{c}{removed (\%)}", ""]
     heads = ["method", r"accuracy (\%)", r"$\Delta$ dense [95\,\%]", "depth", *SHORT.values()]
     above = [" & ".join([*[""] * 4, *removed]) + r" \\", r"\cmidrule(lr){5-7}"]
     body = [*above, " & ".join(heads) + r" \\", r"\midrule", *lines]
-    return latex_table(caption, label, f"l{'r' * (len(COLUMNS) - 1)}", body, LEGEND)
+    return latex_table(caption, label, f"l{'r' * (width - 1)}", body, LEGEND + IN_BRACKETS)
 
 
 def latex_table(caption: str, label: str, columns: str, body: list[str], legend: str) -> str:
-    """A table as wide as a column, for \\input: `body` are the lines of LaTeX between its rules, the rest is text."""
+    """A table no wider than a column, for \\input: `body` are lines of LaTeX between its rules, the rest is text."""
     return "\n".join(
         [
             r"\begin{table}[t]",
             rf"\centering\caption{{{latex_text(caption)}}}\label{{{label}}}",
-            r"\resizebox{\columnwidth}{!}{%",
+            r"\scriptsize\setlength{\tabcolsep}{2pt}%",
+            r"\resizebox{\ifdim\width>\columnwidth\columnwidth\else\width\fi}{!}{%",
             rf"\begin{{tabular}}{{{columns}}}",
             r"\toprule",
             *body,
             r"\bottomrule",
             r"\end{tabular}}",
-            rf"\par\vspace{{2pt}}{{\footnotesize\raggedright {latex_text(legend)}\par}}",
+            rf"\par\vspace{{2pt}}{{\raggedright {latex_text(legend)}\par}}",
             r"\end{table}",
             "",
         ]
@@ -168,7 +168,10 @@ def latex_table(caption: str, label: str, columns: str, body: list[str], legend:
 
 def _latex_cells(row: pd.Series, best: pd.Series) -> str:
     cells = {name: latex_text(text) for name, text in _cells(row).items()}
-    return " & ".join(rf"\textbf{{{text}}}" if best.get(name) else text for name, text in cells.items()) + r" \\"
+    search = cells.pop("with_search")
+    cells = {name: rf"\textbf{{{text}}}" if best.get(name) else text for name, text in cells.items()}
+    cells["train_cost"] += "" if math.isnan(row["with_search"]) else f" ({search})"
+    return " & ".join(cells.values()) + r" \\"
 
 
 def latex_text(text: str) -> str:

@@ -50,6 +50,7 @@ LEGEND = (
     + "; ".join(f"{tag}: {meaning}" for tag, meaning in TAGS.items())
     + ". [D] in a source: derived by counting; [M]: from memory."
 )
+SOURCES = " The CSV of this table names the source of every row."
 
 
 def markdown(rows: pd.DataFrame) -> str:
@@ -75,7 +76,7 @@ def published_latex(dataset: str, rows: pd.DataFrame) -> str:
     ]
     caption = f"Published numbers, {dataset}: accuracies in %, change in points, FLOPs and parameters removed in %."
     lines = [" & ".join(heads) + r" \\", r"\midrule", *(f"{line} \\\\" for line in body)]
-    return latex_table(caption, f"tab:published-{dataset}", "llrrrrrll", lines, LEGEND)
+    return latex_table(caption, f"tab:published-{dataset}", "p{17mm}p{25mm}rrrrrll", lines, LEGEND + SOURCES)
 
 
 # --- what records should show ---------------------------------------------------------------------------------

@@ -175,10 +175,10 @@ def moved_sideways(base: Transform, ax: Axes, points: float) -> Transform:
 def accuracy_axis(ax: Axes, lowest: float, highest: float, room_below: float = 0.0) -> None:
     """Limits and scale of a y axis in per cent; `room_below` keeps that fraction of the axis free of data.
 
-    Linear while errors differ little; where they differ more than sixfold, proportional to the logarithm of
+    Linear while errors differ little; where they differ more than fourfold, proportional to the logarithm of
     the error, so that neither good nor bad results are pressed together.
     """
-    logarithmic = _error(lowest) / _error(highest) > 6
+    logarithmic = _error(lowest) / _error(highest) > 4
     if logarithmic:
         ax.set_yscale("function", functions=(_to_log_error, _from_log_error))
     to, back = (_to_log_error, _from_log_error) if logarithmic else (np.asarray, np.asarray)
@@ -205,7 +205,7 @@ def _from_log_error(value: np.ndarray) -> np.ndarray:
 
 def _log_error_ticks(ax: Axes) -> None:
     low, high = ax.get_ylim()
-    candidates = [100 - error for error in (90, 50, 20, 10, 5, 2, 1, 0.5, 0.2, 0.1, 0.05)]
+    candidates = [100 - error for error in (90, 70, 50, 30, 20, 10, 7, 5, 3, 2, 1.5, 1, 0.7, 0.5, 0.3, 0.2, 0.1, 0.05)]
     ticks = [tick for tick in candidates if low <= tick <= high]
     ax.set_yticks(ticks, labels=[f"{tick:g}" for tick in ticks])
     ax.minorticks_off()

@@ -48,7 +48,6 @@ def write(study: Study) -> list[Path]:
         paths.summary_table(study.preset, study.dataset): _csv(summary),
         paths.table(study.preset, study.dataset, "csv"): _csv(cells),
         paths.table(study.preset, study.dataset, "md"): markdown_page(study, cells),
-        paths.table(study.preset, study.dataset, "tex"): latex(cells),
     }
     for arch in study.archs:
         texts |= _compact(study, arch)
@@ -66,7 +65,7 @@ def _compact(study: Study, arch: str) -> dict[Path, str]:
     texts = {
         "csv": compact.csv(rows),
         "md": f"# {arch} on {study.dataset}\n\n{compact.markdown(rows)}\n\n{compact.LEGEND}\n",
-        "tex": compact.latex(rows, caption, f"tab:{study.dataset}-{arch}"),
+        "tex": compact.latex(rows, caption, f"tab:{study.preset}-{study.dataset}-{arch}"),
     }
     return {paths.compact_table(study.preset, study.dataset, arch, suffix): text for suffix, text in texts.items()}
 
@@ -204,7 +203,7 @@ def _relative(text: str, ratio: float) -> str:
     return text if math.isnan(ratio) else f"{text} (×{ratio:.2f})"
 
 
-# --- Markdown and LaTeX -------------------------------------------------------------------------------------
+# --- Markdown -------------------------------------------------------------------------------------------------------
 
 
 def markdown_page(study: Study, cells: pd.DataFrame) -> str:
@@ -241,22 +240,3 @@ def _grid(frame: pd.DataFrame) -> str:
     rule = [":---" if place < first_number else "---:" for place in range(len(frame.columns))]
     lines = [list(frame.columns), rule, *frame.to_numpy().tolist()]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
-
-
-def latex(cells: pd.DataFrame) -> str:
-    """One booktabs tabular, rows grouped by architecture. Needs the package booktabs and UTF-8."""
-    names = [*NETWORK, "method", "variant"]
-    indexed = cells.map(_latex_text).set_index(names)
-    indexed.columns = [_latex_text(name) for name in indexed.columns]
-    body = indexed.style.to_latex(
-        hrules=True, column_format="l" * len(names) + "r" * len(indexed.columns), multirow_align="naive", clines=None
-    )
-    return f"% {_latex_text(legend(cells))}\n" + body
-
-
-def _latex_text(text: str) -> str:
-    for plain, command in {"%": r"\%", "&": r"\&", "_": r"\_", "#": r"\#"}.items():
-        text = text.replace(plain, command)
-    for plain, command in {"±": r"$\pm$", "×": r"$\times$", "–": "--", "[-": "[$-$", ", -": ", $-$"}.items():
-        text = text.replace(plain, command)
-    return f"$-${text[1:]}" if text.startswith("-") and text[1:2].isdigit() else text

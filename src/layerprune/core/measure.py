@@ -95,7 +95,7 @@ class MacMeter:
         self.recount()
 
     def recount(self) -> None:
-        """Look at the network anew; to be called after every removal."""
+        """Count the network again; to be called after every removal."""
         self.by_section = section_macs(self.network)
         self.whole = count_macs(self.network, self.network.input_shape)
 
@@ -116,9 +116,8 @@ class MacMeter:
 
 @torch.no_grad()
 def equivalence_gap(gated: SectionedNetwork, gates: Gates, smaller: SectionedNetwork, images: Tensor) -> float:
-    """Largest difference of the logits of `gated` under `gates` and of `smaller`, on `images` [B, C, H, W].
-
-    Relative to the largest logit where that exceeds 1, so that it speaks of float32's resolution.
+    """Largest difference between the logits of `gated` under `gates` and of `smaller`, on `images` [B, C, H, W].
+    Relative to the largest logit if that exceeds 1, so that it can be compared with float32's resolution.
     """
     with evaluating(gated, smaller):
         reference = gated(images, gates)

@@ -31,7 +31,7 @@ _SOURCE: ContextVar[torch.Generator] = ContextVar("source")
 
 @contextmanager
 def drawing_from(source: torch.Generator) -> Iterator[None]:
-    """While this lasts, `present` is this generator, in this thread alone."""
+    """Within this context `present` returns this generator, in this thread only."""
     token = _SOURCE.set(source)
     try:
         yield
@@ -40,5 +40,5 @@ def drawing_from(source: torch.Generator) -> Iterator[None]:
 
 
 def present() -> torch.Generator:
-    """What a score that draws draws from: the generator of its driver, or else torch's global one."""
+    """The generator that scores draw from: their driver's, or else torch's global one."""
     return _SOURCE.get(torch.default_generator)

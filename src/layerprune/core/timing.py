@@ -1,6 +1,7 @@
-"""Wall time of calls that take turns: what slows the machine down slows all of them, so that their ratios stay right.
+"""Time of interleaved calls: whatever slows the machine down slows all of them, so that their ratios stay right.
 
-A call has ended when the device has done it.
+A call has ended when the device has done it. `seconds` is wall time; `milliseconds` of a GPU are by its own clock, from
+an event in front of the calls to one behind them.
 """
 
 import math
@@ -13,13 +14,13 @@ import torch
 Work = Callable[[], object]
 CPU = torch.device("cpu")
 LEAST_SECONDS = 0.005
-"""Least length of one measurement of `milliseconds`: what is faster is called several times in it."""
+"""Least length of one measurement of `milliseconds`: faster calls are repeated within it."""
 WARM_UP = 3
 """Calls or turns before the first that counts."""
 
 
 def seconds(work: Work, device: torch.device = CPU, calls: int = 1) -> float:
-    """That so many calls take until the device has done the last, whatever else it does for other threads."""
+    """Seconds that these calls take until the device has finished the last, whatever else it does for other threads."""
     began = time.perf_counter()
     for _ in range(calls):
         work()
@@ -28,8 +29,20 @@ def seconds(work: Work, device: torch.device = CPU, calls: int = 1) -> float:
     return time.perf_counter() - began
 
 
+def seconds_by_events(work: Work, device: torch.device, calls: int = 1) -> float:
+    """The same by the clock of a GPU: from where its stream comes to the first call to where it has done the last."""
+    stream = torch.cuda.current_stream(device)
+    began, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    began.record(stream)
+    for _ in range(calls):
+        work()
+    ended.record(stream)
+    ended.synchronize()
+    return began.elapsed_time(ended) / 1000
+
+
 def in_turns(measurements: Sequence[Callable[[], float]], turns: int, warm_up: int = 0) -> list[list[float]]:
-    """What each measurement gives turn by turn, the warm-up's turns left out; who begins changes."""
+    """Results of each measurement turn by turn, without the warm-up; which one goes first alternates."""
     found: list[list[float]] = [[] for _ in measurements]
     for turn in range(-warm_up, turns):
         places = range(len(measurements))
@@ -47,12 +60,13 @@ def milliseconds(works: Sequence[Work], repeats: int, device: torch.device = CPU
 
 
 def _measurement(work: Work, device: torch.device) -> Callable[[], float]:
-    """Milliseconds of one of as many calls as the clock needs, behind one that fills the caches again."""
+    """Milliseconds per call, over as many calls as the clock needs, after one that refills the caches."""
     calls = _calls_needed(work, device)
 
     def measure() -> float:
         seconds(work, device)
-        return 1000 * seconds(work, device, calls) / calls
+        timed = seconds_by_events if device.type == "cuda" else seconds
+        return 1000 * timed(work, device, calls) / calls
 
     return measure
 

@@ -1,8 +1,9 @@
-"""Versions of what decides a run's numbers. Imports no torch.
+"""Versions of the code that a run's numbers depend on. Imports no torch.
 
 Each method, architecture, data set and experiment has a constant VERSION in its own file, and RESULTS_VERSION covers
 what they share: training, gates, surgery, measuring, seeding. A version is raised by hand when numbers change on
-purpose; records made under another version are stale. The golden runs of tests/golden fail when numbers change without.
+purpose; records made under another version are stale. The golden runs of tests/golden fail if numbers change without a
+new version.
 """
 
 from pathlib import Path

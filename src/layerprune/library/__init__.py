@@ -7,7 +7,8 @@ smaller = pruner.export()
 
 What a user calls has a module of its name: find_sections, concurrent_pruner, prune_by_scores; save and load are in
 network_files, measure_latency in latency, the trainers' callbacks in integrations, register_block in
-registered_blocks. Below them: recording (what a model computes), residuals (its additions), gates and
-code_gates, removal and absence (what has gone), rewriting (gates and removal of one model), scored_network (what a
-score looks at), onnx_files.
+registered_blocks. A pruner's parts: aims, memory and loss_allowance (how far it prunes), gated_training, pruner_checks,
+distillation, pruning_report, pruning_plot. Below them: recording (what a model computes), residuals (its additions),
+gates and code_gates, removal and absence (what has gone), rewriting (gates and removal of one model), scored_network
+(what a score looks at), onnx_files.
 """

@@ -14,47 +14,67 @@ leaves model and optimizer. The loss has to be the mean over the examples of a s
 
 import operator
 import sys
-from collections.abc import Callable, Sequence
-from functools import partial
-from types import SimpleNamespace
-from typing import Any, Literal
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import astuple
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import torch.distributed as processes
-from pydantic import ValidationError
 from torch import Tensor, nn
 
-from layerprune.core import timing
-from layerprune.core.measure import evaluating
 from layerprune.core.methods.base import Context
 from layerprune.core.methods.parts import budget
-from layerprune.core.methods.parts.section_latency import SectionLatencies, shared_out, shortest
-from layerprune.core.methods.trained import gated
-from layerprune.core.settings import GatedSettings
-from layerprune.core.settings.types import first_problem
+from layerprune.core.methods.parts.section_latency import SectionLatencies
 from layerprune.core.surgery import drop_parameters
+from layerprune.core.training.finetuning import TEMPERATURE
 from layerprune.errors import LayerpruneError
 from layerprune.library import examples
+from layerprune.library.aims import Aims, is_count
+from layerprune.library.distillation import Teacher
 from layerprune.library.find_sections import FoundSections, unwrapped
-from layerprune.library.gates import gates_of
+from layerprune.library.gated_training import Method, Network, no_losses, section_latencies, settings_of
 from layerprune.library.hooks import OfPruner
-from layerprune.library.recording import undisturbed
+from layerprune.library.loss_allowance import LossAllowance, validated
+from layerprune.library.memory import MemoryBudget, SectionMemory, peak_memory, section_memory
+from layerprune.library.pruner_checks import check, trainable
+from layerprune.library.pruning_plot import Marks, Moment, drawn
+from layerprune.library.pruning_report import Report, Sizes, count_of, latencies, sizes_of
 from layerprune.library.rewriting import Forward
 from layerprune.system.process_group import SINGLE_PROCESS, ProcessGroup
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 class ConcurrentPruner:
     """Gates on the sections of a model that is being trained.
 
-    Give one of `nu` (the price of an open section in units of the mean loss: larger removes more), `target_macs` (share
-    of the model's multiply-adds to end with), `target_depth` (removable sections to end with) and `target_latency`
-    (share of the time of a forward pass to end with, measured now, on batches like find_sections' example: let the
-    model be where it will run and the machine idle). `total_steps` are the calls of `step` that there will be,
-    `warmup_steps` (a tenth) those for which theta waits, `consolidate_at` the fraction after which theta is rounded and
-    the rest trains as a plain network. `theta_lr` moves theta; a useless section takes 0.5 / (nu theta_lr) steps to
-    close. With automatic mixed precision, pass its GradScaler as `scaler`. `cost` says whether every section has the
-    same price or one by its share of "macs", "params" or measured "latency". `on_removal` is told the names of sections
-    that have left. `forward` is that of the sections where some have left the model before.
+    Give one of
+
+        nu                 price of an open section in units of the mean loss: larger removes more
+        target_macs        share of the model's multiply-adds to end with
+        target_params      share of its parameters to end with, or their number
+        target_depth       removable sections to end with
+        target_latency     share of the time of a forward pass to end with, measured now: let the model be where it
+                           will run and the machine idle
+        target_memory      share of the peak memory of a forward pass, never exceeded (library.memory)
+        max_loss_increase  what the validation loss may rise by (library.loss_allowance)
+
+    Latency and memory are those of batches like find_sections' example. With `max_loss_increase`, `validate()` returns
+    the validation loss, a number; it is called now and at every check, with the model in evaluation mode and without
+    gradients.
+
+    `total_steps` are the calls of `step` that there will be, `warmup_steps` (a tenth) those for which theta waits,
+    `consolidate_at` the fraction after which theta is rounded and the rest trains as a plain network (a half; three
+    quarters for `max_loss_increase`). `theta_lr` moves theta; a useless section takes 0.5 / (nu theta_lr) steps to
+    close. `check_interval` are the steps between checks. `cost` says whether every section has the same price or one by
+    its share of "macs", "params", "memory" or measured "latency"; where not given it is "memory" for `target_memory`,
+    else "uniform". With automatic mixed precision, pass its GradScaler as `scaler`. `on_removal` is told the names of
+    sections that have left. `forward` is that of the sections where some have left the model before.
+
+    `teacher` is a module for `distilled`, or True for a frozen copy of the model as it is now; `distill` is its weight,
+    and its and the model's outputs are softened by `temperature`.
 
     Raises LayerpruneError, and leaves the model as it was, for a model without removable sections, one whose branches
     are frozen, an optimizer that does not hold their parameters, and a target that cannot be met.
@@ -69,57 +89,68 @@ class ConcurrentPruner:
         total_steps: int,
         nu: float | None = None,
         target_macs: float | None = None,
+        target_params: float | None = None,
         target_depth: int | None = None,
         target_latency: float | None = None,
+        target_memory: float | None = None,
+        max_loss_increase: float | None = None,
+        validate: Callable[[], Any] | None = None,
         theta_lr: float = 0.05,
         warmup_steps: int | None = None,
-        consolidate_at: float = 0.5,
+        consolidate_at: float | None = None,
         check_interval: int = 25,
-        cost: Literal["uniform", "macs", "params", "latency"] = "uniform",
+        cost: Literal["uniform", "macs", "params", "latency", "memory"] | None = None,
         drawn_share: float = 1.0,
         side_floor: float = 4.0,
         seed: int = 0,
         scaler: Any = None,
         on_removal: Callable[[list[str]], None] = lambda names: None,
         forward: Forward | None = None,
+        teacher: nn.Module | bool | None = None,
+        distill: float = 0.5,
+        temperature: float = TEMPERATURE,
     ) -> None:
         wrapped, model = model, unwrapped(model)
         if forward is None and sections.model is model:
             sections = trainable(sections)
         self._forward = forward if forward is not None else Forward(sections)
         self._optimizers = list(optimizer) if isinstance(optimizer, Sequence) else [optimizer]
-        aims = (nu, target_macs, target_depth, target_latency)
-        _check(wrapped, model, sections, self._forward, self._optimizers, aims)
-        self.model, self.sections, self.optimizer = model, sections, optimizer
-        self._scaler, self._on_removal, self._total, self._seed = scaler, on_removal, total_steps, seed
-        if total_steps < 1:
-            raise LayerpruneError(
-                f"ConcurrentPruner: total_steps: how often step() will be called, at least 1, not {total_steps}"
-            )
-        warmup = total_steps // 10 if warmup_steps is None else warmup_steps
-        self._settings = _settings(
-            nu=nu,
-            target_latency=target_latency,
-            theta_lr=theta_lr,
-            warmup=f"{warmup}it",
-            consolidate_at=consolidate_at,
-            check_interval=check_interval,
-            cost=cost,
-            drawn_share=drawn_share,
-            side_floor=side_floor,
+        aims = Aims(
+            nu, target_macs, target_params, target_depth, target_latency, target_memory, max_loss_increase, validate
         )
-        self._budget = self._budget_of(target_macs, target_depth)
+        check(wrapped, sections, self._forward, self._optimizers)
+        aims.check()
+        self.model, self.sections, self.optimizer, self._aims = model, sections, optimizer, aims
+        self._scaler, self._on_removal, self._total, self._seed = scaler, on_removal, total_steps, seed
+        self._cost = cost or aims.cost
+        knobs = dict(theta_lr=theta_lr, check_interval=check_interval, drawn_share=drawn_share, side_floor=side_floor)
+        knobs["consolidate_at"] = aims.consolidate_at if consolidate_at is None else consolidate_at
+        self._settings = settings_of(aims, self._cost, len(sections.removable), total_steps, warmup_steps, **knobs)
+        self._teacher = Teacher(model, teacher, distill, temperature) if teacher else None
         self._group = _process_group_here(model)
-        self._method: gated.Method | None = None
         self._draws: list[tuple[Tensor, int]] = []  # with the examples of their forward passes, in all processes
-        self._scale = 1.0
-        self._steps = 0
-        self._latencies: SectionLatencies | None = None
-        if target_latency is not None or cost == "latency":
-            self._latencies = self._measured_latencies()
+        self._scale, self._steps = 1.0, 0
+        self._shown: tuple[Tensor | None] | None = None  # gates of evaluation passes; None: the method's
+        self._measure()
         self._begin(batch=1)  # a setting that does not fit is said before anything has changed
-        self._method = None
+        self._method: Method | None = None
         self._attach()
+
+    def _measure(self) -> None:
+        """What prices, budgets and reports need to know of the whole model."""
+        self._latencies: SectionLatencies | None = None
+        self._memory: SectionMemory | None = None
+        if self._cost == "latency" or self._aims.target_latency is not None:
+            self._latencies = section_latencies(self._forward, self.sections.example)
+        if self._cost == "memory" or self._aims.target_memory is not None:
+            self._memory = section_memory(self._forward.alive, self._peak_without)
+        self._budget = self._budget_of(self._aims)
+        self._course: list[Moment] = []
+        self._whole: Sizes | None = None
+        if all(self._forward.alive):
+            self._whole = sizes_of(self.model, self.sections.example, len(self.sections), self.sections.trace)
+        if isinstance(self._budget, LossAllowance):
+            self._budget.look()
 
     # --- what is asked of it --------------------------------------------------------------------------------
 
@@ -151,7 +182,50 @@ class ConcurrentPruner:
             self._take_in()
         self._steps += 1
         is_check = self._steps % self._settings.check_interval == 0 or self._steps == self._total
-        return self._remove(self._method.removals(self._steps)) if is_check and self._method is not None else []
+        if not is_check or self._method is None:
+            return []
+        removed = self._remove(self._method.removals(self._steps))
+        self._course.append(Moment(self._steps, list(self.theta.values()), self._left(), self._validation_now()))
+        return removed
+
+    def distilled(self, loss: Tensor, x: Any, outputs: Any, dim: int | None = None) -> Tensor:
+        """The loss, and what the outputs for `x` differ from the teacher's:
+
+            (1 - distill) loss + distill temperature^2 KL(teacher || model)
+
+        with both softened by the temperature, as a mean over all but the classes (Hinton et al. 2015). `outputs` are
+        logits [B, classes] or [B, classes, H, W], or what holds them as "logits" or "out"; `x` is what the model was
+        given: a tensor, a tuple or a dictionary. `dim` is the dimension of the classes where it is not 1.
+
+        Raises LayerpruneError where there is no teacher, or its outputs have another shape.
+        """
+        if self._teacher is None:
+            raise LayerpruneError("distilled: there is no teacher: ConcurrentPruner(..., teacher=True)")
+        return self._teacher.distilled(loss, x, outputs, dim)
+
+    def report(self, whole: nn.Module | None = None, repeats: int = 30) -> Report:
+        """Sections, depth, multiply-adds, parameters and peak memory, before and as the model is now.
+
+        `whole` is a copy of the model from before pruning, if latency is wanted too: both take turns, `repeats` times,
+        with find_sections' example.
+        """
+        if self._whole is None:
+            raise LayerpruneError("report: the whole model is not known: load the pruner's state first")
+        smaller, left = self._forward.plain(), len(self.sections) - len(self.removed)
+        now = sizes_of(smaller, self.sections.example, left)
+        times = latencies(whole, smaller, self.sections.example, repeats) if whole is not None else None
+        return Report(self._whole, now, tuple(self.removed), times)
+
+    def plot(self) -> "Figure":
+        """Theta, and what the sections cost, over the steps; the validation loss where it decides.
+
+        A matplotlib figure: plot().savefig("pruning.png"). Raises LayerpruneError before the first check.
+        """
+        if not self._course:
+            raise LayerpruneError(
+                f"plot: nothing to show before the first check, after {self._settings.check_interval} steps"
+            )
+        return drawn(self._course, [each.name for each in self.sections.removable], self._marks())
 
     def export(self) -> nn.Module:
         """A copy of the model without gates and without what has gone, to use, to train on, or to save.
@@ -182,6 +256,10 @@ class ConcurrentPruner:
             "batch": method.context.batch_size if method is not None else None,
             "method": method.state() if method is not None else None,
             "noise": method.noise.get_state() if method is not None else None,
+            "memory": astuple(self._memory) if self._memory is not None else None,
+            "allowance": self._budget.state() if isinstance(self._budget, LossAllowance) else None,
+            "whole": astuple(self._whole) if self._whole is not None else None,
+            "course": [astuple(each) for each in self._course],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -190,6 +268,7 @@ class ConcurrentPruner:
         if len(state["alive"]) != len(alive) or any(map(operator.gt, state["alive"], alive)):
             raise LayerpruneError("load_state_dict: the state is of other sections, or some have left already")
         self._steps = state["steps"]
+        self._load_measured(state)
         if state["method"] is not None:
             self._begin(state["batch"])
             self._method.load_state(state["method"])
@@ -197,6 +276,15 @@ class ConcurrentPruner:
         gone = [place for place, stays in enumerate(state["alive"]) if alive[place] and not stays]
         if gone:
             self._take_out(gone)
+
+    def _load_measured(self, state: dict[str, Any]) -> None:
+        if self._memory is not None:
+            self._memory = SectionMemory(*state["memory"])
+            self._budget = self._budget_of(self._aims)
+        if isinstance(self._budget, LossAllowance):
+            self._budget.load_state(state["allowance"])
+        self._whole = Sizes(*state["whole"]) if state.get("whole") else self._whole
+        self._course = [Moment(*each) for each in state.get("course", [])]
 
     # --- gates ----------------------------------------------------------------------------------------------
 
@@ -219,8 +307,22 @@ class ConcurrentPruner:
                 self._draws.append((self._method.drawn, batch * self._group.size))
                 self._scale = float(self._scaler.get_scale()) if self._scaler is not None else 1.0
         else:
-            gates = self._method.evaluation_gates() if self._method is not None else None
+            gates = self._gates_shown()
         self._forward.gates.start(gates)
+
+    def _gates_shown(self) -> Tensor | None:
+        if self._shown is not None:
+            return self._shown[0]
+        return self._method.evaluation_gates() if self._method is not None else None
+
+    @contextmanager
+    def _showing(self, gates: Tensor | None) -> Iterator[None]:
+        """Evaluation passes with other gates than the method's, for a while; None for open ones."""
+        self._shown = (gates,)
+        try:
+            yield
+        finally:
+            self._shown = None
 
     @torch.compiler.disable
     def _after_forward(self, model: nn.Module, inputs: tuple, output: Any) -> None:
@@ -231,7 +333,7 @@ class ConcurrentPruner:
         """The method, as soon as the size of batches is known."""
         device = next(self.model.parameters()).device
         removable = self.sections.removable
-        network = _Network(self._forward)
+        network = Network(self._forward)
         context = Context(
             examples=1,
             batch_size=batch * self._group.size,
@@ -243,7 +345,8 @@ class ConcurrentPruner:
             section_params=tuple(section.params for section in removable),
             group=self._group,
         )
-        self._method = _Method(self._settings, network, context, self._latencies)
+        memory = self._memory.sections if self._cost == "memory" else None
+        self._method = Method(self._settings, network, context, self._latencies, memory)
         if self._budget is not None:
             self._method.budget = self._budget
         self._method.start_epoch(0)
@@ -269,7 +372,7 @@ class ConcurrentPruner:
         # The loss is the mean over all examples of the step, those whose gates were not drawn included.
         method.batch = sum(count for _, count in draws)
         method.prepare(self._steps)
-        method.after_backward(self._steps, slopes.new_zeros(method.drawn.shape[1]), _no_losses)
+        method.after_backward(self._steps, slopes.new_zeros(method.drawn.shape[1]), no_losses)
 
     def _is_silent(self) -> bool:
         return self._method is not None and self._method.drawn is None
@@ -291,34 +394,69 @@ class ConcurrentPruner:
     def _theta(self) -> list[float]:
         return self._method.theta.tolist()
 
-    def _measured_latencies(self) -> SectionLatencies:
-        """Those of the whole model; where sections have left it, any, since the state that follows holds them."""
-        count = len(self._forward.alive)
-        if not all(self._forward.alive):
-            return SectionLatencies(1.0, (1 / count,) * count)
-        return _latencies_of(self._forward, self.sections.example)
+    # --- budgets --------------------------------------------------------------------------------------------
 
-    def _budget_of(self, target_macs: float | None, target_depth: int | None) -> budget.Budget | None:
+    def _budget_of(self, aims: Aims) -> budget.Budget | MemoryBudget | LossAllowance | None:
         removable = self.sections.removable
-        if target_macs is not None:
-            return budget.of_macs(target_macs, self.sections.macs, [section.macs for section in removable])
-        return budget.of_depth(target_depth, len(removable)) if target_depth is not None else None
+        if aims.target_macs is not None:
+            return budget.of_macs(aims.target_macs, self.sections.macs, [section.macs for section in removable])
+        if aims.target_params is not None:
+            return self._params_budget(aims.target_params)
+        if aims.target_memory is not None:
+            return self._memory_budget(aims.target_memory)
+        if aims.max_loss_increase is not None:
+            return LossAllowance(aims.max_loss_increase, self._loss_without)
+        return budget.of_depth(aims.target_depth, len(removable)) if aims.target_depth is not None else None
 
+    def _params_budget(self, asked: float) -> budget.Budget:
+        pairs = list(zip(self.sections.removable, self._forward.alive, strict=True))
+        parts = [count_of(one.parameters(self.model)) if stays else one.params for one, stays in pairs]
+        gone = sum(part for part, (_, stays) in zip(parts, pairs, strict=True) if not stays)
+        whole = count_of(self.model.parameters()) + gone
+        share = asked / whole if is_count(asked) else asked
+        return budget.of_share("target_params", "the parameters", share, whole, parts)
 
-def _latencies_of(forward: Forward, example: Any) -> SectionLatencies:
-    """Milliseconds of the whole model and of each removable section, for batches like the example, in evaluation."""
-    everything = range(len(forward.sections))
-    absent: list[Sequence[int]] = [(), everything, *((place,) for place in everything)]
-    device = next(forward.model.parameters()).device
-    batch = examples.moved(example, device)
+    def _memory_budget(self, share: float) -> MemoryBudget:
+        memory = self._memory
+        if share * memory.whole < memory.none:
+            raise LayerpruneError(
+                f"ConcurrentPruner: target_memory: {share} of the peak memory is less than what the model takes "
+                f"without any removable section ({memory.none / memory.whole:.3f})"
+            )
+        return MemoryBudget(share * memory.whole, memory, self._peak_without)
 
-    def timed(places: Sequence[int]) -> float:
-        with forward.without(places):
-            return timing.seconds(lambda: examples.call(forward.model, batch), device)
+    def _peak_without(self, places: Collection[int]) -> int:
+        """Bytes of the model's peak without these sections."""
+        with self._showing(None), self._forward.without(sorted(places)):
+            return peak_memory(self.model, self.sections.example)
 
-    with undisturbed(forward.model), evaluating(forward.model), torch.inference_mode():
-        whole, none, *without = shortest([partial(timed, places) for places in absent])
-    return shared_out(whole, none, without)
+    def _loss_without(self, places: Collection[int]) -> float:
+        """What validation finds with these sections closed: the mean over all processes. The model stays as it is."""
+        gates = torch.ones(len(self._forward.alive), 1, 1, device=next(self.model.parameters()).device)
+        gates[list(places)] = 0
+        with self._showing(gates if places else None):
+            losses = self._group.everyones(validated(self.model, self._aims.validate))
+        return sum(losses) / len(losses)
+
+    # --- for people to see ----------------------------------------------------------------------------------
+
+    def _left(self) -> tuple[float, float]:
+        """Shares of the multiply-adds: of what has not left the model, and of it with sections weighted by theta."""
+        macs = [section.macs for section in self.sections.removable]
+        gone = sum(each for each, stays in zip(macs, self._forward.alive, strict=True) if not stays)
+        closed = sum(each * (1 - theta) for each, theta in zip(macs, self.theta.values(), strict=True))
+        return tuple(1 - each / max(1, self.sections.macs) for each in (gone, closed))
+
+    def _validation_now(self) -> tuple[float, float, float] | None:
+        """Of this step, if there was one."""
+        if not isinstance(self._budget, LossAllowance):
+            return None
+        found, self._budget.latest = self._budget.latest, None
+        return found
+
+    def _marks(self) -> Marks:
+        method, aims = self._method, self._aims
+        return Marks(method.warmup, method.consolidation, aims.target_macs, aims.max_loss_increase)
 
 
 class _OfThisModel(OfPruner):
@@ -336,100 +474,6 @@ class _OfThisModel(OfPruner):
 
     def __reduce__(self) -> tuple:
         return _OfThisModel, ()
-
-
-class _Method(gated.Method):
-    """Latencies are the model's, of the first process."""
-
-    def __init__(
-        self, settings: GatedSettings, network: "_Network", context: Context, latencies: SectionLatencies | None
-    ) -> None:
-        self._measured = latencies
-        super().__init__(settings, network, context)
-
-    def _latencies(self) -> SectionLatencies | None:
-        return self.context.group.everyones(self._measured)[0]
-
-
-class _Network:
-    """What the method asks of a network: which sections are alive."""
-
-    def __init__(self, forward: Forward) -> None:
-        self._forward = forward
-
-    def keep(self) -> list[int]:
-        return [int(stays) for stays in self._forward.alive]
-
-    @property
-    def sections(self) -> list[SimpleNamespace]:
-        return [SimpleNamespace(alive=stays) for stays in self._forward.alive]
-
-
-def _settings(**values: Any) -> GatedSettings:
-    try:
-        return GatedSettings(**values)
-    except ValidationError as error:
-        raise LayerpruneError(f"ConcurrentPruner: {first_problem(error).lstrip('.: ')}") from None
-
-
-def _no_losses(gates: Tensor) -> Tensor:
-    raise LookupError("no estimator here asks for a second forward pass")
-
-
-def trainable(sections: FoundSections) -> FoundSections:
-    """The same sections, but that frozen ones stay, if others may go."""
-    frozen = {
-        each.name: "frozen"
-        for each in sections.removable
-        if not any(one.requires_grad for one in each.parameters(sections.model))
-    }
-    return sections.but(frozen) if len(frozen) < len(sections.removable) else sections
-
-
-def _check(
-    wrapped: nn.Module,
-    model: nn.Module,
-    sections: FoundSections,
-    forward: Forward,
-    optimizers: Sequence[torch.optim.Optimizer],
-    aims: tuple[float | None, ...],
-) -> None:
-    if sections.model is not model:
-        raise LayerpruneError("ConcurrentPruner: the sections were found in another model")
-    if gates_of(model) is not None:
-        raise LayerpruneError("ConcurrentPruner: the model has gates already; one pruner a model")
-    if not sections.removable:
-        reasons = sorted({section.reason for section in sections})
-        raise LayerpruneError(f"ConcurrentPruner: no section may go: {reasons[0]}; print(sections) lists them")
-    if sum(aim is not None for aim in aims) != 1:
-        raise LayerpruneError("ConcurrentPruner: give one of nu, target_macs, target_depth and target_latency")
-    _, macs, depth, latency = aims
-    for name, share in (("target_macs", macs), ("target_latency", latency)):
-        if share is not None and not 0 < share <= 1:
-            raise LayerpruneError(
-                f"ConcurrentPruner: {name} is a share of the model's, above 0 and up to 1, not {share}"
-            )
-    if depth is not None and (depth < 0 or depth != int(depth)):
-        raise LayerpruneError(f"ConcurrentPruner: target_depth is a number of sections to keep, from 0 on, not {depth}")
-    held = {id(each) for one in optimizers for group in one.param_groups for each in group["params"]}
-    there = [section for section, stays in zip(sections.removable, forward.alive, strict=True) if stays]
-    for section in there:
-        trained = [each for each in section.parameters(model) if each.requires_grad]
-        if not trained:
-            raise LayerpruneError(
-                f"ConcurrentPruner: section '{section.name}' is frozen: nothing in it takes gradients; "
-                "call requires_grad_() on it, and make the optimizer after that"
-            )
-        if not all(id(each) in held for each in trained):
-            raise LayerpruneError(
-                f"ConcurrentPruner: the optimizer does not hold the parameters of section '{section.name}': "
-                "make it from model.parameters(), or give a list of all optimizers"
-            )
-    if isinstance(wrapped, nn.parallel.DistributedDataParallel) and not wrapped.find_unused_parameters:
-        raise LayerpruneError(
-            "ConcurrentPruner: sections leave the model, which DistributedDataParallel has to be told: "
-            "find_unused_parameters=True"
-        )
 
 
 def _process_group_here(model: nn.Module) -> ProcessGroup:

@@ -1,4 +1,4 @@
-"""Is a run's record what this code, these settings and these data would give? Imports no torch.
+"""Is a run's record what today's code, settings and data would give? Imports no torch.
 
 Current means: the same versions of what decides its numbers, the same settings, the data that are staged, parents whose
 records are the ones it names, and files that are what the record says.
@@ -21,14 +21,14 @@ WEIGHTS = "weights/"
 
 @dataclass(frozen=True)
 class Difference:
-    """One thing in which a record is not current; `kind` is one of analysis.verify.KINDS."""
+    """One way in which a record is not current; `kind` is one of analysis.verify.KINDS."""
 
     kind: str
     message: str
 
 
 def differences(preset: Preset, made: Record, settings: RunSettings | None = None) -> Iterator[Difference]:
-    """In what a record is not current; nothing for one that is. `settings` where they are not the preset's own."""
+    """How a record is not current; nothing for one that is. `settings` where they are not the preset's own."""
     yield from _of_code(made)
     yield from _of_settings(made, settings or config.resolve(preset, made.key))
     yield from _of_data(made, staged(made.key))

@@ -29,7 +29,7 @@ class Again:
 
     @property
     def differing(self) -> int:
-        """By how many images' worth they differ."""
+        """By how many images they differ."""
         return round(abs(self.found - self.recorded) * self.images)
 
     @property
@@ -46,7 +46,8 @@ class Again:
 
 
 def evaluate_again(key: RunKey, device: torch.device, threads: int, say: Callable[[str], None]) -> Again:
-    """Test accuracy of a run's network. Raises LayerpruneError where record, weights or data are absent or others."""
+    """Test accuracy of a run's network. Raises LayerpruneError if record, weights or data are absent or differ from
+    those of the run."""
     preset = config.load_preset(key.preset)
     config.resolve(preset, key)  # a run that the preset does not have is said to be none
     made, path = store.find(key), store.weights(key)
@@ -60,7 +61,7 @@ def evaluate_again(key: RunKey, device: torch.device, threads: int, say: Callabl
     exact_float32()
     data = load(key.dataset, config.data_root(preset), device, reading(preset, key.dataset))
     if data.checksums != current.of_data(made.provenance.data_checksums):
-        raise LayerpruneError(f"{key}: recorded on {made.data_source}, the data here are others ({data.source})")
+        raise LayerpruneError(f"{key}: recorded on {made.data_source}, the data here differ ({data.source})")
     network = storage.described(store.arch(key), paths.arch(key))
     storage.load_weights(network, path)
     network = layout.place(network, device)

@@ -1,6 +1,6 @@
-"""A run's folder by its path, wherever it was moved: its network, which can be shown and exported.
+"""A run's folder, wherever it was moved: its network can be shown and exported.
 
-Network and weights are checked against the record that lies beside them.
+Network and weights are checked against the record beside them.
 """
 
 from pathlib import Path
@@ -41,7 +41,7 @@ def described_in(folder: Path) -> SectionedNetwork:
 
 
 def _told(folder: Path) -> Files:
-    """What the record beside them says of the files; nothing where there is no record."""
+    """What the record beside the files says of them; nothing without a record."""
     path = paths.record_in(folder)
     return record.read(path).files if path.is_file() else Files()
 

@@ -146,7 +146,7 @@ def hours_of_runs(preset: Preset, name: str, rows: list[Row]) -> dict[RunKey, fl
 
 
 def hours_on(devices: int, preset: Preset, hours: dict[RunKey, float]) -> float:
-    """Hours until the last run has ended, where so many devices each make one run at a time.
+    """Hours until the last run has ended, on this many devices, each making one run at a time.
 
     A device that is free takes the first run, in the order given, whose prerequisites have ended.
     """
@@ -181,7 +181,7 @@ def report(rows: list[Row]) -> str:
 
 
 def duration(hours: float) -> str:
-    """Hours where there is one, minutes where that would be 0.0, such as `2.5 h`, `12 min` and `0.4 min`."""
+    """Hours, or minutes if that would be 0.0 h, such as `2.5 h`, `12 min` and `0.4 min`."""
     if hours >= 1:
         return f"{hours:,.1f} h"
     return f"{60 * hours:.0f} min" if hours >= 1 / 60 else f"{60 * hours:.1f} min"

@@ -1,4 +1,5 @@
-"""Measured inference time of the networks that runs left, beside their MACs; what is measured together takes turns.
+"""Measured inference time of the networks that runs left, beside their MACs; networks measured together are
+interleaved.
 
 Of a preset's runs arch.json suffices, as latency does not depend on what the weights are; runs whose networks are the
 same share one measurement. Their table is results/<preset>/<dataset>/latency.csv. Single networks are folders of runs,
@@ -54,7 +55,7 @@ class Candidate:
 def measure_runs(preset: str, datasets: Sequence[str], conditions: Conditions, say: Say) -> list[Path]:
     """Measure what the planned runs left, and write a table per data set that has any; returns the tables.
 
-    Raises LayerpruneError where there is nothing to measure, for an arch.json that describes no network, and when
+    Raises LayerpruneError if there is nothing to measure, for an arch.json that describes no network, and when
     another process measures.
     """
     found = {dataset: _candidates(preset, dataset) for dataset in datasets}

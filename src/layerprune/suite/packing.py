@@ -13,9 +13,9 @@ from layerprune.system import files, paths
 from layerprune.system.paths import RunKey
 
 LARGEST_FILE = 1_000_000
-"""Bytes of a file in git, weights apart."""
+"""Largest size of a file in git, in bytes, except weights."""
 MOST_BYTES = 9_000_000
-"""Of all weights of a preset together: a checkout should stay small."""
+"""Largest total size of a preset's weights: a checkout should stay small."""
 
 
 def pack(preset_name: str, datasets: Sequence[str], weights: bool) -> Iterator[str]:

@@ -1,6 +1,6 @@
 """One run's record: what it reached, what it cost, and where it comes from. Imports no torch.
 
-A record carries the SHA-256 of the run's other files and a checksum of itself: what was altered since is refused.
+A record carries the SHA-256 of the run's other files and a checksum of itself: altered files are refused.
 Units: accuracies in [0, 1]; MACs as multiply-adds of one input (1 MAC = 2 FLOPs); `train_macs` are multiply-adds of
 the whole training, forward and backward (forward x 3), with alive sections only.
 """
@@ -41,7 +41,7 @@ class Provenance(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    commit: str | None = Field(description="git commit of the code, where the code lies in a git checkout")
+    commit: str | None = Field(description="git commit of the code, if the code is in a git checkout")
     dirty_digest: str | None = Field(description="digest of the uncommitted change, null for a clean checkout")
     versions: dict[str, int] = Field(
         description="versions of what decides the numbers: results, dataset, arch, method (see layerprune.core.version)"
@@ -49,7 +49,7 @@ class Provenance(BaseModel):
     config_digest: str = Field(description="digest of the resolved settings")
     config: dict[str, Any] = Field(description="the resolved settings")
     data_checksums: dict[str, str] = Field(description="SHA-256 of the data read and of the split's indices")
-    lock_digest: str | None = Field(description="digest of requirements.lock, where it was at hand")
+    lock_digest: str | None = Field(description="digest of requirements.lock, if it was available")
     parents: dict[str, str] = Field(description="runs that this one starts from -> digest of their record")
     python: str
     torch: str
@@ -107,13 +107,13 @@ class Record(BaseModel):
     )
     val_accuracy_before_finetune: Accuracy | None = None
     test_accuracy_before_finetune: Accuracy | None = Field(default=None, description="null: the test set is read once")
-    depth: Count = Field(description="weight layers on the longest path of what is left")
+    depth: Count = Field(description="weight layers on the longest path of the pruned network")
     depth_dense: Count
     sections_total: Count
     keep: list[Literal[0, 1]] = Field(description="1: the section is left, 0: it went")
     removed_step: list[int | None] = Field(description="optimizer step at which each section went, null if it stayed")
     steps_total: Count = Field(description="optimizer steps of the run itself, without its parents'")
-    macs: Count = Field(description="multiply-adds of one input through what is left")
+    macs: Count = Field(description="multiply-adds of one input through the pruned network")
     params: Count
     macs_dense: Count
     params_dense: Count
@@ -148,6 +148,7 @@ class Record(BaseModel):
 
     @model_serializer(mode="wrap")
     def _without_what_was_not_measured(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Records of machines that do not measure it do not mention it, as before it was recorded."""
         told = serialise(self)
         return {name: value for name, value in told.items() if value is not None or name not in IF_MEASURED}
 
@@ -174,7 +175,7 @@ class Record(BaseModel):
         return {name: value for name, value in data.items() if not name.startswith(VOLATILE) and name not in absent}
 
     def digest(self) -> str:
-        """Digest of what the run reached and of what decided it (first 16 hexadecimal digits).
+        """Digest of the run's results and of what determined them (first 16 hexadecimal digits).
 
         Commit, libraries, machine and files stay out: an equal run on another day has an equal digest.
         """

@@ -45,7 +45,7 @@ class Texts:
 
 
 def find(key: RunKey) -> Record | None:
-    """A run's record: its folder's, else the store's; None where there is neither.
+    """A run's record: its folder's, else the store's; None if there is neither.
 
     Raises LayerpruneError for one that is malformed or was altered.
     """
@@ -99,7 +99,7 @@ def _text(key: RunKey, name: str) -> str | None:
 
 
 def weights(key: RunKey) -> Path | None:
-    """The file of a run's weights, its folder's or a headline network's, checked; None where there is none."""
+    """The file of a run's weights, its folder's or a headline network's, checked; None if there is none."""
     if paths.record(key).is_file():
         made, path = record.read(paths.record(key)), paths.weights(key)
     else:

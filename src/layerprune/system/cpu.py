@@ -18,9 +18,10 @@ AVX2 = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
 
 
 def choose(kernels: CpuKernels) -> None:
-    """Restrict torch, which must not be imported yet, to `kernels`; what the environment says goes before it.
+    """Restrict torch, which must not be imported yet, to `kernels`; the environment takes precedence.
 
-    Does nothing where the CPU has no AVX2 (forcing it there would end the process), and where torch is there already.
+    Does nothing where the CPU has no AVX2 (forcing it there would end the process), or if torch has already been
+    imported.
     """
     if kernels == "avx2" and "torch" not in sys.modules and "avx2" in _cpu_flags():
         for name, value in AVX2.items():
@@ -28,14 +29,14 @@ def choose(kernels: CpuKernels) -> None:
 
 
 def _cpu_flags() -> set[str]:
-    """Instruction sets by the system's names; empty where it does not tell."""
+    """Instruction sets by the system's names; empty if it does not report them."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.is_file() else []
     return next((set(line.split()) for line in lines if line.startswith("flags")), set())
 
 
 def cpu_name() -> str:
-    """The processor's model, as far as the system tells."""
+    """The processor's model, as far as the system reports it."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

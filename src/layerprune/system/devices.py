@@ -33,7 +33,7 @@ def gpus() -> list[str]:
 
 
 def choose_device(name: str) -> torch.device:
-    """A torch device; `auto` is a GPU where there is one. Raises LayerpruneError for one that is absent or unknown."""
+    """A torch device; `auto` means a GPU if there is one. Raises LayerpruneError for one that is absent or unknown."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -50,7 +50,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def exact_float32() -> None:
-    """Have GPUs compute float32 as float32, for this process.
+    """Make GPUs compute float32 as float32, in this process.
 
     By default torch lets convolutions round their inputs to TF32, which has ten bits: the logits of a network and of
     the same network without a section whose gate is 0 then differ in the third digit, and so would scores.

@@ -1,4 +1,4 @@
-"""Energy that this process took, estimated where the machine counts it; None where it does not: nothing is invented.
+"""Energy used by this process, estimated where the machine counts it and None where it does not: nothing is invented.
 
 On a CPU: RAPL's counters of packages and memory (Linux, /sys/class/powercap, which often only root may read), of which
 the process gets its share of the CPU time that the whole machine was busy. On an NVIDIA GPU: NVML's counter of the
@@ -27,11 +27,11 @@ class Counter(Protocol):
     """Something that counts energy from when it was made."""
 
     def joules(self) -> float | None:
-        """So far; None where that cannot be told. Asked at least every SECONDS_BETWEEN_LOOKS."""
+        """Joules so far; None if unknown. Asked at least every SECONDS_BETWEEN_LOOKS."""
 
 
 class Meter:
-    """The energy of a while, known once the while is over."""
+    """The energy used in a context, known once the context has ended."""
 
     joules: float | None = None
 

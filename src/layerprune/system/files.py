@@ -29,13 +29,13 @@ _FULL_OR_FORBIDDEN = {
 }
 
 LARGEST_TEXT = 2**26
-"""Bytes of a text that is read whole, unless the reader says otherwise."""
+"""Largest text file, in bytes, that is read whole unless the reader says otherwise."""
 LARGEST_WEIGHTS = 2**32
-"""Bytes of a file of weights or states: a thousand million numbers."""
+"""Largest file of weights or states, in bytes: a thousand million numbers."""
 
 
 def write_atomically(path: Path, fill: Callable[[BinaryIO], None]) -> None:
-    """Let `fill` write to a temporary file beside `path`, flush it to the disk, and rename it to `path`.
+    """Let `fill` write to a temporary file beside `path`, flush it to disk, and rename it to `path`.
 
     Raises LayerpruneError when the disk is full or the folder cannot be written; nothing half-written stays. What is
     there already is replaced if it is a regular file, and nothing else: no folder, pipe or device.
@@ -73,7 +73,7 @@ def reason_of(error: OSError) -> str:
 
 
 def clear_unfinished(folder: Path) -> None:
-    """Delete what writers that were killed left in a folder; no other process may be writing there."""
+    """Delete what killed writers left in a folder; no other process may be writing there."""
     for leftover in folder.glob(".*.tmp"):
         leftover.unlink(missing_ok=True)
 
@@ -110,7 +110,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def regular(path: Path) -> BinaryIO:
-    """Open a file to read, never a pipe or a device, which could last for ever. Raises OSError for these too."""
+    """Open a file for reading, but never a pipe or a device, which might never end. Raises OSError for these too."""
     stream = open(path, "rb", opener=_without_waiting)  # noqa: SIM115 -- the caller closes it
     if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
         stream.close()
@@ -120,7 +120,7 @@ def regular(path: Path) -> BinaryIO:
 
 @contextmanager
 def open_regular(path: Path) -> Iterator[BinaryIO]:
-    """The same for a while. Raises LayerpruneError naming the file, then and while it is read."""
+    """The same as a context. Raises LayerpruneError naming the file, on opening and while it is read."""
     try:
         with regular(path) as stream:
             yield stream
@@ -203,7 +203,7 @@ _ONE_AT_A_TIME = threading.Lock()
 
 @cache
 def constant_in(path: Path, name: str) -> Any:
-    """The value of a literal constant at the top of a module, without importing it; None where it has no such."""
+    """The value of a literal constant at the top of a module, read without importing it; None if there is none."""
     with _ONE_AT_A_TIME:
         statements = ast.parse(path.read_bytes()).body
     for statement in statements:

@@ -194,7 +194,7 @@ def figure(preset: str, dataset: str, name: str, suffix: str) -> Path:
 
 
 def figure_index(preset: str, dataset: str) -> Path:
-    """Which figures there are of a data set, and what is missing; shown by whoever lists the folder."""
+    """Which figures a data set has and what is missing; a README, so that code hosts show it with the folder."""
     return root() / "figures" / preset / dataset / "README.md"
 
 

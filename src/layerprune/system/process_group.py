@@ -1,7 +1,7 @@
 """The processes that share one run, one for each device, as torchrun starts them; or one alone.
 
 Each takes every `size`-th example of every batch. What they know of the whole they sum; what they must agree on, such
-as which sections go, they compare, and a difference ends the run. Alone, nothing of this costs anything.
+as which sections go, they compare, and a difference ends the run. A process alone pays nothing for any of this.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from layerprune.errors import LayerpruneError
 from layerprune.system.processes import TorchrunPlace
 
 PATIENCE = timedelta(minutes=10)
-"""How long a process waits for one that answers no more but is not dead; a death is noticed at once."""
+"""How long a process waits for one that no longer answers but is not dead; a death is noticed at once."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class ProcessGroup:
         odd = [rank for rank, other in enumerate(everyone) if not torch.equal(other, everyone[0])]
         if odd:
             raise LayerpruneError(
-                f"the processes of this run disagree on {on}: rank {odd[0]} has something else than rank 0; "
+                f"the processes of this run disagree on {on}: rank {odd[0]} differs from rank 0; "
                 f"rank {self.rank} has {json.dumps(value)}"
             )
 
@@ -128,15 +128,15 @@ SINGLE_PROCESS = ProcessGroup()
 
 
 def lost(group: ProcessGroup, error: RuntimeError) -> LayerpruneError:
-    """What to tell people when a message to the other processes failed."""
+    """The error to raise when a message to the other processes failed."""
     reason = str(error).strip().partition("\n")[0]
     who = f"rank {group.rank} of {group.size}"
-    return LayerpruneError(f"{who}: another process of this run is gone or silent: {reason}")
+    return LayerpruneError(f"{who}: another process of this run has died or does not answer: {reason}")
 
 
 @contextmanager
 def joined(place: TorchrunPlace, device: torch.device) -> Iterator[ProcessGroup]:
-    """This process among its fellows, for a while. Raises LayerpruneError where they cannot be reached."""
+    """This process joined to the others, as a context. Raises LayerpruneError if they cannot be reached."""
     group = ProcessGroup(place.rank, place.size, device)
     try:
         backend = "nccl" if device.type == "cuda" else "gloo"

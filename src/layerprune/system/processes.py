@@ -29,7 +29,7 @@ class Preempted(Exception):
 
 
 class Notice:
-    """Whether the process has been told to end."""
+    """Whether the process has been asked to stop."""
 
     def __init__(self) -> None:
         self.given = False

@@ -35,7 +35,7 @@ class Progress:
         self.bar.__exit__(*problem)
 
     def report(self, done: int, total: int, text: str) -> None:
-        """`done` of `total` steps; `text` says how it goes. Another total, or fewer steps, begins another bar."""
+        """Show `done` of `total` steps, and `text`. Another total, or fewer steps, begins another bar."""
         if self.begun_at is None or total != self.begun_at[1] or done < self.bar.tasks[0].completed:
             self.begun_at = done, total
             self.bar.reset(self.task, total=total, completed=done, text=text)

@@ -58,13 +58,19 @@ MARK, LINE = 7.5, 2.5
 STRIP = 0.13
 """Fraction of a panel's height kept for hollow marks."""
 SPREAD_FOR_LOG = 4.0
+ROOM_FOR_OTHERS = 0.5
+"""By so much of the span of what stands out may grey marks lower the end of an axis of accuracies; those that lie below
+it are triangles at the edge. Nothing is too good to be shown."""
+BELOW = "below the panel"
+TRIANGLE = {"color": style.OTHER, "marker": "v", "markersize": 5, "markeredgewidth": 0, "linestyle": "none"}
 
 
 def draw(data: pd.DataFrame, heading: str, quantity: str, label: str, logarithmic: bool = False) -> Figure:
     """One panel per architecture with two marks or more, accuracy against `quantity`; `logarithmic` where values
     spread widely.
 
-    Costs have one scale in all panels, accuracies one for networks that differ in their depth alone.
+    Costs have one scale in all panels, accuracies one for networks that differ in their depth alone, if their ranges
+    overlap.
     """
     archs = shown(data, quantity)
     figure, axes = style.grid(len(archs), 3, (3.7, 2.9))
@@ -73,7 +79,8 @@ def draw(data: pd.DataFrame, heading: str, quantity: str, label: str, logarithmi
         alike = data[data["arch"].map(family_of) == family_of(arch)]
         _panel(ax, data[data["arch"] == arch], alike, data, quantity, logarithmic)
         ax.set(title=arch, xlabel=label, ylabel="test accuracy (%)")
-    style.legend(figure, _handles(data))
+    below = any(line.get_label() == BELOW for ax in axes for line in ax.lines)
+    style.legend(figure, _handles(data, below))
     style.title(figure, heading)
     return figure
 
@@ -101,7 +108,7 @@ def _panel(
 ) -> None:
     present, gaps = _present(data, quantity), data[(data["n_failed"] + data["n_missing"]) > 0]
     if not present.empty:
-        _limit_accuracy(ax, _present(alike, quantity), STRIP if len(gaps) else 0.0)
+        _limit_accuracy(ax, present, _present(alike, quantity), STRIP if len(gaps) else 0.0)
         _limit_quantity(ax, _present(data if quantity == "depth" else everything, quantity), quantity, logarithmic)
         _dense_line(ax, present)
         _others(ax, present[~present["stands_out"]], quantity)
@@ -123,8 +130,19 @@ def _reach(data: pd.DataFrame, quantity: str) -> tuple[float, float]:
     return float(np.nanmin(values)), float(np.nanmax(values))
 
 
-def _limit_accuracy(ax: Axes, data: pd.DataFrame, strip: float) -> None:
-    style.accuracy_axis(ax, *_reach(data, "test_accuracy"), strip)
+def accuracy_range(data: pd.DataFrame) -> tuple[float, float]:
+    """Lowest and highest accuracy within a panel: all of what stands out, and grey marks that are not far below it."""
+    if not data["stands_out"].any():
+        return _reach(data, "test_accuracy")
+    low, high = _reach(data[data["stands_out"]], "test_accuracy")
+    near = data["test_accuracy_mean"] >= low - ROOM_FOR_OTHERS * max(high - low, 0.2)
+    return _reach(data[data["stands_out"] | near], "test_accuracy")
+
+
+def _limit_accuracy(ax: Axes, data: pd.DataFrame, alike: pd.DataFrame, strip: float) -> None:
+    ranges = [accuracy_range(rows) for _, rows in alike.groupby("arch")]
+    apart = max(low for low, _ in ranges) > min(high for _, high in ranges)
+    style.accuracy_axis(ax, *accuracy_range(data if apart else alike), strip)
 
 
 def _limit_quantity(ax: Axes, data: pd.DataFrame, quantity: str, logarithmic: bool) -> None:
@@ -170,6 +188,10 @@ def _others(ax: Axes, data: pd.DataFrame, quantity: str) -> None:
         label="others",
         **look,
     )
+    below = data[data["test_accuracy_mean"] < ax.get_ylim()[0]]
+    if len(below):
+        edge = {"transform": ax.get_xaxis_transform(), "label": BELOW, "zorder": 1.5} | TRIANGLE
+        ax.plot(below[f"{quantity}_mean"], [0.02] * len(below), **edge)
 
 
 def _curves(ax: Axes, data: pd.DataFrame, quantity: str) -> None:
@@ -290,7 +312,7 @@ def _gap(ax: Axes, x: float, method: str, count: int) -> None:
     ax.annotate(f"{count}", (x, 0.045), xycoords="axes fraction", color=style.color(method), **beside)
 
 
-def _handles(data: pd.DataFrame) -> list:
+def _handles(data: pd.DataFrame, below: bool) -> list:
     chosen, handles = data[data["stands_out"]], []
     for method in sorted(set(chosen["method"]), key=style.rank):
         rows = chosen[chosen["method"] == method]
@@ -308,6 +330,8 @@ def _handles(data: pd.DataFrame) -> list:
         handles.append(
             Line2D([], [], color=style.OTHER, marker="o", markersize=4, linewidth=0.6, label="other methods")
         )
+    if below:
+        handles.append(Line2D([], [], label=BELOW, **TRIANGLE))
     if (data["n_failed"] + data["n_missing"]).any():
         handles.append(style.gap_handle())
     return handles

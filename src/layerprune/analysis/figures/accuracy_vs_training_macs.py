@@ -11,9 +11,10 @@ CAPTION = (
     "Test accuracy against the multiply-adds of the whole training, including the networks that a run starts from, "
     "as a multiple of dense with the same seed. Marks are means over seeds with 95 % bootstrap intervals; the legend "
     "tells the number of seeds. In colour: dense, gated with its sweep of nu, and the most accurate rival of each "
-    "family; the other methods are grey and named in `every-method` and in the tables. Marks of nearly equal cost "
-    "are moved sideways a little. On lenet-300-100 removal saves no training cost, because neighbouring linear "
-    "layers are multiplied out only at the end."
+    "family; the other methods are grey and named in `every-method` and in the tables. Grey triangles at the lower "
+    "edge stand for methods whose accuracy lies below the panel. Marks of nearly equal cost are moved sideways a "
+    "little. On lenet-300-100 removal saves no training cost, because neighbouring linear layers are multiplied out "
+    "only at the end."
 )
 NEEDS = "a network with a result, and dense with the same seed"
 SHOWS = "train_macs_ratio_mean"

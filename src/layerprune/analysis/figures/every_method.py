@@ -84,10 +84,11 @@ ROW, MAP = 0.165, "Greys"
 def draw(data: pd.DataFrame, heading: str) -> Figure:
     """A row per method, a panel per quantity, and the sections; `data` as from `prepare`, of one network."""
     figure = Figure(figsize=(11.5, ROW * len(data) + 1.9), layout="constrained")
-    axes = figure.subplots(1, len(LABELS) + 1, sharey=True, width_ratios=[1.5, 1, 1, 1, 1.5])
-    for ax, (quantity, label) in zip(axes, LABELS.items(), strict=False):
+    shown = [quantity for quantity in LABELS if data[f"{quantity}_mean"].notna().any()]
+    axes = figure.subplots(1, len(shown) + 1, sharey=True, width_ratios=[1.5, *[1] * (len(shown) - 1), 1.5])
+    for ax, quantity in zip(axes, shown, strict=False):
         _panel(ax, data, quantity)
-        ax.set_xlabel(label)
+        ax.set_xlabel(LABELS[quantity])
     _sections(axes[-1], data)
     shades = ScalarMappable(Normalize(0, 100), MAP)
     low = {"location": "bottom", "shrink": 0.8, "aspect": 22, "pad": 0.01, "fraction": min(0.15, 0.4 / len(data))}
@@ -101,9 +102,6 @@ def draw(data: pd.DataFrame, heading: str) -> Figure:
 
 
 def _panel(ax: Axes, data: pd.DataFrame, quantity: str) -> None:
-    if data[f"{quantity}_mean"].isna().all():
-        ax.set_xticks([])
-        ax.text(0.5, 0.5, "no dense run\nto compare with", ha="center", va="center", transform=ax.transAxes, fontsize=7)
     for group, rows in data.groupby("group", sort=False):
         ax.hlines(
             rows.index - data.index[0], rows[f"{quantity}_low"], rows[f"{quantity}_high"], COLORS[group], linewidth=1
@@ -131,7 +129,7 @@ def _sections(ax: Axes, data: pd.DataFrame) -> None:
         table[place, : len(row)] = row
     edges = np.arange(table.shape[1] + 1), np.arange(len(data) + 1) - 0.5
     shown = np.ma.masked_invalid(table)
-    ax.pcolormesh(*edges, shown, cmap=MAP, vmin=0, vmax=100, edgecolors="white", linewidth=0.4)
+    ax.pcolormesh(*edges, shown, cmap=MAP, vmin=0, vmax=100, edgecolors="#DDDDDD", linewidth=0.4)
     ax.set(xlabel="section", xlim=(0, table.shape[1]))
     ticks = [place for place in range(table.shape[1]) if table.shape[1] <= 7 or place % 5 == 0]
     ax.set_xticks([tick + 0.5 for tick in ticks], labels=[str(tick) for tick in ticks])
@@ -141,10 +139,11 @@ def _sections(ax: Axes, data: pd.DataFrame) -> None:
 
 
 def _footnotes(data: pd.DataFrame) -> list[str]:
-    """Score methods that left the same sections."""
+    """Score methods that left the same sections, and what cannot be compared."""
     same = data.dropna(subset="same_as")
     groups = [", ".join([first, *rows["label"]]) for first, rows in same.groupby("same_as", sort=False)]
-    return [f"the same sections with every seed: {each}" for each in groups]
+    notes = [f"the same sections with every seed: {each}" for each in groups]
+    return notes + ["no dense run to compare the training cost with"] * bool(data["train_macs_ratio_mean"].isna().all())
 
 
 def _handles(data: pd.DataFrame) -> list[Line2D]:

@@ -25,7 +25,8 @@ CAPTION = (
     "in shape (`l0`: the flattening prior's price, learnt on theta's logit; `none`: no price). Removed too early: "
     "share of the removed sections that were worth more than the median section at that moment, on the last "
     "batches. Undecided: theta neither 0 nor 1 when it was rounded. Dots are seeds, to the left of their mean with its "
-    "95 % bootstrap interval; after each name stands the number of seeds."
+    "95 % bootstrap interval; after each name stands the number of seeds. A dash in place of a mark: no section was "
+    "removed."
 )
 NEEDS = "variants prior-... of gated"
 SHOWS = "sections_left"

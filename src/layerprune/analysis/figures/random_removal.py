@@ -85,5 +85,5 @@ def _handles() -> list[Line2D]:
         Line2D([], [], color=DOT, marker=".", linestyle="none", label="a random set removed"),
         Line2D([], [], color=MEAN, marker="x", linewidth=0.8, label="mean of that many"),
         Line2D([], [], color=LINE, linestyle="--", linewidth=0.9, label="whole network"),
-        Line2D([], [], color=LINE, linestyle=":", linewidth=0.9, label="may be guessing"),
+        Line2D([], [], color=LINE, linestyle=":", linewidth=0.9, label="guessing up to here"),
     ]

@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
+from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 from scipy import stats
 
@@ -16,7 +16,7 @@ from layerprune.analysis.frames import Study
 TITLE = "Agreement of methods on which sections to remove"
 CAPTION = (
     "Kendall's rank correlation tau-b between how often two methods remove each section, over their seeds: 1 if "
-    "they rank the sections alike, -1 if in opposite order, 0 if the rankings are unrelated. Blank: undefined, "
+    "they rank the sections alike, -1 if in opposite order, 0 if the rankings are unrelated. Grey: undefined, "
     "because a method keeps all sections, removes all, or has no result. Controls, which replay another method's "
     "choice, are left out. With few sections, few values are possible; networks with fewer than three methods have no "
     "panel."
@@ -112,11 +112,11 @@ def _arrange(sides: dict[str, float]) -> tuple[dict[str, tuple[float, float, flo
 def _panel(ax: Axes, rows: pd.DataFrame, arch: str) -> None:
     names = list(dict.fromkeys(rows["method"]))
     table = rows.pivot(index="method", columns="other", values="tau").loc[names, names].to_numpy(float)
-    ax.fill([0, len(names), 0], [0, len(names), len(names)], color=BLANK, linewidth=0)
-    edges = np.arange(len(names) + 1)
-    table = np.where(np.tri(len(names), dtype=bool), table, np.nan)  # it is symmetric
-    shown = np.ma.masked_invalid(table)
-    ax.pcolormesh(edges, edges, shown, cmap=MAP, vmin=-1, vmax=1, edgecolors="white", linewidth=0.6)
+    edges, below = np.arange(len(names) + 1), np.tri(len(names), dtype=bool)
+    blank = np.ma.masked_where(~below | np.isfinite(table), np.zeros_like(table))
+    table = np.where(below, table, np.nan)  # it is symmetric
+    for values, colors in ((blank, ListedColormap([BLANK])), (np.ma.masked_invalid(table), MAP)):
+        ax.pcolormesh(edges, edges, values, cmap=colors, vmin=-1, vmax=1, edgecolors="white", linewidth=0.6)
     for (row, column), tau in np.ndenumerate(table):
         if np.isfinite(tau):
             ax.text(column + 0.5, row + 0.5, _number(tau), ha="center", va="center", fontsize=6.5, color=_ink(tau))

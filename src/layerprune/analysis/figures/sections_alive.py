@@ -1,5 +1,8 @@
 """Sections alive over the epochs, and what the training has cost so far."""
 
+from collections import Counter
+from collections.abc import Iterator
+
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -13,10 +16,12 @@ from layerprune.core import methods
 
 TITLE = "Sections alive and training cost over epochs"
 CAPTION = (
-    "Top: remaining sections after each epoch. Bottom: multiply-adds of training so far, as a multiple of dense's "
-    "whole training. Methods that cut when training has ended drop at the right edge, where a dot shows the remaining "
-    "sections. Thick lines are means over seeds (n in the legend), thin ones single seeds; dense is dashed; of the "
-    "methods that prune while they train, the most accurate is in colour, the others are grey."
+    "Top: remaining sections, which go at the steps that the records name. Bottom: multiply-adds of training so far, "
+    "as a multiple of dense's whole training; where dense has not run, of what gated's first epochs, in which no "
+    "section had gone, would have cost to the end. Methods that cut when training has ended drop at the right edge, "
+    "where a dot shows the remaining sections. Thick lines are means over seeds (n in the legend), thin ones single "
+    "seeds; dense is dashed; of the methods that prune while they train, the most accurate is in colour, the others "
+    "are grey."
 )
 NEEDS = "the curves of a method that trains from scratch and removes sections"
 SHOWS = "sections_alive"
@@ -25,22 +30,19 @@ SHOWS = "sections_alive"
 def prepare(study: Study) -> pd.DataFrame:
     """Sections alive and cumulative training MACs by epoch: every seed (kind `run`) and the mean (kind `mean`).
 
-    Methods that train from scratch and removed a section somewhere, and dense. `train_macs_ratio` is relative
-    to dense's whole training with the same seed (to dense's mean where that seed has none). A run whose sections go
-    when training has ended has its last epoch twice, the second time with the remaining sections.
+    Methods that train from scratch and removed a section somewhere, and dense. A row has `sections_alive`, at the
+    start, before and after each removal, and at the end; or `train_macs_ratio`, at every row of the curves, relative to
+    dense's whole training with the same seed (to dense's mean where that seed has none).
     """
     runs = study.runs[(study.runs["variant"] == "default") & statistics.counted(study.runs)]
     chosen = runs[_trained_and_removing(runs)]
     columns = ["kind", "arch", "method", "stands_out", "seed", "n", "epoch", "sections_alive", "train_macs_ratio"]
-    curves = frames.read_curves(chosen)
-    if curves.empty:
+    if chosen.empty:
         return pd.DataFrame(columns=columns)
-    single = curves.assign(kind="run", n=None, stage=0, train_macs_ratio=_relative_cost(curves, runs))
-    single = pd.concat([single, _cut_at_the_end(single, chosen)], ignore_index=True)
-    both = pd.concat([single, _mean_courses(single)], ignore_index=True)
+    both = pd.concat([_sections(chosen), _costs(chosen, runs)], ignore_index=True)
     best = standing_out(study.runs)
     both["stands_out"] = [method in best[arch] for arch, method in zip(both["arch"], both["method"], strict=True)]
-    return both[columns]
+    return both.reindex(columns=columns)
 
 
 def _trained_and_removing(runs: pd.DataFrame) -> pd.Series:
@@ -49,29 +51,67 @@ def _trained_and_removing(runs: pd.DataFrame) -> pd.Series:
     return runs["method"].isin({"dense", *removing["method"]})
 
 
-def _relative_cost(curves: pd.DataFrame, runs: pd.DataFrame) -> pd.Series:
+def _sections(chosen: pd.DataFrame) -> pd.DataFrame:
+    rows = []
+    for (arch, method), group in chosen.groupby(["arch", "method"], sort=False):
+        runs = group.to_dict("records")
+        names = {"arch": arch, "method": method}
+        for run in runs:
+            rows += [names | {"kind": "run", "seed": run["seed"]} | point for point in _corners([run])]
+        rows += [names | {"kind": "mean", "n": len(runs)} | point for point in _corners(runs)]
+    return pd.DataFrame(rows)
+
+
+def _corners(runs: list[dict]) -> Iterator[dict[str, float]]:
+    """The mean number of sections of these runs as a line with steps."""
+    end = max(run["epochs"] for run in runs)
+    removals = Counter(
+        step * run["epochs"] / run["steps_total"] for run in runs for step in run["removed_step"] if step is not None
+    )
+    alive = sum(run["sections_total"] for run in runs) - removals.pop(0.0, 0)
+    yield {"epoch": 0.0, "sections_alive": alive / len(runs)}
+    last = 0.0
+    for last, gone in sorted(removals.items()):
+        yield {"epoch": last, "sections_alive": alive / len(runs)}
+        alive -= gone
+        yield {"epoch": last, "sections_alive": alive / len(runs)}
+    if last < end:
+        yield {"epoch": end, "sections_alive": alive / len(runs)}
+
+
+def _costs(chosen: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
+    curves = frames.read_curves(chosen)
+    if curves.empty:
+        return pd.DataFrame()
+    single = curves[["arch", "method", "seed", "epoch"]].assign(
+        kind="run", train_macs_ratio=curves["train_macs"] / _whole_cost(curves, runs)
+    )
+    return pd.concat([single, _mean_costs(single)], ignore_index=True)
+
+
+def _whole_cost(curves: pd.DataFrame, runs: pd.DataFrame) -> pd.Series:
     dense = runs[runs["method"] == "dense"]
     by_seed = dense.set_index(["arch", "seed"])["train_macs"].rename("whole")
-    by_arch = dense.groupby("arch")["train_macs"].mean()
+    by_arch = _without_removal(curves, runs) | dense.groupby("arch")["train_macs"].mean().to_dict()
     whole = curves[["arch", "seed"]].join(by_seed, on=["arch", "seed"])["whole"]
-    return curves["train_macs"] / whole.fillna(curves["arch"].map(by_arch))
+    return whole.fillna(curves["arch"].map(by_arch))
 
 
-def _cut_at_the_end(single: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
-    """The remaining sections of runs that are cut after the last epoch of the curves, at stage 1 of that epoch."""
-    last = single.groupby(["arch", "method", "seed"], sort=False).tail(1)
-    left = last.merge(runs[["arch", "method", "seed", "sections_left"]], on=["arch", "method", "seed"])
-    late = (left["sections_left"] < left["sections_alive"]).groupby([left["arch"], left["method"]]).transform("any")
-    left = left[late]
-    return left.assign(sections_alive=left["sections_left"], stage=1).drop(columns="sections_left")
+def _without_removal(curves: pd.DataFrame, runs: pd.DataFrame) -> dict[str, float]:
+    """By architecture what gated's training would cost with every section: by the epochs in which it has them all."""
+    gated = curves[(curves["method"] == "gated") & (curves["epoch"] > 0)]
+    gated = gated.merge(runs[["arch", "method", "seed", "epochs", "sections_total"]], on=["arch", "method", "seed"])
+    gated = gated[gated["sections_alive"] == gated["sections_total"]]
+    whole = gated["train_macs"] / gated["epoch"] * gated["epochs"]
+    return whole.groupby(gated["arch"]).mean().to_dict()
 
 
-def _mean_courses(single: pd.DataFrame) -> pd.DataFrame:
+def _mean_costs(single: pd.DataFrame) -> pd.DataFrame:
     """Means over seeds at the epochs that every seed has (a run cut short must not bend the mean)."""
-    grouped = single.groupby(["arch", "method", "epoch", "stage"], sort=False)
-    means = grouped[["sections_alive", "train_macs_ratio"]].mean().assign(n=grouped.size()).reset_index()
+    grouped = single.groupby(["arch", "method", "epoch"], sort=False)
+    means = grouped[["train_macs_ratio"]].mean().assign(n=grouped.size()).reset_index()
     most = means.groupby(["arch", "method"])["n"].transform("max")
-    return means[means["n"] == most].assign(kind="mean", seed=None)
+    return means[means["n"] == most].assign(kind="mean")
 
 
 # --- drawing --------------------------------------------------------------------------------------------------
@@ -104,7 +144,9 @@ def _panel(ax: Axes, data: pd.DataFrame, quantity: str) -> None:
     if data[quantity].isna().all():
         style.say_instead(ax, "no dense run to compare with")
         return
-    for (kind, method, _), course in data.groupby(["kind", "method", "seed"], sort=False, dropna=False):
+    for (kind, method, _), course in data.dropna(subset=quantity).groupby(
+        ["kind", "method", "seed"], sort=False, dropna=False
+    ):
         if kind == "mean" or course["stands_out"].all():
             _course(ax, course, quantity, method, kind)
     ax.set_ylim(0, 1.05 * data[quantity].max())
@@ -122,9 +164,13 @@ def _course(ax: Axes, course: pd.DataFrame, quantity: str, method: str, kind: st
     look |= {"linewidth": 1.2, "zorder": 1.5} if not stands_out else {}
     look |= {"zorder": 4, "linestyle": "--"} if method == "dense" else {}  # dashes leave what lies below to be seen
     ax.plot(course["epoch"], course[quantity], **look)
-    if quantity == "sections_alive" and kind == "mean" and course["epoch"].duplicated().any():
+    if quantity == "sections_alive" and kind == "mean" and _ends_with_a_cut(course):
         end = {"marker": "o", "markersize": 4.5, "linestyle": "none", "clip_on": False}
         ax.plot(course["epoch"].iloc[-1:], course[quantity].iloc[-1:], **(look | end))
+
+
+def _ends_with_a_cut(course: pd.DataFrame) -> bool:
+    return len(course) > 1 and course["epoch"].iloc[-1] == course["epoch"].iloc[-2]
 
 
 def _handles(data: pd.DataFrame) -> list[Line2D]:
@@ -137,6 +183,7 @@ def _handles(data: pd.DataFrame) -> list[Line2D]:
     if not means["stands_out"].all():
         handles.append(Line2D([], [], color=style.OTHER, linewidth=1.2, label="other methods"))
     dot = {"marker": "o", "markersize": 4.5, "linestyle": "none", "color": "#555555"}
-    if means.duplicated(["arch", "method", "epoch"]).any():
+    courses = means.dropna(subset="sections_alive").groupby(["arch", "method"])
+    if any(_ends_with_a_cut(course) for _, course in courses):
         handles.append(Line2D([], [], label="cut when training has ended", **dot))
     return [*handles, Line2D([], [], color="#555555", linewidth=0.6, label="single seeds")]

@@ -21,8 +21,8 @@ TITLE = "theta of every section (gated)"
 CAPTION = (
     "The gate probability theta of every section over the epochs of gated training; the colour is the section's place "
     "between input and output. A cross marks when a section was removed for good; dotted line: end of the warm-up; "
-    "dashed line: theta is rounded. Theta was recorded after every epoch, and at every check of the pruning condition "
-    "where the panel says so; lines join what was recorded."
+    "dashed line: theta is rounded. Theta was recorded after every epoch, and between epochs, at checks of the pruning "
+    "condition, where the panel says how often; lines join what was recorded."
 )
 NEEDS = "gated training with its curves"
 SHOWS = "theta"
@@ -33,8 +33,8 @@ SEEDS_SHOWN = 3
 def prepare(study: Study) -> pd.DataFrame:
     """gated's theta by epoch (kind `theta`), removals (kind `removed`, theta 0), and the ends of warm-up and gates.
 
-    `epoch` is a fraction of epochs, `epochs` the length of the training, `every` the steps between two records where
-    the same training was traced (NaN: an epoch). What lies on a level line is left out; kinds `warmup` and
+    `epoch` is a fraction of epochs, `epochs` the length of the training, `every` the steps between two records
+    (NaN: an epoch). What lies on a level line is left out; kinds `warmup` and
     `consolidation` have one row a run.
     """
     chosen = study.runs[(study.runs["method"] == "gated") & (study.runs["variant"] == "default")]
@@ -59,7 +59,7 @@ def _theta_of(run: dict, trace: GateTrace | None) -> pd.DataFrame:
     columns = [name for name in curves.columns if name.startswith("theta_")]
     if not columns:
         return pd.DataFrame([names | {"kind": "none"}])
-    names["every"] = None if trace is None else trace.settings.check_interval
+    names["every"] = _steps_between_rows(curves) if trace is None else trace.settings.check_interval
     epochs, thetas = curves["epoch"].to_numpy(float), curves[columns].to_numpy(float)
     if trace is not None:
         epochs, thetas = _with_trace(epochs, thetas, trace, run["steps_total"] / run["epochs"])
@@ -69,6 +69,12 @@ def _theta_of(run: dict, trace: GateTrace | None) -> pd.DataFrame:
         for epoch, value in _corners(epochs, thetas[:, place])
     ]
     return pd.DataFrame([*rows, *_events(names, run)])
+
+
+def _steps_between_rows(curves: pd.DataFrame) -> float | None:
+    """Steps from one row of the curves to the next; None if rows are epochs apart."""
+    within = (curves["epoch"] % 1 > 0).any()
+    return float(np.median(np.diff(curves["step"]))) if within else None
 
 
 def _with_trace(
@@ -108,7 +114,9 @@ def _events(names: dict, run: dict) -> list[dict]:
 
 MAP = LinearSegmentedColormap.from_list("sections", colormaps["viridis"](np.linspace(0, 0.9, 64)))
 """The palest tenth of viridis is too faint for lines."""
-BAR = {"shrink": 0.25, "aspect": 25, "fraction": 0.02, "anchor": (0.0, 1.0)}
+BAR = {"location": "bottom", "shrink": 0.25, "ticks": [0, 1], "anchor": (0.0, 1.0)}
+BAR_HEIGHT = 0.11
+"""Inches."""
 LINES = {"warmup": ":", "consolidation": "--"}
 
 
@@ -125,7 +133,9 @@ def draw(data: pd.DataFrame, heading: str) -> Figure:
                 continue
             _panel(ax, rows, f"{arch}, seed {seed}", data[data["arch"] == arch]["epochs"].max())
     style.legend(figure, _handles())
-    bar = figure.colorbar(ScalarMappable(Normalize(0, 1), MAP), ax=figure.axes, location="bottom", ticks=[0, 1], **BAR)
+    width, height = figure.get_size_inches()
+    flat = {"fraction": BAR_HEIGHT / height, "aspect": BAR["shrink"] * width / BAR_HEIGHT}
+    bar = figure.colorbar(ScalarMappable(Normalize(0, 1), MAP), ax=figure.axes, **BAR, **flat)
     bar.ax.set_xticklabels(["first", "last section"])
     style.title(figure, heading)
     return figure

@@ -1,6 +1,6 @@
 """Data sets that live on the device as one uint8 tensor; splits, staging with checksums, and batches.
 
-    data = layerprune.core.data.load("digits", root=Path("data"))        # no file or network is needed for digits
+    data = layerprune.core.data.load("digits", root=Path("data"))        # digits needs neither files nor network
 
 Names resolve when first used, so that `layerprune.core.data.catalog` can be imported where torch cannot.
 """

@@ -24,7 +24,7 @@ MIRRORED = {"crop-flip"}
 
 
 class Batches(Protocol):
-    """What training goes through, wherever the images come from."""
+    """The batches of a training, wherever the images come from."""
 
     @property
     def steps_per_epoch(self) -> int:
@@ -38,7 +38,7 @@ class Batches(Protocol):
 
 
 def steps_per_epoch(examples: int, batch_size: int) -> int:
-    """Batches that so many examples make; the last one may be smaller."""
+    """Number of batches that these examples make; the last one may be smaller."""
     return -(-examples // batch_size)
 
 
@@ -49,7 +49,8 @@ def training_batches(
     device: torch.device | str,
     group: ProcessGroup = SINGLE_PROCESS,
 ) -> Batches:
-    """Batches of the training split, in memory or not. Raises SettingError for views that those images do not have."""
+    """Batches of the training split, in memory or not. Raises SettingError for an augmentation that those images do not
+    support."""
     if isinstance(data.train, Split):
         views = training.augment, device, group, training.crop, training.flip
         return TrainingBatches(data.train, data.mean, data.std, training.batch_size, seed, *views)

@@ -16,11 +16,11 @@ class DataSpec:
     """One form of a data set. `size` is the height and width of its images, in pixels; `train` counts the training
     split, without what is held out.
 
-    `files` maps a file's role to its name, as kept in a data folder; empty for data shipped in the package. A name
-    may lie there with any of `suffixes`. `sha256` maps a file's (or, for digits, an array's) name to the digest of
-    its decompressed bytes, `md5` to that of its bytes as they lie; what has no entry goes unchecked. `folders` are
-    places below the data root, in the order of search. `in_memory`: all images fit there; otherwise they are decoded
-    while they are needed. One training image in `held_out_divisor` is held out, where the split is not a stored one.
+    `files` maps a file's role to its name, as kept in a data folder; empty for data shipped in the package. A file may
+    have any of `suffixes` there. `sha256` maps a file's (or, for digits, an array's) name to the digest of its
+    decompressed bytes, `md5` to that of its bytes as they lie; what has no entry goes unchecked. `folders` are places
+    below the data root, in the order of search. `in_memory`: all images fit there; otherwise they are decoded while
+    they are needed. One training image in `held_out_divisor` is held out, where the split is not a stored one.
     """
 
     name: str
@@ -136,7 +136,7 @@ _FORMS: dict[str, tuple[DataSpec, ...]] = {
 }
 NAMES = tuple(_FORMS)
 DOWNLOADABLE = ("digits", "mnist", "cifar10", "cifar100")
-"""ImageNet's publisher asks for a registration; digits are there already."""
+"""ImageNet's publisher requires registration; digits ships with the package."""
 
 
 def forms(name: str) -> tuple[DataSpec, ...]:
@@ -169,17 +169,17 @@ def require(spec: DataSpec, root: Path) -> dict[str, Path]:
 
 
 def present_form(name: str, root: Path, source: str | None = None) -> DataSpec | None:
-    """The preferred one of the forms of `name` that lie in `root`, None where none does; with `source` that one."""
+    """The preferred form of `name` among those found in `root`, or the one of `source`; None if there is none."""
     return next((spec for spec in asked_forms(name, source) if locate(spec, root) is not None), None)
 
 
 def chosen_form(name: str, root: Path, source: str | None = None) -> DataSpec:
-    """The same, but where none is there the one that is missing."""
+    """The same, but if none is found, the form that is missing."""
     return present_form(name, root, source) or asked_forms(name, source)[0]
 
 
 def asked_forms(name: str, source: str | None) -> list[DataSpec]:
-    """The forms of `name` with this source, all for None. Raises LayerpruneError where there is none."""
+    """The forms of `name` with this source, all for None. Raises LayerpruneError if there is none."""
     asked = [spec for spec in forms(name) if source is None or source in spec.sources]
     if not asked:
         known = ", ".join(known for spec in forms(name) for known in spec.sources)
@@ -213,7 +213,7 @@ def _why_missing(wanted_forms: list[DataSpec], root: Path) -> str:
 
 
 def _wanted(spec: DataSpec, root: Path) -> str:
-    """The files that the folder nearest to being complete lacks, and the suffixes that they may have."""
+    """The files missing from the most nearly complete folder, and the suffixes that they may have."""
     lacking = min((_absent(spec, root / folder) for folder in spec.folders), key=len)
     if len(spec.suffixes) == 1:
         return ", ".join(f"{name}{spec.suffixes[0]}" for name in lacking)

@@ -5,8 +5,8 @@ Train 45,000, validation 5,000 (held out of the training images, stratified, the
 
 The publisher's archive is the "python version" (Krizhevsky 2009, https://www.cs.toronto.edu/~kriz/cifar.html), which
 holds pickles: one is opened only with the digest that its publisher states, and unpickling may build nothing but numpy
-arrays. Images of a tree must be colour and of one size; every other image stops the reading with one line that names
-it. What was decoded is stored for the next time.
+arrays. Images of a tree must be colour and of one size; any other image stops reading with one line that names it.
+Decoded images are cached.
 """
 
 import hashlib

@@ -1,8 +1,8 @@
 """Where the images of a class-folder tree lie: <part>/<class>/<image>, in a folder or a plain tar file, read in place.
 
-Classes are numbered in the alphabetical order of their folders, images stand in the order of their names, whichever way
-they are kept; a tree may lie in one more folder of its own. Only names, places and labels are held: some tens of bytes
-an image, in arrays that processes share.
+Classes are numbered in the alphabetical order of their folders, images follow the order of their names, however they
+are stored; the tree may be wrapped in one more folder. Only names, places and labels are held: some tens of bytes an
+image, in arrays that processes share.
 """
 
 import gzip
@@ -28,7 +28,7 @@ SUFFIXES = {".jpg", ".jpeg", ".png"}
 
 
 LARGEST_IMAGE = 2**26
-"""Bytes of a file above which it is no image: ImageNet's largest has 15 million."""
+"""Files larger than this, in bytes, are not images: ImageNet's largest has 15 million."""
 
 
 def _checked_size(size: int) -> int:
@@ -38,11 +38,12 @@ def _checked_size(size: int) -> int:
 
 
 _LARGEST_SWELLING = 20
-"""What a compressed tar may grow by when it is unpacked: images hardly do, the tar around small ones some times."""
+"""By what factor a compressed tar may grow when unpacked: images hardly do, the tar around small ones grows a few
+times."""
 
 
 class Member(NamedTuple):
-    """A file or folder below the tree's root; `offset` and `size` say where it lies in a tar file."""
+    """A file or folder below the tree's root; `offset` and `size` locate it in a tar file."""
 
     name: str
     is_folder: bool
@@ -115,7 +116,7 @@ def _check_classes(root: Path, index: dict[str, Images], expected: int | None) -
 
 
 def _part_in(archive: Path, part: str) -> Images:
-    """One part from a tar file of its own, whose class folders may lie in a folder named after the part."""
+    """One part from a tar file of its own, whose class folders may be inside a folder named after the part."""
     members = list(_members(archive))
     if not any(PurePosixPath(member.name).parts[:1] == (part,) for member in members):
         grouped = _grouped(members, archive, (part,), within=part)
@@ -128,7 +129,7 @@ def _part_in(archive: Path, part: str) -> Images:
 def unpacked(path: Path) -> Iterator[Path]:
     """A tree that can be read in place: `path` itself, or of a gzip-compressed tar an unpacked copy, for a while.
 
-    Raises LayerpruneError for a damaged archive and where there is no room; what the copy lacks is said of `path`.
+    Raises LayerpruneError for a damaged archive and if there is no room; errors about the copy name `path`.
     """
     if path.suffix not in (".gz", ".tgz"):
         yield path
@@ -175,10 +176,10 @@ def _members(root: Path) -> Iterator[Member]:
 
 
 def _check_links(folder: Path, below: list[str]) -> None:
-    """Raises LayerpruneError for a link to a folder that it lies in: there would be no end."""
+    """Raises LayerpruneError for a link to a folder that contains it: walking it would never end."""
     for link in filter(Path.is_symlink, (folder / name for name in below)):
         if folder.resolve().is_relative_to(link.resolve()):
-            raise LayerpruneError(f"{link}: a link to a folder that it lies in")
+            raise LayerpruneError(f"{link}: a link to a folder that contains it")
 
 
 Grouped = dict[str, dict[str, list[Member]]]

@@ -1,4 +1,4 @@
-"""Decoded images, stored for the next time under a name that changes with the file they came from."""
+"""Decoded images, cached under a name that changes with the file they came from."""
 
 import contextlib
 import io
@@ -21,7 +21,7 @@ _LARGEST = 2**31
 def decoded(name: str, path: Path, decode: Callable[[], Arrays]) -> Arrays:
     """What `decode` makes of the images at `path`: from the project's data/decoded/ if it is stored there.
 
-    In a project that cannot be written they are decoded each time. Raises what `decode` raises.
+    In a read-only project they are decoded each time. Raises what `decode` raises.
     """
     stored = paths.decoded(f"{name}-{_fingerprint(path)}")
     arrays = _stored(stored)
@@ -57,7 +57,7 @@ def _store(path: Path, arrays: Arrays) -> None:
 
 
 def _stored(path: Path) -> Arrays | None:
-    """What was decoded before; None where there is nothing, or where its CRC says that it was damaged since."""
+    """The cached images; None if there are none, or if their CRC shows damage."""
     try:
         with np.load(path, allow_pickle=False) as archive:
             return dict(archive)

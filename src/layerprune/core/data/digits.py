@@ -24,7 +24,7 @@ _LARGEST_INK = 16
 
 
 def load(root: Path | None = None) -> DataSet:
-    """Train 1,237, validation 200 and test 360 images of 1x28x28. `root` goes unused: they are embedded."""
+    """Train 1,237, validation 200 and test 360 images of 1x28x28. `root` is unused: the images are embedded."""
     images, labels, checksums = read_embedded(EMBEDDED, DIGITS.sha256)
     everything = Split(
         torch.from_numpy(enlarge(images, DIGITS.size)).unsqueeze(1), torch.from_numpy(labels.astype(np.int64))

@@ -25,7 +25,7 @@ from layerprune.system.files import sha256
 
 VERSION = 1
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Of ImageNet's channels, as everybody uses them."""
+"""ImageNet's usual channel means and deviations."""
 
 BadImages = Literal["stop", "skip"]
 

@@ -1,7 +1,7 @@
-"""Data sets by their names: read from the data folder, and brought there first where somebody asks for it.
+"""Data sets by name: read from the data folder, and downloaded into it first on request.
 
 `load` only reads. `stage` downloads what is absent: a download is verified in a folder of its own and moved into place
-afterwards; a lock keeps two processes from downloading at once. What is there already is only read, so a read-only
+afterwards; a lock keeps two processes from downloading at once. Data that are present are only read, so a read-only
 folder will do.
 """
 
@@ -25,9 +25,8 @@ from layerprune.errors import LayerpruneError
 
 
 class Reading(NamedTuple):
-    """How a data set is read: which of its forms, and where images are decoded by how many processes and how strictly.
-
-    A loader takes of it what concerns its data.
+    """How a data set is read: which of its forms, and, for images decoded on the fly, by how many processes and how
+    strictly. A loader uses what applies to its data.
     """
 
     source: str | None = None
@@ -67,7 +66,7 @@ def stage(
 ) -> dict[str, Any]:
     """Fetch `name` into `root` if absent and `download` allows; load it to verify it; return its manifest.
 
-    Raises LayerpruneError when the data are absent and cannot be had, or are damaged.
+    Raises LayerpruneError if the data are absent and cannot be downloaded, or are damaged.
     """
     spec = catalog.find(name)
     if download and name in catalog.DOWNLOADABLE and catalog.present_form(name, root, reading.source) is None:

@@ -32,7 +32,8 @@ MNIST_VALIDATION = HeldOut("mnist_validation.txt", count=5000, total=60000)
 
 
 def indices(held_out: HeldOut, labels: np.ndarray) -> np.ndarray:
-    """The stored indices if N of `labels` [N] is their total, else a computed 1/12 of N; int64, sorted."""
+    """The stored indices if `labels` [N] has as many entries as their total, else a computed twelfth of N; int64,
+    sorted."""
     if len(labels) == held_out.total:
         return np.loadtxt(_FOLDER / held_out.file_name, dtype=np.int64)
     return choose(labels, round(len(labels) / _OTHER_TOTAL_DIVISOR))

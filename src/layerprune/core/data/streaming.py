@@ -273,7 +273,7 @@ def _let_deaths_wait() -> None:
 
 
 class _Plan:
-    """A batch sampler that is told anew before each epoch which batches to take: workers outlive epochs."""
+    """A batch sampler that is given the batches of each epoch in turn: workers outlive epochs."""
 
     def __init__(self) -> None:
         self.batches: list[list[tuple[int, int]]] = []

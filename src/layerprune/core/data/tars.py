@@ -1,5 +1,5 @@
-"""Tar files that nobody vouches for, read within bounds: no more memory than a member takes, no more unpacked than
-makes sense, no pipe, no device, no holes that a few bytes promise.
+"""Untrusted tar files, read within bounds: no more memory than a member takes, no more unpacked than makes sense, no
+pipes, no devices, no sparse files.
 """
 
 import gzip
@@ -38,7 +38,7 @@ def content_of(path: Path, archive: tarfile.TarFile, member: tarfile.TarInfo) ->
 
 @contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """What damage raises becomes one line."""
+    """Turn what damaged archives raise into one line."""
     try:
         yield
     except EOFError:

@@ -5,7 +5,7 @@ time; for evaluation the centre, after the shorter side was scaled to 8/7 of the
 torchvision's reference recipe. Grey and CMYK images become colour.
 
 Pillow decodes and scales, as in that recipe, or torchvision itself on tensors, which takes less time and comes out the
-same but for rounding; what torchvision cannot decode, Pillow gets to see as well.
+same but for rounding; Pillow also tries whatever torchvision cannot decode.
 """
 
 import io
@@ -103,7 +103,7 @@ def _as_tensor(image: Image.Image | Tensor) -> Tensor:
 
 @contextmanager
 def _drawing_from(key: int) -> Iterator[None]:
-    """torch's own numbers come from this key, and afterwards from where they would have come.
+    """Draw torch's global random numbers from this key; afterwards they continue as they would have.
 
     Not torch.manual_seed: it seeds every device, which takes longer than decoding a small image.
     """

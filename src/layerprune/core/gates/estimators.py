@@ -1,6 +1,6 @@
 """Four estimators of Delta_l = E[C | xi_l = 1] - E[C | xi_l = 0], the slope of the expected loss in theta_l.
 
-Contract: `draw` gives a batch's gates xi [L, B, 1]; after the backward pass `update` is told the slopes
+Contract: `draw` gives a batch's gates xi [L, B, 1]; after the backward pass `update` receives the slopes
 s = dC_i/dxi_{l,i} [L, B] and, where it needs it, may ask for the losses [B] under other gates; `delta` is the running
 estimate [L]. Everything stays on theta's device: no call copies to the host. Of several processes that share a run each
 draws for the whole batch, takes its part, and adds its sums and counts to the others': all hold one estimate.

@@ -22,7 +22,7 @@ from torch import Tensor
 Slope = Callable[[Tensor], Tensor]
 """The price's slope at theta [L], as a multiple of nu c."""
 NEAREST = 1e-4
-"""How near to 0 and 1 logarithms are taken."""
+"""Probabilities are kept this far from 0 and 1 before taking logarithms."""
 
 
 def best_pi(theta: float, gamma: float) -> float:

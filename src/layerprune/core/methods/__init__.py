@@ -3,7 +3,7 @@
 trained/   gates learned (or drawn) during one training from scratch
 scores/    a score per section on a trained network, then shared removal and fine-tuning
 controls/  what any method must beat: the pruned architecture from scratch, a replayed keep list
-experiments/  no methods: what is measured on a trained network for a claim of the paper's; in no comparison
+experiments/ no methods: measurements on a trained network for a claim of the paper; in no comparison
 
 This module finds them by file name alone and imports no torch, so that configuration and analysis stay light.
 """
@@ -50,7 +50,7 @@ def method_file(slug: str) -> Path:
 
 
 def lack(slug: str, arch_file: Path) -> str | None:
-    """What a method needs and an architecture has not, in words; None where the two go together."""
+    """What a method needs and an architecture lacks, in words; None if the two fit together."""
     needed = constant_in(method_file(slug), "REQUIRES")
     if needed is None:
         return None
@@ -59,7 +59,7 @@ def lack(slug: str, arch_file: Path) -> str | None:
 
 
 def settings_class(method: str) -> type[Settings]:
-    """The settings of a method: its own where it has knobs, else its family's."""
+    """The settings of a method: its own if it has any, else its family's."""
     known = families()
     if method not in known:
         raise ValueError(f"unknown method '{method}' (known: {', '.join(sorted(known))})")

@@ -1,4 +1,4 @@
-"""What a method is: three contracts, one a family.
+"""What a method is: one contract for each of three families.
 
 A *training method* is a class `Method(TrainingMethod)` in methods/trained/<slug>.py: it says what multiplies the
 branches in each step and which sections go. A *score method* is a function in methods/scores/<slug>.py,
@@ -36,7 +36,7 @@ from layerprune.system.process_group import SINGLE_PROCESS, ProcessGroup
 
 @dataclass(frozen=True)
 class Context:
-    """What a training method may know of its run."""
+    """What a training method knows of its run."""
 
     examples: int
     batch_size: int
@@ -49,7 +49,7 @@ class Context:
     momentum: float = 0.0
     weight_decay: float = 0.0
     decayed: str = "all"
-    """Weights under weight decay, in the words of the training's settings."""
+    """Which weights decay, as in the training's settings."""
     label_smoothing: float = 0.0
     keep_count: int | None = None
     """Sections to keep where the settings say `matched` or a number; None: the method decides."""
@@ -114,7 +114,7 @@ class Outcome:
 
 
 def keep_highest(scores: list[float], count: int) -> list[int]:
-    """Keep list with the `count` highest scores; between equals the earlier section stays."""
+    """Keep list with the `count` highest scores; of equal scores the earlier section stays."""
     ranked = sorted(range(len(scores)), key=lambda index: (-scores[index], index))
     return [int(index in ranked[:count]) for index in range(len(scores))]
 
@@ -182,7 +182,7 @@ class TrainingMethod:
         """Called before the first step of each epoch; re-seed the method's generators here."""
 
     def phase(self, step: int) -> Hashable | None:
-        """What of this step the host decides: the record of one step stands for all steps of its phase.
+        """Whatever the host decides about this step: one recorded step serves all steps of its phase.
 
         From `gates` to `after_step` they do the same operations with the same tensors. None: this step cannot be
         recorded, and is computed eagerly.
@@ -206,7 +206,7 @@ class TrainingMethod:
         return None
 
     def after_backward(self, step: int, losses: Tensor, losses_of: Callable[[Gates], Tensor]) -> None:
-        """Gradients are there, weights have not moved. `losses` [B]; `losses_of(gates)` is a second forward pass."""
+        """Gradients are computed, weights have not moved. `losses` [B]; `losses_of(gates)` is a second forward pass."""
 
     def after_step(self, step: int, lr: Tensor) -> None:
         """Weights have moved with learning rate `lr` (a scalar on the device)."""
@@ -220,7 +220,8 @@ class TrainingMethod:
         return 0
 
     def finish(self, accuracy_of: Callable[[Gates], float]) -> None:
-        """The last step is made, and weights are final. `accuracy_of(gates)` is a validation accuracy, and billed."""
+        """Called after the last step, with final weights. `accuracy_of(gates)` is a validation accuracy; its cost
+        counts."""
 
     def evaluation_gates(self) -> Gates:
         """Gates of the network that would be left if training ended now."""
@@ -231,15 +232,15 @@ class TrainingMethod:
         return None
 
     def outcome(self) -> Outcome:
-        """What is left after the last step."""
+        """The decision after the last step."""
         return Outcome(self.network.keep())
 
     def state(self) -> dict[str, Any]:
-        """Tensors and plain data that an exact resume needs at an epoch's start."""
+        """Tensors and plain data needed for an exact resume at an epoch's start."""
         return {}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Take up what `state` gave."""
+        """Restore what `state` returned."""
 
     def _reseed(self, epoch: int) -> None:
         """`noise` at the start of the epoch's stream of gates; the same generator each time, as records need it."""

@@ -4,7 +4,7 @@ torchvision's ResNets, with which `imagenet-resnet-*` agree weight by weight:
     conv1, bn1, layer<stage>.<place>.{conv1, bn1, conv2, bn2[, conv3, bn3][, downsample.0, downsample.1]}, fc
 akamaster/pytorch_resnet_cifar10's, CIFAR ResNets with option A, up to depth 1202:
     conv1, bn1, layer<stage>.<place>.{conv1, bn1, conv2, bn2}, linear
-Channels have the same order here and there, those of the zeros in the shortcuts too: only names change.
+Channels have the same order in both, including the zero channels of the shortcuts: only names differ.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -21,7 +21,7 @@ Names = Mapping[str, str]
 """Their name of every weight, by its name here, in the order of the network's."""
 
 _COUNTER = ".num_batches_tracked"
-"""Absent from files written before torch 0.4.1; it decides nothing here."""
+"""Absent from files written before torch 0.4.1, and irrelevant here."""
 
 
 def load_pretrained(network: SectionedNetwork, path: Path) -> None:

@@ -3,8 +3,8 @@
 Section l maps x to  activation(S(x) + gate * F(x)):  F is the branch (the nonlinear section, ending in the weights
 that the gate multiplies), S the shortcut (identity or linear). A removed section has no branch any more: it is S.
 
-`network.chain` has all sections in order, `network.sections` those that may go: whatever speaks of sections (gates,
-keep lists, scores, costs) speaks of these. Gates are given per section, in the order of `network.sections`:
+`network.chain` has all sections in order, `network.sections` those that may go: gates, keep lists, scores and costs all
+refer to these. Gates are given per section, in the order of `network.sections`:
     None              every branch open, the plain network
     Tensor [L, B, 1]  a gate per section and example (B = batch) or one for the batch (B = 1); gradients flow to it
     list of length L  each entry None (open), CLOSED (the branch is not computed), a Tensor [B, 1] or a function of the
@@ -73,7 +73,7 @@ class Section(nn.Module):
         return isinstance(self.shortcut, nn.Identity)
 
     def remove_branch(self) -> None:
-        """Delete the branch for good; what is left is the shortcut."""
+        """Delete the branch for good; only the shortcut remains."""
         self.branch = None
         self.activation = self.activation_if_removed or self.activation
         self._activation_if_removed = [None]
@@ -85,7 +85,7 @@ class Section(nn.Module):
         return x
 
     def note_transparency(self) -> None:
-        """Look again whether the section does nothing; for whoever changes its parts."""
+        """Check again whether the section does nothing; call this after changing its parts."""
         # A plain attribute, looked up in every forward pass of every section: looking at the modules would show there.
         rest = self.shortcut, self.activation
         self.transparent = not self.alive and all(isinstance(module, nn.Identity) for module in rest)
@@ -97,7 +97,7 @@ class Section(nn.Module):
         return self.join(passed, self.branch(x), gate)
 
     def join(self, passed: Tensor, out: Tensor, gate: Gate = None) -> Tensor:
-        """The section's output, of the shortcut's and the branch's."""
+        """The section's output, from the outputs of shortcut and branch."""
         if gate is None:
             return self.activation(passed + out)
         gate = gate if isinstance(gate, Tensor) else gate(out)
@@ -150,7 +150,7 @@ class SectionedNetwork(nn.Module):
 
     @contextmanager
     def only_alive(self) -> Iterator[None]:
-        """For a while `sections` has the alive ones alone, as if the others had never been removable."""
+        """Within this context `sections` holds the alive ones only, as if the others had never been removable."""
         gone = [section for section in self.sections if not section.alive]
         self.fix(gone)
         try:
@@ -192,7 +192,7 @@ def mask_gates(keep: Sequence[int], device: torch.device | str = "cpu") -> Tenso
 def scale_branches(network: SectionedNetwork, factor: float) -> None:
     """Multiply the weights of linear layers and convolutions in all branches, biases and normalisations left alone.
 
-    For claim C6: how far does what is left depend on the scale of the weights at the start?
+    For claim C6: how far does the final network depend on the scale of the initial weights?
     """
     if factor == 1:
         return

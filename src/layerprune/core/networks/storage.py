@@ -1,4 +1,4 @@
-"""A network on disk: arch.json says what it is made of, weights.safetensors holds its numbers. Nothing is pickled.
+"""A network on disk: arch.json describes its layers, weights.safetensors holds its numbers. Nothing is pickled.
 
 arch.json lists every layer with its sizes, so a pruned and folded network can be re-defined without the code that
 pruned it.
@@ -82,7 +82,7 @@ def _describe(module: nn.Module) -> dict[str, Any]:
             return {"type": "chain", "layers": [_describe(layer) for layer in module]}
         case nn.ReLU() | nn.Flatten() | nn.Identity():
             return {"type": type(module).__name__.lower()}
-    raise LayerpruneError(f"{type(module).__name__}: saving knows no such layer")
+    raise LayerpruneError(f"{type(module).__name__}: this kind of layer cannot be saved")
 
 
 def describe(network: SectionedNetwork) -> dict[str, Any]:
@@ -109,7 +109,7 @@ def _describe_section(section: Section) -> dict[str, Any]:
 
 
 def construct(description: dict[str, Any]) -> SectionedNetwork:
-    """The network that `describe` told of, with weights yet to be loaded."""
+    """The network that `describe` described, without its weights."""
     sections = [_construct_section(spec) for spec in description["sections"]]
     ends = _build(description["stem"]), _build(description["head"])
     network = SectionedNetwork(description["arch"], description["input_shape"], ends[0], sections, ends[1])

@@ -1,4 +1,4 @@
-"""What every settings class is made of: types of values, and how a key is described."""
+"""Building blocks of all settings classes: types of values, and descriptions of keys."""
 
 import reprlib
 from typing import Annotated, Any
@@ -33,7 +33,7 @@ Seeds = Annotated[tuple[Seed, ...], Several, Field(min_length=1), AfterValidator
 
 
 class Settings(BaseModel):
-    """Frozen settings that refuse unknown keys, and values of other types: '20' is no number, and neither is true."""
+    """Frozen settings that refuse unknown keys, and values of other types: neither '20' nor true is a number."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -43,9 +43,8 @@ def describe(default: Any, text: str) -> Any:
 
 
 def later(default: Any, text: str, **extra: Any) -> Any:
-    """A setting added after results were recorded: where it means what was done then, they stay current.
-
-    There it stays out of the digest: at its default or, where the default came with another behaviour, at `before`.
+    """A setting added after results were recorded. Those stay current where it stands for what was done then, and is
+    left out of the digest: at its default or, if the default changed the behaviour, at `before`.
     """
     return Field(default=default, description=text, json_schema_extra={"later": True} | extra)
 
@@ -62,7 +61,7 @@ def warmup_steps(warmup: str, steps_per_epoch: int, total: int) -> int:
 
 
 def first_problem(error: ValidationError) -> str:
-    """Where a mistake is and what is wrong there, as `.key.key: text`, shortened; of several mistakes the first."""
+    """The first mistake, its place and what is wrong there, as `.key.key: text`, shortened."""
     first = error.errors()[0]
     parts = [str(part) for part in first["loc"]]
     where = "".join(f".{_shortened(part, 80)}" for part in parts if not part.startswith(("tagged", "constrained")))

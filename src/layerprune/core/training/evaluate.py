@@ -15,9 +15,9 @@ from layerprune.system.process_group import SINGLE_PROCESS, ProcessGroup
 
 BATCH = 1000
 PIXELS = BATCH * 64 * 64
-"""Of larger images fewer at a time: their feature maps must find room."""
+"""Larger images are evaluated fewer at a time: their feature maps must fit into memory."""
 TOP5_FROM = 20
-"""Classes from which on it is worth saying whether the right one is among the five likeliest."""
+"""From this number of classes on, top-5 accuracy is reported."""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from layerprune.core.networks.sections import SectionedNetwork
 TEMPERATURE = 4.0
 
 Ranking = Callable[[SectionedNetwork], tuple[list[float], int]]
-"""Scores of the alive sections and the multiply-adds that they cost."""
+"""Scores of the alive sections and the multiply-adds that scoring took."""
 
 
 class Finetuning(TrainingMethod):

@@ -7,9 +7,9 @@ graph knows, and each *phase* of the method, size of the batch and set of sectio
 there are no graphs: the recorded step is computed again, with the step number it was recorded with, so tests compare
 it with eager steps bit for bit.
 
-The host waits for the device at a method's checks and at an epoch's end, never within a step. What is left of a step
-beside the graph: a few scalars that are filled, and the loss that is added up. What is left in it that could go: under
-bf16 each weight is cast in a kernel of its own. How often batch normalisation was updated is counted on the host.
+The host waits for the device at a method's checks and at an epoch's end, never within a step. Outside the graph a step
+only fills a few scalars and adds up the loss. Inside, one thing could still be saved: under bf16 each weight is cast in
+a kernel of its own. How often batch normalisation was updated is counted on the host.
 
 Threads may record and replay side by side, each in a stream of its own (`system.devices.own_stream`): a graph is
 recorded in the stream that it is replayed in, since products of matrices have their scratch memory by stream.
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 Computed = tuple[Tensor, Gates]
 WARM_UP = 3
-"""Steps before a recording, whose effects are undone: libraries choose their kernels and allocate in them."""
+"""Steps before a recording, in which libraries choose kernels and allocate memory; their effects are undone."""
 _ONE_AT_A_TIME = threading.Lock()
 """Held while a graph is recorded or dropped: a process may record one at a time, and all share a list of graphs."""
 
@@ -64,7 +64,7 @@ class RecordedSteps:
         self._pool = None
 
     def settle(self) -> None:
-        """Count the updates of batch normalisation; before anybody looks at the network's state."""
+        """Count the updates of batch normalisation; to be called before the network's state is read."""
         counters = [layer.num_batches_tracked for layer in _counting(self.trainer.network)]
         if counters and self._not_counted:
             torch._foreach_add_(counters, self._not_counted)

@@ -1,7 +1,8 @@
 """The one training loop, for every method, from scratch or fine-tuning.
 
 It asks the method what multiplies the branches and which sections go, takes them out physically, and keeps the
-books: a row of curves per epoch, multiply-adds, wall time of training alone. A step makes no device-to-host copy.
+books: a row of curves per epoch, shorter rows at the method's checks in between, multiply-adds, wall time of training
+alone. A step makes no device-to-host copy.
 
 Several processes that share a run each take their part of every batch and hold equal networks; which sections go they
 compare. A process that is told to end (SIGTERM) stores where it is within the epoch.
@@ -36,13 +37,17 @@ from layerprune.system.processes import Notice, Preempted
 
 Row = dict[str, float | int | None]
 STEPS_BETWEEN_QUESTIONS = 50
-"""Several processes ask each other so often whether one of them was told to end."""
+"""How often several processes ask each other whether one of them was told to end."""
 STEPS_BETWEEN_REPORTS = 20
+SHORT_ROWS = 100
+"""At most so many rows of curves are written at checks, beside those of the epochs, however long a training is."""
+THETA_DIGITS = 5
+"""Decimals of theta in these rows."""
 
 
 @dataclass
 class Progress:
-    """How far a training is; what the resume state stores beside the tensors."""
+    """How far a training has come; what the resume state stores beside the tensors."""
 
     epoch: int = 0
     step: int = 0
@@ -122,7 +127,7 @@ class Trainer:
         self.recorded = self._recorded_steps()
 
     def run(self) -> Progress:
-        """Train to the last step, taking up stored state where there is some."""
+        """Train to the last step, resuming from stored state if there is any."""
         self._take_up()
         if not self.progress.rows:
             self.progress.removed_step = [None if stays else 0 for stays in self.network.keep()]
@@ -167,6 +172,7 @@ class Trainer:
             if self._is_check():
                 self._remove(self.method.removals(progress.step))
                 self.meter.total += self.method.macs_of_removals()
+                self._note()
             if progress.step == job.steps_total:
                 break
             if progress.step % STEPS_BETWEEN_REPORTS == 0:
@@ -188,7 +194,7 @@ class Trainer:
         self._report()
 
     def _steps_of_epoch(self) -> Iterator[Tensor]:
-        """Makes the steps that are left of the epoch; gives each one's summed loss."""
+        """Make the remaining steps of the epoch; yields each one's summed loss."""
         batches, progress = self.job.batches, self.progress
         if self.recorded is None:
             for images, labels in batches.epoch(progress.epoch, self._within_epoch()):
@@ -205,7 +211,7 @@ class Trainer:
         return RecordedSteps(self, job.batches) if job.settings.engine == "graphs" and job.records and able else None
 
     def _hold_rate(self) -> None:
-        """Have the optimizer read its rate from one place."""
+        """Let the optimizer read its rate from one place."""
         for weights in self.optimizer.param_groups:
             weights["lr"] = self.optimizer_lr
 
@@ -312,10 +318,30 @@ class Trainer:
             "train_macs": progress.train_macs,
             "wall_seconds": progress.wall_seconds,
         }
-        values = self.method.curve()
-        for index, value in enumerate(values or []):
-            row[f"theta_{index:02d}"] = value if self.network.sections[index].alive else None
-        return row
+        return row | self._thetas()
+
+    def _note(self) -> None:
+        """A row at a check within an epoch: sections, costs and theta, which the host has just read; no evaluation."""
+        progress, steps = self.progress, self.job.batches.steps_per_epoch
+        since = progress.step - (progress.rows[-1]["step"] if progress.rows else 0)
+        if progress.step % steps == 0 or progress.step == self.job.steps_total:
+            return  # the epoch's own row comes
+        if since * SHORT_ROWS < self.job.steps_total:
+            return
+        row: Row = {
+            "epoch": progress.step / steps,
+            "step": progress.step,
+            "sections_alive": sum(self.network.keep()),
+            "macs": self.meter.forward_macs(),
+            "train_macs": self.meter.total,
+        }
+        thetas = {name: value and round(value, THETA_DIGITS) for name, value in self._thetas().items()}
+        progress.rows.append(row | thetas)
+
+    def _thetas(self) -> Row:
+        alive = self.network.keep()
+        values = self.method.curve() or []
+        return {f"theta_{index:02d}": value if alive[index] else None for index, value in enumerate(values)}
 
     def _finish(self) -> None:
         """Let the method decide by the weights that training ends with."""
@@ -328,7 +354,7 @@ class Trainer:
             network.load_state_dict(before)
 
     def _accuracy_of(self, gates: Gates) -> float:
-        """Validation accuracy under these gates, for a method's decision: it is billed."""
+        """Validation accuracy under these gates, for a method's decision; it counts towards the training cost."""
         self.meter.add_forward(len(self.job.data.validation), gates)
         return self._validate(gates).accuracy
 
@@ -342,8 +368,9 @@ class Trainer:
             self.job.report(self.progress.step, self.job.steps_total, self._line())
 
     def _line(self) -> str:
-        """Which epoch it is, and what the last one came to."""
-        progress, row = self.progress, self.progress.rows[-1]
+        """The present epoch, and the results of the last one."""
+        progress = self.progress
+        row = next(each for each in reversed(progress.rows) if "val_accuracy" in each)
         epochs = -(-self.job.steps_total // self.job.batches.steps_per_epoch)
         accuracy = f"{100 * row['val_accuracy']:.2f} %" if row["val_accuracy"] is not None else "-"
         loss = f"{row['train_loss']:.4f}" if row["train_loss"] is not None else "-"
@@ -364,7 +391,7 @@ class Trainer:
         self.job.group.take_over(self.network.buffers())
         self._store()
         raise Preempted(
-            f"{self.job.state.path}: told to end (SIGTERM), state written; the same command goes on from it"
+            f"{self.job.state.path}: told to end (SIGTERM), state written; the same command resumes from it"
         )
 
     def _store(self) -> None:

@@ -6,7 +6,7 @@ from layerprune.core.settings import FinetuneSettings, TrainingSettings
 
 
 def learning_rate(settings: TrainingSettings | FinetuneSettings, step: int, total: int, warmup: int = 0) -> float:
-    """Learning rate of step 0 <= step < total: linear warm-up, then the schedule over what is left.
+    """Learning rate of step 0 <= step < total: linear warm-up, then the schedule over the remaining steps.
 
     cosine: half a period down to 0; linear: straight down to 0; step: a tenth at 50 % and again at 75 %; thirds: at one
     third and again at two; constant.
@@ -26,5 +26,5 @@ def learning_rate(settings: TrainingSettings | FinetuneSettings, step: int, tota
 
 
 def lr_factor(settings: TrainingSettings) -> float:
-    """What learning rates given for another batch size are multiplied by (linear scaling, Goyal et al. 2017)."""
+    """The factor for learning rates given for another batch size (linear scaling, Goyal et al. 2017)."""
     return 1.0 if settings.lr_batch is None else settings.batch_size / settings.lr_batch

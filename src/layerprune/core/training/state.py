@@ -1,4 +1,4 @@
-"""Resume state: one file, written whole, from which training goes on bit for bit.
+"""Resume state: one file, written whole, from which training resumes bit for bit.
 
 Its first line is the SHA-256 of the rest, so that a damaged file is refused instead of resumed.
 """
@@ -26,7 +26,7 @@ class StateFile:
         self.written = time.monotonic()
 
     def read(self) -> dict[str, Any] | None:
-        """The stored state, None where there is none of this identity. Raises LayerpruneError for a damaged file."""
+        """The stored state; None if there is none of this identity. Raises LayerpruneError for a damaged file."""
         if self.path is None or not self.path.exists():
             return None
         try:
@@ -56,7 +56,7 @@ class StateFile:
 
 
 def steps_done(path: Path) -> int:
-    """Steps that a stored state has behind it, whatever its identity; 0 where there is none that can be read."""
+    """Steps that a stored state has completed, whatever its identity; 0 if none can be read."""
     if not path.is_file():
         return 0
     try:
@@ -67,7 +67,7 @@ def steps_done(path: Path) -> int:
 
 
 def intact(stored: bytes, source: object) -> bytes:
-    """What a state file holds behind its digest. Raises LayerpruneError where they do not fit together."""
+    """The content of a state file behind its digest. Raises LayerpruneError if the two do not match."""
     digest, _, content = stored.partition(b"\n")
     if sha256(content).encode() != digest:
         raise LayerpruneError(f"{source}: damaged: its content does not fit its SHA-256")

@@ -9,9 +9,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from layerprune.errors import LayerpruneError
-from layerprune.library.concurrent_pruner import ConcurrentPruner, trainable
+from layerprune.library.concurrent_pruner import ConcurrentPruner
 from layerprune.library.examples import moved
 from layerprune.library.find_sections import FoundSection, FoundSections, find_sections
+from layerprune.library.pruner_checks import trainable
 from layerprune.library.rewriting import Forward
 
 

@@ -27,7 +27,7 @@ class PruneLayers(Callback):
 
     `example_input` is a batch for `network`: the name of the LightningModule's attribute that holds the network; the
     only one with weights where none is named, and the LightningModule itself where there are several. `options` are
-    those of ConcurrentPruner: one of nu, target_macs, target_depth and target_latency, and what else it takes;
+    those of ConcurrentPruner: what it is asked for (nu, target_macs, max_loss_increase, ...), and its others;
     total_steps and scaler are the Trainer's where not given.
     `trainer.fit(ckpt_path=...)` goes on exactly, into a LightningModule that is whole.
 

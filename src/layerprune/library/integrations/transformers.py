@@ -34,9 +34,9 @@ class PruneLayers(TrainerCallback, ExportableState):
 
     `example_input` is a batch for `network`: the name of the module within the model that is pruned. Where none is
     named it is the model without its head (`base_model`); in a module of one's own its only part with weights, or all.
-    `options` are those of ConcurrentPruner: one of nu, target_macs, target_depth and target_latency, and what else it
-    takes; total_steps and scaler are the Trainer's where not given. `trainer.train(resume_from_checkpoint=...)` goes on
-    exactly, with a model that is whole.
+    `options` are those of ConcurrentPruner: what it is asked for (nu, target_macs, max_loss_increase, ...), and its
+    others; total_steps and scaler are the Trainer's where not given. `trainer.train(resume_from_checkpoint=...)` goes
+    on exactly, with a model that is whole.
 
     Raises LayerpruneError, before the first step, where ConcurrentPruner does.
     """

@@ -1,7 +1,7 @@
-"""What is measured, and how it is made ready to be called: by torch eagerly, compiled, or by onnxruntime.
+"""What is measured, and how it is made ready to be called: by torch eagerly, compiled, as a graph, or by onnxruntime.
 
-Eager and compiled networks are copies in evaluation mode, laid out channels last, with weights and inputs in the
-precision asked for. Whatever keeps an engine from running a network is one line: a compiler that is not there, a
+Eager, compiled and graphed networks are copies in evaluation mode, laid out channels last, with weights and inputs in
+the precision asked for. Whatever keeps an engine from running a network is one line: a compiler that is not there, a
 package, a precision, memory.
 """
 
@@ -22,9 +22,10 @@ from layerprune.core import timing
 from layerprune.core.timing import Work
 from layerprune.errors import LayerpruneError
 from layerprune.library import onnx_files
+from layerprune.library.latency.cuda_graphs import Graphed
 from layerprune.library.network_files import in_evaluation, reason_of
 
-Engine = Literal["eager", "compiled", "onnxruntime"]
+Engine = Literal["eager", "compiled", "graphed", "onnxruntime"]
 Precision = Literal["fp32", "bf16"]
 ENGINES: tuple[Engine, ...] = get_args(Engine)
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
@@ -141,6 +142,13 @@ def _compiled(model: MeasuredModel, precision: Precision, batch: int, device: to
     return partial(compiled, model.inputs(batch, DTYPES[precision], device))
 
 
+def _graphed(model: MeasuredModel, precision: Precision, batch: int, device: torch.device, threads: int) -> Work:
+    if device.type != "cuda":
+        raise LayerpruneError("CUDA graphs need a GPU")
+    with torch.cuda.device(device):
+        return Graphed(_eager(model, precision, batch, device, threads))
+
+
 def _onnxruntime(model: MeasuredModel, precision: Precision, batch: int, device: torch.device, threads: int) -> Work:
     if precision != "fp32":
         raise LayerpruneError(f"onnxruntime is measured in fp32 only, not in {precision}")
@@ -151,7 +159,7 @@ def _onnxruntime(model: MeasuredModel, precision: Precision, batch: int, device:
     return partial(opened.run, None, fed)
 
 
-_PREPARING = {"eager": _eager, "compiled": _compiled, "onnxruntime": _onnxruntime}
+_PREPARING = {"eager": _eager, "compiled": _compiled, "graphed": _graphed, "onnxruntime": _onnxruntime}
 
 
 def _ready(model: MeasuredModel, precision: Precision, device: torch.device) -> nn.Module:

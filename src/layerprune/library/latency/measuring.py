@@ -19,6 +19,8 @@ from layerprune.system.devices import choose_device
 STUDY_BATCHES = (1, 128)
 """Batch sizes where a preset's runs are measured, and where single networks are."""
 SINGLE_BATCHES = (1, 32, 256)
+GPU_BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+"""Where the library measures on a GPU: small batches take as long as their launches, large ones as their layers."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ def measure_latency(
     models: Mapping[str, nn.Module],
     example_input: Tensor,
     *,
-    batches: Sequence[int] = SINGLE_BATCHES,
+    batches: Sequence[int] | None = None,
     engines: Sequence[str] = ("eager",),
     precisions: Sequence[str] = ("fp32",),
     device: str | torch.device = "cpu",
@@ -65,16 +67,22 @@ def measure_latency(
 
     `example_input` [B, ...] gives an input's shape; the modules stay as they are. A row has `model`, `macs`,
     `median_ms`, `low_ms`, `high_ms` (quartiles of the `repeats`), and what it was measured with: `batch`, `engine`
-    (eager, compiled, onnxruntime), `precision` (fp32, bf16), `threads`, `device`, `hardware`, `clock`. What cannot be
-    measured has no row; `say` is told why, and where the machine is not idle or two models have the same layers.
+    (eager, compiled, graphed, onnxruntime), `precision` (fp32, bf16), `threads`, `device`, `hardware`, `clock`. What
+    cannot be measured has no row; `say` is told why, and where the machine is not idle or two models have the same
+    layers.
+
+    On a GPU times are by its own clock (CUDA events). An eager pass of a small batch takes as long as the host takes to
+    launch its operations, with or without layers that were removed; `graphed` launches a recorded pass at once (CUDA
+    graphs) and shows what the device takes. `batches` are (1, 32, 256) where not given, on a GPU 1, 2, 4 ... 256.
 
     Raises LayerpruneError for an unknown engine, precision or device, and while another process measures.
     """
-    if not models or min([*batches, threads, repeats]) < 1:
+    if not models or min([*(batches or ()), threads, repeats]) < 1 or (batches is not None and not len(batches)):
         raise LayerpruneError("measure_latency: give a model, and batches, threads and repeats of 1 or more")
+    chosen_device = choose_device(str(device))
     conditions = Conditions(
-        choose_device(str(device)),
-        tuple(batches),
+        chosen_device,
+        tuple(batches or (GPU_BATCHES if chosen_device.type == "cuda" else SINGLE_BATCHES)),
         repeats,
         threads,
         chosen("engines", ",".join(engines), ENGINES),

@@ -1,4 +1,4 @@
-"""A campaign: as many runs of a plan, first things first, as a given time allows on this machine. Imports no torch.
+"""A campaign: as many runs of a plan, in order of priority, as a given time allows on this machine. Imports no torch.
 
 Runs are processes of `layerprune run`, so locks, states and resumption are theirs. What was made leaves the machine as
 one archive, which `layerprune results add` merges elsewhere. Needs no Snakemake and no network.

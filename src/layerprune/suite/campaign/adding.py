@@ -1,7 +1,7 @@
-"""What `layerprune results add` does: an archive's runs merged into this checkout's folders, and nothing replaced.
+"""`layerprune results add`: merge an archive's runs into this checkout's folders, replacing nothing.
 
-The whole archive is checked before anything is written. Then each run is taken, found to be here already, or left
-out with the reason: other settings, versions or parents than here, or a record that differs from one that is here.
+The whole archive is checked before anything is written. Then each run is added, found to be present already, or left
+out with the reason: its settings, versions or parents differ from those here, or its record differs from the one here.
 """
 
 from collections.abc import Iterator
@@ -38,7 +38,7 @@ def add(path: Path) -> Iterator[Verdict]:
 def _parents_first(contents: Contents) -> list[RunKey]:
     """A run is compared with the parents that are here, so these are merged before it."""
     ordered: dict[RunKey, None] = {}
-    begun: set[RunKey] = set()  # made up records may start from each other
+    begun: set[RunKey] = set()  # fabricated records may start from each other
 
     def put(key: RunKey) -> None:
         if key in begun:
@@ -76,7 +76,7 @@ def _record_verdict(contents: Contents, key: RunKey) -> Verdict:
 
 
 def _stale(made: Record) -> str | None:
-    """In what a record is not what this checkout would make."""
+    """How a record differs from what this checkout would make."""
     found = next(current.differences(config.load_preset(made.preset), made), None)
     return None if found is None else f"{found.kind}: {found.message}"
 

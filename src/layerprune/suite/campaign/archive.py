@@ -1,4 +1,4 @@
-"""What leaves the machine: one .tar.gz of bounded size, with what later runs need most first.
+"""A campaign's archive: one .tar.gz of bounded size, with what later runs need most first.
 
     results/<run>/record.json, curves.csv, arch.json    of finished runs
     results/<run>/weights.safetensors                   of those that later runs start from; of others as room allows
@@ -22,7 +22,7 @@ from layerprune.system.paths import RunKey
 LIMIT = 15_000_000
 """Bytes of an archive."""
 FOR_SUMMARY = 100_000
-"""Of them kept free for the summary."""
+"""Bytes of it reserved for the summary."""
 NEVER_SMALLER = 0.5
 """Weights and states do not compress below this share of their size: larger ones are not even tried."""
 BLOCK = tarfile.BLOCKSIZE
@@ -37,7 +37,7 @@ class Archive:
         self.room = limit - len(END)
 
     def take(self, contents: Mapping[str, bytes], keep_free: int = FOR_SUMMARY) -> bool:
-        """Take files, all of them or none; returns whether there was room."""
+        """Add files, all of them or none; returns whether there was room."""
         room = self.room - keep_free
         if sum(map(len, contents.values())) * NEVER_SMALLER > room and len(contents) == 1:
             return False
@@ -116,7 +116,7 @@ def _take_weights(keys: Iterable[RunKey], take: Callable[[Iterable[Path], Iterab
 
 
 def is_only_in_folder(key: RunKey) -> bool:
-    """Whether a run's record is in its folder and not in the store: a machine that goes away would take it along."""
+    """Whether a run's record is in its folder but not in the store, so that it would be lost with the machine."""
     if not paths.record(key).is_file():
         return False
     own = store.find(key).checksum

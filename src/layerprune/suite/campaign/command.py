@@ -1,4 +1,4 @@
-"""What `layerprune campaign` does: a campaign, its archive and its summary; or a forecast of them."""
+"""`layerprune campaign`: a campaign, its archive and its summary; or a forecast of them."""
 
 import os
 import time
@@ -28,7 +28,7 @@ WHOLE = Part()
 
 @dataclass(frozen=True)
 class Result:
-    """What a campaign came to."""
+    """What a campaign achieved."""
 
     summary: str
     archive: Path
@@ -58,7 +58,7 @@ def _pack(name: str, campaign: Campaign, target: Path) -> str:
 
 
 def rehearse(name: str, limits: Limits, say: Say, part: Part = WHOLE) -> str:
-    """What a campaign would do: its steps are measured, nothing is run."""
+    """A forecast of a campaign: steps are measured, nothing is run."""
     if limits.lanes is not None:
         raise LayerpruneError("--dry-run: forecasts runs in processes (--jobs); leave --lanes out")
     preset, planned = _read(name, part)
@@ -119,7 +119,7 @@ def _lanes(told: str | None, counts: tuple[int, ...]) -> int | tuple[int, ...] |
 
 
 def _cores() -> int:
-    """Those that this process may use: a scheduler often gives it a part of the machine."""
+    """Cores that this process may use: a scheduler often grants only part of the machine."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

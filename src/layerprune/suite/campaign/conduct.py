@@ -1,4 +1,4 @@
-"""The campaign itself: jobs side by side, the next one as soon as one ends, all of them told to end in good time.
+"""The campaign itself: jobs side by side, the next one as soon as one ends, and all stopped in good time.
 
 A free place first measures a step of the kind of run that comes next, where that is not known yet.
 """
@@ -24,9 +24,9 @@ from layerprune.system.processes import Notice, noticed
 STOP = 20.0
 """Seconds before the end of a campaign at which its runs are told to store their state."""
 PATIENCE = 13.0
-"""Seconds that they get for it; what is left then is ended, and the archive written."""
+"""Seconds that they get for it; then the rest are killed and the archive is written."""
 SHORTENED = ("diverged", "failed")
-"""Runs that end so end early, and tell nothing of how long others take."""
+"""Runs with these statuses end early, and say nothing about how long others take."""
 POLL = 0.1
 """Seconds between two looks at the jobs."""
 
@@ -40,9 +40,9 @@ class Limits:
     threads: int = 1
     device: str | None = None
     fill: bool = False
-    """Whether a run is begun that cannot end in time, where no other is left to begin."""
+    """Whether to begin a run that cannot finish in time if no other is left."""
     lanes: int | tuple[int, ...] | None = None
-    """Runs at a time within one process, or several numbers of which to find the fastest; None: only processes."""
+    """Runs at a time within one process, or several numbers to choose the fastest from; None: processes only."""
     beside: int = 1
     """Places for jobs while there are lanes."""
 
@@ -95,7 +95,7 @@ class Campaign:
         return self.limits.seconds - STOP - self.elapsed
 
     def conduct(self) -> None:
-        """Make runs until the time is up, nothing is left that fits, or SIGTERM or SIGINT comes."""
+        """Make runs until the time is up, nothing that fits is left, or SIGTERM or SIGINT arrives."""
         with noticed(signal.SIGTERM, signal.SIGINT) as notice:
             try:
                 self._open_lanes(notice)
@@ -134,7 +134,7 @@ class Campaign:
         return bool(self.running or self.measurements)
 
     def _look_again(self) -> None:
-        """A run that was made anew may have made others stale: these, unless they were tried."""
+        """Runs that became stale because a parent was made again, unless they were already tried."""
         tried = {outcome.key for outcome in self.outcomes}
         again = [key for key in self.unmade() if key not in tried] if tried else []
         self.waiting = [key for key in again if not self.parents[key] & self._unsuccessful()]
@@ -143,7 +143,7 @@ class Campaign:
     # --- beginning ------------------------------------------------------------------------------------------------
 
     def _begin_next(self) -> bool:
-        """Begin the first run that fits; a place that is free while its step is measured measures others meanwhile."""
+        """Begin the first run that fits; while its step is being measured, free places measure other steps."""
         candidates = [key for key in self.waiting if self.places.has_room(key)]
         unmeasured = [key for key in candidates if self.estimates.kinds[key] not in self.measurements]
         key = self._choose(candidates)
@@ -253,7 +253,7 @@ class Campaign:
         self.running.clear()
 
     def _stopped(self, key: RunKey, job: AnyJob, forecast: float) -> None:
-        """A run that was told to end: it may have finished just then, or been too slow to store where it was."""
+        """A run that was told to end: it may have finished just then, or been too slow to store its state."""
         if job.status() == -signal.SIGKILL:
             self._note(Outcome(key, "stopped", job.seconds, forecast, "ended without storing where it was"))
         else:

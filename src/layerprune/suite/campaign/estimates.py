@@ -1,7 +1,7 @@
 """How long runs take: steps times a step measured here and now, corrected by the runs that have ended since.
 
 A step is measured once for each kind of run: those that share what a step's time depends on, whatever their method.
-How much longer or shorter a run of a method takes than that says, its kind's finished runs tell.
+Finished runs of the same kind tell how much longer or shorter a method's runs take than that.
 """
 
 import statistics

@@ -35,7 +35,7 @@ Message = dict[str, Any]
 
 
 class Host:
-    """Does what messages ask for, as many things at a time as there are lanes, and tells how each ended."""
+    """Carries out requests, as many at a time as there are lanes, and reports how each ended."""
 
     def __init__(self, preset: Preset, device: str, threads: int, tell: Callable[[Message], None]) -> None:
         self.preset = preset
@@ -88,7 +88,7 @@ class Host:
                     self._tell({"id": message["id"], "status": status, "words": words})
 
     def _status_of(self, message: Message) -> tuple[int, str]:
-        """How an errand ended, and what there is to say; statuses are those of `layerprune run`."""
+        """How an errand ended, and its output; statuses are those of `layerprune run`."""
         try:
             return 0, getattr(self, f"_do_{message['do']}")(message)
         except Preempted:

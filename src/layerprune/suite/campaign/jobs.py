@@ -11,7 +11,7 @@ from layerprune.system import processes
 from layerprune.system.paths import RunKey
 
 LINES = 15
-"""Of what a process printed, kept where it fails."""
+"""Lines of a process's output that are kept if it fails."""
 
 
 def run_command(key: RunKey, device: str | None, threads: int) -> list[str]:

@@ -1,8 +1,8 @@
 """Lanes: one process that makes several runs at a time, each in a thread. It is asked and answers in lines of JSON.
 
-On a GPU the kernels of such runs overlap; those of processes take turns. The process is the campaign's child: whatever
-becomes of it, the campaign goes on with processes. python -m layerprune.suite.campaign.lanes PRESET DEVICE THREADS is
-that process; torch, and what threads do (suite.campaign.host), are imported only there.
+On a GPU the kernels of such runs overlap; those of separate processes do not. The process is the campaign's child:
+whatever becomes of it, the campaign goes on with processes. python -m layerprune.suite.campaign.lanes PRESET DEVICE
+THREADS is that process; torch, and what threads do (suite.campaign.host), are imported only there.
 """
 
 import itertools
@@ -22,7 +22,7 @@ from layerprune.system import cpu, processes
 from layerprune.system.paths import RunKey
 
 PATIENCE = 3.0
-"""Seconds that the process gets to end once it has nothing to do."""
+"""Seconds that the process gets to end once it is idle."""
 LOST = 70
 """Status of what the process was doing when it died: EX_SOFTWARE of sysexits.h."""
 CRASHED = 1
@@ -50,7 +50,7 @@ class Lanes:
         self._listener.start()
 
     def open(self, count: int) -> None:
-        """Have so many lanes."""
+        """Open this many lanes."""
         self.count = count
         self._send({"do": "open", "count": count})
 
@@ -63,13 +63,13 @@ class Lanes:
         return self.ask("measure", runs=[str(key) for key in keys])
 
     def ask(self, what: str, **told: Any) -> "Errand":
-        """Have one lane do something."""
+        """Ask one lane to do something."""
         number = next(self._numbers)
         self._send({"id": number, "do": what} | told)
         return Errand(self, number)
 
     def status(self) -> int | None:
-        """What to say of errands without an answer: None as long as one may come."""
+        """Status of errands without an answer; None as long as one may come."""
         if self._listener.is_alive():
             return None
         if self._killed:
@@ -77,7 +77,7 @@ class Lanes:
         return processes.REQUEUE if self._told else LOST
 
     def tell_to_end(self) -> None:
-        """Have every lane store where it is; once, however often this is called."""
+        """Make every lane store its state; once, however often this is called."""
         if not self._told and self.process.poll() is None:
             self._told = True
             self._send({"do": "end"})
@@ -146,7 +146,7 @@ class Errand:
         self.lanes.kill()
 
     def printed(self) -> str:
-        """What it has to say; of one without an answer, what the process said last."""
+        """Its output; for an errand without an answer, what the process printed last."""
         return self.answer["words"] if self.answer is not None else self.lanes.printed()
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import torch
 
 STEPS = 8
-"""Measured after some to warm up."""
+"""Steps measured after the warm-up."""
 EAGERLY = "--eager"
 """Among the runs: steps are not recorded."""
 BEGINNING = '{"step": '

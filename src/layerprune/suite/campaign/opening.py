@@ -32,7 +32,8 @@ class Opening:
 def open_lanes(
     host: Lanes, places: Places, runs: list[RunKey], lanes: int | tuple[int, ...], goes_on: Callable[[], bool]
 ) -> Opening:
-    """Test, choose a number if `lanes` has several, and open. Runs that are not to be trusted lose their lanes.
+    """Test, choose a number if `lanes` has several, and open. Runs whose recorded steps cannot be trusted lose their
+    lanes.
 
     Waits no longer than `goes_on`, and without the process not at all.
     """

@@ -96,7 +96,7 @@ class Places:
         self.eager |= those if eagerly else set()
 
     def try_again_apart(self, key: RunKey) -> None:
-        """A run that failed in its lane as no run should gets a process of its own, and no graphs."""
+        """Give a run that crashed in its lane a process of its own, without graphs."""
         self.apart.add(key)
         self.eager.add(key)
 

@@ -1,4 +1,4 @@
-"""From a plan's selectors to runs, first things first: seed by seed, so that a seed's comparison is whole early."""
+"""From a plan's selectors to runs in order of priority: seed by seed, so that a seed's comparison is complete early."""
 
 from collections.abc import Iterator
 from dataclasses import replace

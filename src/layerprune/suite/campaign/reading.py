@@ -1,7 +1,7 @@
-"""What an archive of a campaign holds, read with suspicion: it may be damaged, or made by somebody else to do harm.
+"""Reads an untrusted campaign archive: it may be damaged, or malicious.
 
-Only plain files with the names of results are accepted, and no more bytes than a campaign could mean. Nothing is
-written here, and nothing in an archive is run.
+Only plain files with the names of results are accepted, and no more bytes than a campaign could have written. Nothing
+is written here, and nothing in an archive is run.
 """
 
 import io

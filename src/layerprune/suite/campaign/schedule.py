@@ -1,4 +1,4 @@
-"""Which run comes next, and how a whole campaign would go: pure functions of forecasts. Times are seconds."""
+"""Which run comes next, and how a whole campaign would proceed: pure functions of forecasts. Times are seconds."""
 
 import heapq
 from collections.abc import Callable, Mapping, Sequence, Set
@@ -26,7 +26,7 @@ def choose(
     left: float,
     fill: bool = False,
 ) -> RunKey | None:
-    """The first run that starts from nothing unmade and ends in the time left; None where there is none.
+    """The first run that starts from nothing unmade and ends in the time left; None if there is none.
 
     A run without a forecast (None) is chosen as if it fitted: somebody has to measure it. With `fill` the first run
     that could start is chosen where none fits.

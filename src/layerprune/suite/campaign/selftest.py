@@ -29,7 +29,7 @@ SHORT = {"warmup": "3it", "price_ramp": 0.2, "consolidate_at": 0.8, "check_inter
 """Settings of methods, where they have them, with which ten steps meet every phase and a removal."""
 TRAINING = {"lr": 0.01, "lr_batch": None, "lr_warmup": "2it"}
 LEAST, TIMES = 1e-2, 5.0
-"""Recorded steps may be as far apart as LEAST, or TIMES as far as two eager trainings are."""
+"""Recorded steps may differ by LEAST, or by TIMES the difference between two eager trainings."""
 
 
 @dataclass(frozen=True)

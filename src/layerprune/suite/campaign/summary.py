@@ -1,4 +1,5 @@
-"""What a campaign did, what it left, and how well it foresaw both, as Markdown that is read in a terminal too."""
+"""What a campaign did, what it left undone, and how good its forecasts were, as Markdown that also reads well in a
+terminal."""
 
 import statistics
 from collections.abc import Iterator

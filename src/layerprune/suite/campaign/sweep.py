@@ -1,6 +1,6 @@
 """How many lanes are fastest: dense training steps on random images in 1, 2, ... lanes, some seconds each.
 
-What counts is images a second over all lanes: another lane is worth its place as long as that rises.
+What counts is images a second over all lanes: another lane pays off as long as that rises.
 """
 
 import threading

@@ -1,4 +1,4 @@
-"""What of a plan is still to be done: runs without a current record, and before each the runs that it starts from."""
+"""What remains of a plan: runs without a current record, and before each the runs that it starts from."""
 
 from collections.abc import Iterable
 from functools import cache

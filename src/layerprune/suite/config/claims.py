@@ -40,7 +40,7 @@ class Rule(Settings):
 
 
 class Change(Settings):
-    """A change of a claim's rule. Verdicts by the former rule are told beside those by today's."""
+    """A change of a claim's rule. Verdicts by the former rule are reported beside those by today's."""
 
     date: Date = Field(description="the day of the change, as '2026-11-27'")
     reason: str = Field(description="why, in a sentence or two")

@@ -1,4 +1,4 @@
-"""What YAML may do in a file of settings, checked before values are made of it: keys are texts, nothing is nested
+"""Limits on YAML in a file of settings, checked before values are constructed: keys are strings, nothing is nested
 deeply, no value is longer than a few pages, and aliases do not multiply it.
 """
 

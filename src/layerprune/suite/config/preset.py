@@ -75,7 +75,7 @@ class ResourceSettings(Settings):
     state_seconds: NonNegative = describe(
         10.0, "least time in seconds between two writes of the resume state, which come at an epoch's end"
     )
-    device: str = describe("auto", "auto (a GPU where there is one), cpu, cuda, cuda:N")
+    device: str = describe("auto", "auto (a GPU if there is one), cpu, cuda, cuda:N")
     runs_per_gpu: PositiveInt = describe(1, "runs that share a GPU; with more GPUs each run takes a free one")
     workers: Count = describe(0, "processes of one run that decode images, where these do not fit into memory")
     processes: PositiveInt = describe(1, "processes that share a run, each with a device: torchrun starts them")

@@ -1,4 +1,4 @@
-"""From a preset to its runs: which there are, what each one's settings are, and which it starts from."""
+"""From a preset to its runs: which exist, their settings, and the runs that they start from."""
 
 import hashlib
 import json
@@ -148,7 +148,7 @@ def resolve(preset: Preset, key: RunKey) -> RunSettings:
 
 
 def _merge(schema: type[Settings], layers: list[Settings], field: str) -> Any:
-    """Later layers win; a layer only speaks through the keys it names."""
+    """Later layers win; a layer affects only the keys it names."""
     merged: dict[str, Any] = {}
     for layer in layers:
         merged |= getattr(layer, field).model_dump(exclude_unset=True)
@@ -200,7 +200,7 @@ def _check_bases(where: str, bases: list[RunKey], available: list[str]) -> None:
 
 
 def _check_warm_ups(where: str, run: RunSettings, named: set[str]) -> None:
-    """Of gated's the one that is named: the default is longer than the shortest trainings."""
+    """Gated's warm-up only if it is named: the default is longer than the shortest trainings."""
     total = run.training.duration
     warm_ups = {"training.lr_warmup": run.training.lr_warmup}
     warm_ups |= {"settings.warmup": run.settings["warmup"]} if "warmup" in named else {}

@@ -1,7 +1,7 @@
 """One run: prepare -> train -> measure -> write, its parents first where they are missing.
 
-Rerunning a finished run does nothing; rerunning a killed one takes up its state. Two processes cannot run the same run,
-unless torchrun started them to share it: then each has a device, and the first one writes the files.
+Rerunning a finished run does nothing; rerunning an interrupted one resumes from its state. Two processes cannot run the
+same run, unless torchrun started them to share it: then each has a device, and the first one writes the files.
 """
 
 from collections.abc import Callable

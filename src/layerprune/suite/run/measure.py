@@ -1,4 +1,4 @@
-"""The smaller network of a training, and what its record says of it: accuracies, sizes, cost, the equivalence gap."""
+"""The smaller network of a training, and what its record states: accuracies, sizes, cost, the equivalence gap."""
 
 import copy
 import math
@@ -43,7 +43,7 @@ def smaller_network(trained: Trained) -> SectionedNetwork:
 def certificate(task: Task, trained: Trained, smaller: SectionedNetwork) -> float:
     """Gap between the whole network with gates fixed, and the smaller one; see core.measure.equivalence.
 
-    Branches that went are given fresh random weights in the whole network: behind a gate at 0 they must not matter.
+    Removed branches get fresh random weights in the whole network: behind a gate at 0 they must not matter.
     """
     whole = task.fresh_network("certificate")
     own, left = whole.state_dict(), trained.network.state_dict()
@@ -109,7 +109,7 @@ def memory_of(task: Task) -> dict[str, int | None]:
 def failed(
     task: Task, key: RunKey, reason: str, network: SectionedNetwork, files: Files, made_by: Provenance
 ) -> Record:
-    """The record of a run that could not start, which is data too: the untrained network, and why."""
+    """The record of a run that could not start, which is a result too: the untrained network, and the reason."""
     count = len(network.sections)
     return Record(
         **_identifiers(task, key),

@@ -33,7 +33,7 @@ from layerprune.system.processes import Notice, noticed, output_of
 
 @dataclass(frozen=True)
 class Lane:
-    """What a run has that is made in a thread, beside the runs of other threads of its process: see suite.campaign.
+    """What a run needs that is made in a thread, beside other runs in the same process: see suite.campaign.
 
     The device is the process's already, and the thread has a stream of its own on it.
     """
@@ -48,7 +48,7 @@ class Lane:
 
 @dataclass(frozen=True)
 class Caller:
-    """Who asks for runs: the device and threads they get, whom they tell, and the processes that share them."""
+    """Who asks for runs: the device and threads they get, where they report, and the processes that share them."""
 
     device: str
     threads: int
@@ -244,12 +244,12 @@ def provenance_of(task: Task, key: RunKey) -> Provenance:
 
 
 def _checksums(weights: WeightsFile | None) -> dict[str, str]:
-    """What a record tells of the file that its network was read from."""
+    """What a record states about the file that its network was read from."""
     return {f"{current.WEIGHTS}{weights.path.name}": weights.checksum} if weights is not None else {}
 
 
 def _lock_digest() -> str | None:
-    """Digest of requirements.lock (first 16 hexadecimal digits), None where there is none."""
+    """Digest of requirements.lock (first 16 hexadecimal digits), None if there is none."""
     path = paths.root() / "requirements.lock"
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path.is_file() else None
 
@@ -260,7 +260,7 @@ def _commit() -> str | None:
 
 
 def _dirty_digest() -> str | None:
-    """Digest of the uncommitted change to the code and its configuration, None when there is none."""
+    """Digest of the uncommitted change to the code and its configuration, None if there is none."""
     if not _git("rev-parse", "HEAD"):
         return _mark()[1]
     change = _git("diff", "HEAD", "--", "src", "config", "requirements.lock")

@@ -102,7 +102,7 @@ def _trained_from_dense(task: Task, batches: Batches) -> Start:
 
 
 def _books(task: Task, macs: int = 0, seconds: float = 0.0) -> Progress:
-    """The books at the start: what the parents spent, and what was spent since."""
+    """The account at the start: what the parents spent, and what has been spent since."""
     before = task.spent_by_parents
     return Progress(train_macs=before[0] + macs, wall_seconds=before[1] + seconds)
 
@@ -182,7 +182,7 @@ def _finetuned(
 
 
 class Bench:
-    """What a run has for its experiment: the network, a sample, and trainings, whose cost it notes."""
+    """What a run offers its experiment: the network, a sample, and trainings, whose cost it notes."""
 
     def __init__(self, task: Task) -> None:
         self.task = task

@@ -1,4 +1,5 @@
-"""A run's files: its old record goes first and its new one comes last: no record ever lies beside others' files.
+"""A run's files: its old record goes first and its new one comes last: no record is ever beside the files of another
+run.
 
 Between them the network is written and read back, and what was read back is measured.
 """

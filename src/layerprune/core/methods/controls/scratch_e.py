@@ -1,4 +1,5 @@
-"""Scratch-E (Liu et al., ICLR 2019): gated's architecture from a fresh initialisation, for as many epochs as dense."""
+"""Scratch-E (Liu et al., ICLR 2019): gated's architecture from a fresh initialisation, trained for as many epochs as
+dense."""
 
 from layerprune.core.methods.base import ControlPlan, Question
 from layerprune.core.settings import ScratchSettings

@@ -1,8 +1,8 @@
 """The standard shallower network of the family, such as ResNet-14 for ResNet-20, from a fresh initialisation.
 
-Every stage has equally many sections; of the family's networks it is the one whose number of removable sections is
-nearest to gated's (or to a given number), the deeper one between equals. Trained like Scratch-E. A network that keeps
-the first sections of every stage is that shallower network to the last weight: what is removed is an identity.
+Every stage has equally many sections. It is the network of the family whose number of removable sections is nearest to
+gated's (or to a given number), the deeper one in a tie. Trained like Scratch-E. A network that keeps the first sections
+of every stage is that shallower network to the last weight: what is removed is an identity.
 """
 
 from layerprune.core.methods.base import ControlPlan, Question

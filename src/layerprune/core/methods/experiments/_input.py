@@ -1,4 +1,4 @@
-"""What an experiment looks at: a network, any part of it, and its training under gates."""
+"""What an experiment may use: a network, any part of it, and its training under gates."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -38,6 +38,6 @@ class ExperimentInput:
         return smaller
 
     def gap(self, keep: Sequence[int], smaller: SectionedNetwork) -> float:
-        """How far the whole network under gates `keep` is from the smaller one; see measure.equivalence_gap."""
+        """The gap between the whole network under gates `keep` and the smaller one; see measure.equivalence_gap."""
         gates = mask_gates([float(stays) for stays in keep], self.certified.device)
         return equivalence_gap(self.network, gates, smaller, self.certified)

@@ -1,4 +1,4 @@
-"""How far each estimator's reading of Delta is from the truth, which enumeration gives on a small network.
+"""The error of each estimator of Delta against its true value, enumerated on a small network.
 
 A network is trained while every section's gate is open half of the time, as in gated's warm-up, and then left as it is.
 Delta_l = E[C | xi_l = 1] - E[C | xi_l = 0], all gates at one theta, is formed from the losses of all 2^L networks on a
@@ -25,7 +25,7 @@ from layerprune.errors import SettingError
 
 VERSION = 1
 MOST_SECTIONS = 10
-"""Of more there are too many networks to enumerate."""
+"""With more there are too many networks to enumerate."""
 TRAINED_AT = 0.5
 SIDE_FLOOR = 4.0
 

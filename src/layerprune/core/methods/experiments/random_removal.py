@@ -1,8 +1,8 @@
-"""What is left of a trained network when random sets of its sections go and nothing is trained afterwards (claim C2).
+"""A trained network without random sets of its sections, and without further training (claim C2).
 
 Each keep list has its own number of removed sections, drawn evenly from 1 to all of them, and then the sections. Of
 each the smaller network's accuracy and the equivalence gap are noted. Derived: the paper says that information flows
-past a section that is gone; Veit, Wilber and Belongie (NeurIPS 2016) removed layers of trained ResNets alike.
+past a section that is gone; Veit, Wilber and Belongie (NeurIPS 2016) removed layers of trained ResNets in the same way.
 """
 
 from typing import Any
@@ -17,7 +17,8 @@ VERSION = 1
 
 
 def measure(settings: RandomRemovalSettings, inputs: ExperimentInput) -> dict[str, Any]:
-    """Per keep list: `keep_lists`, `accuracies` on the validation split, `gaps`; and what to hold them to."""
+    """For each keep list `keep_lists`, `accuracies` on the validation split, and `gaps`; and what to compare them
+    with."""
     keeps = draw_keep_lists(settings.lists, len(inputs.network.sections), inputs.seed)
     accuracies, gaps = [], []
     for keep in keeps:

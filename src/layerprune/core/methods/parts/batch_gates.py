@@ -1,10 +1,10 @@
 """One gate for each section and mini-batch: a closed branch is not computed, so a step costs what is open.
 
 Which branches are computed is control flow, so the host draws, from theta as the last check found it: no step copies
-theta from the device. A closed section's slope is not there, and slopes of batches that mix subnetworks misread a
-network that meets one at a time, where batches are normalised (tests/test_batch_gates.py). So Delta comes from the
-finite difference: one section a step, flipped for the whole batch in a second forward pass. The batch is its own
-control variate, and what the other gates add to the loss cancels. Derived.
+theta from the device. A closed section has no slope, and with batch normalisation, slopes of batches that mix
+subnetworks are wrong for a network that meets one at a time (tests/test_batch_gates.py). So Delta comes from the finite
+difference: one section a step, flipped for the whole batch in a second forward pass. The batch is its own control
+variate, and what the other gates add to the loss cancels. Derived.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from layerprune.core.seeding import generator
 
 
 class BatchGates:
-    """What is open in each step, and what is flipped; of several processes all have the same."""
+    """What is open in each step, and what is flipped; the same in all processes of a run."""
 
     def __init__(self, network: SectionedNetwork, context: Context, theta: Tensor) -> None:
         self.network = network
@@ -53,7 +53,7 @@ class BatchGates:
         estimator.note(one_hot, (losses - other if opened else other - losses).sum(), losses.numel())
 
     def fill_gradients(self) -> None:
-        """Zero gradients for the branches that were not computed: their decay and momentum go on, as J has it."""
+        """Zero gradients for the branches that were not computed: their decay and momentum continue, as J demands."""
         for section, gate in zip(self.network.sections, self.drawn, strict=True):
             if section.alive and gate is CLOSED:
                 for parameter in section.branch.parameters():

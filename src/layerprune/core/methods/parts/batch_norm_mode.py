@@ -11,7 +11,7 @@ from layerprune.core.methods.parts.first_layer import BatchNorm
 
 @contextmanager
 def batch_norm_in(mode: Literal["eval", "train"], model: nn.Module) -> Iterator[None]:
-    """eval: nothing changes, as scores look at a network in evaluation mode. train: for a while every batch
+    """eval: nothing changes, as scores use a network in evaluation mode. train: within the context every batch
     normalisation uses the batch's own statistics; the running ones stay as they are."""
     layers = [layer for layer in model.modules() if isinstance(layer, BatchNorm)] if mode == "train" else []
     before = [(layer, layer.training, layer.track_running_stats) for layer in layers]

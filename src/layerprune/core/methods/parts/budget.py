@@ -28,13 +28,13 @@ class Budget:
     costs: tuple[float, ...]
 
     def factor(self, theta: Tensor) -> float:
-        """By what nu is multiplied at a check."""
+        """The factor by which nu is multiplied at a check."""
         spent = sum(part * cost for part, cost in zip(theta.tolist(), self.costs, strict=True))
         excess = (spent - self.allowed) / max(self.allowed, min(self.costs))
         return math.exp(max(-STRONGEST, min(STRONGEST, RATE * excess)))
 
     def may_go(self, candidates: Sequence[int], alive: Sequence[int]) -> list[int]:
-        """Of these sections the first ones, as many as can go before less than the budget is left."""
+        """The first of these sections, as many as can go before less than the budget is left."""
         left, gone = sum(cost for cost, stays in zip(self.costs, alive, strict=True) if stays), []
         for index in candidates:
             if alive[index] and left - self.costs[index] >= self.allowed - self.costs[index] / 2:
@@ -43,8 +43,8 @@ class Budget:
         return gone
 
     def rounded(self, theta: Tensor, worth: Tensor, alive: Sequence[int]) -> Tensor:
-        """1 for the sections to keep, highest theta first and of equals what is worth most, as near to the budget
-        as they come; 0 for the others."""
+        """1 for the sections to keep, highest theta first and in a tie the most useful, up to the sum nearest to the
+        budget; 0 for the others."""
         ranked = sorted(
             (index for index, stays in enumerate(alive) if stays),
             key=lambda index: (-float(theta[index]), -float(worth[index])),
@@ -59,16 +59,17 @@ class Budget:
 
 
 def of_macs(share: float, whole: int, section_macs: Sequence[int]) -> Budget:
-    """So much of the whole network's multiply-adds. Raises SettingError where what always stays costs more."""
-    return _of_share("target_macs", "the multiply-adds", share, whole, section_macs)
+    """This share of the whole network's multiply-adds. Raises SettingError where what always stays costs more."""
+    return of_share("target_macs", "the multiply-adds", share, whole, section_macs)
 
 
 def of_latency(share: float, whole: float, section_latencies: Sequence[float]) -> Budget:
-    """So much of the whole network's latency. Raises SettingError where what always stays takes longer."""
-    return _of_share("target_latency", "the latency", share, whole, section_latencies)
+    """This share of the whole network's latency. Raises SettingError where what always stays takes longer."""
+    return of_share("target_latency", "the latency", share, whole, section_latencies)
 
 
-def _of_share(setting: str, of_what: str, share: float, whole: float, parts: Sequence[float]) -> Budget:
+def of_share(setting: str, of_what: str, share: float, whole: float, parts: Sequence[float]) -> Budget:
+    """This share of a whole in any unit. Raises SettingError if what always stays is more; `of_what` names the unit."""
     fixed = whole - sum(parts)
     if share * whole < fixed:
         raise SettingError(
@@ -78,7 +79,7 @@ def _of_share(setting: str, of_what: str, share: float, whole: float, parts: Seq
 
 
 def of_depth(sections: int, there: int) -> Budget:
-    """So many sections. Raises SettingError where there are fewer."""
+    """This many sections. Raises SettingError if the network has fewer."""
     if sections > there:
         raise SettingError(f"settings.target_depth: {sections} sections asked for, the network has {there}")
     return Budget(float(sections), (1.0,) * there)

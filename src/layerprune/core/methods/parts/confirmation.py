@@ -1,8 +1,8 @@
 """Sections that are about to leave are measured first: opened and closed on a few batches of the training.
 
-Delta_l = E[C | xi_l = 1] - E[C | xi_l = 0], all other gates as the step drew them, by two forward passes a batch. It is
-no estimate by slopes, so it has none of their bias; every pass is billed. A section is measured in the steps after the
-check that would let it go, and the first check that has enough batches decides. Derived.
+Delta_l = E[C | xi_l = 1] - E[C | xi_l = 0], all other gates as the step drew them, by two forward passes a batch. It
+does not use slopes, so it has none of their bias; every pass counts towards the training cost. A section is measured in
+the steps after the check that would remove it, and decided at the first check with enough batches. Derived.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -33,7 +33,7 @@ class Confirmation:
         return any(count < self.batches for count in self.measured.values())
 
     def ask(self, sections: Iterable[int]) -> None:
-        """Measure these and no others; what was seen of them already counts."""
+        """Measure these and no others; batches they have already seen count."""
         self.measured = {index: self.measured.get(index, 0) for index in sections}
         for index, count in self.measured.items():
             if count == 0:
@@ -54,9 +54,8 @@ class Confirmation:
         return self.measured.get(index) == self.batches
 
     def refused(self, step: int, candidates: Sequence[int], prices: Tensor) -> list[int]:
-        """Of the candidates those whose worth, as far as it was measured, covers their price [L].
-
-        All that were measured are noted down, and are asked about no more.
+        """The candidates whose measured worth covers their price [L]. All that were measured are noted and no longer
+        measured.
         """
         delta, found = self.sums[0] / self.sums[1].clamp(min=1), []
         for index in (each for each in candidates if self.measured.get(each, 0) > 0):

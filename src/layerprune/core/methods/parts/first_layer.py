@@ -1,8 +1,8 @@
 """The first weight layer of a branch, which LayerPrune scores (Elkerdawy et al., ACCV 2020, arXiv 2007.05667).
 
-Its filters by their weights, and a gate for each of its channels by activation times slope. The gate stands behind the
-batch normalisation that follows this layer, or behind the layer itself where none follows. A normalisation that comes
-before the weights, as in pre-activation, is a matter of the section's input and does not count.
+Filters are scored by their weights, and a gate for each channel by activation times slope. The gate stands behind the
+batch normalisation that follows this layer, or behind the layer itself where none follows. A normalisation before the
+weights, as in pre-activation, belongs to the section's input and does not count.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -33,7 +33,7 @@ def mean_over_filters(model: SectionedNetwork, number: Callable[[Tensor], Tensor
 
 
 def first_batch_norm(branch: nn.Module) -> nn.Module | None:
-    """The first batch normalisation behind a branch's first weight layer, None where there is none."""
+    """The first batch normalisation behind a branch's first weight layer, None if there is none."""
     return next((layer for layer in _from_first_weights(branch) if isinstance(layer, BatchNorm)), None)
 
 

@@ -1,9 +1,9 @@
-"""What gated training looks like from within: noted at every check, for the experiments on claims C5 and C7.
+"""A trace of gated training, noted at every check, for the experiments on claims C5 and C7.
 
 Of each section theta, the norm of its branch's weights, the running estimate of Delta, the norm of its mean gradient
 since the last check, and what its presence lowers the loss of the present batch by, the others being theta rounded.
 Of the whole the mean loss since the last check, and that of the present batch twice: under the gates that were drawn,
-and of the network which theta, rounded, stands for. All of it is plain data; what it means is the analysis' business.
+and of the network which theta, rounded, stands for. All of it is plain data; the analysis interprets it.
 """
 
 from collections.abc import Callable, Sequence

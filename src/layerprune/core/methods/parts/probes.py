@@ -24,7 +24,7 @@ ITERATIONS = 200
 def probe_gains(model: SectionedNetwork, batches: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
     """Gains of probe accuracy [L]: behind each section minus behind its predecessor. One pass over the batches.
 
-    The probes' own multiply-adds, far fewer than the forward pass's, are on no bill.
+    The probes' own multiply-adds, far fewer than those of the forward pass, are not counted.
     """
     features, labels = gathered_outputs(model, batches, channel_means)
     return gains(model, torch.stack([probe_accuracy(each, labels) for each in features]).cpu())

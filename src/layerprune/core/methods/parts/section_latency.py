@@ -1,9 +1,9 @@
 """What each section adds to the time of a forward pass here and now: for prices and budgets in latency.
 
-The whole network, the network without any removable branch, and for each section the network without its branch take
-turns. The shortest time of each counts: whatever else runs on the machine only ever adds to it. What all sections take
-together is shared out among them by what the network is faster without each. Measured numbers depend on the machine
-and differ a little from one time to the next: a run whose decisions rest on them is not repeated bit by bit. Derived.
+The whole network, the network without any removable branch, and for each section the network without its branch are
+timed alternately. The shortest time of each counts: whatever else runs on the machine only ever adds to it. What all
+sections take together is shared out among them by what the network is faster without each. Measured times depend on the
+machine and vary a little: runs that decide by them are not repeatable bit for bit. Derived.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -63,7 +63,7 @@ def _times(
 
 @contextmanager
 def without_branches(sections: Sequence[Section]) -> Iterator[None]:
-    """For a while the sections are what they will be once they have gone."""
+    """Within this context the sections are as they will be once they have been removed."""
     kept = [(each, each.branch, each.activation, each.activation_if_removed) for each in sections]
     for each in sections:
         each.remove_branch()

@@ -15,7 +15,7 @@ OrderInStage = Callable[[Sequence[Section]], list[Section]]
 
 
 def stages(model: SectionedNetwork) -> list[list[Section]]:
-    """All sections stage by stage, those that are fixed or gone too: they say where in its stage a section stands."""
+    """All sections stage by stage, including fixed and removed ones: they determine a section's place in its stage."""
     by_name: dict[str, list[Section]] = {}
     for section in model.chain:
         by_name.setdefault(section.name.rpartition(".")[0], []).append(section)
@@ -25,8 +25,8 @@ def stages(model: SectionedNetwork) -> list[list[Section]]:
 def removal_scores(model: SectionedNetwork, order: OrderInStage) -> Tensor:
     """Scores [L]: a section's place in the order of removal, 0 for the first to go.
 
-    One section of every stage goes, the later stage's first, then the second of every stage, and so on; stages that
-    have no more to give are passed over. Sections already gone count as their stage's first.
+    One section of every stage goes, the later stage's first, then the second of every stage, and so on; exhausted
+    stages are passed over. Sections already gone count as their stage's first.
     """
     turns = []
     for place, stage in enumerate(stages(model)):

@@ -1,4 +1,5 @@
-"""Block influence (ShortGPT: Men et al., arXiv 2403.03853; on other networks arXiv 2411.15558): how far outputs turn.
+"""Block influence (ShortGPT: Men et al., arXiv 2403.03853; on other networks arXiv 2411.15558): the angle by which a
+section turns its input.
 
     BI_l = 1 - mean over examples of cos(x_l, x_(l+1)),   x_l and x_(l+1) the section's flattened input and output
 The lowest go first, all at once, as published. Only sections that keep the shape of their input can be scored: others

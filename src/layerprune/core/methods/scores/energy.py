@@ -8,9 +8,9 @@ no distance is negative. The sample is one pool: on single batches the distances
 alike scores count as redundant: k-means forms as many clusters as sections are to stay, and of each the earliest stays.
 
 Deviations: one round of 5,184 images, the authors' 81 batches of 64, where they average 20 rounds; a sample of a single
-class counts 0; one cut, not several stages. Of basic blocks their code calls a layer that is not there; that theirs is
-the branch's output too is inferred from bottlenecks. The largest distance over classes is what it takes (its comment
-says mean). The branches' outputs of the whole sample are held in memory at once.
+class counts 0; one cut, not several stages. For basic blocks their code calls a layer that does not exist; that it,
+too, means the branch's output is inferred from bottlenecks. The largest distance over classes is what it takes (its
+comment says mean). The branches' outputs of the whole sample are held in memory at once.
 """
 
 import math

@@ -1,7 +1,7 @@
 """First k (a control): sections go from the front of the network to the back, whatever they do; looks at no data.
 
 The order in which the consensus of Pons et al. (arXiv 2411.14345) empties ResNet-56 in the authors' repository: a
-consensus that is no better than this one has found nothing but an order.
+consensus no better than this has found nothing but an order.
 """
 
 from collections.abc import Iterable

@@ -7,8 +7,8 @@ section l minus Q_(l-1) behind its predecessor in the chain; for the first it is
 before the stem's normalisation and rectifier. Looks at validation images, as the authors do.
 
 Deviations: negative similarities weigh 0, for Newman's formula has no negative weights; of equally near images the
-earlier ones are neighbours; fewer batches where there are fewer images, and less than 500 of them where there are no
-more; an edge-less graph has Q = 0; matched depth instead of a threshold on the gain.
+earlier ones are neighbours; fewer batches if there are fewer images, and a single smaller one if there are fewer than
+500; an edge-less graph has Q = 0; matched depth instead of a threshold on the gain.
 """
 
 import math
@@ -42,7 +42,7 @@ def _of_places(model: SectionedNetwork, start: nn.Module, images: Tensor, labels
 
 
 def regrouped(batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
-    """The first BATCHES batches of IMAGES examples; one of what there is where that is less than IMAGES."""
+    """The first BATCHES batches of IMAGES examples; a single smaller batch if there are fewer than IMAGES."""
     images, labels, given = [], [], 0
     for each in batches:
         images.append(each[0])

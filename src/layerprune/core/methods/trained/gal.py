@@ -6,15 +6,15 @@ The trained dense network is the teacher f_t and the student's start f_s; masks 
 D is an MLP 10-128-256-128-1 on the logits. Masks take FISTA steps, projected to m >= 0. Sections with m = 0 leave after
 the search; the others' masks stay as constant scales through fine-tuning on the labels and fold into their weights.
 
-This is the paper's objective, mended, and so another balance than that of the published code, where the discriminator
-is in effect absent: at the start the ratio of the adversarial gradient to that of imitation is 1.8 here, and 1.5e-5
-there. `faithful` is the published code: masks start at N(0, 1) instead of 1, so that half of them fall by chance; the
-L1 term is taken twice, as a gradient and in the proximal step; D has no nonlinearity between its layers, starts at
-N(0, 0.01), ends in a sigmoid and is trained with a loss that takes logits, with a weight decay of 2e-4 and a rate that
-falls to a tenth after each 30 % of the search, and moves before the student does; the teacher stays in training mode;
-the masks move at every 200th step of an epoch (in a shorter one at its last), by one batch's gradient, which is taken
-at FISTA's iterate and not at the point ahead of it.
-Deviations: search and fine-tuning share one schedule of the learning rate; masks have a step size of their own.
+This is the paper's objective, corrected, and so balanced differently from the published code, in which the
+discriminator is in effect absent: at the start the ratio of the adversarial gradient to that of imitation is 1.8 here,
+and 1.5e-5 there. `faithful` is the published code: masks start at N(0, 1) instead of 1, so that half of them fall by
+chance; the L1 term is taken twice, as a gradient and in the proximal step; D has no nonlinearity between its layers,
+starts at N(0, 0.01), ends in a sigmoid and is trained with a loss that takes logits, with a weight decay of 2e-4 and a
+rate that falls to a tenth after each 30 % of the search, and moves before the student does; the teacher stays in
+training mode; the masks move at every 200th step of an epoch (in a shorter one at its last), by one batch's gradient,
+which is taken at FISTA's iterate and not at the point ahead of it. Deviations: search and fine-tuning share one
+schedule of the learning rate; masks have a step size of their own.
 """
 
 from collections.abc import Callable

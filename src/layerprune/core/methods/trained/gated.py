@@ -3,14 +3,14 @@
     J(W, theta) = E_xi[C(W, xi)] + lambda/2 ||W||^2 + nu sum_l c_l theta_l ,   xi_l ~ Bernoulli(theta_l) per example
     theta <- clip(theta - eta (Delta + nu c), 0, 1),                           projected SGD after a warm-up
 A section whose theta stays at or below theta_tol while its averaged drift Delta + nu c is positive leaves for good,
-with its parameters and their momentum. At `consolidate_at` theta is rounded; the rest trains deterministically.
-Two settings make the noise milder: gates open while theta is frozen, and gates drawn for a share of each batch only,
-the rest meeting the network that theta, rounded, stands for. Both are ours, as are a price that rises after the warm-up
-(the least useful sections leave first, and the others can take over their work) and one that follows a budget
+with its parameters and their momentum. At `consolidate_at` theta is rounded; the rest trains deterministically. Two
+settings reduce the noise: gates that stay open while theta is frozen, and gates drawn for only a share of each batch,
+while the rest sees the network of theta rounded. Both are ours, as are a price that rises after the warm-up (the least
+useful sections leave first, and the others can take over their work) and one that follows a budget
 (methods.parts.budget), gates drawn once a batch (methods.parts.batch_gates), sections that are measured before they
 leave (methods.parts.confirmation), and a prior on weights that a closed section has none of
-(methods.parts.spike_and_slab). Other priors (gates.priors), sections that stay where the condition holds, and what is
-noted of them (methods.parts.gate_trace) are there to be compared with.
+(methods.parts.spike_and_slab). Other priors (gates.priors), sections that stay although the condition holds, and the
+trace of gates (methods.parts.gate_trace) are for comparison.
 Read: the abstract. Derived: the linear price (gates.priors), the estimators, the pruning condition.
 """
 
@@ -85,7 +85,7 @@ class Method(TrainingMethod):
         self.drawn: Tensor | list[Gate] | None = None
 
     def _check_order(self) -> None:
-        """Raises SettingError where the price is not the whole nu for a step before theta is rounded."""
+        """Raises SettingError unless the price is the full nu for at least one step before theta is rounded."""
         settings, total = self.settings, self.context.steps_total
         rounding = f"consolidate_at = {settings.consolidate_at} of {total} steps"
         if self.warmup >= self.consolidation:
@@ -257,8 +257,8 @@ class Method(TrainingMethod):
         return self._leave(agreed if self.confirmation is None else self._confirmed(step, agreed))
 
     def _confirmed(self, step: int, agreed: list[int]) -> list[int]:
-        """Of these sections those that were measured and are not worth their price; theta of those that are, and so
-        stay, begins anew.
+        """The sections among these that were measured and are not worth their price; theta of those that are worth it,
+        and so stay, is reset.
         """
         agreed = [index for index in agreed if self.network.sections[index].alive]
         measured = [index for index in agreed if self.confirmation.has(index)]

@@ -8,9 +8,10 @@ training the distances are taken on the validation split, and sections go, the s
 validation accuracy stays within `tolerance` of the whole network's, or down to a given number. Nothing is retrained.
 
 Only sections that keep the shape of their input have a distance; the others are not regularised and go last. The
-gradient flows through the largest slice alone, so the others are projected without one. For each example a step costs
-2 d (PROJECTIONS + 2) multiply-adds beside the network's, d the numbers that its sections put out: 6 % of a ResNet-20's
-step. They are on the bill, as are the selection's forward passes; its projections of the validation split are not.
+gradient flows through the largest slice alone, so the others are projected without one. For each example a step costs 2
+d (PROJECTIONS + 2) multiply-adds beside the network's, d the numbers that its sections put out: 6 % of a ResNet-20's
+step. The training cost includes them and the selection's forward passes, but not its projections of the validation
+split.
 
 Deviations: of ResNet-18 the authors' code regularises and removes the second section of each stage, here it is every
 section of one shape; their `tolerance` was not found; distances are not taken anew after a removal, as in their code;
@@ -98,7 +99,7 @@ class Method(TrainingMethod):
         return self.settings.strength * torch.stack(found).mean()
 
     def _look(self, see: Callable[[int, tuple[Tensor, Tensor]], None]) -> list[Any]:
-        """Has `see(index, (input, output))` called whenever a measured section is computed; returns the hooks."""
+        """Call `see(index, (input, output))` whenever a measured section is computed; returns the hooks."""
 
         def note(index: int, section: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             see(index, (inputs[0], output))

@@ -22,7 +22,7 @@ BATCH_NORM = True
 CLOSING_NORM = False
 """Whether branches end in batch normalisation."""
 STAGES = True
-"""Whether sections stand in stages that can be shortened alike."""
+"""Whether sections form stages that can all be shortened alike."""
 WIDTH = 64
 """Channels of the stem and inside the first stage."""
 

@@ -21,7 +21,7 @@ BATCH_NORM = True
 CLOSING_NORM = False
 """Whether branches end in batch normalisation."""
 STAGES = True
-"""Whether sections stand in stages that can be shortened alike."""
+"""Whether sections form stages that can all be shortened alike."""
 WIDTH = 16
 """Channels of the stem and the first stage."""
 

@@ -1,0 +1,75 @@
+"""What a pruner is asked for: a price, a budget in one of several units, or a rise of the validation loss."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any
+
+from layerprune.errors import LayerpruneError
+
+
+@dataclass(frozen=True)
+class Aims:
+    """One of these, None for the others; `validate` belongs to `max_loss_increase`."""
+
+    nu: float | None = None
+    target_macs: float | None = None
+    target_params: float | None = None
+    target_depth: int | None = None
+    target_latency: float | None = None
+    target_memory: float | None = None
+    max_loss_increase: float | None = None
+    validate: Callable[[], Any] | None = None
+
+    @property
+    def cost(self) -> str:
+        """What the price goes by where nothing is said of it."""
+        return "memory" if self.target_memory is not None else "uniform"
+
+    @property
+    def theta0(self) -> float:
+        """theta at the start: a model that is trained already loses little where most sections are open."""
+        return 0.5 if self.max_loss_increase is None else 0.9
+
+    @property
+    def consolidate_at(self) -> float:
+        """When theta is rounded where nothing is said of it: late where the loss decides, so that it has settled."""
+        return 0.5 if self.max_loss_increase is None else 0.75
+
+    def first_price(self, sections: int) -> float | None:
+        """nu at the start; for a rise of the loss such that all sections together are worth it."""
+        return self.nu if self.max_loss_increase is None else self.max_loss_increase / sections
+
+    def check(self) -> None:
+        """Raises LayerpruneError where there is not exactly one, or it is out of range."""
+        names = [each.name for each in fields(self) if each.name != "validate"]
+        if sum(getattr(self, name) is not None for name in names) != 1:
+            raise _error(f"give one of {', '.join(names[:-1])} and {names[-1]}")
+        for name in ("target_macs", "target_latency", "target_memory"):
+            _check_share(name, getattr(self, name))
+        if self.target_params is not None and not is_count(self.target_params):
+            _check_share("target_params", self.target_params, ", or a whole number of parameters above 1")
+        depth = self.target_depth
+        if depth is not None and (depth < 0 or depth != int(depth)):
+            raise _error(f"target_depth is a number of sections to keep, from 0 on, not {depth}")
+        self._check_allowance()
+
+    def _check_allowance(self) -> None:
+        rise = self.max_loss_increase
+        if (rise is None) != (self.validate is None):
+            raise _error("max_loss_increase and validate belong together: validate() returns the validation loss")
+        if rise is not None and not 0 < rise < float("inf"):
+            raise _error(f"max_loss_increase is by how much the validation loss may rise, above 0, not {rise}")
+
+
+def is_count(asked: float) -> bool:
+    """Whether a number of parameters is meant, not a share."""
+    return asked > 1 and asked == int(asked)
+
+
+def _check_share(name: str, share: float | None, otherwise: str = "") -> None:
+    if share is not None and not 0 < share <= 1:
+        raise _error(f"{name} is a share of the model's, above 0 and up to 1{otherwise}, not {share}")
+
+
+def _error(text: str) -> LayerpruneError:
+    return LayerpruneError(f"ConcurrentPruner: {text}")

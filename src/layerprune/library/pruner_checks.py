@@ -1,0 +1,59 @@
+"""What a pruner cannot work with, said before it has changed anything."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from layerprune.errors import LayerpruneError
+from layerprune.library.find_sections import FoundSections, unwrapped
+from layerprune.library.gates import gates_of
+from layerprune.library.rewriting import Forward
+
+
+def trainable(sections: FoundSections) -> FoundSections:
+    """The same sections, but that frozen ones stay, if others may go."""
+    frozen = {
+        each.name: "frozen"
+        for each in sections.removable
+        if not any(one.requires_grad for one in each.parameters(sections.model))
+    }
+    return sections.but(frozen) if len(frozen) < len(sections.removable) else sections
+
+
+def check(
+    wrapped: nn.Module, sections: FoundSections, forward: Forward, optimizers: Sequence[torch.optim.Optimizer]
+) -> None:
+    """Raises LayerpruneError where sections, model (`wrapped` as it was given) and optimizers do not fit together."""
+    model = unwrapped(wrapped)
+    if sections.model is not model:
+        raise LayerpruneError("ConcurrentPruner: the sections were found in another model")
+    if gates_of(model) is not None:
+        raise LayerpruneError("ConcurrentPruner: the model has gates already; one pruner a model")
+    if not sections.removable:
+        reasons = sorted({section.reason for section in sections})
+        raise LayerpruneError(f"ConcurrentPruner: no section may go: {reasons[0]}; print(sections) lists them")
+    _check_optimizers(sections, forward, optimizers)
+    if isinstance(wrapped, nn.parallel.DistributedDataParallel) and not wrapped.find_unused_parameters:
+        raise LayerpruneError(
+            "ConcurrentPruner: sections leave the model, which DistributedDataParallel has to be told: "
+            "find_unused_parameters=True"
+        )
+
+
+def _check_optimizers(sections: FoundSections, forward: Forward, optimizers: Sequence[torch.optim.Optimizer]) -> None:
+    model = forward.model
+    held = {id(each) for one in optimizers for group in one.param_groups for each in group["params"]}
+    there = [section for section, stays in zip(sections.removable, forward.alive, strict=True) if stays]
+    for section in there:
+        trained = [each for each in section.parameters(model) if each.requires_grad]
+        if not trained:
+            raise LayerpruneError(
+                f"ConcurrentPruner: section '{section.name}' is frozen: nothing in it takes gradients; "
+                "call requires_grad_() on it, and make the optimizer after that"
+            )
+        if not all(id(each) in held for each in trained):
+            raise LayerpruneError(
+                f"ConcurrentPruner: the optimizer does not hold the parameters of section '{section.name}': "
+                "make it from model.parameters(), or give a list of all optimizers"
+            )
