@@ -4,7 +4,8 @@
 #   docker run --rm --network none layerprune                              make reproduce: all of preset quick
 #   docker run --rm --network none layerprune layerprune --help            any other command
 #
-# One image for CPUs and for NVIDIA GPUs (docker run --gpus all): the lock's torch brings CUDA along, hence 6 GB.
+# One image for CPUs and for NVIDIA GPUs (docker run --gpus all): the lock's torch brings CUDA along, hence 6 GB. For a
+# smaller image or another CUDA name an index that has such builds of torch: --build-arg TORCH_INDEX=URL.
 
 ARG BASE=docker.io/library/debian:bookworm-slim@sha256:7b140f374b289a7c2befc338f42ebe6441b7ea838a042bbd5acbfca6ec875818
 FROM ${BASE}
@@ -17,7 +18,8 @@ RUN apt-get update \
 WORKDIR /layerprune
 COPY Makefile pyproject.toml requirements.lock requirements-bootstrap.lock README.md LICENSE ./
 COPY src/layerprune/__init__.py src/layerprune/
-RUN make install && rm -rf ~/.cache
+ARG TORCH_INDEX=
+RUN make install TORCH_INDEX="$TORCH_INDEX" && rm -rf ~/.cache
 COPY . .
 
 # Records say which commit made them; the image has no git.

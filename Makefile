@@ -4,6 +4,9 @@ PRESET ?= quick
 # The first Python that is new enough; name another with PYTHON=...
 PYTHON ?= $(shell for each in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$each -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$each && break; done)
+# Where torch and torchvision come from if not from the package index: an index of CPU builds, or of another CUDA. The
+# versions stay the lock's; hashes are then checked of everything else.
+TORCH_INDEX ?=
 # Extra words for snakemake or pytest: make reproduce ARGS=--dry-run, make test ARGS="-k gates".
 ARGS ?=
 # How many studies `make kill-test` kills.
@@ -15,6 +18,9 @@ DOCS ?= html
 unexport PYTHONDONTWRITEBYTECODE
 
 BIN := .venv/bin
+UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
+# What torch of the package index brings along, and torch itself.
+OF_TORCH := torch|torchvision|triton|nvidia-[a-z0-9-]+|cuda-[a-z]+
 INSTALLED := .venv/.installed
 # Targets go before --config, which takes every word after it.
 SNAKEMAKE := $(BIN)/snakemake
@@ -38,8 +44,14 @@ $(INSTALLED): requirements-bootstrap.lock requirements.lock pyproject.toml
 		{ echo "Error: $(PYTHON) cannot make .venv; on Debian and Ubuntu install python3-venv" >&2; exit 1; }
 	@echo "Installing requirements.lock into .venv (minutes the first time, 5 GB with torch)"
 	@$(BIN)/python -m pip install --quiet --require-hashes -r requirements-bootstrap.lock
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+ifeq ($(TORCH_INDEX),)
+	@$(UV) --require-hashes -r requirements.lock
+else
+	@awk '/^[^ ]/ {of_torch = /^($(OF_TORCH))==/} !of_torch' requirements.lock > .venv/without-torch.lock
+	@$(UV) --require-hashes --no-deps -r .venv/without-torch.lock
+	@$(UV) --index "$(TORCH_INDEX)" $$(grep -oE '^(torch|torchvision)==[^ ]+' requirements.lock)
+endif
+	@$(UV) --no-deps --no-build-isolation --editable .
 	@touch $@
 
 reproduce: $(INSTALLED) ## runs, tables, figures and report of PRESET=quick (default), laptop or paper

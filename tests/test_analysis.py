@@ -192,6 +192,16 @@ def test_the_interval_of_two_values_spans_them():
     assert interval(1.0, 2.0) == (1.0, 2.0)
 
 
+def test_large_samples_are_worked_out_few_at_a_time(monkeypatch: pytest.MonkeyPatch):
+    shapes = []
+    monkeypatch.setattr(
+        statistics, "_bootstrap", lambda part: (shapes.append(part.shape), part.min(1), part.max(1))[1:]
+    )
+    samples = [*np.random.default_rng(1).random((3, 400)), *np.random.default_rng(2).random((60, 5))]
+    assert statistics.intervals(samples) == [(each.min(), each.max()) for each in samples]
+    assert shapes == [(50, 5), (10, 5), (2, 400), (1, 400)]
+
+
 def test_many_samples_have_the_intervals_that_each_has_alone():
     source = np.random.default_rng(1)
     samples = [source.random(size) for size in [3, 1, 5, 0, *[3] * statistics._AT_A_TIME, 10, 9]] + [np.ones(3)]

@@ -30,12 +30,12 @@ from conftest import REPOSITORY
 
 from layerprune.errors import LayerpruneError
 from layerprune.suite import config, store
-from layerprune.suite.campaign import adding, command, conduct, estimates, measuring
+from layerprune.suite.campaign import adding, command, conduct, estimates, measuring, parts
 from layerprune.suite.campaign.conduct import Campaign, Commands, Limits
 from layerprune.suite.campaign.estimates import Estimates, Measured
 from layerprune.suite.campaign.plan import runs_of
 from layerprune.suite.campaign.schedule import Slot, choose, simulate
-from layerprune.suite.campaign.todo import to_do
+from layerprune.suite.campaign.todo import to_do, with_parents
 from layerprune.system import files, paths
 from layerprune.system.paths import RunKey
 
@@ -471,3 +471,46 @@ def test_a_rehearsal_of_three_minutes_killed_ten_times_ends_with_the_same_record
     told = [[store.record.parsed(json.loads(text), "here").comparable() for text in found] for found in texts]
     assert told[0] == told[1]
     print([json.loads(text)["resumed"] for text in texts[0]], file=sys.stderr)
+
+
+# --- parts of a plan ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [1, 2, 30])
+@pytest.mark.parametrize("name", ["quick", "laptop"])
+def test_parts_are_all_of_a_plan_and_none_needs_a_run_of_another(name: str, count: int) -> None:
+    preset = config.load_preset(name)
+    planned = config.plan(preset, name)[:150]
+    shares = [parts.runs_in(parts.Part(number, count), preset, planned) for number in range(1, count + 1)]
+    assert sorted(map(str, planned)) == sorted(str(key) for share in shares for key in share)
+    assert all(share == [key for key in planned if key in set(share)] for share in shares)
+    needed = [set(with_parents(preset, share)) for share in shares]
+    assert sum(map(len, needed)) == len(set.union(*needed))
+    largest = max(map(len, parts.groups(preset, planned)))
+    assert max(map(len, shares)) - min(map(len, shares)) <= largest
+
+
+def test_the_one_part_is_the_plan_and_several_have_names() -> None:
+    assert parts.parsed(None) == parts.parsed("1/1") == parts.Part() and parts.Part().label("march") == "march"
+    assert parts.parsed("3/64") == parts.Part(3, 64) and parts.Part(3, 64).label("march") == "march-part3of64"
+
+
+@pytest.mark.parametrize("text", ["0/4", "5/4", "1", "1/", "/4", "-1/4", "1/4/4", "one/4", "1/0", " 1/4", "1/9999999"])
+def test_what_is_no_part_is_one_line(text: str) -> None:
+    with pytest.raises(LayerpruneError, match=r"--part: .*is not a part such as 1/4"):
+        parts.parsed(text)
+
+
+@pytest.mark.slow
+def test_two_campaigns_make_their_parts_in_one_folder_at_the_same_time(march: Path) -> None:
+    plan = "{preset: march, runs: [{dataset: digits, arch: lenet-300-100, method: gated, seeds: [0, 1]}]}"
+    files.write_text(paths.campaign_file("march"), plan)
+    campaigns = [start_campaign(march, "--minutes", "5", "--jobs", "1", "--part", f"{each}/2") for each in (1, 2)]
+    said = [process.communicate(timeout=240)[0] for process in campaigns]
+    assert [process.returncode for process in campaigns] == [0, 0], said
+    assert all("1 runs made" in text for text in said)
+    assert sorted(path.name.rpartition("-")[0] for path in (march / "out").iterdir()) == [
+        "march-part1of2",
+        "march-part2of2",
+    ]
+    assert all(store.find(run_key("gated", seed=seed)) is not None for seed in (0, 1))

@@ -111,3 +111,13 @@ def test_the_citation_names_the_paper_and_the_licence(repository: Path) -> None:
     assert citation["license"] == "MIT" and (repository / "LICENSE").read_text().startswith("MIT License")
     assert [author["family-names"] for author in paper["authors"]] == ["Guenter", "Sideris"]
     assert paper["identifiers"][0]["value"] == "arXiv:2406.04549"
+
+
+def test_with_an_index_for_torch_all_that_torch_brings_along_comes_from_there(repository: Path) -> None:
+    """What the Makefile leaves out of the lock: torch, torchvision, and what Linux's builds of them alone need."""
+    (pattern,) = re.findall(r"^OF_TORCH := (.*)$", (repository / "Makefile").read_text(), flags=re.MULTILINE)
+    lock = (repository / "requirements.lock").read_text()
+    entries = re.findall(r"^([\w.-]+)==[^ ]+( ; sys_platform == 'linux')?.*\n(?: .*\n)*", lock, flags=re.MULTILINE)
+    left_out = {name for name, _ in entries if re.fullmatch(pattern, name)}
+    of_linux = {name for name, marker in entries if marker and name.startswith(("nvidia", "cuda", "triton"))}
+    assert of_linux and left_out == {"torch", "torchvision", *of_linux}

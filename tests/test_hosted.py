@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import REPOSITORY, Study, copy_presets
+from conftest import REPOSITORY, Study, copy_presets, run_process
 from packaging.specifiers import SpecifierSet
 from ruamel.yaml import YAML
 
@@ -59,6 +59,19 @@ def test_the_tests_run_on_every_python_from_the_oldest_that_is_supported() -> No
     oldest, *others = (int(each.removeprefix("3.")) for each in matrix["python"])
     assert f">=3.{oldest}" == wanted and others == list(range(oldest + 1, oldest + 1 + len(others)))
     assert all(each in SpecifierSet(wanted) for each in matrix["python"])
+
+
+def test_the_package_is_tried_on_the_oldest_and_the_newest_python() -> None:
+    jobs = workflow(REPOSITORY / ".github" / "workflows" / "test.yml")["jobs"]
+    every, tried = (jobs[name]["strategy"]["matrix"]["python"] for name in ("test", "package"))
+    assert tried == [every[0], every[-1]]
+
+
+@pytest.mark.parametrize("name", ["run", "container", "package"])
+def test_a_script_of_ci_is_whole_and_can_be_started(name: str) -> None:
+    script = REPOSITORY / ".ci" / name
+    assert name == "run" or os.access(script, os.X_OK)
+    assert run_process(["bash", "-n", str(script)]).stderr == ""
 
 
 # --- the container ------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import made_up_runs as made_up
+import pandas as pd
 import pytest
 from conftest import REPOSITORY, Outcome, run_process
 
@@ -152,6 +153,15 @@ def test_rows_are_kept_of_each_machine_the_newest(runs) -> None:
         reproduction.note(made_up.PRESET, reproduction.check(made_up.PRESET))
     kept = reproduction.noted(made_up.PRESET)
     assert dict(zip(kept["cpu"], kept["accuracy"], strict=True)) == {"one": 0.7, "two": 0.8}
+
+
+def test_a_fresh_runs_memory_is_kept_and_older_rows_have_none(runs) -> None:
+    again(key(), memory_bytes=10**9)
+    reproduction.note(made_up.PRESET, reproduction.check(made_up.PRESET))
+    assert reproduction.noted(made_up.PRESET)["memory"].tolist() == [10**9]
+    path = paths.reproduced(made_up.PRESET)
+    pd.read_csv(path).drop(columns="memory").to_csv(path, index=False)
+    assert reproduction.noted(made_up.PRESET)["memory"].isna().all()
 
 
 def test_rows_fall_away_with_the_record_that_they_were_compared_with(runs) -> None:

@@ -13,9 +13,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from campaign_helpers import run_key, write_study
 from conftest import REPOSITORY, copy_presets, run_process
 
-from layerprune.suite import config, record
+from layerprune.suite import config, record, store
 from layerprune.system import paths
 from layerprune.system.paths import RunKey
 
@@ -141,3 +142,19 @@ def test_a_run_of_two_devices_is_one_task_in_which_torchrun_starts_two_processes
         assert "NumTasks=1 " in told and "NumCPUs=2 " in told, told
         assert process.wait(timeout=300) == 0, (study / "log").read_text()
     assert record.read(target).provenance.processes == 2
+
+
+def test_the_parts_of_a_plan_are_jobs_of_one_array(cluster: None, study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the same time and in one folder; each leaves an archive of its own."""
+    plan = "{preset: march, runs: [{dataset: digits, arch: lenet-300-100, method: [gated, random], seeds: [0, 1]}]}"
+    write_study(study, plan=plan)
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    script = REPOSITORY / "profiles" / "slurm" / "campaign.sh"
+    options = ["--wait", "--array=1-2", "--cpus-per-task=1", "--gpus-per-task=1", "--mem=500", "--time=10"]
+    done = run_process(list(map(str, ["sbatch", *options, script, "march", 8])), cwd=study)
+    said = "".join(path.read_text() for path in study.glob("slurm-*.out"))
+    assert done.code == 0, done.stderr + said
+    assert said.count("3 runs made") == 2, said  # dense, which random starts from, too
+    assert all(store.find(run_key(method, seed=seed)) for method in ("gated", "random") for seed in (0, 1))
+    archives = sorted(path.name.rpartition("-")[0] for path in (study / "outbox").iterdir())
+    assert archives == ["march-part1of2", "march-part2of2"]

@@ -108,10 +108,23 @@ def stage(
 
 
 @app.command()
-def plan(preset: PresetName = "quick", dataset: DatasetName = None) -> None:
+def plan(
+    preset: PresetName = "quick",
+    dataset: DatasetName = None,
+    claim: Annotated[
+        str | None, typer.Option(metavar="C1|C2|...", help="Only the runs that decide this claim of the paper.")
+    ] = None,
+) -> None:
     """List the runs of a preset, base runs first."""
-    for key in config.plan(config.load_preset(preset), preset, dataset):
-        print(key)
+    for key in config.plan(config.load_preset(preset), preset, dataset) if claim is None else _runs_of(claim, preset):
+        if dataset in (None, key.dataset):
+            print(key)
+
+
+def _runs_of(claim: str, preset: str) -> list[RunKey]:
+    from layerprune.analysis.claims import needs
+
+    return needs.runs_of(claim, preset)
 
 
 @app.command()
@@ -380,6 +393,13 @@ def campaign(
             "--fill", help="If nothing else fits, start a run that will not finish in time; it resumes later."
         ),
     ] = False,
+    part: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N",
+            help="Only the I-th of N parts, for N campaigns at the same time, in one folder or in several.",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Measure training steps and print what would run and when; run nothing.")
     ] = False,
@@ -389,13 +409,13 @@ def campaign(
     Finished runs are not repeated, interrupted runs resume. Exits with status 1 if a run failed, and with 75 after
     SIGTERM or Ctrl-C: the archive is still written, and repeating the command resumes.
     """
-    from layerprune.suite.campaign import command
+    from layerprune.suite.campaign import command, parts
 
-    limits = command.limits_of(plan, minutes, jobs, device, fill, lanes)
+    limits, chosen = command.limits_of(plan, minutes, jobs, device, fill, lanes), parts.parsed(part)
     if dry_run:
-        print(command.rehearse(plan, limits, _remark))
+        print(command.rehearse(plan, limits, _remark, chosen))
         return
-    result = command.conduct(plan, limits, out, _remark)
+    result = command.conduct(plan, limits, out, _remark, chosen)
     print(f"{result.summary}\n{result.archive}")
     if result.interrupted:
         raise typer.Exit(processes.REQUEUE)

@@ -186,7 +186,7 @@ DATA = [
         "    return arrays\n",
         "    return {name: array[::-1].copy() for name, array in arrays.items()}\n",
         piece("data cifar10 as a tree"),
-        inside='"""Decoded images, stored',
+        inside='"""Decoded images, cached',
     ),
     Fault(
         "a part of the archive lost",

@@ -40,7 +40,7 @@ rule tables_of_dataset:
 
 rule table_page:
     input:
-        program=HOUSE / "workflow" / "scripts" / "table_page.py",
+        program=local(str(HOUSE / "workflow" / "scripts" / "table_page.py")),
         table=paths.table(PRESET_NAME, "{dataset}", "md"),
     output:
         report(
@@ -112,7 +112,7 @@ rule figures_of_dataset:
 rule ledger:
     input:
         lambda wildcards: [path for dataset in DATASETS for path in files_of_runs(dataset, paths.record)],
-        rules=paths.claim_rules(),
+        rules=local(str(paths.claim_rules())),
     output:
         report(
             paths.claims(PRESET_NAME, "csv"),
@@ -140,7 +140,7 @@ rule ledger:
 
 use rule table_page as ledger_page with:
     input:
-        program=HOUSE / "workflow" / "scripts" / "table_page.py",
+        program=local(str(HOUSE / "workflow" / "scripts" / "table_page.py")),
         table=paths.claims(PRESET_NAME, "md"),
     output:
         report(

@@ -194,12 +194,14 @@ def gpus_of_a_run(wildcards):
 
 
 def starts_from(wildcards):
-    """What this run starts from and has to be made first: records, and weights of the runs whose weights it needs."""
+    """What this run starts from and has to be made first: records, and weights of the runs whose weights it needs; in
+    storage all that a run is checked by, as a job finds there what it asks for alone."""
     key = run_of(wildcards)
     by_weights = settings.weight_prerequisites(PRESET, key)
     by_record = [parent for parent in settings.prerequisites(PRESET, key) if parent not in by_weights]
-    weights = [kind(each) for each in by_weights if not has_weights(each) for kind in (paths.record, paths.weights)]
-    return weights + [paths.record(each) for each in by_record if not stored(each)]
+    kinds = (paths.record, paths.arch, paths.curves) if IN_STORAGE else (paths.record,)
+    weights = [kind(each) for each in by_weights if not has_weights(each) for kind in (*kinds, paths.weights)]
+    return weights + [kind(each) for each in by_record if not stored(each) for kind in kinds]
 
 
 def has_weights(key):

@@ -142,7 +142,8 @@ def _root(
 def _file(name: str, path: Path) -> Entity:
     kind = {"encodingFormat": TYPES[path.suffix]} if path.suffix in TYPES else {}
     size = {"contentSize": str(path.stat().st_size), "sha256": files.sha256_of(path)}
-    return {"@id": name, "@type": "File", "name": Path(name).name} | kind | size
+    about = {"about": _link("./")} if name == "README.md" else {}
+    return {"@id": name, "@type": "File", "name": Path(name).name} | kind | size | about
 
 
 def _programs(told: Entity) -> Iterator[Entity]:
@@ -153,6 +154,7 @@ def _programs(told: Entity) -> Iterator[Entity]:
         "@type": ["File", "SoftwareSourceCode", "ComputationalWorkflow"],
         "name": "The whole study of one preset, as a graph of runs, tables and figures",
         "programmingLanguage": _link(snakemake),
+        "version": told["version"],
     }
     yield {
         "@id": snakemake,

@@ -3,7 +3,8 @@
 python workflow/scripts/reproduce_tables.py
 
 Expected values are means over the committed runs of the preset laptop; tolerances are those of
-`layerprune check-reproduction`; minutes are the runs' own wall times added up, two runs at a time.
+`layerprune check-reproduction`; minutes are the runs' own wall times added up, two runs at a time. Memory is that of
+the run that took most, among records that say it and rows of reproduced.csv, which was filled on two cores.
 """
 
 import statistics
@@ -12,10 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from layerprune.analysis import reproduction
-from layerprune.analysis.claims import ledger
+from layerprune.analysis.claims import ledger, needs
 from layerprune.analysis.frames import WITH_RESULT
 from layerprune.suite import config, store
 from layerprune.suite.record import Record
+from layerprune.system.paths import RunKey
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "reproduce-tables.md"
@@ -27,6 +29,8 @@ def page() -> str:
     parts = [
         "## Claims",
         ledger.summary(ledger.entries(PRESET)),
+        "## What each takes",
+        _costs(),
         "## Networks",
         _networks(),
         "## Reproduced on",
@@ -41,11 +45,52 @@ def _table(heads: list[str], rows: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
+# --- what each takes ----------------------------------------------------------------------------------------------
+
+
+def _costs() -> str:
+    """A row for each claim, for the front page's table and figure, and for the tables and figures of a data set."""
+    headline = needs.like(["dense/default", "gated/default"], PRESET)
+    starts = needs.like([f"{name}/default" for name in ("dense", "gated", "hard-concrete", "sss")], PRESET, "mnist")
+    rows = [_cost(claim, needs.runs_of(claim, PRESET)) for claim in needs.DECIDED_BY]
+    rows += [_cost("table on the front page", headline)]
+    rows += [_cost("figure on the front page", [key for key in starts if key.arch.startswith("mlp-residual")])]
+    for dataset in config.load_preset(PRESET).datasets:
+        rows.append(_cost(f"tables and figures of {dataset}", needs.like(["*"], PRESET, dataset)))
+    return _table(["what", "runs", "minutes", "memory of a run, GB"], rows)
+
+
+def _cost(what: str, keys: list[RunKey]) -> list[str]:
+    runs = [made for key in keys if (made := store.stored(key)) is not None]
+    count = str(len(keys)) if len(runs) == len(keys) else f"{len(runs)} of {len(keys)}"
+    return [what, count, _minutes(runs), _memory(runs)]
+
+
+def _minutes(runs: list[Record]) -> str:
+    return f"{sum(each.wall_seconds_own for each in runs) / 60 / 2:.0f}"
+
+
+def _memory(runs: list[Record]) -> str:
+    """The most that a run of these took where it is told, here or where it was made again; of how many it is told."""
+    noted = reproduction.noted(PRESET).dropna(subset="memory").groupby("run")["memory"].max()
+    again = [float(noted[str(each.key)]) for each in runs if str(each.key) in noted.index]
+    told = [each.memory_bytes for each in runs if each.memory_bytes] + again
+    return f"{max(told) / 1e9:.1f} ({len(told)})" if told else "not recorded"
+
+
 # --- networks -----------------------------------------------------------------------------------------------------
 
 
 def _networks() -> str:
-    heads = ["target", "runs", "minutes", "dense accuracy, %", "gated accuracy, %", "gated MACs, % of dense's"]
+    heads = [
+        "target",
+        "runs",
+        "minutes",
+        "memory of a run, GB",
+        "dense accuracy, %",
+        "gated accuracy, %",
+        "gated MACs, % of dense's",
+    ]
     return _table(heads, [_network(*each) for each in _by_network()])
 
 
@@ -61,10 +106,9 @@ def _by_network() -> Iterator[tuple[str, str, list[Record], reproduction.Spreads
 
 def _network(dataset: str, arch: str, runs: list[Record], spreads: reproduction.Spreads) -> list[str]:
     target = f"`{dataset}_{arch.replace('-', '').replace('.', '')}`"
-    minutes = sum(each.wall_seconds_own for each in runs) / 60 / 2
     cells = [_expected(runs, "dense", "test_accuracy", spreads)]
     cells += [_expected(runs, "gated", quantity, spreads) for quantity in reproduction.QUANTITIES]
-    return [target, str(len(runs)), f"{minutes:.0f}", *cells]
+    return [target, str(len(runs)), _minutes(runs), _memory(runs), *cells]
 
 
 def _expected(runs: list[Record], method: str, quantity: str, spreads: reproduction.Spreads) -> str:

@@ -37,7 +37,10 @@ MACHINE = ["cpu", "gpu", "cpu_kernels", "torch", "committed_cpu"]
 
 @dataclass(frozen=True)
 class Row:
-    """A fresh run beside the committed one: fresh minus committed (accuracy: a fraction); None without a number."""
+    """A fresh run beside the committed one: fresh minus committed (accuracy: a fraction); None without a number.
+
+    `memory` is what the fresh run took at most, in bytes.
+    """
 
     run: str
     verdict: str
@@ -52,6 +55,7 @@ class Row:
     cpu_kernels: str | None
     torch: str
     committed_cpu: str
+    memory: float | None
     record: str
     committed_record: str
 
@@ -150,6 +154,7 @@ def compare(fresh: Record, committed: Record, spreads: Spreads) -> Row:
         machine.cpu_kernels,
         machine.torch,
         committed.provenance.cpu,
+        fresh.memory_bytes,
         fresh.checksum[:12],
         committed.checksum[:12],
     )
@@ -233,7 +238,7 @@ def noted(preset_name: str) -> pd.DataFrame:
     path = paths.reproduced(preset_name)
     kept = pd.read_csv(path, dtype={"record": str, "committed_record": str}) if path.is_file() else as_frame([])
     there = [_is_in_store(*pair) for pair in zip(kept["run"], kept["committed_record"], strict=True)]
-    return kept[pd.Series(there, index=kept.index, dtype=bool)]
+    return kept.reindex(columns=COLUMNS)[pd.Series(there, index=kept.index, dtype=bool)]
 
 
 def _is_in_store(run: str, checksum: str) -> bool:

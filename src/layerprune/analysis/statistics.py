@@ -34,6 +34,8 @@ WITHOUT_INTERVAL = [
 ]
 RESAMPLES = 9999
 _AT_A_TIME = 50
+_VALUES_AT_A_TIME = 1000
+"""Each of which is drawn RESAMPLES times: 80 MB."""
 """Samples resampled together: some tens of megabytes."""
 _NONE = (float("nan"), float("nan"))
 
@@ -53,8 +55,9 @@ def intervals(samples: list[np.ndarray]) -> list[tuple[float, float]]:
     spread = [place for place, each in enumerate(samples) if len(each) > 1 and np.ptp(each) > 0]
     for size in sorted({len(samples[place]) for place in spread}):
         alike = [place for place in spread if len(samples[place]) == size]
-        for start in range(0, len(alike), _AT_A_TIME):
-            part = alike[start : start + _AT_A_TIME]
+        count = min(_AT_A_TIME, max(1, _VALUES_AT_A_TIME // size))
+        for start in range(0, len(alike), count):
+            part = alike[start : start + count]
             lows, highs = _bootstrap(np.stack([samples[place] for place in part]))
             for place, low, high in zip(part, lows, highs, strict=True):
                 found[place] = float(low), float(high)

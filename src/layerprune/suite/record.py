@@ -50,9 +50,10 @@ def _named_parts(config: dict[str, Any]) -> dict[str, Any]:
     return config
 
 
-VOLATILE = ("wall_seconds", "energy", "finished_at", "resumed", "checksum")
+VOLATILE = ("wall_seconds", "energy", "memory", "gpu_memory", "finished_at", "resumed", "checksum")
 """Fields that differ between two otherwise equal runs; everything else is bit-equal on one machine."""
-ENERGY = ("energy_joules", "energy_joules_own")
+IF_MEASURED = ("energy_joules", "energy_joules_own", "memory_bytes", "gpu_memory_bytes")
+"""Fields that a record has no word of where the machine does not tell, as before there were any."""
 LATER = ("val_top5_accuracy", "test_top5_accuracy")
 """Fields added after results were recorded: absent, they stay out of the digest, so that records stay current."""
 
@@ -149,6 +150,12 @@ class Record(BaseModel):
         "packages and memory, by the run's share of CPU time; on a GPU of the board. Absent: not measured",
     )
     energy_joules_own: Amount | None = Field(default=None, description="the same without the parent's")
+    memory_bytes: Count | None = Field(
+        default=None, description="the most memory that the run's process held; absent: not measured"
+    )
+    gpu_memory_bytes: Count | None = Field(
+        default=None, description="the most memory that torch took of the GPU; absent: none, or not measured"
+    )
     device: Text
     equivalence_gap: float | None = Field(
         description="largest |difference of logits| between the gated network and the smaller one"
@@ -161,10 +168,10 @@ class Record(BaseModel):
     checksum: str = Field(default="", description="SHA-256 of all the other fields")
 
     @model_serializer(mode="wrap")
-    def _without_absent_energy(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Records of machines that do not count energy do not mention it, as before it was recorded."""
+    def _without_what_was_not_measured(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Records of machines that do not measure it do not mention it, as before it was recorded."""
         told = serialise(self)
-        return {name: value for name, value in told.items() if value is not None or name not in ENERGY}
+        return {name: value for name, value in told.items() if value is not None or name not in IF_MEASURED}
 
     @model_validator(mode="after")
     def one_entry_a_section(self) -> "Record":

@@ -10,10 +10,11 @@ from pathlib import Path
 
 from layerprune.errors import LayerpruneError
 from layerprune.suite import config
-from layerprune.suite.campaign import archive, measuring, opening, summary
+from layerprune.suite.campaign import archive, measuring, opening, parts, summary
 from layerprune.suite.campaign.conduct import STOP, Campaign, Limits, Outcome, commands_of
 from layerprune.suite.campaign.estimates import Estimates
 from layerprune.suite.campaign.jobs import Job
+from layerprune.suite.campaign.parts import Part
 from layerprune.suite.campaign.plan import runs_of
 from layerprune.suite.campaign.schedule import simulate
 from layerprune.suite.campaign.todo import is_done, to_do
@@ -23,6 +24,7 @@ from layerprune.system.paths import RunKey
 from layerprune.system.processes import output_of
 
 Say = Callable[[str], None]
+WHOLE = Part()
 
 
 @dataclass(frozen=True)
@@ -35,14 +37,15 @@ class Result:
     failed: list[Outcome]
 
 
-def conduct(name: str, limits: Limits, folder: Path | None, say: Say) -> Result:
-    """Make what fits of the plan config/campaigns/<name>.yaml, and write the archive into `folder`."""
-    preset, planned = _read(name)
+def conduct(name: str, limits: Limits, folder: Path | None, say: Say, part: Part = WHOLE) -> Result:
+    """Make what fits of the plan config/campaigns/<name>.yaml, or of a part, and write the archive into `folder`."""
+    preset, planned = _read(name, part)
     campaign = Campaign(preset, planned, _checked(limits), say)
-    target = (folder or paths.campaign_archives()) / f"{name}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}.tar.gz"
+    moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    target = (folder or paths.campaign_archives()) / f"{part.label(name)}-{moment}.tar.gz"
     files.check_writable(target.parent)  # now, not after hours
     campaign.conduct()
-    text = _pack(name, campaign, target)
+    text = _pack(part.label(name), campaign, target)
     failed = [outcome for outcome in campaign.outcomes if outcome.how == "failed"]
     return Result(text, target, campaign.interrupted, failed)
 
@@ -55,11 +58,11 @@ def _pack(name: str, campaign: Campaign, target: Path) -> str:
     return archive.write(target, campaign.preset, made, campaign.unmade(), partial(summary.of_campaign, name, campaign))
 
 
-def rehearse(name: str, limits: Limits, say: Say) -> str:
+def rehearse(name: str, limits: Limits, say: Say, part: Part = WHOLE) -> str:
     """A forecast of a campaign: steps are measured, nothing is run."""
     if limits.lanes is not None:
         raise LayerpruneError("--dry-run: forecasts runs in processes (--jobs); leave --lanes out")
-    preset, planned = _read(name)
+    preset, planned = _read(name, part)
     runs, budget = to_do(preset, planned), _checked(limits).seconds - STOP
     estimates = Estimates(preset, runs)
     for key in runs:
@@ -81,10 +84,10 @@ def _measure(estimates: Estimates, preset: Preset, limits: Limits, key: RunKey, 
     estimates.measured[kind] = measured
 
 
-def _read(name: str) -> tuple[Preset, list[RunKey]]:
+def _read(name: str, part: Part) -> tuple[Preset, list[RunKey]]:
     plan = config.load_campaign(name)
     preset = config.load_preset(plan.preset)
-    return preset, runs_of(plan, preset, name)
+    return preset, parts.runs_in(part, preset, runs_of(plan, preset, name))
 
 
 LONGEST = 366 * 86_400.0

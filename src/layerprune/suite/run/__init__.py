@@ -19,7 +19,7 @@ from layerprune.suite.run.prepare import Caller, Lane, Request
 from layerprune.suite.run.task import Report, Task
 from layerprune.suite.run.train import Trained, train
 from layerprune.suite.run.write import clear_up, write, write_failed
-from layerprune.system import energy, files, paths
+from layerprune.system import energy, files, memory, paths
 from layerprune.system.devices import exact_float32
 from layerprune.system.paths import RunKey
 from layerprune.system.process_group import ProcessGroup
@@ -111,6 +111,7 @@ def _finished(task: Task, key: RunKey, alone: bool) -> Record:
         reason = f"its parent run '{broken[0]}' has status {task.parents[broken[0]].record.status}"
         made = write_failed(task, key, reason, made_by)
     else:
+        memory.begin(task.device)
         with energy.metered(task.device, alone) as meter:
             trained = _trained(task, key)
         made = write(task, key, trained, made_by, meter.joules)

@@ -15,6 +15,7 @@ from layerprune.core.training.evaluate import Score, evaluate
 from layerprune.suite.record import Files, Provenance, Record, Status
 from layerprune.suite.run.task import Task
 from layerprune.suite.run.train import Trained
+from layerprune.system import memory
 from layerprune.system.paths import RunKey
 
 
@@ -96,6 +97,13 @@ def energy_of(task: Task, trained: Trained, joules: float | None) -> dict[str, f
     parent = task.parents.get("dense")
     before = 0.0 if parent is None else parent.record.energy_joules
     return {"energy_joules_own": joules} | ({} if before is None else {"energy_joules": before + joules})
+
+
+def memory_of(task: Task) -> dict[str, int | None]:
+    """A record's memory, up to now; nothing for a run that others share a process with, or that several share."""
+    if task.lanes is not None or task.group.size > 1:
+        return {}
+    return {"memory_bytes": memory.largest(), "gpu_memory_bytes": memory.largest_on(task.device)}
 
 
 def failed(

@@ -12,7 +12,7 @@ from layerprune.core.networks.sections import SectionedNetwork
 from layerprune.core.training.loop import Row
 from layerprune.suite import record
 from layerprune.suite.record import Files, Provenance, Record
-from layerprune.suite.run.measure import energy_of, failed, is_healthy, measure, smaller_network
+from layerprune.suite.run.measure import energy_of, failed, is_healthy, measure, memory_of, smaller_network
 from layerprune.suite.run.task import Task
 from layerprune.suite.run.train import Trained
 from layerprune.system import files, paths
@@ -31,7 +31,8 @@ def write(task: Task, key: RunKey, trained: Trained, made_by: Provenance, joules
     task.group.meet()
     smaller = storage.load(paths.arch(key), paths.weights(key)).to(task.device)
     spent = energy_of(task, trained, joules)
-    return _finish(task, measure(task, key, trained, smaller, _digests(key), made_by).model_copy(update=spent))
+    made = measure(task, key, trained, smaller, _digests(key), made_by)
+    return _finish(task, made.model_copy(update=spent | memory_of(task)))
 
 
 def write_failed(task: Task, key: RunKey, reason: str, made_by: Provenance) -> Record:
