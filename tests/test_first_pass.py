@@ -145,19 +145,19 @@ def test_a_training_does_not_notice_the_comparison(name: str, autocast: bool) ->
 # --- what is gated wrongly --------------------------------------------------------------------------------------
 
 
-def scaled(self: Gates, place: int, batch: int, spread: bool, out: Tensor) -> Tensor:
+def scaled(self: Gates, place: int, batch: int, spread: bool, out: Tensor, given: Any = None) -> Tensor:
     return out if self.values[place] is None else 1.1 * out
 
 
-def cut_off(self: Gates, place: int, batch: int, spread: bool, out: Tensor) -> Tensor:
+def cut_off(self: Gates, place: int, batch: int, spread: bool, out: Tensor, given: Any = None) -> Tensor:
     return out if self.values[place] is None else out.detach()
 
 
-def of_wrong_shape(self: Gates, place: int, batch: int, spread: bool, out: Tensor) -> Tensor:
+def of_wrong_shape(self: Gates, place: int, batch: int, spread: bool, out: Tensor, given: Any = None) -> Tensor:
     return out if self.values[place] is None else out * torch.ones(17, 1)
 
 
-def doubled_back(self: Gates, place: int, batch: int, spread: bool, out: Tensor) -> Tensor:
+def doubled_back(self: Gates, place: int, batch: int, spread: bool, out: Tensor, given: Any = None) -> Tensor:
     return out if self.values[place] is None else 2 * out - out.detach()
 
 
@@ -189,9 +189,9 @@ def test_it_can_be_turned_off_and_is_made_once(monkeypatch: pytest.MonkeyPatch) 
     calls: list[int] = []
     apply = Gates.apply
 
-    def counted(self: Gates, place: int, batch: int, spread: bool, out: Tensor) -> Tensor:
+    def counted(self: Gates, place: int, batch: int, spread: bool, out: Tensor, given: Any = None) -> Tensor:
         calls.append(place)
-        return apply(self, place, batch, spread, out)
+        return apply(self, place, batch, spread, out, given)
 
     monkeypatch.setattr(Gates, "apply", counted)
     counts = {}

@@ -18,7 +18,7 @@ from layerprune.library.residuals import Residual, between
 _LISTS = (nn.ModuleList, nn.Sequential)
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class Block(Residual):
     """A block at `path` in place of its additions: `passed` is its input, `addition` what it puts out instead."""
 
