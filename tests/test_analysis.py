@@ -454,6 +454,21 @@ def test_generated_blocks_are_replaced_and_the_rest_stays(runs, study_root):
     assert pages.is_current(page) and not pages.update(page)
 
 
+def test_a_page_names_methods_that_have_not_run_and_shows_those_that_failed(study_root):
+    made_up.write_study(made_up.preset({"lenet5": {}, "mlp-residual-5": {}}, ["dense", "gated", "sss", "random"]))
+    for seed in range(3):
+        shutil.rmtree(paths.run_folder(key("sss", seed)))
+        made_up.change(key("random", seed), status="failed", test_accuracy=None)
+        for method in ("dense", "gated", "sss", "random"):
+            shutil.rmtree(paths.run_folder(key(method, seed, arch="mlp-residual-5")))
+    page = study_root / "README.md"
+    page.write_text(block("networks:made-up:mnist"))
+    pages.update(page)
+    text = page.read_text()
+    assert "Not run yet: sss." in text and "| sss |" not in text
+    assert "| random | 3 failed |" in text and "### lenet5" in text and "mlp-residual-5" not in text
+
+
 def test_blocks_of_another_preset_stay_untouched(runs, study_root):
     page = study_root / "README.md"
     page.write_text(block("networks:paper:mnist"))

@@ -87,6 +87,11 @@ def told_of(study: Study, arch: str) -> str:
     return f"Removable: {removable}{narrow}."
 
 
+def not_run(rows: pd.DataFrame) -> pd.Series:
+    """Whether none of the runs behind a row has been made, for each of them."""
+    return (rows["n"] == 0) & rows["other"].str.fullmatch(r"\d+ not run")
+
+
 def group_of(method: str) -> str:
     """The group of the table that a method belongs to."""
     return {"dense": "dense", "gated": "ours"}.get(method) or methods.families()[method]

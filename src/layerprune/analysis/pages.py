@@ -77,15 +77,22 @@ def _verdicts(page: Path, preset: str) -> str:
 
 def _networks(page: Path, preset: str, dataset: str) -> str:
     study = read_study(preset, dataset, partial=True)
-    return "\n\n".join([*(_network(page, study, arch) for arch in study.archs), compact.LEGEND])
+    sections = [text for arch in study.archs if (text := _network(page, study, arch))]
+    return "\n\n".join([*sections, compact.LEGEND])
 
 
 def _network(page: Path, study: Study, arch: str) -> str:
+    """The network's heading and table; empty where nothing of it has run."""
+    rows = compact.compact(study, arch)
+    waiting = compact.not_run(rows)
+    if waiting.all():
+        return ""
     csv, tex = (
         _link(page, paths.compact_table(study.preset, study.dataset, arch, suffix)) for suffix in ("csv", "tex")
     )
-    table = compact.markdown(compact.compact(study, arch))
-    return f"### {arch}\n\n{compact.told_of(study, arch)} As [CSV]({csv}), [LaTeX]({tex}).\n\n{table}"
+    told = f"{compact.told_of(study, arch)} As [CSV]({csv}), [LaTeX]({tex})."
+    told += f" Not run yet: {', '.join(rows['method'][waiting])}." if waiting.any() else ""
+    return f"### {arch}\n\n{told}\n\n{compact.markdown(rows[~waiting])}"
 
 
 def _published(page: Path, dataset: str) -> str:
