@@ -22,7 +22,7 @@ class Part:
     count: int = 1
 
     def label(self, name: str) -> str:
-        """The campaign's name, with the part where there are several."""
+        """The campaign's name, and its part of several."""
         return name if self.count == 1 else f"{name}-part{self.number}of{self.count}"
 
 
