@@ -171,7 +171,7 @@ def _compressed(path: Path) -> Mapping[str, list[Line]]:
 
 
 def _stamp(path: Path) -> tuple[int, int]:
-    """What changes when a file does; zeros for a file that does not exist. Raises OSError for one that may not be read."""
+    """What changes when a file does; zeros if it does not exist. Raises LayerpruneError if it may not be read."""
     try:
         found = path.stat()
     except (FileNotFoundError, NotADirectoryError):
