@@ -8,8 +8,7 @@ snakemake tables | figures | claims          only these, with the runs that they
 snakemake partial                            tables and figures of what exists; trains nothing
 snakemake verify                             is every record there, current and plausible? trains nothing
 
-Every target follows from the preset: which runs there are, what they start from and with which settings is
-decided by layerprune.suite.config alone.
+Every target follows from the preset, as layerprune.suite.config reads it.
 """
 
 from snakemake.utils import min_version

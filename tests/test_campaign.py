@@ -501,7 +501,7 @@ def test_what_is_no_part_is_one_line(text: str) -> None:
         parts.parsed(text)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_campaigns_make_their_parts_in_one_folder_at_the_same_time(march: Path) -> None:
     plan = "{preset: march, runs: [{dataset: digits, arch: lenet-300-100, method: gated, seeds: [0, 1]}]}"
     files.write_text(paths.campaign_file("march"), plan)

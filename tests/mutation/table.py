@@ -200,7 +200,7 @@ DATA = [
         "if key in parameters",
         "if key not in ('source',)",
         piece("data imagenet in memory"),
-        inside="Data sets by their names",
+        inside="Data sets by name",
     ),
     Fault(
         "smaller digits",
@@ -661,7 +661,7 @@ METHODS = [
         "mask_gates([float(stays) for stays in keep]",
         "mask_gates([1.0 for stays in keep]",
         mlp("random-removal"),
-        inside="What an experiment looks at",
+        inside="What an experiment may use",
     ),
     Fault("perhaps none goes", "torch.randint(1, sections + 1", "torch.randint(0, sections + 1", mlp("random-removal")),
     Fault("trained at another theta", "TRAINED_AT = 0.5", "TRAINED_AT = 0.6", mlp("estimator-error")),
