@@ -442,6 +442,7 @@ def until_done(root: Path, kills: list[tuple[Path, float]], *words: str, plan: s
     assert process.returncode == 0, told
 
 
+@pytest.mark.long
 def test_a_campaign_killed_again_and_again_ends_with_the_same_numbers(march: Path, reference: dict) -> None:
     runs = [DENSE, MAGNITUDE]
     files.write_text(

@@ -12,8 +12,8 @@ TEXTS = REPOSITORY / "examples" / "language_model.py"
 DETECTION = TEXTS.with_name("detection.py")
 EXAMPLES = sorted(path for path in TEXTS.parent.glob("*.py") if not path.stem.startswith("_"))
 CLASSIFIERS = [path for path in EXAMPLES if path not in (DETECTION, TEXTS)]
-LONGEST = EXAMPLES[0].with_name("timm_model.py")
-"""Three quarters of a minute: with the long tests."""
+SHORTEST = TEXTS.with_name("own_network.py")
+"""The others take up to three quarters of a minute: with the long tests."""
 READ = re.compile(r"^(\w+) +(\d+) layers +perplexity +([\d.]+) +([\d,]+) tokens/s", re.MULTILINE)
 MADE = re.compile(r"^(\w+) +(\d+) sections +([\d,]+) MACs +([\d.]+) %", re.MULTILINE)
 
@@ -21,7 +21,7 @@ MADE = re.compile(r"^(\w+) +(\d+) sections +([\d,]+) MACs +([\d.]+) %", re.MULTI
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "path",
-    [pytest.param(path, marks=pytest.mark.long if path == LONGEST else ()) for path in CLASSIFIERS],
+    [pytest.param(path, marks=() if path == SHORTEST else pytest.mark.long) for path in CLASSIFIERS],
     ids=lambda path: path.stem,
 )
 def test_an_example_leaves_a_smaller_network_that_has_learnt(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
