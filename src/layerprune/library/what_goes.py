@@ -24,7 +24,7 @@ class Absence:
     shaped: bool = False
     """Whether the model's code asks for the sizes of what is absent."""
     handed_on: bool = False
-    """Whether the module is a block that hands on its input then."""
+    """Whether the module is a whole block, which passes its input through once its section has gone."""
 
     @property
     def owned(self) -> tuple[str, ...]:

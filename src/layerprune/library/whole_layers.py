@@ -2,7 +2,7 @@
 
 Then `save_pretrained` and `from_pretrained` write and read the smaller model without this package. It is done only
 where the model's class, made from the new configuration, has the same weights and computes the same of an example;
-elsewhere blocks that hand on their input stay where the layers were.
+otherwise each layer is replaced by a block that passes its input through.
 """
 
 import copy
