@@ -7,6 +7,7 @@ import sys
 import tarfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -375,6 +376,13 @@ def test_a_folder_that_cannot_be_written_is_told_before_anything_runs(march: Pat
     with pytest.raises(LayerpruneError, match="out"):
         command.conduct("march", Limits(1, 60), march / "out", print)
     assert not (march / "results").exists()
+
+
+def test_campaigns_that_begin_at_once_do_not_take_the_folder_of_the_others_for_forbidden(tmp_path: Path) -> None:
+    """Each looks whether it can write there, with a file that the others' looks take away."""
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: files.check_writable(tmp_path), range(400)))
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_dry_run_says_what_would_run_and_runs_nothing(

@@ -102,7 +102,7 @@ def check_writable(folder: Path) -> None:
     """Raises LayerpruneError for a folder in which no file can be made."""
     probe = folder / ".writable"
     write_text(probe, "")
-    probe.unlink()
+    probe.unlink(missing_ok=True)  # another process may probe the same folder
 
 
 def write_json(path: Path, value: Any) -> None:
