@@ -125,7 +125,7 @@ def _packed(members: Iterator[tuple[str, bytes]]) -> io.BytesIO:
 
 
 def _table_of(table: Any) -> Any:
-    """Which tensor lies in which member; one that is pickled is refused."""
+    """Which member holds which tensor; one that is pickled is refused."""
     for name, each in table["config"].items():
         if each["use_pickle"] or not re.fullmatch(r"(weight|tensor)_\d+", each["path_name"]):
             raise _Refused(f"{_short(name)} is stored as a pickled object")

@@ -1,6 +1,6 @@
 """Networks as ONNX, compared with the module in onnxruntime before anything is written. Needs layerprune[onnx].
 
-The size of the batch stays open; input and output are called `input` and `output` (`output_0`, ... where there are
+The size of the batch stays open; input and output are called `input` and `output` (`output_0`, ... if there are
 several). An exporter that changes what is computed must not go unnoticed: the numbers of two batch sizes have to agree.
 """
 

@@ -26,7 +26,7 @@ CAPTION = (
 NEEDS = "variants target-... of gated"
 SHOWS = "left"
 KINDS = {"target_depth": "sections", "target_macs": "macs", "target_latency": "latency"}
-"""Setting -> what is asked for: removable sections to keep, or the share (%) of the network's MACs or latency.
+"""Setting -> the budget: removable sections to keep, or the share (%) of the network's MACs or latency.
 
 Latency comes from `layerprune latency`, which alternates with the dense network. Without that table it is what training
 itself measured, within a tenth of a second, at its start and at its end."""
