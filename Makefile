@@ -90,7 +90,7 @@ verify: $(INSTALLED) ## is every record of PRESET there, current and plausible?
 test: $(INSTALLED) ## all tests that need no downloaded data (real data: LAYERPRUNE_DATA=<folder with mnist/>)
 	@$(PYTEST) $(ARGS)
 
-kill-test: $(INSTALLED) ## N=40 studies killed at random moments and gone on with: do they end in the same numbers?
+kill-test: $(INSTALLED) ## kill N=40 studies at random moments and resume them: are the numbers the same?
 	@$(BIN)/python -m tests.kills $(N)
 
 bench: $(INSTALLED) ## speed, measured side by side
