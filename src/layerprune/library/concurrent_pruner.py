@@ -57,8 +57,8 @@ class ConcurrentPruner:
         target_macs        share of the model's multiply-adds to end with
         target_params      share of its parameters to end with, or their number
         target_depth       removable sections to end with
-        target_latency     share of the time of a forward pass to end with, measured now: put the model on its device
-                           and leave the machine idle
+        target_latency     share of the time of a forward pass to end with, measured now: put the model on its
+                           device and leave the machine idle
         target_memory      share of the peak memory of a forward pass, never exceeded (library.memory)
         max_loss_increase  how far the validation loss may rise (library.loss_allowance)
 
