@@ -29,12 +29,12 @@ from torch.export import ExportedProgram
 
 from layerprune.core.networks.storage import tensors_as_bytes, tensors_from
 from layerprune.errors import LayerpruneError
-from layerprune.system import files
+from layerprune.system import files, zips
 
 
 def read_program(path: Path) -> ExportedProgram:
     """The program in a file, with the example that it was exported with. Raises LayerpruneError naming the file."""
-    content = files.read_regular(path)
+    content = files.read_regular(path, files.LARGEST_WEIGHTS)
     try:
         packed = _packed(_checked(_members(content)))
         with _quiet():
@@ -92,12 +92,10 @@ def _members(content: bytes) -> dict[str, bytes]:
     """Every member by its name below the archive's one folder."""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         found: dict[str, bytes] = {}
-        for info in archive.infolist():
+        for info in zips.stored_members(archive, len(content)):
             name = info.filename.partition("/")[2]
             if name in found:
                 raise ValueError(f"two members are called {_short(info.filename)}")
-            if info.compress_type != zipfile.ZIP_STORED:  # torch compresses nothing; nothing can swell
-                raise ValueError(f"{_short(info.filename)} is compressed")
             found[name] = archive.read(info)
         return found
 
