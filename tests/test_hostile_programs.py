@@ -24,6 +24,7 @@ from layerprune.core.networks import storage
 from layerprune.errors import LayerpruneError
 from layerprune.library.network_files import load_program
 from layerprune.suite import latency
+from layerprune.system import files
 
 GRAPH = "archive/models/model.json"
 
@@ -380,6 +381,16 @@ def test_a_program_takes_no_more_memory_than_its_file(members: dict[str, bytes],
     tracemalloc.stop()
     assert re.search(expected, said), said
     assert peak < 5 * path.stat().st_size + 2 * 10**7
+
+
+@pytest.mark.parametrize("name", [GRAPH, "archive/data/weights/model_weights_config.json"])
+def test_a_graph_and_its_tables_are_no_larger_than_texts(
+    members: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(files, "LARGEST_TEXT", 30_000)
+    assert len(members[name]) < 30_000
+    path = write(tmp_path / "long.pt2", {**members, name: b" " * 30_000 + members[name]})
+    assert re.search(f"not a program of torch.export: {name.partition('/')[2]} has [0-9,]+ bytes, more", attempt(path))
 
 
 @pytest.mark.parametrize("name", ["network.pt", "network.pt2"])

@@ -105,12 +105,19 @@ def _checked(members: dict[str, bytes]) -> Iterator[tuple[str, bytes]]:
         if name == _EXAMPLE:
             content = tensors_as_bytes(tensors_from(content, "its example input"))
         elif name == _GRAPH:
-            content = json.dumps(_graph_of(json.loads(content.decode()))).encode()
+            content = json.dumps(_graph_of(_parsed(name, content))).encode()
         elif name in _TABLES:
-            content = json.dumps(_table_of(json.loads(content.decode()))).encode()
+            content = json.dumps(_table_of(_parsed(name, content))).encode()
         elif not _PLAIN.fullmatch(name):
             raise _Refused(f"it holds {_short(name)}")
         yield name, content
+
+
+def _parsed(name: str, content: bytes) -> Any:
+    """JSON, which takes ten times its size in memory."""
+    if len(content) > files.LARGEST_TEXT:
+        raise ValueError(f"{name} has {len(content):,} bytes, more than {files.LARGEST_TEXT:,}")
+    return json.loads(content.decode())
 
 
 def _packed(members: Iterator[tuple[str, bytes]]) -> io.BytesIO:
