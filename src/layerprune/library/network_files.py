@@ -114,7 +114,7 @@ def _holds_tensors(path: Path) -> bool:
     try:
         with files.open_regular(path) as stream, zipfile.ZipFile(stream) as archive:
             return any(name.count("/") == 1 and name.endswith("/data.pkl") for name in archive.namelist())
-    except (ValueError, NotImplementedError, zipfile.BadZipFile):
+    except (ValueError, NotImplementedError, MemoryError, zipfile.BadZipFile):  # a list of members may be gigabytes
         return False
 
 

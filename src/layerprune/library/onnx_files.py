@@ -70,7 +70,7 @@ def session(
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = 3  # errors alone: what cannot be done is raised
+    options.log_severity_level = 4  # what cannot be done is raised; the log would say it again
     source = content if isinstance(content, bytes) else str(content)
     try:
         return onnxruntime.InferenceSession(source, options, providers=list(providers))
