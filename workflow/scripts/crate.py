@@ -12,10 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from write_metadata import TITLE, project
+from write_metadata import TITLE, is_person, project
 
 from layerprune.errors import LayerpruneError
 from layerprune.suite import config, packing, store
+from layerprune.suite.campaign.todo import with_parents
 from layerprune.suite.record import Record
 from layerprune.system import files, paths
 from layerprune.system.paths import RunKey
@@ -63,8 +64,9 @@ def _member(name: str) -> zipfile.ZipInfo:
 
 
 def records(preset: str) -> dict[RunKey, Record]:
-    """Every run of the preset that has a record, in the order of the plan."""
-    found = {key: store.find(key) for key in config.plan(config.load_preset(preset), preset)}
+    """Every run of the preset that has a record, in the order of the plan, and what they start from beside it."""
+    told = config.load_preset(preset)
+    found = {key: store.find(key) for key in with_parents(told, config.plan(told, preset))}
     return {key: made for key, made in found.items() if made is not None}
 
 
@@ -172,7 +174,8 @@ def _programs(told: Entity) -> Iterator[Entity]:
         "license": _link("LICENSE"),
     }
     for place, author in enumerate(told["authors"]):
-        yield {"@id": f"#author{place}", "@type": "Person", "name": author["name"]}
+        kind = "Person" if is_person(author) else "Organization"
+        yield {"@id": f"#author{place}", "@type": kind, "name": author["name"]}
 
 
 def _whole_study(preset: str, runs: dict[RunKey, Record], content: dict[str, Path]) -> Entity:
