@@ -52,9 +52,9 @@ def page() -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _table(heads: list[str], rows: list[list[str]]) -> str:
-    """The first column to the left, the others to the right."""
-    lines = [heads, [":---", *["---:"] * (len(heads) - 1)], *rows]
+def _table(heads: list[str], rows: list[list[str]], words: int = 1) -> str:
+    """So many columns to the left, the others to the right."""
+    lines = [heads, [":---"] * words + ["---:"] * (len(heads) - words), *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
@@ -68,7 +68,7 @@ def _conditions(judged: list[ledger.Entry]) -> str:
     counts = pd.concat(parts).groupby(["claim", "bound", "verdict"], sort=False).size().unstack(fill_value=0)
     told = counts.reindex(columns=VERDICTS, fill_value=0)
     rows = [[claim, f"`{bound}`", *map(str, row)] for (claim, bound), *row in told.itertuples(name=None)]
-    return _table(["claim", "condition", *VERDICTS], rows)
+    return _table(["claim", "condition", *VERDICTS], rows, words=2)
 
 
 # --- what each takes ----------------------------------------------------------------------------------------------
@@ -93,7 +93,7 @@ def _costs() -> str:
     for dataset in config.load_preset(PRESET).datasets:
         named = f"tables and figures of {dataset}"
         rows.append(_cost(named, f"`snakemake {dataset} -F`", needs.like(["*"], PRESET, dataset)))
-    return _table(["what", "command", "runs", "minutes", *MEMORY], rows)
+    return _table(["what", "command", "runs", "minutes", *MEMORY], rows, words=2)
 
 
 def _cost(what: str, command: str, keys: list[RunKey]) -> list[str]:
@@ -192,7 +192,7 @@ def _figure() -> str:
     rows = [
         _marks(runs, arch, method, spreads) for arch in dict.fromkeys(each.arch for each in runs) for method in STARTS
     ]
-    return _table(heads, rows)
+    return _table(heads, rows, words=2)
 
 
 def _marks(runs: list[Record], arch: str, method: str, spreads: reproduction.Spreads) -> list[str]:
