@@ -210,6 +210,11 @@ def has_weights(key):
     return stored(key) and paths.stored_weights(key).is_file()
 
 
+def memory_to_read(*datasets):
+    """MB for what reads all records of these datasets at once: 99,800 took 2,200 (docs/scaling.md)."""
+    return 1000 + sum(len(planned(dataset)) for dataset in datasets) // 40
+
+
 def settings_of(wildcards):
     """What decides the run's result: a change here, and nothing else of the preset, repeats the run."""
     return settings.resolve(PRESET, run_of(wildcards)).science()
