@@ -102,11 +102,12 @@ docs: $(INSTALLED) ## the documentation as a site that needs no network (DOCS=li
 		docs site/$(DOCS)
 	@echo "Documentation: site/$(DOCS)/"
 
-lint: $(INSTALLED) ## style of the code, the workflow and the English
+lint: $(INSTALLED) ## style of the code, the workflow, Markdown and the English
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/snakefmt --check Snakefile workflow
 	@$(BIN)/snakemake --lint
+	@$(BIN)/rumdl check --quiet .
 	@$(BIN)/python workflow/scripts/prose.py
 	@$(BIN)/proselint check --config .proselintrc.json README.md docs/*.md docs/*/*.md
 
