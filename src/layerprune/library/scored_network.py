@@ -74,6 +74,8 @@ class Place(nn.Module):
         self.name, self.branch, self.channels_last = name, branch, channels_last
         self.removable = branch is not None
         self.alive = True
+        self.entered: Tensor | None = None
+        """What a whole block has got, until it returns."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)
@@ -152,7 +154,7 @@ class ScoredNetwork(nn.Module):
         for section, place in zip(self.found, self.sections, strict=True):
             first = section.residual.nodes[0]
             if isinstance(section.residual, Block):
-                self.model.get_submodule(section.residual.path).register_forward_pre_hook(
+                self.model.get_submodule(section.residual.paths[0]).register_forward_pre_hook(
                     partial(_enter_block, place, section.residual), with_kwargs=True
                 )
             elif first.leaf is not None:
@@ -167,8 +169,7 @@ class ScoredNetwork(nn.Module):
         for section, place in zip(self.found, self.sections, strict=True):
             part = section.residual
             if isinstance(part, Block):
-                hook = partial(_leave_block, place, part)
-                self.model.get_submodule(part.path).register_forward_hook(hook, with_kwargs=True)
+                self.model.get_submodule(part.path).register_forward_hook(partial(_leave_block, place, part))
             else:
                 place.added = part.addition.operands.index(part.added)
                 added.append((part.addition, place))
@@ -181,13 +182,15 @@ class ScoredNetwork(nn.Module):
 
 
 def _enter_block(place: Place, block: Block, module: nn.Module, inputs: tuple, named: dict) -> None:
-    place.enter(tensors_of((inputs, named))[block.given])
+    place.entered = tensors_of((inputs, named))[block.given]
+    place.enter(place.entered)
 
 
-def _leave_block(place: Place, block: Block, module: nn.Module, inputs: tuple, named: dict, output: Any) -> None:
-    given = tensors_of((inputs, named))[block.given]
+def _leave_block(place: Place, block: Block, module: nn.Module, inputs: tuple, output: Any) -> None:
+    entered, place.entered = place.entered, None
+    out = pytree.tree_leaves(output)[block.leaf]
     place.added = 0
-    place.leave((pytree.tree_leaves(output)[block.leaf] - given,))
+    place.leave((out if block.vanishes else out - entered,))
 
 
 def _gate(value: Any) -> Any:

@@ -16,7 +16,7 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from layerprune.errors import LayerpruneError
-from layerprune.library.absence import Gone, HandedOn, PassedOn, Removed
+from layerprune.library.absence import Gone, HandedOn, PassedOn, Removed, Zeros
 from layerprune.library.caches import follow
 from layerprune.library.find_sections import Granularity, find_sections, unwrapped
 from layerprune.library.gates import gates_of
@@ -154,6 +154,8 @@ def _leaf(each: Any, path: str) -> Any:
         return {"dimensions": each.dimensions, "same_as": each.same_as}
     if isinstance(each, PassedOn):
         return {"input": int(each)}
+    if isinstance(each, Zeros):
+        return {"zeros": each.given, "sizes": list(each.sizes)}
     if each is None or isinstance(each, bool | str):
         return each
     raise LayerpruneError(f"save: what '{path}' puts out cannot be described: {type(each).__name__}")
@@ -165,6 +167,8 @@ def _output(told: dict[str, Any]) -> Any:
             return each
         if "input" in each:
             return PassedOn(each["input"])
+        if "zeros" in each:
+            return Zeros.told(each["zeros"], each["sizes"])
         return Gone(told["copied"], each["dimensions"], same_as=each["same_as"])
 
     _check_layout(json.loads(told["layout"])[1])

@@ -24,7 +24,8 @@ class Absence:
     shaped: bool = False
     """Whether the model's code asks for the sizes of what is absent."""
     handed_on: bool = False
-    """Whether the module is a whole block, which passes its input through once its section has gone."""
+    """Whether the modules are a whole block, which passes its input through once its section has gone, or puts out
+    zeros."""
 
     @property
     def owned(self) -> tuple[str, ...]:
@@ -36,7 +37,7 @@ def absence_of(model: nn.Module, pairs: Sequence[tuple[Recording, Residual]]) ->
     copied = any(_is_overwritten(*pair) for pair in pairs)
     first = pairs[0][1]
     if isinstance(first, Block):
-        return Absence(((first.path, first.puts_out),), (), copied, handed_on=True)
+        return Absence((*first.before, (first.path, first.puts_out)), (), copied, handed_on=True)
     whole = [_calls_within(*pair) for pair in pairs]
     paths = [path for path in whole[0] if all(path in found for found in whole[1:])]
     modules: dict[str, Any] = {}
