@@ -231,6 +231,8 @@ def _block(recording: Recording, run: Run) -> Block | None:
     out, leaf = _out(recording, calls[-1]), _leaf(recording, calls[-1])
     inside = tuple(node for each in calls for node in _inside(recording, each))
     fork, own = calls[0].inputs[given][0], set(inside)
+    if any(fork.storage in node.overwrites for node in inside):  # it could not hand on what it was given
+        return None
     used = {each for node in inside for each in node.inputs if each.kind == "weight"}
     *before, last = [given, *places]
     gone = PassedOn(last) if run.dim is None else Zeros.like(last, out.shape, run.dim)

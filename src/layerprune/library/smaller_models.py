@@ -151,7 +151,7 @@ def _described(path: str, part: Removed) -> dict[str, Any]:
 
 def _leaf(each: Any, path: str) -> Any:
     if isinstance(each, Gone):
-        return {"dimensions": each.dimensions, "same_as": each.same_as}
+        return {"dimensions": each.dimensions, "same_as": each.same_as, "last": each.last}
     if isinstance(each, PassedOn):
         return {"input": int(each)}
     if isinstance(each, Zeros):
@@ -169,7 +169,7 @@ def _output(told: dict[str, Any]) -> Any:
             return PassedOn(each["input"])
         if "zeros" in each:
             return Zeros.told(each["zeros"], each["sizes"])
-        return Gone(told["copied"], each["dimensions"], same_as=each["same_as"])
+        return Gone(told["copied"], each["dimensions"], same_as=each["same_as"], last=each.get("last"))
 
     _check_layout(json.loads(told["layout"])[1])
     return pytree.tree_unflatten(list(map(made, told["leaves"])), pytree.treespec_loads(told["layout"]))

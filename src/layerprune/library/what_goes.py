@@ -80,13 +80,21 @@ def _output(made: ModuleCall, branch: set[Node], copied: bool = False) -> Any:
             leaves.append(each)
         elif each[0] in branch:
             absent = True
-            same = [place for place, (node, _) in enumerate(made.inputs) if node.shape == each[0].shape]
-            leaves.append(Gone(copied, len(each[0].shape) or None, same_as=same[0] if same else None))
+            leaves.append(Gone(copied, len(each[0].shape) or None, **_shape_by_input(made, each[0].shape)))
         elif each[1] in ids:
             leaves.append(PassedOn(ids.index(each[1])))
         else:
             return None
     return pytree.tree_unflatten(leaves, made.layout) if absent else None
+
+
+def _shape_by_input(made: ModuleCall, shape: tuple[int, ...]) -> dict[str, int]:
+    """Which of a call's inputs had a shape, or all of it but the last size."""
+    shapes = [node.shape for node, _ in made.inputs]
+    if shape in shapes:
+        return {"same_as": shapes.index(shape)}
+    found = [place for place, each in enumerate(shapes) if len(each) == len(shape) > 1 and each[:-1] == shape[:-1]]
+    return {"same_as": found[0], "last": shape[-1]} if found else {}
 
 
 def is_absent(recording: Recording, residual: Residual, absence: Absence) -> bool:
