@@ -328,17 +328,29 @@ def test_the_influence_of_a_layer_is_the_angle_between_what_it_gets_and_puts_out
         layerprune.section_scores(dense, find_sections(dense, X, "any"), "block-influence", batches)
 
 
+class Loop(nn.Module):
+    """ALBERT's encoder: one layer, again and again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = conv()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(self.layer(x))
+
+
 class Looking(nn.Module):
     """What lies between a layer and its activation is used, too; a layer is used twice; the end is put out."""
 
     def __init__(self) -> None:
         super().__init__()
         self.seen, self.act, self.twice, self.kept, self.lone = conv(), nn.ReLU(), conv(), conv(), conv()
+        self.loop = Loop()
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         between = self.seen(x)
         x = self.act(between) * between.mean()
-        x = self.twice(self.twice(x))
+        x = self.loop(self.twice(self.twice(x)))
         return torch.cat([x, self.kept(x)], 1), self.lone(x)
 
 

@@ -10,7 +10,7 @@ from .examine import Row, examine
 DOCS = Path(__file__).parents[2] / "docs" / "zoo.md"
 HEAD = """# Networks tried
 
-Written by `python -m tests.zoo`: small versions of published networks in random weights. *Exact* says that the network with open gates gives the outputs, gradients, buffers,
+Written by `python -m tests.zoo` (with names: their rows alone): small versions of published networks in random weights. *Exact* says that the network with open gates gives the outputs, gradients, buffers,
 attributes, calls of hooks and random draws of the network alone, bit for bit, in training and evaluation, for two batch sizes, and that so does a copy of it. *Gap* is the largest
 difference between closed gates and the smaller network, relative to the largest output. *Exported* is by torch.export, for networks that take one tensor. Where no residual section may
 go, sections are those of `granularity="any"` (*found as*: any).
@@ -56,8 +56,8 @@ def summary(rows: Sequence[str]) -> str:
     counts: dict[str, list[bool]] = {}
     for cells in map(_cells, rows):
         counts.setdefault(cells[1], []).append(cells[6] == "yes" and float(cells[7]) <= 1e-6)
-    told = [f"{sum(each)} of {len(each)} of {kind}" for kind, each in counts.items()]
-    return f"Pruned, with a gap of at most 1e-6: {', '.join(told)}."
+    told = [f"{kind} {sum(each)} of {len(each)}" for kind, each in counts.items()]
+    return f"Networks pruned with a gap of at most 1e-6: {', '.join(told)}."
 
 
 def line(row: Row) -> str:

@@ -61,7 +61,15 @@ def blocks_of(recording: Recording, found: Sequence[Run]) -> dict[tuple, Block]:
 
 def _is_usable(recording: Recording, made: ModuleCall) -> bool:
     once = made.path != "" and len(recording.calls_of(made.path)) == 1
-    return once and not isinstance(made.module, Removed) and _computes(recording, made)
+    if not once or isinstance(made.module, Removed) or not _computes(recording, made):
+        return False
+    return not any(_is_of_a_shared_layer(recording, node) for node in _inside(recording, made))
+
+
+def _is_of_a_shared_layer(recording: Recording, node: Node) -> bool:
+    """Whether a layer with weights has computed it that is called more than once, as in networks that repeat one."""
+    has_weights = any(each.kind == "weight" for each in node.inputs)
+    return node.leaf is not None and has_weights and len(recording.calls_of(node.leaf)) > 1
 
 
 def _computes(recording: Recording, made: ModuleCall) -> bool:
