@@ -95,8 +95,9 @@ def _inside(recording: Recording, made: ModuleCall) -> list[Node]:
 
 def _leaf(recording: Recording, made: ModuleCall) -> int | None:
     """The place of the first tensor among a call's outputs, if the call has computed it."""
-    place = next((place for place, each in enumerate(made.outputs) if isinstance(each, tuple)), None)
-    return place if place is not None and made.number in made.outputs[place][0].inside else None
+    found = [(place, each[0]) for place, each in enumerate(made.outputs) if isinstance(each, tuple)]
+    place, node = found[0] if found else (None, None)
+    return place if node is not None and made.number in node.inside else None
 
 
 def _out(recording: Recording, made: ModuleCall) -> Node:
