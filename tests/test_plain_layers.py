@@ -366,10 +366,11 @@ def test_what_others_see_stays_and_what_is_used_twice_is_none() -> None:
     [
         (nn.Sequential(nn.Sequential(conv(), conv()), conv(WIDTH, 3)), ["0.0", "0.1"]),
         (nn.Sequential(nn.Sequential(conv(WIDTH, 12), nn.Conv2d(12, 12, 1), conv(12, WIDTH)), conv(WIDTH, 3)), ["0"]),
-        (nn.Sequential(nn.Sequential(conv(), nn.Dropout()), nn.GELU(), conv(WIDTH, 3)), ["0"]),
+        (nn.Sequential(nn.Sequential(nn.ReLU(), conv()), nn.GELU(), conv(WIDTH, 3)), ["0"]),
+        (nn.Sequential(nn.Sequential(conv(), nn.Identity()), conv(WIDTH, 3)), ["0"]),
         (nn.Sequential(conv(WIDTH, 4), nn.Sequential(nn.ReLU(inplace=True), conv(4)), conv(4, 3)), ["1.1"]),
     ],
-    ids=["halves", "less than half", "all", "overwrites what it is given"],
+    ids=["halves", "less than half", "nearly all", "all", "overwrites what it is given"],
 )
 def test_of_layers_within_each_other_the_inner_ones_count_unless_they_are_less_than_half(
     model: nn.Module, names: list[str]

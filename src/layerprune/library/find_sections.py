@@ -287,7 +287,8 @@ def _layers_in(section: FoundSection) -> list[Node]:
 def _outer_or_inner(found: dict[tuple, FoundSection]) -> dict[tuple, FoundSection]:
     """Of layers within layers the inner ones, unless they are less than half of the outer one, or one is all of it."""
     chosen: dict[tuple, FoundSection] = {}
-    for place, section in sorted(found.items(), key=lambda each: _extent(each[1].residual)):
+    inner_first = sorted(reversed(found.items()), key=lambda each: _extent(each[1].residual))
+    for place, section in inner_first:
         nodes = set(section.residual.inside)
         inner = [each for each in chosen if not nodes.isdisjoint(chosen[each].residual.inside)]
         macs = sum(chosen[each].macs for each in inner)
