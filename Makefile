@@ -24,7 +24,7 @@ OF_TORCH := torch|torchvision|triton|nvidia-[a-z0-9-]+|cuda-[a-z]+
 INSTALLED := .venv/.installed
 # Targets go before --config, which takes every word after it.
 SNAKEMAKE := $(BIN)/snakemake
-CHOICE := --config preset=$(PRESET)
+CHOICE = --config preset=$(PRESET)
 REPORT := report/$(PRESET).html
 # One thread a test process: torch processes that share cores with more threads than cores crawl.
 PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal
@@ -72,7 +72,9 @@ report: $(INSTALLED) ## one HTML file with every figure and table of PRESET, ren
 		$(SNAKEMAKE) --report $(REPORT) --report-stylesheet workflow/report/report.css $(CHOICE) 2>&1 \
 			| grep -v '^Missing metadata'; test -f $(REPORT); fi
 
-article: $(INSTALLED) ## a short PDF on PRESET: method, tables, figures, claims, deviations
+# The committed results, if no preset is named: the article of a preset that has not been run would be empty.
+article: PRESET := $(if $(filter file,$(origin PRESET)),laptop,$(PRESET))
+article: $(INSTALLED) ## a short PDF on PRESET (default: laptop): method, tables, figures, claims, deviations
 	@test -d figures/$(PRESET) || $(SNAKEMAKE) partial $(CHOICE)
 	@mkdir -p report
 	@PYTHONPATH=src $(BIN)/python workflow/scripts/article.py $(PRESET) report/$(PRESET)-article.pdf
@@ -88,7 +90,7 @@ verify: $(INSTALLED) ## is every record of PRESET there, current and plausible?
 test: $(INSTALLED) ## all tests that need no downloaded data (real data: LAYERPRUNE_DATA=<folder with mnist/>)
 	@$(PYTEST) $(ARGS)
 
-kill-test: $(INSTALLED) ## N=40 studies killed at random moments and gone on with: do they end in the same numbers?
+kill-test: $(INSTALLED) ## kill N=40 studies at random moments and resume them: are the numbers the same?
 	@$(BIN)/python -m tests.kills $(N)
 
 bench: $(INSTALLED) ## speed, measured side by side

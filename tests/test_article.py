@@ -8,8 +8,9 @@ import made_up_runs as made_up
 import pytest
 from conftest import REPOSITORY
 
-from layerprune.analysis import article, build, compact, frames
-from layerprune.system import paths
+from layerprune.analysis import article, build, compact, figures, frames
+from layerprune.errors import LayerpruneError
+from layerprune.system import files, paths
 
 pytestmark = pytest.mark.slow
 
@@ -33,6 +34,19 @@ def test_every_network_of_the_headline_has_its_table(study: frames.Study) -> Non
 def test_a_figure_that_shows_nothing_is_left_out(study: frames.Study) -> None:
     shown = [Path(each["path"]).stem for each in article.contents(made_up.PRESET)["figures"]]
     assert shown == ["depth-vs-start"]  # no random removal was run
+
+
+def test_a_preset_without_results_has_no_article(root: Path) -> None:
+    files.write_text(paths.preset_file(made_up.PRESET), json.dumps(made_up.preset({"lenet5": {}})))
+    with pytest.raises(LayerpruneError, match=f"preset {made_up.PRESET} has no results yet"):
+        article.contents(made_up.PRESET)
+
+
+def test_code_in_captions_is_set_as_code() -> None:
+    template = (REPOSITORY / "workflow" / "report" / "article.typ").read_text()
+    assert any("`" in caption for caption in figures.captions.values())
+    for text in ("each.caption", "contents.verdicts_legend"):
+        assert template.count(text) == template.count(f"prose({text})") == 1
 
 
 def test_published_rows_say_what_was_removed_at_what_cost(study: frames.Study) -> None:

@@ -11,7 +11,7 @@ import made_up_runs as made_up
 import pytest
 from conftest import REPOSITORY
 
-from layerprune.suite import store
+from layerprune.suite import config, store
 from layerprune.system import files, paths
 
 SCRIPT = REPOSITORY / "workflow" / "scripts" / "crate.py"
@@ -78,6 +78,23 @@ def test_every_run_is_an_action_that_points_to_its_record(crate: zipfile.ZipFile
         assert ("error" in action) == (made.status == "diverged")
     assert {"./", "Snakefile", "#study", "LICENSE"} <= found.keys()
     assert links(found["#study"]["instrument"]) == ["Snakefile"] == links(found["./"]["mainEntity"])
+
+
+def test_a_run_that_is_not_planned_but_started_another_is_an_action_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the dense networks of `random-removal` in the preset laptop."""
+    monkeypatch.setenv("LAYERPRUNE_ROOT", str(tmp_path / "study"))
+    raw = made_up.preset({"lenet5": {}}, ["dense", "magnitude"], (0, 1))
+    raw["datasets"][made_up.DATASET]["methods"] |= {"dense": {"seeds": [0]}, "magnitude": {"settings": {"keep": 1}}}
+    files.write_text(paths.preset_file(made_up.PRESET), json.dumps(raw))
+    unplanned = paths.RunKey(made_up.PRESET, made_up.DATASET, "lenet5", "dense", "default", 1)
+    made_up.write_run(config.load_preset(made_up.PRESET), unplanned)
+    assert unplanned not in made_up.write_study(raw)
+    assert packed(tmp_path / "crate.zip").returncode == 0
+    found = entities(zipfile.ZipFile(tmp_path / "crate.zip"))
+    assert f"#run/{unplanned}" in found
+    assert [name for each in found.values() for name in links(each) if name[0] == "#" and name not in found] == []
 
 
 def test_the_same_study_gives_the_same_bytes_without_weights_of_folders(crate: zipfile.ZipFile, tmp_path: Path) -> None:

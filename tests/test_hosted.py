@@ -146,7 +146,25 @@ def test_with_apptainer_a_job_runs_in_the_image_and_without_it_does_not(empty: S
 
 
 @pytest.mark.slow
-def test_without_an_image_apptainer_ends_with_one_line(empty: Study, apptainer: Path) -> None:
+@pytest.mark.parametrize("image", [None, ".", "/dev/null"])
+def test_without_an_image_apptainer_ends_with_one_line(
+    empty: Study, apptainer: Path, monkeypatch: pytest.MonkeyPatch, image: str | None
+) -> None:
+    if image is not None:
+        monkeypatch.setenv("LAYERPRUNE_IMAGE", image)
     done = empty.snakemake(MANIFEST, "--dry-run", "--sdm", "apptainer")
     lines = [line for line in done.stderr.splitlines() if "profile" not in line]
     assert done.code != 0 and len(lines) == 1 and "no such image" in lines[0] and "docs/container.md" in lines[0]
+
+
+@pytest.mark.slow
+def test_without_apptainer_the_image_may_be_called_anything_and_with_it_no_path_with_a_space(
+    empty: Study, apptainer: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spaced = apptainer.with_name("an image.sif")
+    spaced.touch()
+    monkeypatch.setenv("LAYERPRUNE_IMAGE", str(spaced))
+    assert (done := empty.snakemake(MANIFEST, "--dry-run")).code == 0, done.stderr
+    done = empty.snakemake(MANIFEST, "--dry-run", "--sdm", "apptainer")
+    lines = [line for line in done.stderr.splitlines() if "profile" not in line]
+    assert done.code != 0 and len(lines) == 1 and "no image with a space in its path" in lines[0]

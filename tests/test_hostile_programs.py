@@ -6,8 +6,10 @@ import json
 import os
 import pickle
 import re
+import tracemalloc
 import warnings
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,9 +20,11 @@ from networks import images, make
 from torch import Tensor, nn
 
 import layerprune
+from layerprune.core.networks import storage
 from layerprune.errors import LayerpruneError
 from layerprune.library.network_files import load_program
 from layerprune.suite import latency
+from layerprune.system import files
 
 GRAPH = "archive/models/model.json"
 
@@ -288,6 +292,121 @@ def test_what_is_compressed_or_there_twice_is_refused(members: dict[str, bytes],
     with zipfile.ZipFile(write(tmp_path / "twice.pt2", members), "a") as archive, pytest.warns(UserWarning):
         archive.writestr(GRAPH, b"{}")
     assert "two members are called" in attempt(tmp_path / "twice.pt2")
+
+
+def sharing(members: dict[str, bytes], names: list[str], shared: int) -> bytes:
+    """An archive in which each of these members holds all that follows: so many bytes, and the headers between."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        for name, each in members.items():
+            archive.writestr(name, each)
+        tail = bytes(shared)
+        for name in reversed(names):
+            one = io.BytesIO()
+            with zipfile.ZipFile(one, "w") as single:
+                single.writestr(name, tail)
+            tail = one.getvalue()[: single.start_dir]
+        start, place = archive.start_dir, 0
+        for name in names:
+            info = _told(tail[place:], name)
+            info.header_offset = start + place
+            archive.filelist.append(info)
+            place += len(info.FileHeader())
+        archive.fp.write(tail)
+        archive.start_dir = start + len(tail)
+    return content.getvalue()
+
+
+def _told(member: bytes, name: str) -> zipfile.ZipInfo:
+    """What the list of an archive says of a member that is all of these bytes, its header before it."""
+    info = zipfile.ZipInfo(name)
+    info.CRC = info.file_size = info.compress_size = 0
+    size = len(member) - len(info.FileHeader())
+    info.CRC, info.file_size, info.compress_size = zlib.crc32(member[-size:]), size, size
+    return info
+
+
+def deflated(stored: bytes) -> bytes:
+    """An archive of torch's, its members compressed."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(stored)) as old, zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+    return content.getvalue()
+
+
+def zeros(count: int) -> bytes:
+    content = io.BytesIO()
+    torch.save(((torch.zeros(count, dtype=torch.uint8),), {}), content)
+    return content.getvalue()
+
+
+def larger(members: dict[str, bytes]) -> dict[str, bytes]:
+    name = "archive/data/weights/model_weights_config.json"
+    table = json.loads(members[name])
+    for each in table["config"].values():
+        each["tensor_meta"]["sizes"] = [{"as_int": 10**6}] * len(each["tensor_meta"]["sizes"])
+    return members | {name: json.dumps(table).encode()}
+
+
+EXAMPLE = "archive/data/sample_inputs/model.pt"
+MANY = [f"archive/data/weights/weight_{number}" for number in range(100, 130)]
+BOMBS: dict[str, tuple[Callable[[dict[str, bytes]], dict[str, bytes] | bytes], str]] = {
+    "members that share their bytes": (lambda members: sharing(members, MANY, 10**7), "its members share their bytes"),
+    "a compressed example": (
+        lambda members: members | {EXAMPLE: deflated(zeros(10**8))},
+        "its example input: corrupt or not a file of tensors: '.*' is compressed",
+    ),
+    "an archive behind something": (
+        lambda members: members | {EXAMPLE: zeros(1)[:60] + zeros(1)},
+        "its example input: corrupt or not a file of tensors: bytes before or behind the archive",
+    ),
+    "members of an example that share their bytes": (
+        lambda members: members | {EXAMPLE: sharing({}, ["archive/data.pkl", *MANY], 10**7)},
+        "its example input: corrupt or not a file of tensors: its members share their bytes",
+    ),
+    "weights larger than they are": (larger, "not a program"),
+}
+
+
+@pytest.mark.parametrize("case", BOMBS)
+def test_a_program_takes_no_more_memory_than_its_file(members: dict[str, bytes], tmp_path: Path, case: str) -> None:
+    make_bomb, expected = BOMBS[case]
+    made = make_bomb(members)
+    path = tmp_path / "bomb.pt2"
+    path.write_bytes(made) if isinstance(made, bytes) else write(path, made)
+    tracemalloc.start()
+    said = attempt(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert re.search(expected, said), said
+    assert peak < 5 * path.stat().st_size + 2 * 10**7
+
+
+@pytest.mark.parametrize("name", [GRAPH, "archive/data/weights/model_weights_config.json"])
+def test_a_graph_and_its_tables_are_no_larger_than_texts(
+    members: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(files, "LARGEST_TEXT", 30_000)
+    assert len(members[name]) < 30_000
+    path = write(tmp_path / "long.pt2", {**members, name: b" " * 30_000 + members[name]})
+    assert re.search(f"not a program of torch.export: {name.partition('/')[2]} has [0-9,]+ bytes, more", attempt(path))
+
+
+@pytest.mark.parametrize("name", ["network.pt", "network.pt2"])
+def test_a_file_larger_than_any_network_is_not_read(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(b"PK\x03\x04")
+    os.truncate(path, 10**10)
+    assert f"{path}: too large: 10,000,000,000 bytes instead of at most " in attempt(path)
+
+
+@pytest.mark.parametrize("content", [lambda: deflated(zeros(10**8)), lambda: sharing({}, MANY, 10**7)])
+def test_a_network_file_that_swells_is_refused(tmp_path: Path, content: Callable[[], bytes]) -> None:
+    path = tmp_path / "network.pt"
+    path.write_bytes(content())
+    with pytest.raises(LayerpruneError, match=r"network\.pt: corrupt or not a file of tensors: .*(compressed|share)"):
+        storage.read_tensors(path)
 
 
 def test_what_is_no_file_is_refused_without_waiting(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 import lzma
 import shutil
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,41 @@ def test_a_stored_text_with_half_a_character_is_refused(root: Path) -> None:  # 
     change(paths.stored_texts("study", "digits"), lambda line: line | {"curves": "\ud800"})
     shutil.rmtree(paths.run_folder(KEY))
     assert "curves: not a text in UTF-8" in complaint(lambda: store.curves(KEY))
+
+
+CLIMBING = ["..", "../../../../outside", "/tmp/outside", "", ".", "a/b", "Dense", "x" * 300, "\x1b[2J", "a\nb"]
+
+
+@pytest.mark.parametrize("field", ["arch", "method", "variant"])
+@pytest.mark.parametrize("name", CLIMBING)
+def test_what_is_unpacked_of_a_store_climbs_nowhere(root: Path, field: str, name: str) -> None:  # noqa: F811
+    made = store.stored(KEY).model_copy(update={field: name}).sealed()
+    named = {"run": str(made.key), "record": made.checksum}
+    own = paths.stored_records("study", "digits")
+    change(own, lambda line: store._split(made)[0])
+    for path in (paths.stored_arrays, paths.stored_texts):
+        change(path("study", "digits"), lambda line: line | named)
+    before = sorted(root.parent.rglob("*"))
+    line = complaint(lambda: [store.unpack(key) for key in store.keys("study", "digits")])
+    assert line.startswith(f"{own}: a line that names no run") and line.isprintable()
+    assert sorted(root.parent.rglob("*")) == before
+
+
+def test_what_is_unpacked_is_checked_before_anything_is_written(root: Path) -> None:  # noqa: F811
+    shutil.rmtree(paths.run_folder(KEY))
+    path = paths.stored_weights(KEY)
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    assert complaint(lambda: store.unpack(KEY)).startswith(f"{path}: damaged or altered")
+    assert not paths.run_folder(KEY).exists()
+
+
+def test_very_many_empty_lines_take_no_memory_of_their_own(root: Path) -> None:  # noqa: F811
+    path = paths.stored_records("study", "digits")
+    text = "\n" * 4_000_000 + path.read_text()
+    tracemalloc.start()
+    assert len(store._lines(path, text)) == 1
+    assert tracemalloc.get_traced_memory()[1] < 2_000_000
+    tracemalloc.stop()
 
 
 def test_a_key_that_stands_twice_among_very_many_is_found_at_once() -> None:

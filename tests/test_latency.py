@@ -261,7 +261,7 @@ def test_methods_that_left_the_same_network_stand_side_by_side(runs: list[RunKey
     assert list(zip(data["methods"], data["runs"], strict=True)) == [("dense", 2), ("gated random", 2 * 2)]
     drawing = drawn(data)
     assert [text.get_text() for text in drawing.legends[0].get_texts()] == [
-        *("dense", "gated", "random", "as MACs promise")
+        *("dense", "gated", "random", "in proportion to MACs")
     ]
     drawing.canvas.draw()
     _, *marks, _ = drawing.axes[0].lines

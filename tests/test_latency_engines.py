@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import filelock
+import numpy as np
 import pytest
 import torch
 from networks import make
@@ -24,6 +25,7 @@ from layerprune.library.latency import engines, machine, measuring
 from layerprune.library.latency.cuda_graphs import Graphed
 from layerprune.library.latency.engines import MeasuredModel
 from layerprune.library.latency.measuring import Conditions, chosen
+from layerprune.suite import latency
 from layerprune.suite.latency import COLUMNS, measure_networks
 from layerprune.system import paths
 
@@ -347,6 +349,45 @@ def test_a_program_and_an_onnx_file_are_measured(tmp_path: Path, command: Comman
     assert [row["engine"] for row in of_program] == ["eager", "onnxruntime"]
     assert {int(row["macs"]) for row in of_program} == {count_macs(network((0,)), SHAPE)}
     assert [(row["engine"], row["macs"], row["arch"]) for row in of_onnx] == [("onnxruntime", "", "less.onnx")]
+
+
+def test_where_nothing_at_all_can_be_measured_it_is_an_error_and_there_is_no_table(
+    tmp_path: Path, command: Command
+) -> None:
+    layerprune.save(network((0,)), tmp_path / "less.pt2", torch.zeros(1, *SHAPE))
+    code, out, err = command(tmp_path / "less.pt2", "--batch", 1, "--engine", "graphed", "--device", "cpu")
+    assert code == 2 and out == "" and "CUDA graphs need a GPU" in err.splitlines()[0]
+    assert err.splitlines()[-1].endswith(f"{tmp_path}/less.pt2: nothing could be measured")
+    assert [path.name for path in tmp_path.glob("*.csv")] == []
+
+
+def constant(numbers: int) -> bytes:
+    """An ONNX file of some bytes that makes so many numbers."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    shape = numpy_helper.from_array(np.array([numbers // 1000, 1000]), "shape")
+    nodes = [
+        helper.make_node("ConstantOfShape", ["shape"], ["made"]),
+        helper.make_node("ReduceSum", ["made"], ["sum"], keepdims=0),
+        helper.make_node("Add", ["input", "sum"], ["output"]),
+    ]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 4]) for name in ("input", "output")]
+    graph = helper.make_graph(nodes, "graph", ends[:1], ends[1:], [shape])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
+
+
+def test_an_onnx_file_of_a_hundred_terabytes_is_left_out_in_one_line(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("onnxruntime")
+    (tmp_path / "bomb.onnx").write_bytes(constant(25 * 10**12))
+    model = latency._of_onnx(tmp_path / "bomb.onnx")
+    said: list[str] = []
+    conditions = Conditions(torch.device("cpu"), batches=(1,), repeats=1, engines=("onnxruntime",))
+    assert list(measuring.measure([model], conditions, said.append)) == []
+    (line,) = said
+    assert line.startswith("onnxruntime, fp32, batch 1: left out: ") and len(line) < 300 and "\n" not in line
+    assert capfd.readouterr().err == ""  # onnxruntime has a log of its own
 
 
 def test_the_default_batches_of_a_single_network(tmp_path: Path, command: Command) -> None:

@@ -186,7 +186,7 @@ def test_what_is_left_stands_above_what_was_asked_for_and_the_search_by_hand_bes
     assert near[0][1] == 5 and 4 < near[0][0] < 5
     assert far[0][1] == 15 and 12 < far[0][0] < 13
     assert words(ax) == {"3": near[0], "6": far[0]}
-    assert (ax.get_xlabel(), ax.get_ylabel()) == ("removable sections asked for", "removable sections left")
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("removable sections: budget", "removable sections: result")
 
 
 def test_near_enough_is_a_tolerance_above_and_below_the_diagonal() -> None:
@@ -365,6 +365,18 @@ def test_sections_alive_and_cost_run_over_epochs() -> None:
     assert lines(below, color=style.color("gated")) == [[(0, 20), (3, 20.3)], [(0, 40), (3, 40.3)]]
     assert one(above, linestyle="--") == [(0, 60), (3, 57)]
     assert {line.get_linewidth() for line in above.lines if points(line)[0][1] == 40} == {1.8}
+
+
+def test_costs_of_all_networks_share_one_scale() -> None:
+    rows = [
+        {"kind": "mean", "arch": arch, "method": "dense", "seed": None, "n": 1, "epoch": epoch, "stands_out": True}
+        | {"sections_alive": sections, "train_macs_ratio": cost * epoch}
+        for arch, sections, cost in (("small", 3, 0.4), ("large", 9, 1.0))
+        for epoch in (0, 1)
+    ]
+    axes = drawn("sections-alive", rows).axes
+    tops = [ax.get_ylim()[1] for ax in axes]
+    assert len(set(tops[2:])) == 1 and tops[0] < tops[1]
 
 
 def test_a_cost_without_anything_to_compare_with_says_so() -> None:

@@ -45,11 +45,11 @@ def test_it_is_short_and_has_one_figure_and_one_small_table() -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_generated_parts_are_those_of_the_records(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LAYERPRUNE_ROOT", str(REPOSITORY))
-    assert pages.is_current(page), "run: layerprune pages, and: layerprune pages --preset full-width"
+    assert pages.is_current(page), "run: layerprune pages, and the same with --preset study and --preset full-width"
 
 
 def test_every_page_of_results_is_generated() -> None:
-    assert {page.stem for page in PAGES} == {"README", "index", "mnist", "cifar10", "imagenet"}
+    assert {page.stem for page in PAGES} == {"README", "index", "findings", "mnist", "cifar10", "imagenet"}
 
 
 def test_the_example_cuts_the_network_to_what_it_asks_for_and_prints_what_is_shown(

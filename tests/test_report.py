@@ -5,6 +5,7 @@ import re
 import subprocess
 from html import unescape
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import REPOSITORY, Study, find_browser
@@ -44,8 +45,11 @@ async function look(category, index) {
     };
 }
 async function tour() {
-    const seen = {Figures: [], Tables: []};
-    for (const category of Object.keys(seen)) {
+    const graph = [...document.querySelectorAll("svg, canvas")].map(each => each.getBoundingClientRect());
+    const table = document.querySelector(".prose table").getBoundingClientRect();
+    const seen = {Figures: [], Tables: [], graphs: graph.filter(each => each.left > 300).map(each => each.left)};
+    seen.tableEnds = table.right;
+    for (const category of ["Figures", "Tables"]) {
         await openCategory(category);
         const count = rows().length;
         for (let index = 0; index < count; index++) seen[category].push(await look(category, index));
@@ -58,6 +62,11 @@ async function tour() {
 window.addEventListener("load", () => setTimeout(tour, 500));
 """
 RESULTS = "var results = {"
+HEADLINE = """network,dense (%),gated (%),Δ [95 %],layers,FLOPs removed,training FLOPs,seeds
+"lenet5, digits",99.21,98.90,"−0.31 [−0.42, −0.20]",4 → 3,27 %,× 0.96,5
+"preact-resnet-20 (8 channels), cifar10-jpeg",74.21,73.42,"−0.79 [−1.56, +0.29]",20 → 14,35 %,× 0.76,3
+"""
+"""As wide as that of laptop."""
 BROWSER_FLAGS = (
     "--headless",
     "--no-sandbox",
@@ -77,7 +86,7 @@ def report(study: Study, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of the trained tiny study."""
     copy = study.copy(tmp_path_factory.mktemp("report"))
     headline = copy.folder / "results" / "tiny" / "headline.csv"
-    headline.write_text('network,FLOPs removed\n"lenet5, digits",29 %\n')  # one seed, as here, gives no such row
+    headline.write_text(HEADLINE)  # one seed, as here, gives no such rows
     style = REPOSITORY / "workflow" / "report" / "report.css"
     outcome = copy.snakemake("--report", "tiny.html", "--report-stylesheet", str(style))
     assert outcome.code == 0, outcome.stderr
@@ -121,7 +130,7 @@ def test_the_start_page_has_the_headline(report: Path) -> None:
     assert "lenet5, digits</td>" in report.read_text()
 
 
-def toured(report: Path, folder: Path, size: str) -> dict[str, list[dict]]:
+def toured(report: Path, folder: Path, size: str) -> dict[str, Any]:
     """What a reader sees who opens every figure and table in a window of this size."""
     page = folder / "toured.html"
     page.write_text(f"<script>{TOUR}</script></body>".join(report.read_text().rsplit("</body>", 1)))
@@ -136,6 +145,7 @@ def toured(report: Path, folder: Path, size: str) -> dict[str, list[dict]]:
 @pytest.mark.parametrize("size", ["1400,900", "900,500"])
 def test_a_browser_shows_every_figure_from_its_top_and_every_table(report: Path, tmp_path: Path, size: str) -> None:
     seen = toured(report, tmp_path, size)
+    assert seen["graphs"] and min(seen["graphs"]) >= seen["tableEnds"]  # nothing is drawn upon the headline
     shown = {Path(each["path"]).stem: each for each in seen["Figures"] if each["path"]}
     assert set(shown) == drawn(report)
     assert all(each["width"] > 200 and name in each["label"] for name, each in shown.items())

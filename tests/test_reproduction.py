@@ -1,6 +1,7 @@
 """Fresh runs are told apart from committed ones bit by bit, and judged by how far seeds are from one another."""
 
 import math
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ from conftest import REPOSITORY, Outcome, run_process
 
 from layerprune.analysis import reproduction
 from layerprune.errors import LayerpruneError
-from layerprune.suite import packing, store
+from layerprune.suite import config, packing, store
 from layerprune.system import files, paths
 from layerprune.system.paths import RunKey
 
@@ -142,6 +143,20 @@ def test_the_pages_tables_are_those_of_the_records(monkeypatch: pytest.MonkeyPat
     assert reproduce_tables.PAGE.read_text(encoding="utf-8") == reproduce_tables.page(), (
         "run: python workflow/scripts/reproduce_tables.py"
     )
+
+
+def test_the_pages_filters_choose_the_runs_of_the_front_pages_table_and_figure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAYERPRUNE_ROOT", str(REPOSITORY))
+    monkeypatch.syspath_prepend(str(REPOSITORY / "workflow" / "scripts"))
+    import reproduce_tables
+
+    page = (REPOSITORY / "docs" / "reproduce.md").read_text(encoding="utf-8")
+    filters = re.findall(r"plan --preset laptop \| grep -E '(.*?)'", page)
+    planned = [str(key) for key in config.plan(config.load_preset("laptop"), "laptop")]
+    chosen = [{run for run in planned if re.search(words, run)} for words in filters]
+    assert chosen == [
+        {str(key) for key in keys} for keys in (reproduce_tables.of_table(), reproduce_tables.of_figure())
+    ]
 
 
 # --- what is kept of it ---------------------------------------------------------------------------------------------

@@ -1,4 +1,5 @@
-"""A run's record says how much memory it took at most, where the system tells; others' parts are not charged to it."""
+"""A run's record says how much memory it took at most, where the system tells; others' parts are not charged to it.
+Of runs that were made before, the first steps tell."""
 
 import sys
 from pathlib import Path
@@ -6,9 +7,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import run_process
+from conftest import REPOSITORY, run_process
 from test_energy import make, root  # noqa: F401 -- a fixture
 
+from bench import run_memory
+from layerprune.suite import config
 from layerprune.suite.run import measure
 from layerprune.system import files, memory, paths
 
@@ -59,3 +62,27 @@ def test_a_record_has_the_memory_of_its_run_and_is_the_same_run_without_it(root:
 def test_memory_that_others_had_a_part_in_is_left_out(changes: dict) -> None:
     task = SimpleNamespace(lanes=changes.get("lanes"), group=SimpleNamespace(size=changes.get("size", 1)), device=CPU)
     assert measure.memory_of(task) == {}
+
+
+# --- of first steps ---------------------------------------------------------------------------------------------------
+
+
+def test_a_shortened_preset_has_the_same_runs_and_trains_for_few_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = (REPOSITORY / "config" / "laptop.yaml").read_text(encoding="utf-8")
+    planned = config.plan(config.read_preset(REPOSITORY / "config" / "laptop.yaml"), "laptop")
+    monkeypatch.setenv("LAYERPRUNE_ROOT", str(tmp_path))
+    files.write_text(paths.preset_file("laptop"), run_memory.shortened(told))
+    preset = config.load_preset("laptop")
+    assert config.plan(preset, "laptop") == planned
+    resolved = [config.resolve(preset, key) for key in planned if key.seed == 0]
+    assert {each.training.duration for each in resolved} == {"40it"} == {each.finetune.duration for each in resolved}
+    assert {each.settings.get("warmup") for each in resolved if each.method == "gated"} == {"4it"}
+
+
+def test_a_run_is_measured_after_what_it_starts_from_and_with_its_first_seed() -> None:
+    preset = config.read_preset(REPOSITORY / "config" / "laptop.yaml")
+    found = run_memory.chosen(preset, "laptop", ["mnist/lenet5/scratch-b/default", "mnist/lenet5/magnitude/default"])
+    assert [(key.method, key.seed) for key in found[:2]] in ([("dense", 0), ("gated", 0)], [("gated", 0), ("dense", 0)])
+    assert {(key.method, key.seed) for key in found[2:]} == {("magnitude", 0), ("scratch-b", 0)}

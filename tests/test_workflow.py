@@ -105,6 +105,15 @@ def test_a_run_that_has_a_gpu_to_itself_is_counted(empty: Study, runs_per_gpu: i
     assert ("gpu=1" in outcome.stderr + outcome.stdout) == counted
 
 
+def test_what_reads_all_records_is_given_memory_for_them(empty: Study) -> None:
+    empty.edit_preset("seeds: [0]", f"seeds: {list(range(100))}")
+    outcome = empty.snakemake("--dry-run", "--quiet", "host")
+    assert outcome.code == 0, outcome.stderr
+    blocks = (outcome.stderr + outcome.stdout).split("\nrule ")
+    asked = {block.partition(":")[0]: re.findall(r"mem_mb=(\d+)", block) for block in blocks[1:]}
+    assert asked["tables_of_dataset"] == asked["ledger"] == asked["figures_of_dataset"] == ["1010"]
+
+
 def test_a_run_that_asks_for_several_devices_counts_them(empty: Study) -> None:
     empty.edit_preset("seeds: [0]", "seeds: [0]\nresources: {device: cuda, processes: 2}")
     outcome = empty.snakemake("--dry-run", "--quiet", "host", "--resources", "gpu=4")

@@ -537,10 +537,18 @@ def main() -> None:
 
 
 def _complain(message: str) -> int:
-    place = processes.torchrun_place()
-    who = f"process {place.rank}: " if place is not None and place.rank > 0 else ""
+    who = f"process {rank}: " if (rank := _rank()) > 0 else ""
     print(f"layerprune: {who}error: {one_line(' '.join(message.split()))}", file=sys.stderr)
     return 2
+
+
+def _rank() -> int:
+    """Of this process among those that torchrun started; 0 for one alone, and where its place may be the complaint."""
+    try:
+        place = processes.torchrun_place()
+    except LayerpruneError:
+        return 0
+    return 0 if place is None else place.rank
 
 
 UNEXPECTED = 70

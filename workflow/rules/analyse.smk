@@ -29,7 +29,7 @@ rule tables_of_dataset:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=1000,
+        mem_mb=lambda wildcards: memory_to_read(wildcards.dataset),
         runtime=10,
     params:
         preset=PRESET_NAME,
@@ -100,7 +100,7 @@ rule figures_of_dataset:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=1000,
+        mem_mb=lambda wildcards: memory_to_read(wildcards.dataset),
         runtime=10,
     params:
         preset=PRESET_NAME,
@@ -130,7 +130,7 @@ rule ledger:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=1000,
+        mem_mb=memory_to_read(*DATASETS),
         runtime=10,
     params:
         preset=PRESET_NAME,

@@ -25,30 +25,32 @@ from layerprune.suite import config as settings
 from layerprune.suite import current
 from layerprune.system import paths
 from layerprune.core.data import catalog
-from layerprune.errors import LayerpruneError
+from layerprune.errors import LayerpruneError, one_line
 from layerprune.system.paths import RunKey
 
 ENVIRONMENT = HOUSE / "environment.yml"
-IMAGE = Path(os.environ.get("LAYERPRUNE_IMAGE", HOUSE / "layerprune.sif"))
+IMAGE = Path(os.environ.get("LAYERPRUNE_IMAGE") or HOUSE / "layerprune.sif")
 
 
 def stop(line):
     """End with one line; a WorkflowError here would print the workflow's own lines below it."""
-    sys.exit(f"Error: {line}")
+    sys.exit(f"Error: {one_line(line)}")
 
 
-def check_image():
-    """With --sdm apptainer there must be an image; without it nobody looks."""
+def image():
+    """With --sdm apptainer there must be an image; without it nobody looks, and its path may hold what it likes."""
     methods = getattr(workflow.deployment_settings, "deployment_method", ())
-    if any(method.name == "APPTAINER" for method in methods) and not IMAGE.exists():
+    if not any(method.name == "APPTAINER" for method in methods):
+        return None
+    if not IMAGE.is_file():
         stop(f"{IMAGE}: no such image; docs/container.md says how to make it, LAYERPRUNE_IMAGE names another")
-
-
-check_image()
+    if any(letter.isspace() for letter in str(IMAGE)):
+        stop(f"{IMAGE}: Snakemake takes no image with a space in its path; name another with LAYERPRUNE_IMAGE")
+    return str(IMAGE)
 
 
 # With --sdm apptainer every job runs in it.
-container: str(IMAGE)
+container: image()
 
 
 def check_writable():
@@ -206,6 +208,11 @@ def starts_from(wildcards):
 
 def has_weights(key):
     return stored(key) and paths.stored_weights(key).is_file()
+
+
+def memory_to_read(*datasets):
+    """MB for what reads all records of these datasets at once: 99,800 took 2,200 (docs/scaling.md)."""
+    return 1000 + sum(len(planned(dataset)) for dataset in datasets) // 40
 
 
 def settings_of(wildcards):

@@ -41,7 +41,7 @@ rule train:
         ENVIRONMENT
     threads: lambda wildcards: PRESET.resources.threads * PRESET.processes(wildcards.dataset)
     resources:
-        mem_mb=2500,
+        mem_mb=4000,
         runtime=120,
         gpu=gpus_of_a_run,
     params:

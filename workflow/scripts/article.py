@@ -11,6 +11,7 @@ import matplotlib
 import typst
 
 from layerprune.analysis import article
+from layerprune.errors import LayerpruneError
 from layerprune.system import files, paths
 
 TEMPLATE = Path(__file__).parents[1] / "report" / "article.typ"
@@ -20,10 +21,9 @@ FONTS = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
 
 def pdf(preset: str) -> bytes:
     """The article as PDF. Typst reads pictures below the root of the study, and nothing from a network."""
-    folder = paths.root() / "report"
-    source = folder / TEMPLATE.name
-    files.write_text(source, TEMPLATE.read_text(encoding="utf-8"))
     inputs = {"contents": json.dumps(article.contents(preset))}
+    source = paths.root() / "report" / TEMPLATE.name
+    files.write_text(source, TEMPLATE.read_text(encoding="utf-8"))
     try:
         return typst.compile(source, root=paths.root(), font_paths=[FONTS], ignore_system_fonts=True, sys_inputs=inputs)
     finally:
@@ -32,4 +32,7 @@ def pdf(preset: str) -> bytes:
 
 if __name__ == "__main__":
     name, target = sys.argv[1:]
-    Path(target).write_bytes(pdf(name))
+    try:
+        Path(target).write_bytes(pdf(name))
+    except LayerpruneError as error:
+        sys.exit(f"Error: {error}")

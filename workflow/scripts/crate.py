@@ -8,14 +8,15 @@ that has the record. Nothing that a record says in full is repeated. The same st
 import json
 import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from write_metadata import TITLE, project
+from write_metadata import TITLE, is_person, project
 
 from layerprune.errors import LayerpruneError
 from layerprune.suite import config, packing, store
+from layerprune.suite.campaign.todo import with_parents
 from layerprune.suite.record import Record
 from layerprune.system import files, paths
 from layerprune.system.paths import RunKey
@@ -31,6 +32,10 @@ CONTEXT = ["https://w3id.org/ro/crate/1.1/context", "https://w3id.org/ro/terms/w
 CODE = ("Snakefile", "Makefile", "environment.yml", "requirements.lock", "pyproject.toml")
 CODE += ("README.md", "LICENSE", "CITATION.cff", "CHANGELOG.md")
 TYPES = {".csv": "text/csv", ".json": "application/json", ".md": "text/markdown", ".svg": "image/svg+xml"}
+TYPES |= {".jsonl": "application/jsonl", ".html": "text/html", ".css": "text/css", ".png": "image/png"}
+TYPES |= {".py": "text/x-python", ".yaml": "application/yaml", ".yml": "application/yaml", ".toml": "application/toml"}
+TYPES |= {".xz": "application/x-xz", ".npz": "application/zip", ".safetensors": "application/octet-stream"}
+OTHERS = "text/plain"
 WORKFLOW, PROGRAM, STUDY = "Snakefile", "#layerprune", "#study"
 Entity = dict[str, Any]
 
@@ -63,8 +68,9 @@ def _member(name: str) -> zipfile.ZipInfo:
 
 
 def records(preset: str) -> dict[RunKey, Record]:
-    """Every run of the preset that has a record, in the order of the plan."""
-    found = {key: store.find(key) for key in config.plan(config.load_preset(preset), preset)}
+    """Every run of the preset that has a record, in the order of the plan, and what they start from beside it."""
+    told = config.load_preset(preset)
+    found = {key: store.find(key) for key in with_parents(told, config.plan(told, preset))}
     return {key: made for key, made in found.items() if made is not None}
 
 
@@ -121,6 +127,12 @@ def _link(name: str) -> Entity:
     return {"@id": name}
 
 
+def _links(names: Iterable[str]) -> Entity | list[Entity]:
+    """A list; one link by itself, as RO-Crate recommends."""
+    found = [_link(name) for name in names]
+    return found[0] if len(found) == 1 else found
+
+
 def _root(
     preset: str, runs: dict[RunKey, Record], content: dict[str, Path], told: Entity, actions: list[Entity]
 ) -> Entity:
@@ -133,14 +145,14 @@ def _root(
         "license": _link("LICENSE"),
         "conformsTo": [_link(name) for name in PROFILES],
         "mainEntity": _link(WORKFLOW),
-        "author": [_link(f"#author{place}") for place, _ in enumerate(told["authors"])],
-        "mentions": [_link(STUDY), *(_link(action["@id"]) for action in actions)],
-        "hasPart": [_link(name) for name in content],
+        "author": _links(f"#author{place}" for place, _ in enumerate(told["authors"])),
+        "mentions": _links([STUDY, *(action["@id"] for action in actions)]),
+        "hasPart": _links(content),
     }
 
 
 def _file(name: str, path: Path) -> Entity:
-    kind = {"encodingFormat": TYPES[path.suffix]} if path.suffix in TYPES else {}
+    kind = {"encodingFormat": TYPES.get(path.suffix, OTHERS)}
     size = {"contentSize": str(path.stat().st_size), "sha256": files.sha256_of(path)}
     about = {"about": _link("./")} if name == "README.md" else {}
     return {"@id": name, "@type": "File", "name": Path(name).name} | kind | size | about
@@ -153,6 +165,7 @@ def _programs(told: Entity) -> Iterator[Entity]:
         "@id": WORKFLOW,
         "@type": ["File", "SoftwareSourceCode", "ComputationalWorkflow"],
         "name": "The whole study of one preset, as a graph of runs, tables and figures",
+        "encodingFormat": OTHERS,
         "programmingLanguage": _link(snakemake),
         "version": told["version"],
     }
@@ -172,7 +185,8 @@ def _programs(told: Entity) -> Iterator[Entity]:
         "license": _link("LICENSE"),
     }
     for place, author in enumerate(told["authors"]):
-        yield {"@id": f"#author{place}", "@type": "Person", "name": author["name"]}
+        kind = "Person" if is_person(author) else "Organization"
+        yield {"@id": f"#author{place}", "@type": kind, "name": author["name"]}
 
 
 def _whole_study(preset: str, runs: dict[RunKey, Record], content: dict[str, Path]) -> Entity:
@@ -181,9 +195,10 @@ def _whole_study(preset: str, runs: dict[RunKey, Record], content: dict[str, Pat
         "@id": STUDY,
         "@type": "CreateAction",
         "name": f"The study of the preset {preset}",
+        "description": f"All {len(runs)} runs, then tables, figures and the ledger of claims.",
         "instrument": _link(WORKFLOW),
-        "object": [_link(f"config/{preset}.yaml")],
-        "result": [_link(name) for name in made],
+        "object": _link(f"config/{preset}.yaml"),
+        "result": _links(made),
         "endTime": max(made.finished_at for made in runs.values()),
     }
 
@@ -202,10 +217,10 @@ def _action(preset: str, key: RunKey, made: Record) -> Entity:
         "description": f"on {machine}, torch {made.provenance.torch}, commit {made.provenance.commit}",
         "identifier": made.checksum,
         "instrument": _link(PROGRAM),
-        "object": [_link(f"config/{preset}.yaml"), *(_link(_name(each)) for each in made.provenance.parents)],
-        "result": [_link(where.relative_to(paths.root()).as_posix())],
+        "object": _links([f"config/{preset}.yaml", *(_name(each) for each in made.provenance.parents)]),
+        "result": _link(where.relative_to(paths.root()).as_posix()),
         "endTime": made.finished_at,
-        "actionStatus": _link(status),
+        "actionStatus": status,
     } | ({"error": made.reason} if failed else {})
 
 

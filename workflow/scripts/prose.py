@@ -1,6 +1,6 @@
 """The project's own style of English, for `make lint`: phrases that need a second reading, and what to write instead.
 
-Reads README.md, docs/, and every text in the package: help, captions, docstrings, errors; `library` is not read yet.
+Reads README.md, docs/, and every text in the package: help, captions, docstrings, errors.
 Generated parts and code of Markdown pages are left out. Exits with status 1 after naming each phrase.
 
 python workflow/scripts/prose.py
@@ -31,6 +31,9 @@ ADVICE = {
     r"\b(lies?|lay) (in|there|beside|here)\b": "is in",
     r"\bso many (GPUs|CPUs|devices|threads|seeds)\b": "that many",
     r"\bhardly any\b": "few; almost no",
+    r"\bin the hands of\b|'s hands\b": "say who does it",
+    r"\b(is|are|was|were) asked (for|to)\b": "the budget; if requested",
+    r"\b(where|for) (none|one) (is|was) (given|named)\b": "by default",
     r"\b(utili[sz]e|leverage|in order to|prior to|etc\.)": "plain words",
 }
 """Pattern -> what is meant, written plainly."""
@@ -44,8 +47,7 @@ def texts() -> Iterator[tuple[str, int, str]]:
         yield from _of_page(page)
     package = ROOT / "src" / "layerprune"
     for module in sorted(package.rglob("*.py")):
-        if "library" not in module.relative_to(package).parts:
-            yield from _of_module(module)
+        yield from _of_module(module)
 
 
 def _of_page(page: Path) -> Iterator[tuple[str, int, str]]:

@@ -12,6 +12,7 @@ from layerprune.analysis import compact, headline, literature
 from layerprune.analysis.claims import ledger
 from layerprune.analysis.figures import FIGURES, captions
 from layerprune.analysis.frames import Study
+from layerprune.errors import LayerpruneError
 from layerprune.system import paths
 
 FIGURES_SHOWN = (
@@ -23,11 +24,18 @@ FIGURES_SHOWN = (
     ("cifar10", "estimators"),
 )
 """Data set and name, in the order of the article; those that the preset lacks are left out."""
+WIDE = {"accuracy-vs-training-macs", "estimators"}
+"""Figures of three panels in a row, which take the width of the page; the others stand two in a row."""
 
 
 def contents(preset: str) -> dict[str, Any]:
-    """Text and paths, ready for JSON; paths are relative to the repository. Missing runs show as gaps."""
+    """Text and paths, ready for JSON; paths are relative to the repository. Missing runs show as gaps.
+
+    Raises LayerpruneError if no run of the preset has a record.
+    """
     studies = headline.studies_of(preset)
+    if all((study.runs["status"] == "missing").all() for study in studies):
+        raise LayerpruneError(f"preset {preset} has no results yet; run: make reproduce PRESET={preset}")
     table = headline.rows(studies)
     shown = set(table["arch"])
     return {
@@ -87,9 +95,9 @@ def _published(dataset: str) -> dict[str, Any]:
     return {"dataset": dataset, "rows": rows.replace("", "–").to_numpy().tolist()}
 
 
-def _figure(preset: str, dataset: str, name: str) -> dict[str, str]:
+def _figure(preset: str, dataset: str, name: str) -> dict[str, Any]:
     path = paths.figure(preset, dataset, name, "svg").relative_to(paths.root()).as_posix()
-    return {"path": path, "caption": f"{FIGURES[name].TITLE}, {dataset}. {captions[name]}"}
+    return {"path": path, "caption": f"{FIGURES[name].TITLE}, {dataset}. {captions[name]}", "wide": name in WIDE}
 
 
 def _has_values(preset: str, dataset: str, name: str) -> bool:

@@ -1,7 +1,7 @@
 """Records, curves and measured latencies as tidy frames: one row a planned run, whatever became of it.
 
 A run's row carries the fields of its record (accuracies in [0, 1], MACs as multiply-adds), the settings `nu` and
-`keep_rule`, the length of training that was asked for (`duration`), what its network was asked for (MODEL), what
+`keep_rule`, the length of training in its settings (`duration`), the settings of its network (MODEL), what
 identifies its code and machine, and of a control the gated run that it borrows from (`search`) with the cost of both.
 A run without a record has status `missing`, one with a malformed record `unreadable`; `reason` says why. Rows have the
 order of tables and legends: architecture as in the preset, then dense, gated, the other trained methods, scores,
@@ -40,7 +40,7 @@ WORDS = [
     *("cpu_kernels", "removable", "shortcut", "search"),
 ]
 MODEL = ["removable", "shortcut", "width"]
-"""What the network was asked for: which sections may go, the option of its shortcuts, channels (NaN: as published)."""
+"""Settings of the network: which sections may go, the option of its shortcuts, channels (NaN: as published)."""
 COLUMNS = [*KEY, *WORDS, *NUMBERS, *LISTS]
 WITH_RESULT = ("ok", "unpruned", "collapsed")
 """Statuses of a run that trained to its end and counts in every mean, if it has an accuracy."""

@@ -77,7 +77,7 @@ def compare_to_dense(runs: pd.DataFrame) -> pd.DataFrame:
     `train_macs_ratio`, `train_macs_with_search_ratio`, `wall_ratio`.
 
     NaN where the run does not count or dense has no counted run of that seed. Accuracy is compared only with a
-    dense network that was asked to train as long (a variant may ask for more epochs), wall time only between runs on
+    dense network that was set to train as long (a variant may ask for more epochs), wall time only between runs on
     one kind of device with as many threads.
     """
     paired = _dense_of_each(runs)
@@ -105,7 +105,7 @@ def _dense_of_each(runs: pd.DataFrame) -> pd.DataFrame:
 def summarise(runs: pd.DataFrame) -> pd.DataFrame:
     """One row per architecture, method and variant, in the order of the runs.
 
-    Columns: what the network was asked for; n and the counts of other outcomes; for each quantity
+    Columns: the settings of the network; n and the counts of other outcomes; for each quantity
     `<name>_mean` and `<name>_sd` (ddof 1), for those in WITH_INTERVAL also `_low` and `_high`; `difference_n`
     counts the pairs, `before_finetune_n` the runs with an accuracy before fine-tuning.
     """

@@ -126,7 +126,7 @@ def _cells(row: dict) -> dict[str, str]:
 
 
 def _network(row: dict) -> dict[str, str]:
-    """What the architecture was asked for; CIFAR's ResNets alone have options of shortcuts."""
+    """Settings of the architecture; CIFAR's ResNets alone have options of shortcuts."""
     shortcut = row["shortcut"] if row["arch"].startswith(("resnet-", "preact-resnet-")) else ""
     return {"removable": row["removable"], "shortcut": shortcut or "–", "width": row["width"] or "–"}
 

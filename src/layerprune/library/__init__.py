@@ -1,4 +1,4 @@
-"""Concurrent layer pruning of networks that nobody here has seen: found sections, gates, removal.
+"""Concurrent layer pruning of any residual network: finding sections, gating them, removing them.
 
 sections = find_sections(model, example_input)
 pruner = ConcurrentPruner(model, sections, optimizer, total_steps=..., target_macs=0.6)

@@ -1,8 +1,8 @@
-"""What stands where a section's modules were: modules that put out `Gone`, which an addition passes over.
+"""What replaces the modules of a removed section: modules that return `Gone`, which an addition ignores.
 
-The model's own code runs on: whatever a removed branch would compute of its (absent) values is Gone, and x + Gone is
-x. So a network without sections is the network that its class describes, with some modules replaced by `Removed`: it
-can be copied, pickled, trained, exported and searched for sections again.
+The model's own code still runs: whatever it computes from absent values is Gone, and x + Gone is x. So a pruned network
+is an instance of its own class, with some modules replaced by `Removed`: it can be copied, pickled, trained, exported
+and searched for sections again.
 """
 
 import copy
@@ -93,7 +93,7 @@ class Gone:
         raise TypeError("nothing can be decided by the value of a section that has gone")
 
     def __getattr__(self, name: str) -> Any:
-        """Methods of tensors that put out tensors; what is known of a shape."""
+        """Methods of tensors that return tensors; what is known of a shape."""
         if self.like is not None and not name.startswith("_"):
             method = getattr(Tensor, name)
             return partial(_method(name), self) if callable(method) else getattr(self.like, name)
@@ -128,7 +128,7 @@ for _name in ("mul", "rmul", "truediv", "matmul", "rmatmul", "pow", "neg", "geti
 
 
 def _shaped(function: Any, args: tuple, kwargs: dict) -> Any:
-    """What a function puts out of values without numbers; Gone where a shape is not known."""
+    """What a function returns for values without numbers; Gone where a shape is not known."""
     every = [each for each in pytree.tree_leaves((args, kwargs)) if isinstance(each, Gone)]
     copied = any(each.copied for each in every)
     if any(each.like is None for each in every):
@@ -146,7 +146,7 @@ _ASKING = {"size", "item", "tolist", "numel", "unbind", "split", "max", "min", "
 
 
 class PassedOn(int):
-    """Of what a removed module puts out: the tensor among its inputs that it hands on."""
+    """A part of a removed module's output: the tensor among its inputs that it passes on."""
 
 
 @dataclass(frozen=True)
@@ -174,13 +174,13 @@ class Zeros:
 
 
 class Removed(nn.Module):
-    """In the place of a removed module; puts out Gone where the module put out what its section computed.
+    """Replaces a removed module; returns Gone where the module returned what its section computed.
 
     Plain attributes of the module (numbers, names) are kept for code that asks for them; its weights are Gone.
     """
 
     def __init__(self, module: nn.Module, output: Any, copied: bool, shaped: bool = False) -> None:
-        """`output` is a tree of what is put out: Gone, PassedOn, Zeros, and what is no tensor.
+        """`output` is the tree of the output: Gone, PassedOn, Zeros, and what is no tensor.
 
         Where it is `shaped`, what is Gone has the shape of the input that it is the same as.
         """
@@ -229,15 +229,15 @@ def _like(gone: Gone, given: Sequence[Tensor | Gone]) -> Gone:
 
 
 class HandedOn(Removed):
-    """In the place of a block all of whose sections have gone: hands an input on, through an activation if it has one,
-    or puts out zeros.
+    """Replaces a block that has lost all its sections: passes an input on, through an activation if it has one, or
+    returns zeros.
 
-    `copied` says that what it puts out has to be a tensor of its own.
+    `copied` says that its output must be a tensor of its own.
     """
 
     def __init__(self, module: nn.Module, output: Any, put_through: str | None, copied: bool) -> None:
-        """`output` is a tree of what is put out: PassedOn, Zeros, and what is no tensor. `put_through` names the
-        layer of the module that is its activation, or RELU."""
+        """`output` is the tree of the output: PassedOn, Zeros, and what is no tensor. `put_through` names the layer of
+        the module that is its activation, or RELU."""
         super().__init__(module, output, copied)
         self._is_first = isinstance(output, PassedOn) and output == 0
         self.put_through = put_through

@@ -1,4 +1,4 @@
-"""What a pruner is asked for: a price, a budget in one of several units, or a rise of the validation loss."""
+"""What decides how much a pruner removes: a price, a budget in one of several units, or a rise of the loss."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -40,7 +40,7 @@ class Aims:
         return self.nu if self.max_loss_increase is None else self.max_loss_increase / sections
 
     def check(self) -> None:
-        """Raises LayerpruneError where there is not exactly one, or it is out of range."""
+        """Raises LayerpruneError unless exactly one is given and it is in range."""
         names = [each.name for each in fields(self) if each.name != "validate"]
         if sum(getattr(self, name) is not None for name in names) != 1:
             raise _error(f"give one of {', '.join(names[:-1])} and {names[-1]}")

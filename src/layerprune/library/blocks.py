@@ -1,7 +1,8 @@
-"""Whole blocks as sections: an encoder's or decoder's layer, a block of a stage, as one that goes or stays.
+"""Whole blocks as sections: an encoder's or decoder's layer, or a block of a stage, removed or kept as one.
 
-A block is the innermost module with additions in it that stands in a list of alike modules. Closed, it hands its input
-on, so it may go where it puts out what has the shape of its input; norms behind its additions (BERT's) go with it.
+A block is the innermost module that contains additions and belongs to a list of modules of one class. Closed, it
+returns its input, so it is removable if its output has the shape of its input; norms after its additions (BERT's) go
+with it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +21,7 @@ _LISTS = (nn.ModuleList, nn.Sequential)
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class Block(Residual):
-    """A block at `path` in place of its additions: `passed` is its input, `addition` what it puts out instead."""
+    """A block at `path` in place of its additions: `passed` is its input, `addition` its output."""
 
     path: str
     given: int = 0
@@ -28,7 +29,7 @@ class Block(Residual):
     leaf: int = 0
     """The place of the output among its outputs: that of the first tensor."""
     puts_out: Any = None
-    """The tree of what it puts out when it has gone; None where it cannot go."""
+    """The tree of its output once it is removed; None if it cannot be removed."""
     inside: tuple[Node, ...] = ()
     """All operations of the block."""
     before: tuple[tuple[str, Any], ...] = ()
@@ -62,7 +63,7 @@ def blocks(model: nn.Module, recording: Recording, parts: Mapping[tuple, Residua
 
 
 def _names_of_blocks(model: nn.Module) -> set[str]:
-    """Modules in lists of alike ones: another of its class stands beside it, or it stands alone."""
+    """Modules in lists of one class: another of its class is in the list, or the list has no other module."""
     found = set()
     for path, part in model.named_modules():
         if isinstance(part, _LISTS):

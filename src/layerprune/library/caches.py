@@ -1,7 +1,7 @@
-"""Key-value caches of Transformers' language models, once attention has left some layers.
+"""Key-value caches of Transformers' language models once some layers have lost their attention.
 
-A cache has a slot for each layer, and a model reads from the first slot of a kind how many tokens there were. So the
-first attention that is left takes the first slot of its kind; all others keep theirs, and so does the configuration.
+A cache has a slot for each layer, and a model reads the number of past tokens from the first slot of each kind. So the
+first remaining attention takes the first slot of its kind; all others keep theirs, and the configuration is unchanged.
 """
 
 import copy
@@ -19,7 +19,7 @@ NUMBERS = ("layer_idx", "layer_id")
 
 @contextmanager
 def uncached(model: nn.Module) -> Iterator[None]:
-    """The model puts out no cache for a while, unless it is asked to: a single pass needs none."""
+    """For a while the model returns no cache unless the caller wants one: a single pass needs none."""
     configs = [vars(part).get("config") for part in model.modules()]
     caching = [each for each in configs if getattr(each, "use_cache", None) is True]
     for each in caching:

@@ -29,12 +29,12 @@ from torch.export import ExportedProgram
 
 from layerprune.core.networks.storage import tensors_as_bytes, tensors_from
 from layerprune.errors import LayerpruneError
-from layerprune.system import files
+from layerprune.system import files, zips
 
 
 def read_program(path: Path) -> ExportedProgram:
     """The program in a file, with the example that it was exported with. Raises LayerpruneError naming the file."""
-    content = files.read_regular(path)
+    content = files.read_regular(path, files.LARGEST_WEIGHTS)
     try:
         packed = _packed(_checked(_members(content)))
         with _quiet():
@@ -92,12 +92,10 @@ def _members(content: bytes) -> dict[str, bytes]:
     """Every member by its name below the archive's one folder."""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         found: dict[str, bytes] = {}
-        for info in archive.infolist():
+        for info in zips.stored_members(archive, len(content)):
             name = info.filename.partition("/")[2]
             if name in found:
                 raise ValueError(f"two members are called {_short(info.filename)}")
-            if info.compress_type != zipfile.ZIP_STORED:  # torch compresses nothing; nothing can swell
-                raise ValueError(f"{_short(info.filename)} is compressed")
             found[name] = archive.read(info)
         return found
 
@@ -107,12 +105,19 @@ def _checked(members: dict[str, bytes]) -> Iterator[tuple[str, bytes]]:
         if name == _EXAMPLE:
             content = tensors_as_bytes(tensors_from(content, "its example input"))
         elif name == _GRAPH:
-            content = json.dumps(_graph_of(json.loads(content.decode()))).encode()
+            content = json.dumps(_graph_of(_parsed(name, content))).encode()
         elif name in _TABLES:
-            content = json.dumps(_table_of(json.loads(content.decode()))).encode()
+            content = json.dumps(_table_of(_parsed(name, content))).encode()
         elif not _PLAIN.fullmatch(name):
             raise _Refused(f"it holds {_short(name)}")
         yield name, content
+
+
+def _parsed(name: str, content: bytes) -> Any:
+    """JSON, which takes ten times its size in memory."""
+    if len(content) > files.LARGEST_TEXT:
+        raise ValueError(f"{name} has {len(content):,} bytes, more than {files.LARGEST_TEXT:,}")
+    return json.loads(content.decode())
 
 
 def _packed(members: Iterator[tuple[str, bytes]]) -> io.BytesIO:
@@ -125,7 +130,7 @@ def _packed(members: Iterator[tuple[str, bytes]]) -> io.BytesIO:
 
 
 def _table_of(table: Any) -> Any:
-    """Which tensor lies in which member; one that is pickled is refused."""
+    """Which member holds which tensor; one that is pickled is refused."""
     for name, each in table["config"].items():
         if each["use_pickle"] or not re.fullmatch(r"(weight|tensor)_\d+", each["path_name"]):
             raise _Refused(f"{_short(name)} is stored as a pickled object")

@@ -1,7 +1,7 @@
-"""Gates in a forward method's own code, where no module puts out what a section adds.
+"""Gates in a forward method's own code, for sections whose branch does not end in a module.
 
-The operand of the addition is wrapped in a call, in a copy of the method that this module alone gets; the rest of the
-method is what it was, line by line. The method is read from its source.
+A copy of the method, for this module alone, wraps the operand of the addition in a call; every other line is unchanged.
+The method is read from its source.
 """
 
 import ast
@@ -23,7 +23,7 @@ _GATE = "_layerprune_gate"
 
 @dataclass(frozen=True)
 class Wrap:
-    """One operand of an addition: where it stands in the code, and which operand."""
+    """One operand of an addition: its position in the code, and which operand."""
 
     site: Site
     operand: int

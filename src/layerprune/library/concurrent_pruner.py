@@ -8,8 +8,8 @@
     smaller = pruner.export()
 
 The method is that of layerprune.core.methods.trained.gated: while the model trains, each example meets its own random
-subset of sections, theta follows what they are worth to the loss against their price, and what has become useless
-leaves model and optimizer. The loss has to be the mean over the examples of a step.
+subset of sections, theta weighs what each section is worth to the loss against its price, and useless sections leave
+the model and the optimizer. The loss must be the mean over the examples of a step.
 """
 
 import operator
@@ -57,31 +57,31 @@ class ConcurrentPruner:
         target_macs        share of the model's multiply-adds to end with
         target_params      share of its parameters to end with, or their number
         target_depth       removable sections to end with
-        target_latency     share of the time of a forward pass to end with, measured now: let the model be where it
-                           will run and the machine idle
+        target_latency     share of the time of a forward pass to end with, measured now: put the model on its
+                           device and leave the machine idle
         target_memory      share of the peak memory of a forward pass, never exceeded (library.memory)
-        max_loss_increase  what the validation loss may rise by (library.loss_allowance)
+        max_loss_increase  how far the validation loss may rise (library.loss_allowance)
 
-    Latency and memory are those of batches like find_sections' example. With `max_loss_increase`, `validate()` returns
-    the validation loss, a number; it is called now and at every check, with the model in evaluation mode and without
+    Latency and memory are measured on find_sections' example. With `max_loss_increase`, `validate()` returns the
+    validation loss, a number; the pruner calls it now and at every check, with the model in evaluation mode and without
     gradients.
 
-    `total_steps` are the calls of `step` that there will be, `warmup_steps` (a tenth) those for which theta waits,
-    `consolidate_at` the fraction after which theta is rounded and the rest trains as a plain network (a half; three
-    quarters for `max_loss_increase`). `theta_lr` moves theta; a useless section takes 0.5 / (nu theta_lr) steps to
-    close. `check_interval` are the steps between checks. `cost` says whether every section has the same price or one by
-    its share of "macs", "params", "memory" or measured "latency"; where not given it is "memory" for `target_memory`,
-    else "uniform". With automatic mixed precision, pass its GradScaler as `scaler`. `on_removal` is told the names of
-    sections that have left. `forward` is that of the sections where some have left the model before.
+    `total_steps` is how often `step` will be called. Theta waits for `warmup_steps` (a tenth of them by default) and is
+    rounded after the fraction `consolidate_at` (a half; three quarters for `max_loss_increase`); the remaining network
+    then trains as a plain one. `theta_lr` is theta's step size: a useless section closes in 0.5 / (nu theta_lr) steps.
+    `check_interval` is the number of steps between checks. `cost` prices all sections alike ("uniform") or each by its
+    share of "macs", "params", "memory" or measured "latency"; the default is "memory" for `target_memory`, else
+    "uniform". With automatic mixed precision, pass its GradScaler as `scaler`. `on_removal` is called with the names of
+    removed sections. `forward` is that of the sections if some have left the model before.
 
-    `teacher` is a module for `distilled`, or True for a frozen copy of the model as it is now; `distill` is its weight,
-    and its and the model's outputs are softened by `temperature`.
+    `teacher` is a module for `distilled`, or True for a frozen copy of the model as it is now; `distill` is the weight
+    of distillation, and `temperature` softens the outputs of both.
 
-    `verify` compares outputs and gradients of the network with open gates and without gates at the first training pass,
-    which takes two passes more: LayerpruneError where they differ.
+    `verify` compares outputs and gradients with open gates and without gates at the first training pass, at the cost of
+    two more passes, and raises LayerpruneError if they differ.
 
-    Raises LayerpruneError, and leaves the model as it was, for a model without removable sections, one whose branches
-    are frozen, an optimizer that does not hold their parameters, and a target that cannot be met.
+    Raises LayerpruneError, and leaves the model as it was, if the model has no removable section, its branches are
+    frozen, the optimizer does not hold their parameters, or the target cannot be met.
     """
 
     def __init__(
@@ -161,7 +161,7 @@ class ConcurrentPruner:
 
     @property
     def theta(self) -> dict[str, float]:
-        """Each removable section's probability to be open; 0 where it has gone."""
+        """Each removable section's probability of being open; 0 once it is removed."""
         values = [self._settings.theta0] * len(self._forward.alive) if self._method is None else self._theta()
         alive = self._forward.alive
         names = [section.name for section in self.sections.removable]
@@ -169,19 +169,19 @@ class ConcurrentPruner:
 
     @property
     def removed(self) -> list[str]:
-        """Names of the sections that have left the model."""
+        """Names of the removed sections."""
         pairs = zip(self.sections.removable, self._forward.alive, strict=True)
         return [section.name for section, stays in pairs if not stays]
 
     @property
     def consolidated(self) -> bool:
-        """Whether every section has been decided on."""
+        """Whether theta has been rounded, so that every section is decided."""
         return self._method is not None and self._method.theta_before_rounding is not None
 
     def step(self) -> list[str]:
-        """After each optimizer step. Returns the names of sections that have left the model now.
+        """Call it after each optimizer step. Returns the names of the sections that it has just removed.
 
-        Raises LayerpruneError where no training forward and backward pass came before.
+        Raises LayerpruneError if no forward and backward pass in training mode came before.
         """
         if not self.consolidated and any(self._forward.alive):
             self._take_in()
@@ -194,15 +194,16 @@ class ConcurrentPruner:
         return removed
 
     def distilled(self, loss: Tensor, x: Any, outputs: Any, dim: int | None = None) -> Tensor:
-        """The loss, and what the outputs for `x` differ from the teacher's:
+        """The loss with distillation from the teacher, which sees the same `x`:
 
             (1 - distill) loss + distill temperature^2 KL(teacher || model)
 
-        with both softened by the temperature, as a mean over all but the classes (Hinton et al. 2015). `outputs` are
-        logits [B, classes] or [B, classes, H, W], or what holds them as "logits" or "out"; `x` is what the model was
-        given: a tensor, a tuple or a dictionary. `dim` is the dimension of the classes where it is not 1.
+        with both outputs softened by the temperature, averaged over all dimensions but the classes (Hinton et al.
+        2015). `outputs` are logits [B, classes] or [B, classes, H, W], or an object that holds them as "logits" or
+        "out"; `x` is the model's input: a tensor, a tuple or a dictionary. `dim` is the dimension of the classes if it
+        is not 1.
 
-        Raises LayerpruneError where there is no teacher, or its outputs have another shape.
+        Raises LayerpruneError without a teacher, or if its outputs have another shape.
         """
         if self._teacher is None:
             raise LayerpruneError("distilled: there is no teacher: ConcurrentPruner(..., teacher=True)")
@@ -211,8 +212,8 @@ class ConcurrentPruner:
     def report(self, whole: nn.Module | None = None, repeats: int = 30) -> Report:
         """Sections, depth, multiply-adds, parameters and peak memory, before and as the model is now.
 
-        `whole` is a copy of the model from before pruning, if latency is wanted too: both take turns, `repeats` times,
-        with find_sections' example.
+        For latency too, give `whole`, a copy of the model from before pruning: the two alternate, `repeats` times, on
+        find_sections' example.
         """
         if self._whole is None:
             raise LayerpruneError("report: the whole model is not known: load the pruner's state first")
@@ -222,9 +223,9 @@ class ConcurrentPruner:
         return Report(self._whole, now, tuple(self.removed), times)
 
     def plot(self) -> "Figure":
-        """Theta, and what the sections cost, over the steps; the validation loss where it decides.
+        """A matplotlib figure of theta and cost over the steps, and of the validation loss if that decides.
 
-        A matplotlib figure: plot().savefig("pruning.png"). Raises LayerpruneError before the first check.
+        plot().savefig("pruning.png") stores it. Raises LayerpruneError before the first check.
         """
         if not self._course:
             raise LayerpruneError(
@@ -233,9 +234,9 @@ class ConcurrentPruner:
         return drawn(self._course, [each.name for each in self.sections.removable], self._marks())
 
     def export(self) -> nn.Module:
-        """A copy of the model without gates and without what has gone, to use, to train on, or to save.
+        """A copy of the model without gates and without the removed sections, to use, to train further, or to save.
 
-        Raises LayerpruneError before theta has been rounded, at `consolidate_at` of `total_steps`.
+        Raises LayerpruneError until theta has been rounded, at `consolidate_at` of `total_steps`.
         """
         if not self.consolidated:
             raise LayerpruneError(
@@ -247,13 +248,13 @@ class ConcurrentPruner:
         return plain
 
     def finish(self) -> list[str]:
-        """Round theta now, whatever step it is; returns the names of sections that leave the model for it."""
+        """Round theta now, at whatever step; returns the names of the sections that this removes."""
         if self._method is None:
             raise LayerpruneError("finish: nothing has been trained yet")
         return [] if self.consolidated else self._remove(self._method._round())
 
     def state_dict(self) -> dict[str, Any]:
-        """What an exact resume needs beside the model's and the optimizer's states."""
+        """What an exact resume needs besides the states of the model and the optimizer."""
         if self._draws:
             raise LayerpruneError("state_dict: call it after step(), not between a forward pass and step()")
         method = self._method
@@ -270,7 +271,7 @@ class ConcurrentPruner:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up a state, into a pruner on the whole model; then load the model's and the optimizer's states."""
+        """Load a state into a pruner on the whole model; load the model's and the optimizer's states after it."""
         alive = self._forward.alive
         if len(state["alive"]) != len(alive) or any(map(operator.gt, state["alive"], alive)):
             raise LayerpruneError("load_state_dict: the state is of other sections, or some have left already")

@@ -1,4 +1,4 @@
-"""A teacher beside the model that is pruned: the loss of its softened outputs, as the suite's fine-tuning has it.
+"""Distillation while a model is pruned: the loss of a teacher's softened outputs, as in the suite's fine-tuning.
 
 loss = (1 - a) loss + a T^2 KL(teacher || model),  both softened by the temperature T (Hinton et al. 2015)
 """

@@ -37,7 +37,7 @@ def tensors(example: Any) -> list[Tensor]:
 
 
 def batch_size(example: Any) -> int:
-    """The first size of the first tensor. Raises LayerpruneError where there is none."""
+    """The first size of the first tensor. Raises LayerpruneError without one."""
     found = [each for each in tensors(example) if each.dim() > 0]
     if not found:
         raise LayerpruneError("the example input holds no tensor with a batch dimension")

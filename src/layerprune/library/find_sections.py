@@ -1,8 +1,8 @@
-"""Which residual sections a model has: additions whose one input reaches the other by identity or a linear map.
+"""Finds a model's residual sections: additions of a branch and a shortcut, which is the identity or a linear map.
 
-The branch of a section is what lies between the fork, from which both ways start, and the addition. It may go where
-nothing outside needs what it computes, and where its weights are its own. The model is run, not traced: in evaluation
-and in training, and once with all removable sections closed and once without them, which has to give the same.
+The branch of a section is the computation between the fork, where branch and shortcut part, and the addition. It may be
+removed if nothing outside needs what it computes and no other layer shares its weights. The model is run, not traced:
+in evaluation and in training, with all removable sections closed and without them; these last two must agree.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,7 +30,7 @@ from layerprune.library.what_goes import Absence, absence_of, is_absent
 
 @dataclass(frozen=True)
 class FoundSection:
-    """One section: where it is, what it adds (`shape` without the batch), what it costs, and whether it may go."""
+    """One section: its name, the shape of what it adds (without the batch), its cost, and whether it may be removed."""
 
     name: str
     shape: tuple[int, ...]
@@ -38,13 +38,13 @@ class FoundSection:
     params: int
     removable: bool
     reason: str
-    """Why it may not go; empty where it may."""
+    """Why it may not be removed; empty if it may."""
     residual: Residual
-    """The operations, in the recording that the section was found in."""
+    """Its operations, in the recording in which it was found."""
     absence: Absence
-    """What goes with it."""
+    """The modules and weights that are removed with it."""
     gateway: Gateway | None
-    """Where its branch is gated; None where it cannot be."""
+    """Where its branch is gated; None if it cannot be gated."""
 
     @property
     def owned(self) -> tuple[str, ...]:
@@ -52,12 +52,12 @@ class FoundSection:
         return self.absence.owned
 
     def parameters(self, model: nn.Module) -> list[nn.Parameter]:
-        """The branch's, in a model that still has them."""
+        """The branch's parameters, in a model that still has them."""
         return parameters_of(model, self.owned)
 
 
 class FoundSections(Sequence[FoundSection]):
-    """The sections of a model in the order of its computation, with the recording that they were found in."""
+    """The sections of a model in the order in which they are computed, with the recording in which they were found."""
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class FoundSections(Sequence[FoundSection]):
         self.macs = macs
         """Multiply-adds of the whole model, for one input."""
         self.passages = tuple(passages)
-        """Blocks that are replaced once all their sections have gone."""
+        """Blocks that are replaced once all their sections are removed."""
         self._found = tuple(found)
 
     def __len__(self) -> int:
@@ -85,20 +85,20 @@ class FoundSections(Sequence[FoundSection]):
 
     @property
     def removable(self) -> tuple[FoundSection, ...]:
-        """Those that may go."""
+        """The sections that may be removed."""
         return tuple(section for section in self if section.removable)
 
     def but(self, kept: dict[str, str]) -> "FoundSections":
-        """The same, but that some sections may not go: names and reasons."""
+        """The same sections, some of which must stay: `kept` maps their names to reasons."""
         found = [replace(one, removable=False, reason=kept[one.name]) if one.name in kept else one for one in self]
         return FoundSections(self.model, self.trace, self.macs, found, self.example, self.passages)
 
     def without_passages(self) -> "FoundSections":
-        """The same, but that blocks which have no sections left stay."""
+        """The same sections; blocks stay even once they have no section left."""
         return FoundSections(self.model, self.trace, self.macs, self._found, self.example)
 
     def shaped(self) -> "FoundSections":
-        """The same, but that what is absent has a shape, which takes longer."""
+        """The same sections; absent values know their shapes, which takes longer."""
         found = [replace(each, absence=replace(each.absence, shaped=True)) for each in self]
         return FoundSections(self.model, self.trace, self.macs, found, self.example, self.passages)
 
@@ -120,13 +120,14 @@ Granularity = Literal["section", "layer", "any"]
 
 
 def find_sections(model: nn.Module, example_input: Any, granularity: Granularity = "section") -> FoundSections:
-    """The residual sections of any model; the model stays as it is.
+    """The residual sections of any model; the model itself does not change.
 
-    `example_input` is a batch: a tensor [B, ...], a tuple of arguments, or a dictionary of arguments by name. It is run
-    a few times. With `granularity` "layer" a block with all its additions is one section: a transformer's layer, a
-    block of a stage; it may go where it puts out what has the shape of its input. With "any" layers outside of residual
-    sections count too: what keeps the shape of its input, which takes its place, and what is concatenated with that,
-    in whose place there are zeros. Raises LayerpruneError where the model does not take the example or has no section.
+    `example_input` is a batch: a tensor [B, ...], a tuple of arguments, or a dictionary of arguments by name. The model
+    runs on it a few times. With `granularity` "layer" a block with all its additions is one section (a transformer's
+    layer, a block of a stage), removable if its output has the shape of its input. With "any" layers outside of
+    residual sections count too: those that keep the shape of their input, which replaces them, and those that are
+    concatenated with their input, which zeros replace. Raises LayerpruneError if the model does not accept the example
+    or has no section.
     """
     if granularity not in get_args(Granularity):
         raise LayerpruneError(f"find_sections: granularity is 'section', 'layer' or 'any', not {granularity!r}")
@@ -500,7 +501,7 @@ def _batch_dimension(shapes: Sequence[tuple[int, ...]], size: int) -> tuple[int,
 
 
 def _module_at_the_end(recording: Recording, part: Residual) -> tuple[ModuleCall, int] | None:
-    """The last module that put out what is added, called once, and the place in its output."""
+    """The last module that returned what is added, called once, and the place in its output."""
     number = part.addition.operand_ids[part.addition.operands.index(part.added)]
     found = [
         (each, place)

@@ -1,4 +1,4 @@
-"""Gates on a model's sections: forward hooks on what puts out their branches, else in the code of their additions.
+"""Gates on a model's sections: forward hooks on the modules that end branches, or calls in the code of additions.
 
 A gate that is open hands on the very tensor that it got. Copies of a model have gates of their own, which are open
 for good, and lose the sections that the model loses.
@@ -29,9 +29,9 @@ GateValue = Tensor | Callable[[Tensor], Tensor] | None
 
 @dataclass(frozen=True)
 class Gateway:
-    """Where a section's branch can be gated: what a module puts out, or an operand in a method's code.
+    """Where a section's branch can be gated: the output of a module, or an operand in a method's code.
 
-    `path` is the module's, `leaf` the place of the branch's end in what it puts out; `method` and `wrap` say which
+    `path` is the module's, `leaf` the place of the branch's end in its output; `method` and `wrap` say which
     operand in which method of it, met for the `turn`-th time in a call. `batch` is the dimension of the examples, each
     of which has several places in a row there if it is `spread`. A whole block has `given`: the place, among the
     tensors that it gets, of what it hands on when it is closed; of a run of modules the one at `start` gets it.
@@ -114,7 +114,7 @@ def _in_backward() -> bool:
 
 
 class Gate(OfPruner):
-    """A forward hook that multiplies what a module puts out."""
+    """A forward hook that multiplies the output of a module."""
 
     def __init__(self, gates: Gates, place: int, gateway: Gateway) -> None:
         self.gates, self.place, self.leaf, self.batch = gates, place, gateway.leaf, gateway.batch

@@ -1,7 +1,7 @@
-"""Pruning as far as a stated rise of the validation loss allows: the price decides itself.
+"""Pruning as far as a stated rise of the validation loss allows: the price adjusts itself.
 
-The loss counts from a reference, the lowest that validation has found so far with all sections open that were left: of
-the network as it was given, and of it at every check since. So the reference only ever falls. At a check
+The rise counts from a reference: the lowest validation loss so far with all remaining sections open, of the network as
+it was given and at every check since. So the reference only ever falls. At a check
 
     rise  = loss with the sections closed that theta would close - reference
     nu   <- nu exp(clip(RATE (1 - rise / allowed), -STRONGEST, STRONGEST)), within FARTHEST times its first value
@@ -39,7 +39,7 @@ def validated(model: nn.Module, validate: Callable[[], Any]) -> float:
 
 
 class LossAllowance:
-    """Stands where a budget stands in the gated method.
+    """Takes the place of a budget in the gated method.
 
     `loss_without` validates the model without sections, given by their places.
     """

@@ -1,9 +1,9 @@
-"""The most memory that a forward pass takes at one moment: weights, buffers, inputs, and the tensors in between.
+"""Peak memory of a forward pass: weights, buffers, inputs, and the tensors in between.
 
-The model runs once, in evaluation and without gradients. Every operation is seen as it ends, and every tensor's memory
-as it is given back, so the bytes that are alive are known after each operation; the largest sum is the peak. Memory
-that several tensors share counts once. Not counted: what an operation needs within itself (workspaces of kernels), and
-what an allocator keeps in reserve. So the number is the same on every device.
+The model runs once, in evaluation and without gradients. The meter sees each operation end and each tensor's memory
+being freed, so it knows the live bytes after every operation; the largest sum is the peak. Memory that several tensors
+share counts once. Workspaces within an operation and the allocator's reserve do not count, so the number is the same on
+every device.
 """
 
 import weakref
@@ -24,7 +24,7 @@ from layerprune.library.recording import tensors_of, undisturbed
 
 
 def peak_memory(model: nn.Module, example: Any) -> int:
-    """Bytes at the worst moment of a forward pass of the example; the model stays as it is."""
+    """Peak bytes of a forward pass of the example; the model does not change."""
     device = next((each.device for each in model.parameters()), torch.device("cpu"))
     batch = pytree.tree_map(_alone, examples.moved(example, device))
     with undisturbed(model), evaluating(model), torch.no_grad():
@@ -99,7 +99,7 @@ def section_memory(alive: Sequence[bool], peak_without: Callable[[Collection[int
 class MemoryBudget:
     """A limit on the peak. The price follows shares, which add up; who goes is decided by peaks, which do not.
 
-    Unlike other budgets this one is never exceeded: memory is there or not.
+    Unlike other budgets this one is never exceeded: a device has the memory or it does not.
     """
 
     allowed: float

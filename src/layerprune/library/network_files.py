@@ -1,7 +1,7 @@
-"""Networks as one file each, that needs none of their classes and runs no pickled code.
+"""One file a network: reading it needs none of the network's classes and runs no pickled code.
 
-A network of this package is stored as what it is made of and its numbers, and comes back as one that can be trained
-on. Any module can be stored as a program of torch.export, or as ONNX, which compute what the module did in evaluation.
+A network of this package is stored as its layout and weights, and can be trained further once it is loaded. Any other
+module is stored as a program of torch.export, or as ONNX, which compute what the module did in evaluation.
 """
 
 import io
@@ -25,16 +25,16 @@ from layerprune.system import files
 def save(module: nn.Module, path: Path | str, example_input: Tensor | None = None) -> None:
     """Write a network with its weights.
 
-    One of this package needs no more than a path (usually `NAME.pt`). With an `example_input` what the network, of
-    whatever package, computes in evaluation is written for batches of any size like it: as ONNX where the name ends in
-    `.onnx`, which needs layerprune[onnx] and is compared with the network in onnxruntime before it is written; else as
-    a program of torch.export (usually `NAME.pt2`).
+    A network of this package needs only a path (usually `NAME.pt`). Any other module needs an `example_input`: what it
+    computes in evaluation is written for batches of any size. If the name ends in `.onnx`, the file is ONNX, compared
+    with the network in onnxruntime before it is written (needs layerprune[onnx]); otherwise it is a program of
+    torch.export (usually `NAME.pt2`).
 
-    Where the name ends in `.safetensors` the weights of any model are written, with what has gone from it, to be read
-    by `load(path, into=model)` and trained on.
+    If the name ends in `.safetensors`, the file holds the model's weights and a list of what was removed;
+    `load(path, into=model)` reads it into a whole model, to be trained further.
 
-    Raises LayerpruneError where torch.export cannot follow the network, where the ONNX file computes other numbers, and
-    where the file cannot be written.
+    Raises LayerpruneError if torch.export does not support the network, the ONNX file computes other numbers, or the
+    file cannot be written.
     """
     path = Path(path)
     if path.suffix == ".safetensors":
@@ -52,13 +52,13 @@ def save(module: nn.Module, path: Path | str, example_input: Tensor | None = Non
 
 
 def load(path: Path | str, into: nn.Module | None = None) -> nn.Module:
-    """The network that was saved, in evaluation mode: for good if it is a program.
+    """The saved network, in evaluation mode; a program stays in evaluation mode.
 
-    A file of safetensors is read `into` a whole model of the class that was pruned: what has gone leaves it, what is
-    left is loaded, and it is returned in the mode that it has.
+    A safetensors file is read `into` a whole model of the class that was pruned: the removed sections are taken out,
+    the remaining weights are loaded, and the model is returned in its current mode.
 
-    Runs no code of the file's. Raises LayerpruneError for a file that is none, and for a program that holds more than a
-    plain graph (see checked_programs).
+    Runs no code from the file. Raises LayerpruneError for a file of another kind, and for a program that holds more
+    than a plain graph (see checked_programs).
     """
     path = Path(path)
     if into is not None:
@@ -114,7 +114,7 @@ def _holds_tensors(path: Path) -> bool:
     try:
         with files.open_regular(path) as stream, zipfile.ZipFile(stream) as archive:
             return any(name.count("/") == 1 and name.endswith("/data.pkl") for name in archive.namelist())
-    except (ValueError, NotImplementedError, zipfile.BadZipFile):
+    except (ValueError, NotImplementedError, MemoryError, zipfile.BadZipFile):  # a list of members may be gigabytes
         return False
 
 

@@ -1,6 +1,6 @@
 """Networks as ONNX, compared with the module in onnxruntime before anything is written. Needs layerprune[onnx].
 
-The size of the batch stays open; input and output are called `input` and `output` (`output_0`, ... where there are
+The size of the batch stays open; input and output are called `input` and `output` (`output_0`, ... if there are
 several). An exporter that changes what is computed must not go unnoticed: the numbers of two batch sizes have to agree.
 """
 
@@ -70,7 +70,7 @@ def session(
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = 3  # errors alone: what cannot be done is raised
+    options.log_severity_level = 4  # what cannot be done is raised; the log would say it again
     source = content if isinstance(content, bytes) else str(content)
     try:
         return onnxruntime.InferenceSession(source, options, providers=list(providers))

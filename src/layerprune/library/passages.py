@@ -1,4 +1,4 @@
-"""Blocks all of whose sections have gone: what is left of one hands its input on, and is not entered any more.
+"""Blocks that have lost all their sections: each passes its input on and is not entered any more.
 
 A block may be replaced as a whole if its operations belong to its sections or are the activation behind the last of
 them, and if it holds no other weights.
@@ -21,7 +21,7 @@ from layerprune.library.what_goes import Absence
 class Passage:
     """A block that can be replaced once `sections` have gone, by their names.
 
-    `output` is the tree of what it puts out then; `activation` the path in the block of the layer that it is put
+    `output` is the tree of its output then; `activation` the path in the block of the layer that it is put
     through, or RELU; `copied` says that its output has to be a tensor of its own.
     """
 
@@ -87,7 +87,7 @@ _ACTIVATING = {"relu", "relu_", "relu6", "hardtanh", "leaky_relu", "elu", "gelu"
 
 
 def _output(made: ModuleCall, replaced: Mapping[Node, Node], left: Sequence[Node]) -> Any:
-    """The tree of what is put out; None where it is not what was put in, through the activation that is left."""
+    """The tree of the output; None unless it is the input, passed through the remaining activation."""
     given, leaves = [node for node, _ in made.inputs], []
     for each in made.outputs:
         if not isinstance(each, tuple):

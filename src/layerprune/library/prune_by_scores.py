@@ -3,7 +3,7 @@
     sections = layerprune.find_sections(model, example_input)
     smaller = layerprune.prune_by_scores(model, sections, "cka", keep=10, batches=batches)
 
-What is left has to be trained further, as the methods do. A score sees the model in evaluation mode.
+Train the result further, as the published methods do. A score sees the model in evaluation mode.
 """
 
 import copy
@@ -40,12 +40,12 @@ def prune_by_scores(
 ) -> nn.Module:
     """A copy of the model with the `keep` removable sections that a score method ranks highest.
 
-    `method` is any of the family scores (`layerprune methods` lists them); `batches` are pairs of inputs and labels (of
-    examples [B], or of tokens [B, T]), or dictionaries as Transformers' models take them, gone through again and again,
-    for those that look at data. The model stays as it is.
+    `method` is any of the family scores (`layerprune methods` lists them). Methods that look at data need `batches`:
+    pairs of inputs and labels (of examples [B], or of tokens [B, T]), or dictionaries as Transformers' models take
+    them; they may be read several times. The model itself does not change.
 
-    Raises LayerpruneError for an unknown method, a number of sections that there are not, missing batches, and a
-    network that the method cannot score: it says why.
+    Raises LayerpruneError for an unknown method, a `keep` that the network does not have, missing batches, and a
+    network that the method cannot score, with the reason.
     """
     scores = section_scores(model, sections, method, batches, seed)
     if not 0 <= keep <= len(scores):
@@ -62,9 +62,9 @@ def prune_by_scores(
 def section_scores(
     model: nn.Module, sections: FoundSections, method: str, batches: Batches | None = None, seed: int = 0
 ) -> dict[str, float]:
-    """The score of every removable section by its name: the higher, the longer it stays. Raises like prune_by_scores.
+    """The score of every removable section by its name: the lowest go first. Raises like prune_by_scores.
 
-    `seed` is of the methods that draw: random and sr-init.
+    `seed` is used by the methods that draw random numbers: random and sr-init.
     """
     _check(unwrapped(model), sections, method)
     network = ScoredNetwork(sections)

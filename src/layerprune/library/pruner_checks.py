@@ -1,4 +1,4 @@
-"""What a pruner cannot work with, said before it has changed anything."""
+"""Refuses what a pruner does not support, before anything has changed."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""A picture of a pruning: theta over the steps, what is left of the multiply-adds, and the loss where it decides."""
+"""A figure of one pruning: theta and remaining multiply-adds over the steps, and the loss if it decides."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

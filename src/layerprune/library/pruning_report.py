@@ -1,4 +1,4 @@
-"""What pruning has changed, in numbers: a table of before and after that prints, and is a frame of pandas."""
+"""What pruning has changed, in numbers: a table of before and after, as text and as a pandas DataFrame."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Sizes:
-    """Of one model: residual sections, weight layers on the longest way from input to output, multiply-adds of one
-    input, parameters, and the peak memory in bytes of a forward pass of the example."""
+    """Sizes of one model: residual sections, weight layers on the longest path from input to output, multiply-adds
+    of one input, parameters, and the peak memory in bytes of a forward pass of the example."""
 
     sections: int
     depth: int
@@ -43,7 +43,7 @@ def count_of(parameters: Iterable[nn.Parameter]) -> int:
 
 
 def depth_of(recording: Recording) -> int:
-    """Weight layers (what multiplies values of the input by weights) on the longest way from an input to an output."""
+    """Weight layers (what multiplies values of the input by weights) on the longest path from an input to an output."""
     depth: dict[Node, int] = {}
     for node in recording.nodes:
         before = [depth[each] for each in node.inputs if each in depth]
@@ -55,7 +55,7 @@ def depth_of(recording: Recording) -> int:
 
 
 def latencies(whole: nn.Module, smaller: nn.Module, example: Any, repeats: int) -> tuple[float, float]:
-    """Median milliseconds of a forward pass of the example, in evaluation; both take turns."""
+    """Median milliseconds of a forward pass of the example, in evaluation; the two models alternate."""
     device = _device_of(smaller)
     batch = examples.moved(example, device)
     works = [partial(examples.call, each, batch) for each in (whole, smaller)]
@@ -66,8 +66,8 @@ def latencies(whole: nn.Module, smaller: nn.Module, example: Any, repeats: int) 
 
 @dataclass(frozen=True)
 class Report:
-    """Before and after; print it, or take `frame`. `removed` names the sections that have left, `latency` has two times
-    in milliseconds where they were asked for."""
+    """Sizes before and after; print it, or take `frame`. `removed` names the removed sections; `latency` holds two
+    times in milliseconds if they were measured."""
 
     before: Sizes
     after: Sizes
@@ -76,7 +76,7 @@ class Report:
 
     @property
     def frame(self) -> "pandas.DataFrame":
-        """A row for each quantity; columns before, after, and left, the share."""
+        """A row for each quantity; columns before, after, and left (after / before)."""
         import pandas  # by whoever asks for it
 
         rows = {name: (before, after, _share(before, after)) for name, before, after, _ in self._rows()}

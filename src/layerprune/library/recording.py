@@ -1,8 +1,8 @@
-"""What a model computes of one example, recorded while it runs: nothing is traced, rewritten or left out.
+"""Records what a model computes from one example while it runs: nothing is traced, rewritten or left out.
 
-The model runs as it is. A torch function mode notes every operation on tensors, what it was computed from and in which
-module, so whatever a forward method does in Python (contexts, sizes, loops, checkpoints) is followed. Afterwards the
-model is as it was: buffers, attributes that its forward methods write, modes and random generators.
+The model runs unchanged. A torch function mode notes every operation on tensors, its inputs and its module, so it
+follows whatever a forward method does in Python (contexts, sizes, loops, checkpoints). Afterwards buffers, attributes
+that forward methods write, modes and random generators are as they were.
 """
 
 import random
@@ -32,7 +32,7 @@ _OF_TORCH = ("torch/overrides.py", "torch/_tensor.py", "torch/utils/_contextlib.
 
 @dataclass(eq=False, repr=False)
 class Node:
-    """A tensor's value: an input of the model, a weight or buffer, or what an operation put out.
+    """A tensor's value: an input of the model, a weight or buffer, or the output of an operation.
 
     `kind` is "input", "weight", "constant" (of unknown origin) or "call"; `name` a weight's path or the function's
     name. `path` is that of the innermost module at work, `inside` are those of all modules around, outermost first.
@@ -66,7 +66,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Site:
-    """Where an operation stands in Python code: instruction `place` of `code`.
+    """The position of an operation in Python code: instruction `place` of `code`.
 
     It was met for the `turn`-th time in this call of a module, and for the `passage`-th time in all. `caller` is where
     that code was called.
@@ -120,7 +120,7 @@ class ModuleCall:
 
 
 class Recording:
-    """All nodes in the order of the computation, all calls of modules, and the nodes that the model put out."""
+    """All nodes in the order of the computation, all calls of modules, and the nodes that the model returned."""
 
     def __init__(self, model: nn.Module) -> None:
         self.nodes: list[Node] = []

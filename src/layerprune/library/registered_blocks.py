@@ -1,4 +1,4 @@
-"""Blocks whose forward method decides by values: somebody tells what they compute, and that is computed instead."""
+"""Blocks whose forward method branches on values: the user says what they compute, and that is computed instead."""
 
 import functools
 from collections.abc import Iterator, Sequence
@@ -24,11 +24,11 @@ _BLOCKS: dict[type[nn.Module], Block] = {}
 def register_block(
     kind: type[nn.Module], branch: str | Sequence[str], shortcut: str | None = None, activation: str | None = None
 ) -> None:
-    """Tell what blocks of a class compute, where their forward method decides by values: activation(shortcut(x) +
+    """Declare that blocks of a class, whose forward method branches on values, compute activation(shortcut(x) +
     branch(x)).
 
-    `branch` names an attribute of the block, or several that are applied one after the other; an absent shortcut or
-    activation is the identity. A block whose shortcut attribute is None has the identity.
+    `branch` names an attribute of the block, or several that are applied one after the other. A shortcut or activation
+    that is not named, or whose attribute is None, is the identity.
     """
     _BLOCKS[kind] = Block((branch,) if isinstance(branch, str) else tuple(branch), shortcut, activation)
 

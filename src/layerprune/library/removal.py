@@ -1,4 +1,4 @@
-"""Sections taken out of a model, for good or for a while, and blocks that have none left."""
+"""Removes sections from a model, for good or for a while, and blocks that have none left."""
 
 import operator
 from collections.abc import Iterator, Sequence

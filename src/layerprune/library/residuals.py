@@ -1,8 +1,8 @@
-"""Residual additions in a recording: one operand is reached from a fork by the identity or a linear map, the other is
-the end of a branch that starts at the fork.
+"""Residual additions in a recording: one operand is a linear function of a fork, the other the end of a branch that
+starts at the fork.
 
-What the branch uses without the fork (masks, tables of positions, sizes) is not the branch's and stays, unless
-nothing else uses it.
+Inputs of the branch that do not depend on the fork (masks, tables of positions, sizes) are not part of it, and stay
+unless nothing else uses them.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -78,7 +78,7 @@ def _residual(recording: Recording, node: Node, varying: set[Node]) -> Residual 
 
 
 def _branch(recording: Recording, addition: Node, passed: Node, added: Node, varying: set[Node]) -> Residual | None:
-    """The branch from the nearest fork on the way to `passed`; None where there is none, or it has no weights."""
+    """The branch from the nearest fork on the way to `passed`; None if no branch exists or it has no weights."""
     way: set[Node] = set()
     for fork in _linear_way(passed, varying):
         if added in way:  # there is one way alone

@@ -1,7 +1,7 @@
-"""A model in the pruner's hands: gates on its sections, and sections taken out of it.
+"""How the pruner changes a model: gates on its sections, and sections removed.
 
-The model stays the same object and runs its own code. Gates are hooks, or calls within the code of an addition; what
-has gone is replaced by `absence.Removed`.
+The model stays the same object and runs its own code. Gates are hooks, or calls within the code of an addition;
+`absence.Removed` replaces what was removed.
 """
 
 import copy

@@ -39,7 +39,7 @@ class Inputs:
 
 
 class Repeated:
-    """Batches on the model's device, as often as they are asked for."""
+    """Batches on the model's device, however often they are read."""
 
     def __init__(self, method: str, batches: Batches | None, model: nn.Module) -> None:
         self.method, self.model = method, model

@@ -6,7 +6,7 @@ is a Sequential of the branch's layers in the order of the computation, and what
 and `head` have the layers before the first section and behind the last; gates are those of networks.sections.
 
 What stands behind a section is its addition, or the activation that alone follows it. Where channels come last, as in
-transformers, they are shown second, as in pictures. A stage is a run of sections that put out one shape.
+transformers, they are shown second, as in pictures. A stage is a run of sections with one output shape.
 """
 
 import copy
@@ -223,7 +223,7 @@ def _is_operator(code: CodeType, place: int) -> bool:
 
 
 class _Visiting(TorchFunctionMode):
-    """Calls places with what the operations put out behind which they stand; nothing works in place."""
+    """Calls each place with the output of the operation before it; nothing works in place."""
 
     def __init__(self, visits: "Visits", starts: "Visits", ends: "Visits") -> None:
         super().__init__()

@@ -1,7 +1,7 @@
-"""Smaller models as weights and a list of what has gone, to be read into a whole model and trained on.
+"""Smaller models as weights and a list of what was removed, to be read into a whole model and trained further.
 
-The file is one of safetensors; its metadata hold, as JSON, which modules and weights of the whole model are absent and
-what stands in their place. No code is stored.
+The file is in safetensors' format; its metadata list, as JSON, the modules and weights of the whole model that are
+absent, and what replaces them. It holds no code.
 """
 
 import json
@@ -35,10 +35,9 @@ _LAYOUTS = ("builtins.tuple", "builtins.list", "builtins.dict", "collections.Ord
 def remove(
     model: nn.Module, names: Sequence[str], example_input: Any, granularity: Granularity = "section"
 ) -> nn.Module:
-    """Take sections out of a model, which is changed in place and returned; `names` are those that find_sections gives
-    with this granularity.
+    """Remove sections from a model in place, and return it; find_sections gives the `names` for a granularity.
 
-    Raises LayerpruneError for a name that there is not, and for a section that may not go.
+    Raises LayerpruneError for an unknown name, and for a section that may not be removed.
     """
     sections = find_sections(model, example_input, granularity)
     known = {each.name: each for each in sections}

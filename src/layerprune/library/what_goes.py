@@ -1,4 +1,4 @@
-"""What goes with a section: which modules and weights give way to what is absent."""
+"""What is removed with a section: which modules and weights are replaced."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from layerprune.library.residuals import Residual
 
 @dataclass(frozen=True)
 class Absence:
-    """What goes with a section: modules by their paths, with what they put out from then on, and single weights."""
+    """What goes with a section: modules by their paths, with their outputs from then on, and single weights."""
 
     modules: tuple[tuple[str, Any], ...]
     weights: tuple[str, ...]
@@ -98,7 +98,7 @@ def _shape_by_input(made: ModuleCall, shape: tuple[int, ...]) -> dict[str, int]:
 
 
 def is_absent(recording: Recording, residual: Residual, absence: Absence) -> bool:
-    """Whether nothing is added once the modules and weights have gone: what they put out runs through the branch."""
+    """Whether nothing is added once the modules and weights are removed: runs their new outputs through the branch."""
     numbers = {each.number for path, _ in absence.modules for each in recording.calls_of(path)}
     gone = {node for node in residual.exclusive if node.kind == "weight" and node.name in absence.weights}
     for node in residual.nodes:

@@ -1,4 +1,4 @@
-"""Whole layers that have gone leave the lists of a Transformers model, and its configuration follows.
+"""Takes layers that were removed whole out of a Transformers model's lists, and updates its configuration.
 
 Then `save_pretrained` and `from_pretrained` write and read the smaller model without this package. It is done only
 where the model's class, made from the new configuration, has the same weights and computes the same of an example;

@@ -127,6 +127,8 @@ def measure_networks(models: Sequence[Path], conditions: Conditions, say: Say) -
     tables = []
     with machine.alone(conditions.threads, say, paths.latency_lock()):
         measured = list(measuring.measure(list(found.values()), conditions, say))
+    if not measured:
+        raise LayerpruneError(f"{models[0]}: nothing could be measured")
     for path, model in found.items():
         row = _name_of(path, model) | {"macs": model.macs if model.macs is not None else ""}
         rows = [row | numbers for of, numbers in measured if of is model]

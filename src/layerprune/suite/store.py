@@ -18,6 +18,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
+from layerprune.core.settings.types import Seed, Slug
 from layerprune.errors import LayerpruneError
 from layerprune.suite import record
 from layerprune.suite.record import Record
@@ -32,6 +35,8 @@ APART = ("details", "provenance")
 LARGEST = 2**28
 """Bytes of a file of the store, and of what is packed in it: that of some ten thousand runs."""
 Line = dict[str, Any]
+_NAMES = TypeAdapter(tuple[str, str, Slug, Slug, Slug, Seed])
+"""Of a run. They become the names of folders, so a stranger's must not lead out of them."""
 
 
 @dataclass(frozen=True)
@@ -234,9 +239,10 @@ def _key_of(line: Line, path: Path) -> RunKey:
     """The run of a line, which is of the preset and the data set in whose folder the file lies."""
     names = ("preset", "dataset", "arch", "method", "variant", "seed")
     values = [line.get(name) for name in names] if isinstance(line, dict) else []
-    if [type(value) for value in values] != [str, str, str, str, str, int]:
-        raise LayerpruneError(f"{path}: a line that names no run")
-    key = RunKey(*values)
+    try:
+        key = RunKey(*_NAMES.validate_python(tuple(values), strict=True))
+    except ValidationError:
+        raise LayerpruneError(f"{path}: a line that names no run") from None
     if path != paths.stored_records(key.preset, key.dataset):
         raise LayerpruneError(f"{path}: a line of another study: {key}")
     return key

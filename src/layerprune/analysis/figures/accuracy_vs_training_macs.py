@@ -12,7 +12,7 @@ CAPTION = (
     "as a multiple of dense with the same seed. Marks are means over seeds with 95 % bootstrap intervals; the legend "
     "tells the number of seeds. In colour: dense, gated with its sweep of nu, and the most accurate rival of each "
     "family; the other methods are grey and named in `every-method` and in the tables. Grey triangles at the lower "
-    "edge stand for methods whose accuracy lies below the panel. Marks of nearly equal cost are moved sideways a "
+    "edge stand for methods whose accuracy lies below the panel. Marks of nearly equal cost are shifted sideways a "
     "little. On lenet-300-100 removal saves no training cost, because neighbouring linear layers are multiplied out "
     "only at the end."
 )

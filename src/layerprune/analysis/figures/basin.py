@@ -13,11 +13,11 @@ from layerprune.analysis.basin import VARIANT, Fates, fates
 from layerprune.analysis.frames import Study
 from layerprune.analysis.gate_traces import archs_with, traces_of
 
-TITLE = "Do sections that may go come back?"
+TITLE = "Do sections that meet the pruning condition reopen?"
 CAPTION = (
     "Trainings in which nothing is removed until theta is rounded. Each line is a section: the norm of its weights "
-    "and its theta, scaled so that the theory's boundary is the black line. Below and left of it, a section must "
-    "close. A cross marks where the pruning condition was met; sections that are open at the end all the same are "
+    "and its theta, scaled so that the boundary given by theory is the black line. Below and left of it, a section "
+    "must close. A cross marks where the pruning condition was met; a section that is open at the end nevertheless is "
     "red. The lowest three seeds are drawn, on one scale; claim C7 counts every seed."
 )
 NEEDS = "the variant stay of gated"
@@ -103,7 +103,7 @@ def _limit(ax: Axes, data: pd.DataFrame) -> None:
 
 def _handles() -> list[Line2D]:
     return [
-        Line2D([], [], color=BOUNDARY, label="theory's boundary"),
+        Line2D([], [], color=BOUNDARY, label="boundary by theory"),
         Line2D([], [], color=GONE, marker="x", label="met, closed at the end"),
         Line2D([], [], color=BACK, marker="x", label="met, open at the end"),
         Line2D([], [], color=NEVER_MET, label="condition never met"),

@@ -17,16 +17,16 @@ from layerprune.system.paths import RunKey
 
 TITLE = "A budget instead of a price"
 CAPTION = (
-    "Gated training whose price follows a budget, one training each, compared with a search by hand: a bisection "
-    "over the trainings of the sweep of nu, until one comes within the grey band (a section, or 2 % of the whole if "
-    "that is more). The number beside a square is how many trainings that took; a hollow square never came so near. "
-    "Dots are seeds, the budget's moved to the left of what was asked for, the search's to the right. Latency: "
-    "measured alternately with dense if available, otherwise by the training itself at its start and end."
+    "Gated training with a budget, one training each, compared with a search by hand: a bisection over the trainings "
+    "of the sweep of nu, until one comes within the grey band (one section, or 2 % of the whole if that is more). The "
+    "number beside a square counts the trainings of that search; a hollow square never reached the band. Each mark is "
+    "a seed, shifted to the left (budget) or to the right (search). Latency: measured alternately with dense if "
+    "available, otherwise by the training itself at its start and end."
 )
 NEEDS = "variants target-... of gated"
 SHOWS = "left"
 KINDS = {"target_depth": "sections", "target_macs": "macs", "target_latency": "latency"}
-"""Setting -> what is asked for: removable sections to keep, or the share (%) of the network's MACs or latency.
+"""Setting -> the budget: removable sections to keep, or the share (%) of the network's MACs or latency.
 
 Latency comes from `layerprune latency`, which alternates with the dense network. Without that table it is what training
 itself measured, within a tenth of a second, at its start and at its end."""
@@ -149,7 +149,7 @@ def draw(data: pd.DataFrame, heading: str) -> Figure:
             style.say_instead(ax, "not run")
             continue
         _panel(ax, data[(data["arch"] == arch) & (data["kind"] == kind)])
-        ax.set(xlabel=f"{LABELS[kind]} asked for", ylabel=f"{LABELS[kind]} left")
+        ax.set(xlabel=f"{LABELS[kind]}: budget", ylabel=f"{LABELS[kind]}: result")
     style.legend(figure, _handles())
     style.title(figure, heading)
     return figure
@@ -181,6 +181,6 @@ def _panel(ax: Axes, rows: pd.DataFrame) -> None:
 def _handles() -> list:
     return [
         Line2D([], [], color=BUDGET, marker="o", linestyle="none", label="with the budget"),
-        Line2D([], [], color=HAND, marker="s", linestyle="none", label="searched by hand"),
-        Patch(color="#000000", alpha=0.1, label="near enough"),
+        Line2D([], [], color=HAND, marker="s", linestyle="none", label="price searched by hand"),
+        Patch(color="#000000", alpha=0.1, label="within tolerance"),
     ]

@@ -12,11 +12,10 @@ from layerprune.analysis.selections import RIVALS, families
 
 TITLE = "Final depth against starting depth"
 CAPTION = (
-    "Left: sections that remain after gated training, against removable sections at the start, for networks of one "
-    "family under one price, and for the rivals that choose a depth themselves, the most accurate one in colour; on "
-    "the dashed line nothing is removed. Right: test accuracies, with dense's where it was trained. Dots are seeds; "
-    "larger marks are means with 95 % bootstrap intervals; the legend tells the number of seeds. Marks are moved "
-    "sideways a little."
+    "Left: sections kept against removable sections at the start, for networks of one family under one price: gated "
+    "training, and the rivals that choose a depth themselves, the most accurate in colour. On the dashed line nothing "
+    "is removed. Right: test accuracy, with dense where it was trained. Dots are seeds; larger marks are means with "
+    "95 % bootstrap intervals; the legend gives the number of seeds. Marks are shifted sideways a little."
 )
 NEEDS = "two networks of one family, such as mlp-residual-20 and mlp-residual-40, under one price"
 SHOWS = "sections_left"
@@ -76,7 +75,7 @@ def _means(runs: pd.DataFrame, members: dict[str, float]) -> pd.DataFrame:
 
 # --- drawing --------------------------------------------------------------------------------------------------
 
-LABELS = {"sections_left": "sections left", "test_accuracy": "test accuracy (%)"}
+LABELS = {"sections_left": "sections kept", "test_accuracy": "test accuracy (%)"}
 STEP = 5.0
 """Sideways distance in points between methods."""
 

@@ -13,7 +13,7 @@ TITLE = "Gated training with each estimator"
 CAPTION = (
     "The same training with different estimators of what a section is worth. Training cost includes the second "
     "forward pass that finite differences and DisARM need in every step before theta is rounded. Dots are seeds, to "
-    "the left of their mean with its 95 % bootstrap interval; after each name stands the number of seeds."
+    "the left of their mean with its 95 % bootstrap interval; the number after each name counts the seeds."
 )
 NEEDS = "variants estimator-... of gated"
 SHOWS = "test_accuracy"
@@ -65,9 +65,9 @@ def _means(runs: pd.DataFrame) -> Iterator[dict]:
 # --- drawing --------------------------------------------------------------------------------------------------
 
 PANELS = {
-    "sections_left": "sections left",
+    "sections_left": "sections kept",
     "test_accuracy": "test accuracy (%)",
-    "train_macs_ratio": "training MACs (% of dense's)",
+    "train_macs_ratio": "training MACs (% of dense)",
 }
 
 

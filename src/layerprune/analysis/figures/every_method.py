@@ -7,6 +7,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from layerprune.analysis import compact, statistics, style
 from layerprune.analysis.figures import _marks
@@ -111,6 +112,7 @@ def _panel(ax: Axes, data: pd.DataFrame, quantity: str) -> None:
         ax.plot(rows[f"{quantity}_mean"], places, marker="o", **look)
     if quantity == "test_accuracy":
         _dense(ax, data[(data["method"] == "dense")].head(1))
+    ax.xaxis.set_major_locator(MaxNLocator(4, integer=quantity == "depth"))
     ax.grid(axis="y", linewidth=0.4)
 
 

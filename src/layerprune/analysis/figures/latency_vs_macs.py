@@ -146,4 +146,4 @@ def _handles(data: pd.DataFrame) -> list[Line2D]:
     if data["stand_out"].eq("").any():
         grey = {"color": style.OTHER, "marker": "o", "markersize": 4, "linestyle": "none"}
         handles.append(Line2D([], [], label="other methods", **grey))
-    return [*handles, Line2D([], [], label="as MACs promise", **DIAGONAL)]
+    return [*handles, Line2D([], [], label="in proportion to MACs", **DIAGONAL)]

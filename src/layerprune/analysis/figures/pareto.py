@@ -115,7 +115,7 @@ def _panel(ax: Axes, rows: pd.DataFrame, label: str) -> None:
     for aim, look in LOOKS.items():
         chosen = rows[rows["aim"] == aim]
         ax.plot(chosen["left"], chosen["test_accuracy"], linestyle="none", markersize=4.5, alpha=0.8, **look)
-    ax.set(xlabel=f"{label} (% of dense's)", ylabel="test accuracy (%)")
+    ax.set(xlabel=f"{label} (% of dense)", ylabel="test accuracy (%)")
 
 
 def _handles(data: pd.DataFrame) -> list[Line2D]:

@@ -21,11 +21,11 @@ from layerprune.analysis.gate_traces import (
 
 TITLE = "Gated training under several priors"
 CAPTION = (
-    "Gated training under several priors whose prices have the same slope at theta's initial value and differ only "
-    "in shape (`l0`: the flattening prior's price, learnt on theta's logit; `none`: no price). Removed too early: "
-    "share of the removed sections that were worth more than the median section at that moment, on the last "
-    "batches. Undecided: theta neither 0 nor 1 when it was rounded. Dots are seeds, to the left of their mean with its "
-    "95 % bootstrap interval; after each name stands the number of seeds. A dash in place of a mark: no section was "
+    "Gated training under several priors whose prices have the same slope at theta's initial value and differ only in "
+    "shape (`l0`: the flattening prior's price, learnt on theta's logit; `none`: no price). Removed too early: share "
+    "of the removed sections that were worth more than the median section at that moment, on the last batches. "
+    "Undecided: theta neither 0 nor 1 when it was rounded. Dots are seeds, to the left of their mean with its 95 % "
+    "bootstrap interval; the number after each name counts the seeds. A dash in place of a mark: no section was "
     "removed."
 )
 NEEDS = "variants prior-... of gated"
@@ -85,7 +85,7 @@ def _means(runs: pd.DataFrame) -> Iterator[dict]:
 # --- drawing --------------------------------------------------------------------------------------------------
 
 PANELS = {
-    "sections_left": "sections left",
+    "sections_left": "sections kept",
     "premature": "removed too early (%)",
     "undecided": "undecided sections (%)",
     "test_accuracy": "test accuracy (%)",

@@ -16,10 +16,10 @@ from layerprune.analysis.selections import (
 
 TITLE = "A trained network without random sets of its sections"
 CAPTION = (
-    "Each dot is the trained dense network without a random set of its removable sections, and without further "
-    "training: validation accuracy against the number of removed sections; crosses are means, joined by a line. "
-    "Different seeds are moved sideways a little. The dashed line is the whole network; below the dotted line (three "
-    "standard deviations above chance) a network may be guessing."
+    "Validation accuracy of a trained dense network once a random set of its removable sections has been removed, "
+    "without further training, against the number of removed sections. Crosses are means, joined by a line. Seeds are "
+    "shifted sideways a little. The dashed line is the whole network; a network below the dotted line (three standard "
+    "deviations above chance) may be guessing."
 )
 NEEDS = "the experiment random-removal"
 SHOWS = "accuracy"
@@ -82,8 +82,8 @@ def _panel(ax: Axes, rows: pd.DataFrame) -> None:
 
 def _handles() -> list[Line2D]:
     return [
-        Line2D([], [], color=DOT, marker=".", linestyle="none", label="a random set removed"),
-        Line2D([], [], color=MEAN, marker="x", linewidth=0.8, label="mean of that many"),
+        Line2D([], [], color=DOT, marker=".", linestyle="none", label="a random set of sections removed"),
+        Line2D([], [], color=MEAN, marker="x", linewidth=0.8, label="mean"),
         Line2D([], [], color=LINE, linestyle="--", linewidth=0.9, label="whole network"),
-        Line2D([], [], color=LINE, linestyle=":", linewidth=0.9, label="guessing up to here"),
+        Line2D([], [], color=LINE, linestyle=":", linewidth=0.9, label="chance + 3 sd"),
     ]

@@ -16,12 +16,11 @@ from layerprune.core import methods
 
 TITLE = "Sections alive and training cost over epochs"
 CAPTION = (
-    "Top: remaining sections, which go at the steps that the records name. Bottom: multiply-adds of training so far, "
-    "as a multiple of dense's whole training; where dense has not run, of what gated's first epochs, in which no "
-    "section had gone, would have cost to the end. Methods that cut when training has ended drop at the right edge, "
-    "where a dot shows the remaining sections. Thick lines are means over seeds (n in the legend), thin ones single "
-    "seeds; dense is dashed; of the methods that prune while they train, the most accurate is in colour, the others "
-    "are grey."
+    "Top: sections alive; each step is a removal. Bottom, on one scale: multiply-adds of training so far, as a "
+    "multiple of dense's whole training; without a dense run, of the cost that gated's epochs before the first "
+    "removal would add up to. Methods that prune after training drop at the right edge, where a dot shows the "
+    "sections kept. Thick lines are means over seeds (n in the legend), thin lines single seeds; dense is dashed; of "
+    "the methods that prune while they train, the most accurate is in colour, the others are grey."
 )
 NEEDS = "the curves of a method that trains from scratch and removes sections"
 SHOWS = "sections_alive"
@@ -128,7 +127,8 @@ def draw(data: pd.DataFrame, heading: str) -> Figure:
         above = axes[place // columns * 2 * columns + place % columns]
         below = axes[(place // columns * 2 + 1) * columns + place % columns]
         for ax, (quantity, label) in zip((above, below), ROWS.items(), strict=True):
-            _panel(ax, data[data["arch"] == arch], quantity)
+            shared = data if quantity == "train_macs_ratio" else data[data["arch"] == arch]
+            _panel(ax, data[data["arch"] == arch], quantity, top=shared[quantity].max())
             ax.set_ylabel(label if place % columns == 0 else "")
         above.set_title(arch)
         below.set_xlabel("epoch" if below.lines else "")
@@ -140,7 +140,7 @@ def draw(data: pd.DataFrame, heading: str) -> Figure:
     return figure
 
 
-def _panel(ax: Axes, data: pd.DataFrame, quantity: str) -> None:
+def _panel(ax: Axes, data: pd.DataFrame, quantity: str, top: float) -> None:
     if data[quantity].isna().all():
         style.say_instead(ax, "no dense run to compare with")
         return
@@ -149,7 +149,7 @@ def _panel(ax: Axes, data: pd.DataFrame, quantity: str) -> None:
     ):
         if kind == "mean" or course["stands_out"].all():
             _course(ax, course, quantity, method, kind)
-    ax.set_ylim(0, 1.05 * data[quantity].max())
+    ax.set_ylim(0, 1.05 * top)
     ax.margins(x=0.02)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
     if quantity == "sections_alive":

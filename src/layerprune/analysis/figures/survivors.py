@@ -15,9 +15,9 @@ from layerprune.core import methods
 
 TITLE = "Which sections survive"
 CAPTION = (
-    "Sections that remain (filled) and that were removed (pale), from the input (0) to the output; one row per "
-    "seed, for gated training and the most accurate rival of each family. Rows of failed or missing runs are hatched. "
-    "How often the other methods keep each section: `every-method`."
+    "Sections kept (filled) and removed (pale), from the input (0) to the output; one row per seed, for gated "
+    "training and the most accurate rival of each family. Rows of failed or missing runs are hatched. How often the "
+    "other methods keep each section: `every-method`."
 )
 NEEDS = "a method that removes sections"
 SHOWS = "keep"
@@ -136,7 +136,7 @@ def _cells(places: pd.Series, top: float, color: str) -> PathCollection:
 
 
 def _handles(data: pd.DataFrame) -> list[Patch]:
-    handles = [Patch(facecolor="#555555", label="left"), Patch(facecolor=GONE, label="gone")]
+    handles = [Patch(facecolor="#555555", label="kept"), Patch(facecolor=GONE, label="removed")]
     if data["keep"].isna().any():
         handles.append(Patch(facecolor="none", edgecolor="#555555", hatch="////", label="failed or not run"))
     return handles

@@ -9,5 +9,5 @@ VERSION = 1
 
 
 def load(root: Path, source: str | None = None) -> DataSet:
-    """See data.cifar; the archive goes before the tree where both are there and no source is asked for."""
+    """See data.cifar; the archive is preferred to the tree if both exist and no source is named."""
     return cifar.load(root, catalog.chosen_form("cifar10", root, source))

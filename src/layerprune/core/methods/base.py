@@ -1,14 +1,14 @@
 """What a method is: one contract for each of three families.
 
-A *training method* is a class `Method(TrainingMethod)` in methods/trained/<slug>.py: it says what multiplies the
-branches in each step and which sections go. A *score method* is a function in methods/scores/<slug>.py,
+A training method is a class `Method(TrainingMethod)` in methods/trained/<slug>.py: it says what multiplies the
+branches in each step and which sections go. A score method is a function in methods/scores/<slug>.py,
     score(model, batches) -> Tensor[L]
 and nothing else; the higher the score, the longer the section stays. It sees batches (images, labels) of the training
 split, or of the validation split where its module says LOOKS_AT = "validation". One with knobs of its own takes them as
 a third argument `settings`, whose absence means the defaults. A score method that does not simply `keep_highest` has
 besides
     choose(scores, count, settings) -> keep list
-A *control* is a function
+A control is a function
     plan(settings, question) -> ControlPlan
 in methods/controls/<slug>.py: which sections, from which start, for how long.
 
@@ -143,7 +143,7 @@ class Question:
     """Names of the removable sections."""
     seed: int
     keep_count: int | None
-    """Sections to keep where the settings say so."""
+    """Sections to keep, if the settings say so."""
     matched: list[int] | None
     """Gated's keep list, where the control asked for it."""
     macs_ratio: Callable[[list[int]], float]

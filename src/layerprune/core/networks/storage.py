@@ -7,6 +7,7 @@ pruned it.
 import io
 import math
 import re
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from torch import nn
 
 from layerprune.core.networks.sections import Section, SectionedNetwork, ZeroPadShortcut
 from layerprune.errors import LayerpruneError
-from layerprune.system import files
+from layerprune.system import files, zips
 
 MOST_NUMBERS = files.LARGEST_WEIGHTS // 4
 """Weights and statistics of a network that is read: those of a file of weights."""
@@ -268,6 +269,9 @@ def read_tensors(path: Path) -> Any:
 def tensors_from(content: bytes, source: object) -> Any:
     """What tensors_as_bytes packed; `source` names it in errors."""
     try:
+        if content.startswith(b"PK"):
+            with zipfile.ZipFile(io.BytesIO(content)) as archive:
+                zips.stored_members(archive, len(content))
         return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a damaged file
         reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__

@@ -71,7 +71,7 @@ class FinetuneSettings(Settings):
 
 
 class ModelSettings(Settings):
-    """What an architecture may be asked for."""
+    """Settings of an architecture."""
 
     removable: Literal["all", "shape-preserving"] = describe(
         "all", "shape-preserving: sections whose shortcut is not the identity always stay"

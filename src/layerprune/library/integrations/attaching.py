@@ -1,4 +1,4 @@
-"""What the trainers of other libraries have in common: which module is pruned, and how its checkpoints are read.
+"""Shared by the callbacks of other libraries' trainers: which module is pruned, and how its checkpoints are read.
 
 A trainer reads the model's weights first, then makes the optimizer, and reads the optimizer's state last. So a section
 whose weights a checkpoint lacks leaves the model as soon as the weights are read.

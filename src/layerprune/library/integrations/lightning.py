@@ -5,7 +5,7 @@
     trainer.fit(module, batches)
     smaller = prune.export()
 
-The training step's loss has to be the mean over its batch.
+The training step's loss must be the mean over its batch.
 """
 
 from typing import Any
@@ -24,15 +24,14 @@ except ImportError:
 
 
 class PruneLayers(Callback):
-    """Gates the sections of the network in a LightningModule while the Trainer trains it, and takes useless ones out.
+    """Gates the sections of the network in a LightningModule while the Trainer trains it, and removes useless ones.
 
-    `example_input` is a batch for `network`: the name of the LightningModule's attribute that holds the network; the
-    only one with weights where none is named, and the LightningModule itself where there are several. `granularity` is
-    that of find_sections. `options` are those of ConcurrentPruner: what it is asked for (nu, target_macs,
-    max_loss_increase, ...), and its others; total_steps and scaler are the Trainer's where not given.
-    `trainer.fit(ckpt_path=...)` goes on exactly, into a LightningModule that is whole.
+    `network` names the attribute of the LightningModule that holds the network; by default it is the only attribute
+    with weights or, if there are several, the LightningModule itself. `example_input` is a batch for it; `granularity`
+    is that of find_sections. `options` are ConcurrentPruner's (nu, target_macs, max_loss_increase, ...); total_steps
+    and scaler default to the Trainer's. `trainer.fit(ckpt_path=...)` resumes exactly, into a whole LightningModule.
 
-    Raises LayerpruneError, before the first step, where ConcurrentPruner does, and for several optimizers.
+    Raises LayerpruneError, before the first step, as ConcurrentPruner does, and for several optimizers.
     """
 
     def __init__(
@@ -51,11 +50,11 @@ class PruneLayers(Callback):
 
     @property
     def pruner(self) -> ConcurrentPruner | None:
-        """It is there from the start of training on."""
+        """The pruner, once training has started."""
         return self._attached.pruner if self._attached is not None else None
 
     def export(self) -> nn.Module:
-        """The smaller network as a plain module. Raises LayerpruneError before every section has been decided on."""
+        """The smaller network as a plain module. Raises LayerpruneError until every section is decided."""
         if self.pruner is None:
             raise LayerpruneError("export: nothing has been trained yet: call trainer.fit first")
         return self.pruner.export()
@@ -63,7 +62,7 @@ class PruneLayers(Callback):
     # --- Lightning's hooks, in the order in which it calls them -----------------------------------------------------
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """A checkpoint may be read next, to train on or to be tested."""
+        """Prepares the module: a checkpoint may be read next, to train further or to test."""
         if stage == "fit" and self.pruner is not None:
             raise LayerpruneError("PruneLayers: one callback serves one training; make another for another fit")
         network = network_of(pl_module, self.network)
@@ -74,7 +73,7 @@ class PruneLayers(Callback):
         self._state = state_dict
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """There are optimizers now, whose states are yet to be read."""
+        """Starts the pruner: the optimizers exist, and their states have not been read yet."""
         _check(trainer)
         options = {"scaler": getattr(trainer.precision_plugin, "scaler", None), **self.options}
         if "total_steps" not in options:

@@ -5,8 +5,8 @@
     trainer.train()
     smaller = prune.export()
 
-The loss has to be the mean over its batch. That of language models is the mean over tokens: texts of one length count
-the same. Of a model for images the example is the tensor `pixel_values`.
+The loss must be the mean over its batch. A language model's loss is the mean over tokens, so texts of one length count
+the same. For a model of images the example is the tensor `pixel_values`.
 """
 
 import base64
@@ -33,16 +33,15 @@ except ImportError:
 
 
 class PruneLayers(TrainerCallback, ExportableState):
-    """Gates the sections of a model while the Trainer trains it, and takes useless ones out.
+    """Gates the sections of a model while the Trainer trains it, and removes useless ones.
 
-    `example_input` is a batch for `network`: the name of the module within the model that is pruned. Where none is
-    named and the example is a dictionary, it is the model; where it is a tensor, the model without its head
-    (`base_model`), or in a module of one's own its only part with weights, or all. `granularity` is that of
-    find_sections. `options` are those of ConcurrentPruner: what it is asked for (nu, target_macs, max_loss_increase,
-    ...), and its others; total_steps and scaler are the Trainer's where not given.
-    `trainer.train(resume_from_checkpoint=...)` goes on exactly, with a model that is whole.
+    `network` names the module within the model that is pruned, and `example_input` is a batch for it. By default it is
+    the model if the example is a dictionary; if the example is a tensor, the model without its head (`base_model`), or
+    the only part with weights of a module of your own, or all of it. `granularity` is that of find_sections. `options`
+    are ConcurrentPruner's (nu, target_macs, max_loss_increase, ...); total_steps and scaler default to the Trainer's.
+    `trainer.train(resume_from_checkpoint=...)` resumes exactly, with a whole model.
 
-    Raises LayerpruneError, before the first step, where ConcurrentPruner does.
+    Raises LayerpruneError, before the first step, as ConcurrentPruner does.
     """
 
     def __init__(
@@ -60,14 +59,13 @@ class PruneLayers(TrainerCallback, ExportableState):
 
     @property
     def pruner(self) -> ConcurrentPruner | None:
-        """It is there from the start of training on."""
+        """The pruner, once training has started."""
         return self._attached.pruner if self._attached is not None else None
 
     def export(self) -> nn.Module:
-        """The smaller model. Where `example_input` is a tensor: as a plain module from its kind to logits, where the
-        model has logits.
+        """The smaller model; if `example_input` is a tensor, a plain module from such a tensor to the model's logits.
 
-        Raises LayerpruneError before every section has been decided on.
+        Raises LayerpruneError until every section is decided.
         """
         if self.pruner is None:
             raise LayerpruneError("export: nothing has been trained yet: call trainer.train first")
@@ -96,7 +94,7 @@ class PruneLayers(TrainerCallback, ExportableState):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, optimizer: Any, **_: Any
     ) -> None:
-        """There is an optimizer now, whose state has been read where there is a checkpoint."""
+        """Starts the pruner: the optimizer exists, and its state has been read if training resumes."""
         if self._attached is None:
             raise LayerpruneError("PruneLayers: give it to the Trainer when that is made: Trainer(callbacks=[...])")
         if self.pruner is not None:
@@ -117,7 +115,7 @@ class PruneLayers(TrainerCallback, ExportableState):
             state.log_history[-1].update({f"layerprune/{name}": each for name, each in self._attached.left().items()})
 
     def state(self) -> dict[str, dict[str, str]]:
-        """What a checkpoint's trainer_state.json holds of it."""
+        """Its part of a checkpoint's trainer_state.json."""
         saved = _packed(self.pruner.state_dict()) if self.pruner is not None else ""
         return {"args": {}, "attributes": {"saved": saved}}
 
@@ -134,7 +132,7 @@ def _check(args: TrainingArguments) -> None:
 
 
 class _WithLogits(nn.Module):
-    """A model that takes one tensor and puts out logits, where it returns several things."""
+    """Wraps a model that returns several things: takes one tensor and returns logits."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()

@@ -1,6 +1,6 @@
 """How long inference takes, beside multiply-adds: of runs' networks, of files, of anybody's modules.
 
-Weights do not matter. Networks that are compared take turns, so that a machine that slows down slows all of them, and
+Weights do not matter. Compared networks alternate, so that a machine that slows down slows all of them, and
 ratios stay right. Milliseconds are those of one forward pass of the whole batch, which is on the device already.
 
     measuring    layerprune.measure_latency, and what it measures, combination by combination

@@ -63,7 +63,7 @@ def _text(path: Path) -> str:
 
 @contextmanager
 def alone(threads: int, say: Say, *locks: Path) -> Iterator[None]:
-    """Compute with so many threads for a while, when nobody else measures here; says so where the machine is busy.
+    """Compute with that many threads for a while, if nobody else measures here; warns if the machine is busy.
 
     `locks` are held besides the machine's own. Raises LayerpruneError while another process measures.
     """
@@ -78,7 +78,7 @@ def alone(threads: int, say: Say, *locks: Path) -> Iterator[None]:
 
 @contextmanager
 def computing_with(threads: int) -> Iterator[None]:
-    """Compute with so many threads for a while."""
+    """Compute with that many threads for a while."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:

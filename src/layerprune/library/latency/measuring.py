@@ -65,15 +65,15 @@ def measure_latency(
 ) -> list[dict[str, Any]]:
     """Milliseconds per forward pass; the models alternate. One row for each model, engine, precision and batch size.
 
-    `example_input` [B, ...] gives an input's shape; the modules stay as they are. A row has `model`, `macs`,
-    `median_ms`, `low_ms`, `high_ms` (quartiles of the `repeats`), and what it was measured with: `batch`, `engine`
-    (eager, compiled, graphed, onnxruntime), `precision` (fp32, bf16), `threads`, `device`, `hardware`, `clock`. What
-    cannot be measured has no row; `say` is told why, and where the machine is not idle or two models have the same
+    `example_input` [B, ...] gives an input's shape; the modules do not change. A row has `model`, `macs`, `median_ms`,
+    `low_ms`, `high_ms` (quartiles of the `repeats`), and the conditions: `batch`, `engine` (eager, compiled, graphed,
+    onnxruntime), `precision` (fp32, bf16), `threads`, `device`, `hardware`, `clock`. A combination that cannot be
+    measured has no row; `say` receives the reason, and a warning if the machine is not idle or two models have the same
     layers.
 
-    On a GPU times are by its own clock (CUDA events). An eager pass of a small batch takes as long as the host takes to
-    launch its operations, with or without layers that were removed; `graphed` launches a recorded pass at once (CUDA
-    graphs) and shows what the device takes. `batches` are (1, 32, 256) where not given, on a GPU 1, 2, 4 ... 256.
+    On a GPU, CUDA events take the times. An eager pass of a small batch takes as long as the host needs to launch its
+    operations, whatever was removed; `graphed` launches a recorded pass at once (CUDA graphs) and shows the device's
+    time. `batches` defaults to (1, 32, 256), on a GPU to 1, 2, 4 ... 256.
 
     Raises LayerpruneError for an unknown engine, precision or device, and while another process measures.
     """

@@ -29,7 +29,7 @@ class VariantBlock(Settings):
     settings: dict[str, Any] = describe({}, "method settings that differ from the method's")
     training: TrainingSettings = describe(TrainingSettings(), "training settings that differ")
     finetune: FinetuneSettings = describe(FinetuneSettings(), "fine-tuning settings that differ")
-    model: ModelSettings = describe(ModelSettings(), "what the architecture is asked for, where that differs")
+    model: ModelSettings = describe(ModelSettings(), "settings of the architecture, if they differ")
     seeds: Seeds | None = describe(None, "seeds of this variant; absent: the method's")
 
 
@@ -42,7 +42,7 @@ class MethodBlock(VariantBlock):
 class ArchBlock(Settings):
     """An architecture of a dataset."""
 
-    model: ModelSettings = describe(ModelSettings(), "what the architecture is asked for")
+    model: ModelSettings = describe(ModelSettings(), "settings of the architecture")
     training: TrainingSettings = describe(TrainingSettings(), "training settings that differ from the dataset's")
     finetune: FinetuneSettings = describe(FinetuneSettings(), "fine-tuning settings that differ")
     methods: dict[str, MethodBlock] = describe({}, "method settings that differ from the dataset's")

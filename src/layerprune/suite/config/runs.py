@@ -29,7 +29,7 @@ class RunSettings(Settings):
     training: TrainingSettings
     finetune: FinetuneSettings
     settings: dict[str, Any]
-    model: ModelSettings = later(ModelSettings(), "what the architecture is asked for")
+    model: ModelSettings = later(ModelSettings(), "settings of the architecture")
     source: str | None = later(None, "which form of the data set")
     decoder: str = later("pil", "what decodes and scales images that stay in their files")
 

@@ -69,7 +69,7 @@ def _by_channel(products: Tensor) -> Tensor:
 
 @contextmanager
 def _outputs_of(layers: Sequence[nn.Module]) -> Iterator[dict[int, Tensor]]:
-    """What each layer puts out while the context lasts, by its place in `layers`."""
+    """The output of each layer while the context lasts, by its place in `layers`."""
     outputs: dict[int, Tensor] = {}
     handles = []
     for index, layer in enumerate(layers):

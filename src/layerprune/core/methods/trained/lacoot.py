@@ -9,7 +9,7 @@ validation accuracy stays within `tolerance` of the whole network's, or down to 
 
 Only sections that keep the shape of their input have a distance; the others are not regularised and go last. The
 gradient flows through the largest slice alone, so the others are projected without one. For each example a step costs 2
-d (PROJECTIONS + 2) multiply-adds beside the network's, d the numbers that its sections put out: 6 % of a ResNet-20's
+d (PROJECTIONS + 2) multiply-adds beside the network's, d the numbers that its sections return: 6 % of a ResNet-20's
 step. The training cost includes them and the selection's forward passes, but not its projections of the validation
 split.
 
