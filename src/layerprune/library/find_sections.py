@@ -262,7 +262,7 @@ def _with_plain_layers(
 ) -> dict[tuple, FoundSection]:
     """Residual sections, and layers without a sum that may go outside of those that may.
 
-    Raises LayerpruneError where there are none, nor residual sections.
+    Raises LayerpruneError if there are neither.
     """
     spared = [each.residual for each in residual.values() if each.removable]
     taken = {node for part in spared for node in (*part.exclusive, part.addition)}
