@@ -190,6 +190,6 @@ def test_a_block_that_cannot_go_whole_says_why(model: nn.Module, reason: str) ->
     assert reason in reasons
 
 
-def test_there_are_two_granularities() -> None:
-    with pytest.raises(LayerpruneError, match="granularity is 'section' or 'layer', not 'block'"):
+def test_there_are_three_granularities() -> None:
+    with pytest.raises(LayerpruneError, match="granularity is 'section', 'layer' or 'any', not 'block'"):
         find_sections(stack(), X, "block")

@@ -43,6 +43,7 @@ HALVES = {
     "mistral": ["model.layers.0.self_attn", "model.layers.1.mlp"],
     "gemma2": ["model.layers.0.self_attn", "model.layers.2.self_attn"],  # all with a sliding window
     "gptneox": ["gpt_neox.layers.0", "gpt_neox.layers.2"],
+    "bloom": ["transformer.h.0", "transformer.h.1:2", "transformer.h.2"],
     "t5": ["decoder.block.1.layer.0.SelfAttention", "decoder.block.1.layer.1.EncDecAttention"],
 }
 LAYERS = {
@@ -52,6 +53,7 @@ LAYERS = {
     "mistral": ["model.layers.0"],
     "gemma2": ["model.layers.0", "model.layers.2"],
     "gptneox": ["gpt_neox.layers.1"],
+    "bloom": ["transformer.h.0", "transformer.h.2"],
     "t5": ["encoder.block.1", "decoder.block.1"],
 }
 """Of three layers; of two and two in T5."""
@@ -280,7 +282,7 @@ def test_a_language_models_checkpoint_goes_on_exactly(tmp_path: Path) -> None:
 
 
 def test_layers_leave_a_model_whose_adapters_alone_are_trained(tmp_path: Path) -> None:
-    peft = pytest.importorskip("peft", reason="peft is absent: pip install peft")
+    peft = pytest.importorskip("peft", reason="peft is absent: pip install '.[peft]'")
     base, example = model_of("llama")
     settings = peft.LoraConfig(r=2, target_modules=["q_proj", "v_proj", "down_proj"], task_type="CAUSAL_LM")
     model = peft.get_peft_model(base, settings)
@@ -344,6 +346,17 @@ def test_block_influence_is_the_angle_of_the_hidden_states(granularity: str) -> 
     gone = sorted(scores, key=scores.get)[:-2]
     chosen = layerprune.remove(copy.deepcopy(model), gone, example, granularity=granularity)
     assert torch.equal(small(IDS).logits, chosen(IDS).logits)
+
+
+def test_gpt2s_layers_are_scored_by_the_weights_that_they_hold_the_other_way_round() -> None:
+    model, example = model_of("gpt2")
+    sections = find_sections(model, example)
+    layers = [each for block in model.transformer.h for each in (block.attn.c_attn, block.mlp.c_fc)]
+    expected = [float(each.weight.detach().square().sum(0).mean()) for each in layers]  # filters are columns
+    scores = layerprune.section_scores(model, sections, "magnitude")
+    torch.testing.assert_close(list(scores.values()), expected)
+    small = layerprune.prune_by_scores(model, sections, "taylor", keep=3, batches=batches("dictionaries"))
+    assert {type(each) for each in small.modules()} >= {type(layers[0])}
 
 
 def test_a_loss_of_tokens_is_the_models_own() -> None:

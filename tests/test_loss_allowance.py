@@ -1,20 +1,24 @@
 """Pruning as far as the validation loss may rise: by made-up losses, and in real trainings on digits."""
 
+import ast
 import copy
 import math
 from collections.abc import Callable, Collection
+from pathlib import Path
 
 import pytest
 import torch
 from networks import digits
-from own_networks import own
+from own_networks import EXAMPLE, own
 from test_concurrent_pruner import STEPS, a_pruner, batches, train
+from together import run_together
 from torch import Tensor, nn
 from torch.nn import functional
 
 from layerprune.library.concurrent_pruner import ConcurrentPruner
 from layerprune.library.find_sections import find_sections
 from layerprune.library.loss_allowance import FARTHEST, LossAllowance
+from layerprune.system.process_group import SINGLE_PROCESS, ProcessGroup
 
 # --- by made-up losses ------------------------------------------------------------------------------------------
 
@@ -196,3 +200,38 @@ def test_a_training_goes_on_exactly_with_its_reference() -> None:
     assert again._course == whole._course and again._method.nu == whole._method.nu
     assert all(torch.equal(value, again.model.state_dict()[name]) for name, value in whole.model.state_dict().items())
     assert find_sections(again.export(), batches()[0][0][:2]) if len(again.removed) < 4 else True
+
+
+# --- in several processes ---------------------------------------------------------------------------------------
+
+
+def shared(group: ProcessGroup) -> list:
+    """Half of every batch for each process, which alone would decide otherwise: the mean of what they find is the loss.
+
+    What was removed, the reference, and theta in the end.
+    """
+    model = own(rate=0.0)
+    trained = nn.parallel.DistributedDataParallel(model, find_unused_parameters=True) if group.size > 1 else model
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+    shares = (
+        [1.0] if group.size == 1 else [0.0, 2.0]
+    )  # to the first nothing costs anything, to the second twice as much
+    pruner = ConcurrentPruner(
+        trained, find_sections(model, EXAMPLE), optimizer, total_steps=60, max_loss_increase=0.05, check_interval=10,
+        warmup_steps=5, theta_lr=0.3, validate=lambda: shares[group.rank] * validation_loss(model),
+    )  # fmt: skip
+    for step in range(60):
+        x, y = (each[group.mine(len(each))] for each in batches()[step % len(batches())])
+        functional.cross_entropy(trained.train()(x), y).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        pruner.step()
+    return [pruner.removed, pruner._budget.reference, list(pruner.theta.values())]
+
+
+@pytest.mark.long
+def test_processes_that_train_together_prune_by_the_mean_of_their_losses(tmp_path: Path) -> None:
+    first, second = map(ast.literal_eval, run_together(shared, tmp_path).texts)
+    alone = shared(SINGLE_PROCESS)
+    assert first == second and first[0] == alone[0] and 0 < len(alone[0]) < 4
+    assert first[1] == pytest.approx(alone[1], abs=1e-3)

@@ -74,6 +74,8 @@ HOSTILE = {
     "an empty layout": {"layout": "[]"},
     "leaves that are no list": {"leaves": 7},
     "a leaf of another kind": {"leaves": [{"input": "x"}]},
+    "zeros of no numbers": {"leaves": [{"zeros": 0, "sizes": ["x", -1]}]},
+    "zeros of no size": {"leaves": [{"zeros": 0, "sizes": [-1, -1]}]},
     "too many leaves": {"leaves": [{"input": 0}] * 50},
     "a path that is a list": {"path": ["blocks"]},
     "a weight without a name": {},

@@ -78,6 +78,7 @@ def _torchvisions() -> list[Animal]:
         "vit": lambda: (models.VisionTransformer(32, 8, 2, 2, 16, 32, num_classes=5), picture(32)),
         "maxvit": lambda: (_maxvit(models), picture(64)),
         "googlenet": lambda: (models.googlenet(num_classes=5, init_weights=False), picture(96)),
+        "inception_v3": lambda: (models.inception_v3(num_classes=5, init_weights=False, aux_logits=False), picture(96)),
         "lraspp": lambda: (
             models.segmentation.lraspp_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=4),
             picture(64),
@@ -91,6 +92,7 @@ def _torchvisions() -> list[Animal]:
             picture(64),
         ),
         "r3d_18": lambda: (models.video.r3d_18(num_classes=5), torch.randn(2, 3, 4, 32, 32)),
+        "mc3_18": lambda: (models.video.mc3_18(num_classes=5), torch.randn(2, 3, 4, 32, 32)),
         "raft": lambda: (models.optical_flow.raft_small(), (picture(128, 1), picture(128, 1).flip(3))),
     }
     found += [Animal(name, "torchvision", make) for name, make in named.items()]
@@ -117,6 +119,8 @@ _TIMMS: dict[str, dict[str, Any]] = {
             *("convnext_atto", "convnextv2_atto", "fbnetc_100", "lcnet_050", "dla34", "dpn48b", "res2net50_14w_8s"),
             *("repvgg_a0", "nf_resnet26", "hardcorenas_a", "edgenext_xx_small", "starnet_s1", "poolformer_s12"),
             *("nfnet_f0", "inception_next_atto", "hgnet_tiny", "vovnet39a", "cspresnet50", "darknet17"),
+            *("selecsls42", "efficientvit_b0", "gernet_s", "repghostnet_050", "ese_vovnet19b_dw"),
+            *("fasternet_t0",),
         )
     },
     "vit_tiny_patch16_224": {"img_size": 32, "depth": 3},

@@ -26,6 +26,7 @@ class Row:
 
     name: str
     kind: str
+    granularity: Granularity = "section"
     sections: int = 0
     removable: int = 0
     pruned: int = 0
@@ -35,9 +36,19 @@ class Row:
     reason: str = ""
 
 
-def examine(animal: Animal, others: bool = True, granularity: Granularity = "section") -> Row:
-    """Try everything with a network; LayerpruneErrors become the row's reason, others are raised."""
-    row, (model, example) = Row(animal.name, animal.kind), built(animal)
+def examine(animal: Animal, others: bool = True, granularity: Granularity | None = None) -> Row:
+    """Try everything with a network; LayerpruneErrors become the row's reason, others are raised.
+
+    Where no granularity is given it is "section", and "any" for a network none of whose residual sections may go.
+    """
+    if granularity is not None:
+        return _examined(animal, others, granularity)
+    row = _examined(animal, others, "section")
+    return row if row.removable else _examined(animal, others, "any")
+
+
+def _examined(animal: Animal, others: bool, granularity: Granularity) -> Row:
+    row, (model, example) = Row(animal.name, animal.kind, granularity), built(animal)
     original = copy.deepcopy(model)
     try:
         found = find_sections(model, example, granularity)

@@ -7,6 +7,7 @@ and searched for sections again.
 
 import copy
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -25,10 +26,11 @@ class Gone:
 
     `copied` says that the sum has to be a tensor of its own, since it is overwritten later; `dimensions` how many the
     value had, and `type` of number it was, where that is known. `same_as` is the place of the input, of the module that
-    put it out, that had its shape. `like` is a tensor of its shape without numbers, for code that asks for sizes.
+    put it out, that had its shape; `last` the last size where that alone was another. `like` is a tensor of its shape
+    without numbers, for code that asks for sizes.
     """
 
-    __slots__ = ("copied", "dimensions", "like", "same_as", "type")
+    __slots__ = ("copied", "dimensions", "last", "like", "same_as", "type")
 
     def __init__(
         self,
@@ -37,8 +39,10 @@ class Gone:
         type: torch.dtype | None = None,
         same_as: int | None = None,
         like: Tensor | None = None,
+        last: int | None = None,
     ) -> None:
         self.copied, self.dimensions, self.type, self.same_as, self.like = copied, dimensions, type, same_as, like
+        self.last = last
 
     @classmethod
     def __torch_function__(cls, function: Any, types: Any, args: tuple = (), kwargs: Any = None) -> Any:
@@ -51,6 +55,8 @@ class Gone:
     def _added(self, other: Any) -> Any:
         if isinstance(other, Gone) or not _is_value(other):
             return self
+        if self.like is not None and self.like.shape != other.shape:  # within the branch: a mask, or a bias
+            return _shaped(torch.add, (self, other), {})
         return other.clone() if self.copied else other
 
     def __add__(self, other: Any) -> Any:
@@ -98,7 +104,7 @@ class Gone:
         return self._itself
 
     def __reduce__(self) -> tuple:
-        return Gone, (self.copied, self.dimensions, self.type, self.same_as)
+        return Gone, (self.copied, self.dimensions, self.type, self.same_as, None, self.last)
 
     def __fx_create_arg__(self, tracer: Any) -> Any:
         """In graphs of torch.fx, a call that makes it."""
@@ -143,6 +149,30 @@ class PassedOn(int):
     """A part of a removed module's output: the tensor among its inputs that it passes on."""
 
 
+@dataclass(frozen=True)
+class Zeros:
+    """Of what a removed module puts out: zeros of these sizes, and of the input's at `given` where a size is -1."""
+
+    given: int
+    sizes: tuple[int, ...]
+
+    @classmethod
+    def like(cls, given: int, shape: Sequence[int], dim: int) -> "Zeros":
+        """In a shape that is the input's but for one dimension."""
+        return cls(given, tuple(size if place == dim else -1 for place, size in enumerate(shape)))
+
+    @classmethod
+    def told(cls, given: Any, sizes: Any) -> "Zeros":
+        """As a file says. Raises ValueError for anything else than numbers, one of which is a size."""
+        if any(type(each) is not int for each in [given, *sizes]) or all(each == -1 for each in sizes):
+            raise ValueError("zeros of no size")
+        return cls(given, tuple(sizes))
+
+    def made_of(self, value: Tensor) -> Tensor:
+        dim = next(place for place, size in enumerate(self.sizes) if size != -1)
+        return torch.zeros_like(value.narrow(dim, 0, 1)).expand(self.sizes)
+
+
 class Removed(nn.Module):
     """Replaces a removed module; returns Gone where the module returned what its section computed.
 
@@ -150,14 +180,16 @@ class Removed(nn.Module):
     """
 
     def __init__(self, module: nn.Module, output: Any, copied: bool, shaped: bool = False) -> None:
-        """`output` is the tree of the output: Gone, PassedOn, and what is no tensor. Where it is `shaped`, what is
-        Gone has the shape of the input that it is the same as."""
+        """`output` is the tree of the output: Gone, PassedOn, Zeros, and what is no tensor.
+
+        Where it is `shaped`, what is Gone has the shape of the input that it is the same as.
+        """
         super().__init__()
         plain = {name: value for name, value in vars(module).items() if _is_plain(value) and name != "training"}
         vars(self).update(plain)
         self.training = module.training
         self.puts_out, self.is_copied, self.is_shaped = output, copied, shaped
-        self._hands_on = any(isinstance(each, PassedOn) for each in pytree.tree_leaves(output))
+        self._hands_on = any(isinstance(each, PassedOn | Zeros) for each in pytree.tree_leaves(output))
         weights = {name: each for name, each in (module._parameters | module._buffers).items() if each is not None}
         self._weights = {name: Gone(copied, each.dim(), each.dtype) for name, each in weights.items()}
         children = module._modules.items()
@@ -167,7 +199,7 @@ class Removed(nn.Module):
         if not self._hands_on and not self.is_shaped:
             return self.puts_out
         given = [each for each in pytree.tree_leaves((args, kwargs)) if _is_value(each)]
-        output = pytree.tree_map(lambda each: given[each] if isinstance(each, PassedOn) else each, self.puts_out)
+        output = pytree.tree_map(lambda each: _made_of(each, given), self.puts_out)
         return pytree.tree_map_only(Gone, lambda each: _like(each, given), output) if self.is_shaped else output
 
     def __getattr__(self, name: str) -> Any:
@@ -180,29 +212,43 @@ def _copy_of(module: nn.Module, path: str) -> nn.Module:
     return copy.copy(module.get_submodule(path))
 
 
+def _made_of(leaf: Any, given: Sequence[Any]) -> Any:
+    if isinstance(leaf, Zeros):
+        return leaf.made_of(given[leaf.given])
+    return given[leaf] if isinstance(leaf, PassedOn) else leaf
+
+
 def _like(gone: Gone, given: Sequence[Tensor | Gone]) -> Gone:
     if gone.same_as is None or gone.like is not None:
         return gone
     source = given[gone.same_as]
     like = source.like if isinstance(source, Gone) else torch.empty_like(source, device="meta")
+    if gone.last is not None and like is not None:
+        like = like.new_empty(*like.shape[:-1], gone.last)
     return Gone(gone.copied, like=like)
 
 
 class HandedOn(Removed):
-    """Replaces a block that has lost all its sections: passes an input on, through an activation if it has one.
+    """Replaces a block that has lost all its sections: passes an input on, through an activation if it has one, or
+    returns zeros.
 
     `copied` says that its output must be a tensor of its own.
     """
 
     def __init__(self, module: nn.Module, output: Any, put_through: str | None, copied: bool) -> None:
-        """`output` is the tree of the output: PassedOn, and what is no tensor. `put_through` names the layer of the
-        module that is its activation, or RELU."""
+        """`output` is the tree of the output: PassedOn, Zeros, and what is no tensor. `put_through` names the layer of
+        the module that is its activation, or RELU."""
         super().__init__(module, output, copied)
         self._is_first = isinstance(output, PassedOn) and output == 0
         self.put_through = put_through
         self._activation = nn.ReLU() if put_through == RELU else put_through and _copy_of(module, put_through)
         if hasattr(self._activation, "inplace"):
             self._activation.inplace = False  # or it would overwrite what the block was given
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether it does nothing but hand on."""
+        return not self.put_through and not any(isinstance(each, Zeros) for each in pytree.tree_leaves(self.puts_out))
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         is_usual = self._is_first and args and isinstance(args[0], Tensor)

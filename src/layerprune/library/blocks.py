@@ -32,6 +32,16 @@ class Block(Residual):
     """The tree of its output once it is removed; None if it cannot be removed."""
     inside: tuple[Node, ...] = ()
     """All operations of the block."""
+    before: tuple[tuple[str, Any], ...] = ()
+    """Modules that go with it, called before one after the other, and what they put out then; the first gets the
+    input."""
+    vanishes: bool = False
+    """Whether it puts out zeros when it is closed, and not its input."""
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Of all its modules, in the order of their calls."""
+        return (*(path for path, _ in self.before), self.path)
 
     @property
     def computed(self) -> Sequence[Node]:

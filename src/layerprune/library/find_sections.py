@@ -7,7 +7,7 @@ in evaluation and in training, with all removable sections closed and without th
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,7 @@ from layerprune.library.code_gates import Wrap, gated_function, gated_method, me
 from layerprune.library.gates import Gates, Gateway, attach, detach, gates_of
 from layerprune.library.hooks import is_hooked
 from layerprune.library.passages import Passage, passages
+from layerprune.library.plain_layers import blocks_of, runs
 from layerprune.library.recording import ModuleCall, Node, Recording, eager, record, tensors_of, undisturbed
 from layerprune.library.removal import parameters_of, without
 from layerprune.library.residuals import Residual, residuals
@@ -115,7 +116,7 @@ class FoundSections(Sequence[FoundSection]):
         return "\n".join(lines)
 
 
-Granularity = Literal["section", "layer"]
+Granularity = Literal["section", "layer", "any"]
 
 
 def find_sections(model: nn.Module, example_input: Any, granularity: Granularity = "section") -> FoundSections:
@@ -123,19 +124,22 @@ def find_sections(model: nn.Module, example_input: Any, granularity: Granularity
 
     `example_input` is a batch: a tensor [B, ...], a tuple of arguments, or a dictionary of arguments by name. The model
     runs on it a few times. With `granularity` "layer" a block with all its additions is one section (a transformer's
-    layer, a block of a stage), removable if its output has the shape of its input. Raises LayerpruneError if the model
-    does not accept the example or has no residual section.
+    layer, a block of a stage), removable if its output has the shape of its input. With "any" layers outside of
+    residual sections count too: those that keep the shape of their input, which replaces them, and those that are
+    concatenated with their input, which zeros replace. Raises LayerpruneError if the model does not accept the example
+    or has no section.
     """
-    if granularity not in ("section", "layer"):
-        raise LayerpruneError(f"find_sections: granularity is 'section' or 'layer', not {granularity!r}")
+    if granularity not in get_args(Granularity):
+        raise LayerpruneError(f"find_sections: granularity is 'section', 'layer' or 'any', not {granularity!r}")
     model = unwrapped(model)
     _check(model, example_input)
     with registered_blocks.used(model), uncached(model):
         evaluation = _seen(model, record(model, example_input))
-        if not evaluation.parts:
+        if not evaluation.parts and granularity != "any":
             raise LayerpruneError(
                 f"{type(model).__name__}: no residual section found; looked for additions whose one input reaches the "
-                "other by identity or a linear map (convolution, linear layer, norm, mean-pool, padding, slicing)"
+                "other by identity or a linear map (convolution, linear layer, norm, mean-pool, padding, slicing); "
+                "granularity='any' also takes layers that keep the shape of their input"
             )
         other, size = _other(model, example_input), examples.batch_size(example_input)
         if granularity == "layer":
@@ -144,9 +148,12 @@ def find_sections(model: nn.Module, example_input: Any, granularity: Granularity
         _prefer_outer(
             described, evaluation.parts, lambda place: _described(model, place, evaluation, other, size, True)
         )
+        if granularity == "any":
+            described = _with_plain_layers(model, described, evaluation, other, size)
+        described = dict(sorted(described.items(), key=lambda each: each[1].residual.addition.index))
         found = _named(list(described.values()))
         macs = -(-evaluation.recording.macs // size)
-        through = _passages(model, dict(zip(evaluation.parts, found, strict=True)), [evaluation, other])
+        through = _passages(model, dict(zip(described, found, strict=True)), [evaluation, other])
         return _told_apart(_tried(FoundSections(model, evaluation.recording, macs, found, example_input, through)))
 
 
@@ -250,6 +257,54 @@ def _prefer_outer(
             found.update({each: replace(found[each], removable=False, reason=why) for each, why in kept.items()})
 
 
+def _with_plain_layers(
+    model: nn.Module, residual: dict[tuple, FoundSection], evaluation: _Seen, other: _Seen | None, size: int
+) -> dict[tuple, FoundSection]:
+    """Residual sections, and layers without a sum that may go outside of those that may.
+
+    Raises LayerpruneError if there are neither.
+    """
+    spared = [each.residual for each in residual.values() if each.removable]
+    taken = {node for part in spared for node in (*part.exclusive, part.addition)}
+    found = runs(evaluation.recording)
+    seen, twice = (each and _Seen(each.recording, blocks_of(each.recording, found)) for each in (evaluation, other))
+    free = [place for place, part in seen.parts.items() if taken.isdisjoint(part.inside)]
+    sections = {place: _described(model, place, seen, twice, size) for place in free}
+    chosen = _outer_or_inner({place: each for place, each in sections.items() if each.removable})
+    if not chosen and not residual:
+        reason = next((f": {each.name}: {each.reason}" for each in sections.values()), "")
+        raise LayerpruneError(
+            f"{type(model).__name__}: no section found: no sum with a shortcut, and no layer that keeps the shape of "
+            f"its input or is concatenated with it may go{reason}"
+        )
+    within = {node for each in chosen.values() for node in each.residual.inside}
+    return {place: each for place, each in residual.items() if not within.issuperset(_layers_in(each))} | chosen
+
+
+def _layers_in(section: FoundSection) -> list[Node]:
+    return [node for node in section.residual.nodes if node.leaf is not None]
+
+
+def _outer_or_inner(found: dict[tuple, FoundSection]) -> dict[tuple, FoundSection]:
+    """Of layers within layers the inner ones, unless they are less than half of the outer one, or one is all of it."""
+    chosen: dict[tuple, FoundSection] = {}
+    inner_first = sorted(reversed(found.items()), key=lambda each: _extent(each[1].residual))
+    for place, section in inner_first:
+        nodes = set(section.residual.inside)
+        inner = [each for each in chosen if not nodes.isdisjoint(chosen[each].residual.inside)]
+        macs = sum(chosen[each].macs for each in inner)
+        is_same = len(inner) == 1 and macs == section.macs
+        if all(nodes.issuperset(chosen[each].residual.inside) for each in inner) and (
+            is_same or 2 * macs < section.macs or not inner
+        ):
+            chosen = {each: one for each, one in chosen.items() if each not in inner} | {place: section}
+    return chosen
+
+
+def _extent(part: Block) -> tuple:
+    return len(part.inside), part.vanishes, -len(part.paths)
+
+
 def _described(
     model: nn.Module, place: tuple, evaluation: _Seen, other: _Seen | None, size: int, around: bool = False
 ) -> FoundSection:
@@ -285,7 +340,7 @@ def _described(
 
 def _name_of(part: Residual) -> str:
     if isinstance(part, Block):
-        return part.path
+        return _common_path(part.paths) if part.vanishes else part.paths[0]
     paths = list(dict.fromkeys(node.leaf for node in part.nodes if node.leaf is not None)) or part.weights
     return _common_path(paths) or part.addition.name
 
@@ -337,7 +392,7 @@ def _why_not(model: nn.Module, seen: _Seen, place: tuple, absence: Absence, arou
 
 def _used_again(model: nn.Module, recording: Recording, part: Residual) -> str | None:
     """A layer with weights that is called elsewhere too, or twice."""
-    inside = {node.inside[-1] for node in part.computed if node.leaf is not None} if isinstance(part, Block) else ()
+    inside = {node.inside[-1] for node in part.inside if node.leaf is not None} if isinstance(part, Block) else ()
     for node in part.nodes:
         calls = recording.calls_of(node.leaf) if node.leaf is not None else []
         if sum(each.number not in inside for each in calls) > (not inside):
@@ -351,7 +406,7 @@ def _shared(model: nn.Module, part: Residual) -> str | None:
     """A name outside the section of a weight inside."""
     own = {id(each) for each in parameters_of(model, [node.name for node in _weights(part)])}
     used = {node.leaf for node in part.nodes if node.leaf is not None} | set(part.weights)
-    used |= {part.path} if isinstance(part, Block) else set()
+    used |= set(part.paths) if isinstance(part, Block) else set()
     others = [
         name
         for name, each in model.named_parameters(remove_duplicate=False)
@@ -413,7 +468,8 @@ def _gateway(model: nn.Module, pairs: Sequence[tuple[Recording, Residual]], size
     if isinstance(block, Block):
         if any((part.given, part.leaf) != (block.given, block.leaf) for _, part in pairs):
             raise LookupError("it takes or puts out other things in training")
-        return Gateway(block.path, batch, leaf=block.leaf, spread=spread, given=block.given)
+        handed = {} if block.vanishes else {"given": block.given, "start": block.paths[0] if block.before else None}
+        return Gateway(block.path, batch, leaf=block.leaf, spread=spread, **handed)
     ends = [_module_at_the_end(*pair) for pair in pairs]
     first = ends[0]
     if first is not None and all(each is not None and _spot(each) == _spot(first) for each in ends):

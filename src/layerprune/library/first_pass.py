@@ -19,7 +19,7 @@ from torch.nn.utils import parametrize
 from torch.utils import _pytree as pytree
 
 from layerprune.errors import LayerpruneError
-from layerprune.library.gates import Gate, Gates, GateValue, detach
+from layerprune.library.gates import Entrance, Gate, Gates, GateValue, detach
 from layerprune.library.hooks import is_of_torch
 from layerprune.library.recording import eager, tensors_of, undisturbed
 
@@ -30,6 +30,7 @@ _HOOKS = (
     *("_forward_hooks", "_forward_hooks_with_kwargs", "_forward_hooks_always_called"),
     *("_forward_pre_hooks", "_forward_pre_hooks_with_kwargs", "_backward_hooks", "_backward_pre_hooks"),
 )
+_OURS = (Gate, Entrance, bool)
 _TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-6}  # of the largest value; both passes run the same kernels
 
 
@@ -112,7 +113,7 @@ def _silence(model: nn.Module) -> None:
     for part in model.modules():
         for kind in _HOOKS:
             hooks = getattr(part, kind)
-            kept = ((key, hook) for key, hook in hooks.items() if isinstance(hook, Gate | bool) or is_of_torch(hook))
+            kept = ((key, hook) for key, hook in hooks.items() if isinstance(hook, _OURS) or is_of_torch(hook))
             vars(part)[kind] = OrderedDict(kept)
 
 

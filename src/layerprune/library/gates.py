@@ -34,7 +34,7 @@ class Gateway:
     `path` is the module's, `leaf` the place of the branch's end in its output; `method` and `wrap` say which
     operand in which method of it, met for the `turn`-th time in a call. `batch` is the dimension of the examples, each
     of which has several places in a row there if it is `spread`. A whole block has `given`: the place, among the
-    tensors that it gets, of what it hands on when it is closed.
+    tensors that it gets, of what it hands on when it is closed; of a run of modules the one at `start` gets it.
     """
 
     path: str
@@ -45,6 +45,7 @@ class Gateway:
     turn: int = 0
     spread: bool = False
     given: int | None = None
+    start: str | None = None
 
 
 class Gates:
@@ -117,10 +118,21 @@ class Gate(OfPruner):
 
     def __init__(self, gates: Gates, place: int, gateway: Gateway) -> None:
         self.gates, self.place, self.leaf, self.batch = gates, place, gateway.leaf, gateway.batch
-        self.spread, self.given = gateway.spread, gateway.given
+        self.spread, self.given, self.is_run = gateway.spread, gateway.given, gateway.start is not None
+        self.entered: Tensor | None = None
+        """What the first module of a run has got, until the last one returns."""
+
+    def enter(self, inputs: tuple, named: dict) -> None:
+        self.entered = tensors_of((inputs, named))[self.given]
+
+    def _given(self, inputs: tuple, named: dict) -> Tensor | None:
+        if not self.is_run:
+            return None if self.given is None else tensors_of((inputs, named))[self.given]
+        entered, self.entered = self.entered, None
+        return entered
 
     def __call__(self, module: nn.Module, inputs: tuple, named: dict, output: Any) -> Any:
-        given = None if self.given is None else tensors_of((inputs, named))[self.given]
+        given = self._given(inputs, named)
         if isinstance(output, Tensor):
             return self.gates.apply(self.place, self.batch, self.spread, output, given)
         leaves, layout = pytree.tree_flatten(output)
@@ -129,6 +141,19 @@ class Gate(OfPruner):
             return output
         leaves[self.leaf] = gated
         return pytree.tree_unflatten(leaves, layout)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"entered": None}
+
+
+class Entrance(OfPruner):
+    """A hook on the first module of a run, for the gate on the last one."""
+
+    def __init__(self, gate: Gate) -> None:
+        self.gate = gate
+
+    def __call__(self, module: nn.Module, inputs: tuple, named: dict) -> None:
+        self.gate.enter(inputs, named)
 
 
 class CodeGates:
@@ -155,10 +180,16 @@ def attach(model: nn.Module, gates: Gates, gateways: Sequence[Gateway | None]) -
     there = {place: each for place, each in enumerate(gateways) if each is not None}
     for place, each in there.items():
         if each.method is None:
-            model.get_submodule(each.path).register_forward_hook(Gate(gates, place, each), with_kwargs=True)
+            _attach_hooks(model, Gate(gates, place, each), each)
     for path in dict.fromkeys(each.path for each in there.values() if each.method is not None):
         _attach_in_code(model.get_submodule(path), gates, path, there)
     vars(model)[MARK] = gates
+
+
+def _attach_hooks(model: nn.Module, gate: Gate, gateway: Gateway) -> None:
+    model.get_submodule(gateway.path).register_forward_hook(gate, with_kwargs=True)
+    if gateway.start is not None:
+        model.get_submodule(gateway.start).register_forward_pre_hook(Entrance(gate), with_kwargs=True)
 
 
 def _attach_in_code(module: nn.Module, gates: Gates, path: str, gateways: dict[int, Gateway]) -> None:

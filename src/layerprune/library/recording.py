@@ -112,8 +112,9 @@ class ModuleCall:
     inputs: list[Any]
     outputs: list[Any] = field(default_factory=list)
     layout: Any = None
+    start: int = 0
     end: int = -1
-    """Number of nodes when it returned."""
+    """Numbers of nodes when it was called and when it returned."""
     order: int = -1
     """Number of calls that had returned by then."""
 
@@ -328,7 +329,7 @@ class _Recorder(TorchFunctionMode):
         path = self.recording.paths.get(id(module), "")
         with torch._C.DisableTorchFunction():
             given = [(self._input(each), id(each)) for each in tensors_of(inputs)]
-        made = ModuleCall(len(self.recording.calls), path, module, given)
+        made = ModuleCall(len(self.recording.calls), path, module, given, start=len(self.recording.nodes))
         self.recording.calls.append(made)
         self._stack.append(made)
 

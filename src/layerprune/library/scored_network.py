@@ -44,12 +44,22 @@ _ACTIVATIONS = (
 _ACTIVATING = {"relu", "relu_", "relu6", "leaky_relu", "elu", "gelu", "silu", "mish", "hardswish", "tanh", "sigmoid"}
 
 
+class Turned(nn.Linear):
+    """In the place of Transformers' Conv1D, whose weights are those of a linear layer the other way round."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__(*layer.weight.shape, device="meta")
+        self.weight = nn.Parameter(layer.weight.detach().t().contiguous())
+        self.bias = nn.Parameter(layer.bias.detach())
+        self.train(layer.training)
+
+
 class Branch(nn.Sequential):
     """Layers of a branch in the order of its computation, and weights that no layer applies. The model computes with
     them; to be looked at, not called."""
 
     def __init__(self, model: nn.Module, section: FoundSection) -> None:
-        self.paths = list(dict.fromkeys(node.leaf for node in section.residual.nodes if node.leaf is not None))
+        self.paths = _paths_of_layers(model, section.residual.nodes)
         super().__init__(*map(model.get_submodule, self.paths))
         for place, name in enumerate(_bare_weights(section, self.paths)):
             weight = operator.attrgetter(name)(model)
@@ -74,6 +84,8 @@ class Place(nn.Module):
         self.name, self.branch, self.channels_last = name, branch, channels_last
         self.removable = branch is not None
         self.alive = True
+        self.entered: Tensor | None = None
+        """What a whole block has got, until it returns."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)
@@ -152,11 +164,11 @@ class ScoredNetwork(nn.Module):
         for section, place in zip(self.found, self.sections, strict=True):
             first = section.residual.nodes[0]
             if isinstance(section.residual, Block):
-                self.model.get_submodule(section.residual.path).register_forward_pre_hook(
+                self.model.get_submodule(section.residual.paths[0]).register_forward_pre_hook(
                     partial(_enter_block, place, section.residual), with_kwargs=True
                 )
-            elif first.leaf is not None:
-                self.model.get_submodule(first.leaf).register_forward_pre_hook(place.enter_at, with_kwargs=True)
+            elif (layer := _layer_of(self.model, first)) is not None:
+                self.model.get_submodule(layer).register_forward_pre_hook(place.enter_at, with_kwargs=True)
             else:
                 others.append((first, place))
         return _visits([node for node, _ in others], [place for _, place in others])
@@ -167,8 +179,7 @@ class ScoredNetwork(nn.Module):
         for section, place in zip(self.found, self.sections, strict=True):
             part = section.residual
             if isinstance(part, Block):
-                hook = partial(_leave_block, place, part)
-                self.model.get_submodule(part.path).register_forward_hook(hook, with_kwargs=True)
+                self.model.get_submodule(part.path).register_forward_hook(partial(_leave_block, place, part))
             else:
                 place.added = part.addition.operands.index(part.added)
                 added.append((part.addition, place))
@@ -181,13 +192,15 @@ class ScoredNetwork(nn.Module):
 
 
 def _enter_block(place: Place, block: Block, module: nn.Module, inputs: tuple, named: dict) -> None:
-    place.enter(tensors_of((inputs, named))[block.given])
+    place.entered = tensors_of((inputs, named))[block.given]
+    place.enter(place.entered)
 
 
-def _leave_block(place: Place, block: Block, module: nn.Module, inputs: tuple, named: dict, output: Any) -> None:
-    given = tensors_of((inputs, named))[block.given]
+def _leave_block(place: Place, block: Block, module: nn.Module, inputs: tuple, output: Any) -> None:
+    entered, place.entered = place.entered, None
+    out = pytree.tree_leaves(output)[block.leaf]
     place.added = 0
-    place.leave((pytree.tree_leaves(output)[block.leaf] - given,))
+    place.leave((out if block.vanishes else out - entered,))
 
 
 def _gate(value: Any) -> Any:
@@ -261,10 +274,29 @@ def _plain_copy(model: nn.Module) -> nn.Module:
     copied = copy.deepcopy(model).eval()
     detach(copied)
     registered_blocks.use(copied)
-    for part in copied.modules():
+    for part in list(copied.modules()):
         if getattr(part, "inplace", False):
             part.inplace = False
+        for name, child in part.named_children():
+            if _is_turned(child):
+                setattr(part, name, Turned(child))
     return copied.requires_grad_()
+
+
+def _is_turned(module: nn.Module) -> bool:
+    kind = type(module)
+    return kind.__name__ == "Conv1D" and kind.__module__.startswith("transformers.")
+
+
+def _layer_of(model: nn.Module, node: Node) -> str | None:
+    """The path of the layer that has computed a node."""
+    is_turned = node.leaf is None and isinstance(model.get_submodule(node.path), Turned)
+    return node.path if is_turned else node.leaf
+
+
+def _paths_of_layers(model: nn.Module, nodes: Sequence[Node]) -> list[str]:
+    paths = (_layer_of(model, node) for node in nodes if node.kind == "call")
+    return list(dict.fromkeys(path for path in paths if path is not None))
 
 
 def _what_stands_behind(model: nn.Module, sections: FoundSections) -> list[Node]:
@@ -288,8 +320,7 @@ def _is_activation(model: nn.Module, node: Node) -> bool:
 
 
 def _layers_of(model: nn.Module, nodes: Sequence[Node]) -> nn.ModuleList:
-    paths = dict.fromkeys(node.leaf for node in nodes if node.leaf is not None)
-    return nn.ModuleList(map(model.get_submodule, paths))
+    return nn.ModuleList(map(model.get_submodule, _paths_of_layers(model, nodes)))
 
 
 def _has_channels_last(model: nn.Module, nodes: Sequence[Node], dimensions: int) -> bool:

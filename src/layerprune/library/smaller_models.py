@@ -16,7 +16,7 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from layerprune.errors import LayerpruneError
-from layerprune.library.absence import Gone, HandedOn, PassedOn, Removed
+from layerprune.library.absence import Gone, HandedOn, PassedOn, Removed, Zeros
 from layerprune.library.caches import follow
 from layerprune.library.find_sections import Granularity, find_sections, unwrapped
 from layerprune.library.gates import gates_of
@@ -150,9 +150,11 @@ def _described(path: str, part: Removed) -> dict[str, Any]:
 
 def _leaf(each: Any, path: str) -> Any:
     if isinstance(each, Gone):
-        return {"dimensions": each.dimensions, "same_as": each.same_as}
+        return {"dimensions": each.dimensions, "same_as": each.same_as, "last": each.last}
     if isinstance(each, PassedOn):
         return {"input": int(each)}
+    if isinstance(each, Zeros):
+        return {"zeros": each.given, "sizes": list(each.sizes)}
     if each is None or isinstance(each, bool | str):
         return each
     raise LayerpruneError(f"save: what '{path}' puts out cannot be described: {type(each).__name__}")
@@ -164,7 +166,9 @@ def _output(told: dict[str, Any]) -> Any:
             return each
         if "input" in each:
             return PassedOn(each["input"])
-        return Gone(told["copied"], each["dimensions"], same_as=each["same_as"])
+        if "zeros" in each:
+            return Zeros.told(each["zeros"], each["sizes"])
+        return Gone(told["copied"], each["dimensions"], same_as=each["same_as"], last=each.get("last"))
 
     _check_layout(json.loads(told["layout"])[1])
     return pytree.tree_unflatten(list(map(made, told["leaves"])), pytree.treespec_loads(told["layout"]))

@@ -24,7 +24,8 @@ class Absence:
     shaped: bool = False
     """Whether the model's code asks for the sizes of what is absent."""
     handed_on: bool = False
-    """Whether the module is a whole block, which passes its input through once its section has gone."""
+    """Whether the modules are a whole block, which passes its input through once its section has gone, or puts out
+    zeros."""
 
     @property
     def owned(self) -> tuple[str, ...]:
@@ -36,7 +37,7 @@ def absence_of(model: nn.Module, pairs: Sequence[tuple[Recording, Residual]]) ->
     copied = any(_is_overwritten(*pair) for pair in pairs)
     first = pairs[0][1]
     if isinstance(first, Block):
-        return Absence(((first.path, first.puts_out),), (), copied, handed_on=True)
+        return Absence((*first.before, (first.path, first.puts_out)), (), copied, handed_on=True)
     whole = [_calls_within(*pair) for pair in pairs]
     paths = [path for path in whole[0] if all(path in found for found in whole[1:])]
     modules: dict[str, Any] = {}
@@ -79,13 +80,21 @@ def _output(made: ModuleCall, branch: set[Node], copied: bool = False) -> Any:
             leaves.append(each)
         elif each[0] in branch:
             absent = True
-            same = [place for place, (node, _) in enumerate(made.inputs) if node.shape == each[0].shape]
-            leaves.append(Gone(copied, len(each[0].shape) or None, same_as=same[0] if same else None))
+            leaves.append(Gone(copied, len(each[0].shape) or None, **_shape_by_input(made, each[0].shape)))
         elif each[1] in ids:
             leaves.append(PassedOn(ids.index(each[1])))
         else:
             return None
     return pytree.tree_unflatten(leaves, made.layout) if absent else None
+
+
+def _shape_by_input(made: ModuleCall, shape: tuple[int, ...]) -> dict[str, int]:
+    """Which of a call's inputs had a shape, or all of it but the last size."""
+    shapes = [node.shape for node, _ in made.inputs]
+    if shape in shapes:
+        return {"same_as": shapes.index(shape)}
+    found = [place for place, each in enumerate(shapes) if len(each) == len(shape) > 1 and each[:-1] == shape[:-1]]
+    return {"same_as": found[0], "last": shape[-1]} if found else {}
 
 
 def is_absent(recording: Recording, residual: Residual, absence: Absence) -> bool:

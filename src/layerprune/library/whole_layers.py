@@ -119,7 +119,7 @@ def _is_of_transformers(model: nn.Module) -> bool:
 
 def _left(layers: nn.ModuleList) -> list[int] | None:
     """Places of layers that do more than hand on; None where all do."""
-    left = [place for place, each in enumerate(layers) if not isinstance(each, HandedOn) or each.put_through]
+    left = [place for place, each in enumerate(layers) if not isinstance(each, HandedOn) or not each.is_bare]
     return left if len(left) < len(layers) else None
 
 
