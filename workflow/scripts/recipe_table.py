@@ -50,8 +50,8 @@ def table_text() -> str:
 
 
 def price_text() -> str:
-    """Markdown, a row a run in the preset's order."""
-    return _table(PRICE_PRESET, ("network", "method", "sections left", "MACs", *FIGURES), _price_row)
+    """Markdown, a row a run, by network and in the preset's order."""
+    return _table(PRICE_PRESET, ("network", "method", "sections left", "depth", "MACs", *FIGURES), _price_row)
 
 
 def rival_text() -> str:
@@ -61,10 +61,12 @@ def rival_text() -> str:
 
 def _table(name: str, titles: Sequence[str], row: Callable[..., list[str]]) -> str:
     preset, found = load_preset(name), {_key(record): record for record in _records(name)}
-    keys = (key for key in config.plan(preset, name) if key in found)
+    keys = [key for key in config.plan(preset, name) if key in found]
+    archs = list(dict.fromkeys(key.arch for key in keys))
     words = sum(title in ("network", "method", "fine-tuning") for title in titles)
     rules = [":---"] * words + ["---:"] * (len(titles) - words)
-    rows = [[*row(preset, key, found[key]), *_figures(found[key])] for key in keys]
+    by_network = sorted(keys, key=lambda key: archs.index(key.arch))
+    rows = [[*row(preset, key, found[key]), *_figures(found[key])] for key in by_network]
     return "".join(f"| {' | '.join(cells)} |\n" for cells in [titles, rules, *rows])
 
 
@@ -79,7 +81,7 @@ def _left(record: dict[str, Any]) -> str:
 
 def _price_row(preset: config.Preset, key: RunKey, record: dict[str, Any]) -> list[str]:
     saved = f"× {record['macs'] / record['macs_dense']:.2f}"
-    return [key.arch, _told(preset, key), _left(record), saved]
+    return [key.arch, _told(preset, key), _left(record), str(record["depth"]), saved]
 
 
 def _rival_row(preset: config.Preset, key: RunKey, record: dict[str, Any]) -> list[str]:
