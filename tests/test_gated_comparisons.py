@@ -253,9 +253,11 @@ def test_a_rising_price_lets_sections_go_later_and_ends_as_the_whole_price() -> 
     assert shares == pytest.approx([0, 0, 1 / ramp, 2 / ramp, 1])
 
 
-def test_a_ramp_ends_before_theta_is_rounded() -> None:
-    with pytest.raises(SettingError, match=r"price_ramp: 0\.8 of training after a warm-up of 20it does not end before"):
-        trained(price_ramp=0.8)
+@pytest.mark.parametrize("ramp", [0.5, 0.8])
+def test_a_ramp_ends_before_theta_is_rounded(ramp: float) -> None:
+    """Half of 80 steps after 20 would end at the very step of the rounding, the 60th."""
+    with pytest.raises(SettingError, match=rf"price_ramp: {ramp} of training after a warm-up of 20it does not end"):
+        trained(price_ramp=ramp)
 
 
 def test_notes_budget_and_price_come_back_from_a_state() -> None:
