@@ -6,6 +6,7 @@ import json
 import shutil
 import tarfile
 import tempfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -66,6 +67,16 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A fresh root with the same preset."""
     monkeypatch.setenv("LAYERPRUNE_ROOT", str(tmp_path / "here"))
     return write_study(tmp_path / "here")
+
+
+def ends_of_members(content: bytes) -> Iterator[int]:
+    """Where the members of a .gz file end, in bytes."""
+    rest = content
+    while rest:
+        member = zlib.decompressobj(wbits=31)
+        member.decompress(rest)
+        rest = member.unused_data
+        yield len(content) - len(rest)
 
 
 def names_in(path: Path) -> list[str]:
@@ -278,6 +289,18 @@ def test_a_truncated_archive_changes_nothing(whole: Path, here: Path, tmp_path: 
     (tmp_path / "cut.tar.gz").write_bytes(content[: int(part * len(content))])
     with pytest.raises(LayerpruneError, match=r"cut.tar.gz: "):
         add(tmp_path / "cut.tar.gz")
+    assert tree(here) == {}
+
+
+def test_an_archive_cut_between_two_of_its_parts_changes_nothing(whole: Path, here: Path, tmp_path: Path) -> None:
+    """Each part is a gzip member of its own, so that what is left is a faultless .gz file."""
+    content = whole.read_bytes()
+    ends = list(ends_of_members(content))
+    assert len(ends) > 3 and ends[-1] == len(content)
+    for end in ends[:-1]:
+        (tmp_path / "cut.tar.gz").write_bytes(content[:end])
+        with pytest.raises(LayerpruneError, match=r"cut.tar.gz: damaged: it ends too early"):
+            add(tmp_path / "cut.tar.gz")
     assert tree(here) == {}
 
 

@@ -62,8 +62,10 @@ def _check_target(path: Path) -> None:
     try:
         if not path.name:
             raise LayerpruneError(f"'{path}': cannot write: not the name of a file")
-        if path.exists() and not path.is_file():
+        if not stat.S_ISREG(path.stat().st_mode):
             raise LayerpruneError(f"{path}: cannot write: what is there is not a regular file")
+    except FileNotFoundError:  # nothing yet, or another process has just taken it away
+        return
     except OSError as error:  # a folder on the way may not be entered
         raise LayerpruneError(f"{path}: cannot write: {reason_of(error)}") from None
 

@@ -29,6 +29,7 @@ LARGEST = 64_000_000
 LARGEST_INSIDE = 256_000_000
 """Bytes of all that is in it, with which a few well-compressed bytes could fill memory."""
 MOST_FILES = 20_000
+_END = bytes(2 * tarfile.BLOCKSIZE)
 _SLUG = TypeAdapter(Slug)
 
 
@@ -58,7 +59,8 @@ def read(path: Path) -> Contents:
 def _members(path: Path) -> Iterator[tuple[RunKey, Path, bytes]]:
     seen = set()
     try:
-        with tarfile.open(fileobj=io.BytesIO(_unpacked(path)), mode="r:") as archive:
+        unpacked = _unpacked(path)
+        with tarfile.open(fileobj=io.BytesIO(unpacked), mode="r:") as archive:
             for member in archive:
                 if not member.isreg() or member.issparse():
                     raise LayerpruneError(f"{path}: {member.name!r} is not a plain file")
@@ -69,6 +71,10 @@ def _members(path: Path) -> Iterator[tuple[RunKey, Path, bytes]]:
                     raise LayerpruneError(f"{path}: holds more than {MOST_FILES:,} files")
                 if member.name != str(paths.campaign_summary()):
                     yield *_meant(path, member.name), archive.extractfile(member).read()
+            if (
+                unpacked[archive.offset : archive.offset + len(_END)] != _END
+            ):  # cut between two gzip members, it looks whole
+                raise LayerpruneError(f"{path}: damaged: it ends too early")
     except (tarfile.TarError, ValueError) as error:  # the second for headers whose numbers are none
         raise LayerpruneError(f"{path}: damaged: {error}") from None
 
