@@ -206,7 +206,7 @@ def worker_with_state(process: subprocess.Popen, root: Path) -> psutil.Process:
     return next(each for each in psutil.Process(process.pid).children() if each.environ().get("RANK") == "1")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_after_the_death_of_one_all_end_and_the_next_attempt_makes_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -203,6 +203,7 @@ def test_a_seed_of_one_method_needs_only_what_it_starts_from(
     assert planned_runs(outcome) == planned and planned_jobs(outcome) == len(planned)
 
 
+@pytest.mark.long
 def test_a_variant_of_a_seed_that_is_shipped_makes_only_the_weights_that_it_needs(shipped: Study) -> None:
     old, new = (
         "magnitude: {settings: {keep: 1}}",
