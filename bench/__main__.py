@@ -41,7 +41,7 @@ PARTS: dict[str, Callable[[bool], Iterator[Measurement]]] = {
     "feeding": lambda quick: feeding.measure(rounds=3 if quick else 9, steps=10 if quick else 20),
     "shared": lambda quick: shared.measure(rounds=3 if quick else 7, steps=10 if quick else 20),
     "runs": lambda quick: runs.measure(rounds=3 if quick else 9, epochs=4 if quick else 8),
-    "on-gpu": lambda quick: on_gpu.measure(rounds=3 if quick else 9),
+    "on-gpu": lambda quick: on_gpu.measure(3, archs=("resnet-56",)) if quick else on_gpu.measure(9),
     "inference": lambda quick: inference.measure(rounds=25 if quick else 201),
     "against-torch-pruning": lambda quick: against_torch_pruning.measure(rounds=25 if quick else 201),
 }

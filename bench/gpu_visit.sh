@@ -3,12 +3,14 @@
 # Each part is limited in time, and what fails is said in the summary and does not stop the next part.
 # usage: OUT=folder bench/gpu_visit.sh [MINUTES [PLAN [LANES]]]   on a tree with .visit/ (bench/gpu_visit_pack.sh)
 #   LANES: a number, auto, or 0: no lanes, runs in processes of their own.
+#   TESTS: what pytest is to run of the tests marked gpu; where they passed on such a machine, a few will do.
 #   DEVICE=cpu rehearses it, without CUDA tests and measurements: DEVICE=cpu bench/gpu_visit.sh 2 rehearsal
 set -uo pipefail
 cd "$(dirname "$0")/.."
 began=$(date +%s)
 minutes=${1:-9} plan=${2:-gpu-first} lanes=${3:-auto} device=${DEVICE:-cuda}
 out=${OUT:-.visit/out}
+tests=${TESTS:-tests/test_recorded_steps.py tests/test_lanes.py tests/test_training.py tests/test_devices.py}
 mkdir -p "$out"
 summary=$out/summary.txt
 : >"$summary"
@@ -38,8 +40,7 @@ import platform, torch, torchvision
 print(platform.python_version(), torch.__version__, torchvision.__version__)
 print(torch.cuda.get_device_name(), torch.cuda.get_device_capability(), torch.version.cuda) if torch.cuda.is_available() else print('no CUDA device')"
 if [ "$device" = cuda ]; then
-    part cuda-tests 90 $python -m pytest -q --maxfail=20 -p no:cacheprovider -m gpu tests/test_recorded_steps.py \
-        tests/test_lanes.py tests/test_training.py tests/test_devices.py
+    part cuda-tests 90 $python -m pytest -q --maxfail=20 -p no:cacheprovider -m gpu $tests
     part measurements 150 $python -m bench on-gpu --quick --json "$out/on-gpu.json"
 fi
 campaign() { # NAME WORDS...: what the time left allows; fails where the campaign itself broke down

@@ -1,10 +1,12 @@
 """Training steps on a GPU: recorded whole as graphs, eager and compiled; dense, gated and pruned; and the reference's.
+Inference of pruned networks against whole ones, as graphs.
 
 Networks are as wide as published, on CIFAR's shapes; the note says what an epoch of 45,000 images takes either way.
 """
 
 import statistics
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 
@@ -12,8 +14,10 @@ from bench import reference
 from bench.steps import GATED, TRAINING, made_up_data, network_of, shape_of, steps_of
 from bench.timing import Measurement, alternate, of_pairs
 from layerprune.core import surgery
+from layerprune.core.networks.sections import SectionedNetwork
 from layerprune.core.settings import NoSettings
 from layerprune.core.timing import Work
+from layerprune.library.latency import engines
 
 BATCH = 125
 """Of 45,000 images equal batches."""
@@ -22,6 +26,7 @@ STEPS = 20
 """Of a round: a device that works off a queue is timed over many."""
 WORKERS = 8
 ARCHS = ("resnet-20", "resnet-56", "resnet-110", "vgg16")
+BATCHES_OF_INFERENCE = (1, 16, 256)
 
 
 def step_of(arch: str, method: str, engine: str, precision: str, device: torch.device, pruned: bool = False) -> Work:
@@ -48,6 +53,8 @@ def measure(rounds: int, device: torch.device | None = None, archs: tuple[str, .
     device = device or torch.device("cuda")
     for arch in archs:
         yield from _engines(arch, rounds, device)
+    for batch in BATCHES_OF_INFERENCE:
+        yield inference("resnet-56", batch, rounds, device)
     yield against_reference("resnet-56", rounds, device)
 
 
@@ -76,3 +83,28 @@ def against_reference(arch: str, rounds: int, device: torch.device, workers: int
     ours = step_of(arch, "dense", "graphs", "bf16", device)
     name = f"our training, graphs bf16 / reference's, bf16, images/s, {arch}"
     return against(name, ours, theirs, rounds, device, ">= 8")
+
+
+def inference(arch: str, batch: int, rounds: int, device: torch.device) -> Measurement:
+    """Latency in bf16 without every second section over that with all; each a graph where there are graphs."""
+    whole, pruned = network_of(arch), network_of(arch)
+    surgery.remove(pruned, range(0, len(pruned.sections), 2))
+    surgery.fold(pruned)
+    engine = "graphed" if device.type == "cuda" else "eager"
+
+    def calls(network: SectionedNetwork) -> Work:
+        model = engines.MeasuredModel(arch, network.eval(), network.input_shape)
+        once = engines.prepare(model, engine, "bf16", batch, device, threads=1)
+        return partial(_repeat, once)
+
+    pairs = alternate(calls(whole), calls(pruned), rounds, warm_up=2, device=device)
+    milliseconds = [1000 * statistics.median(times) / STEPS for times in zip(*pairs, strict=True)]
+    name = f"inference with every second section / with all, {engine} bf16, {arch}, batch {batch}"
+    note = f"{milliseconds[1]:.3f} ms against {milliseconds[0]:.3f}"
+    return of_pairs(name, pairs, note=note)
+
+
+@torch.inference_mode()
+def _repeat(once: Work) -> None:
+    for _ in range(STEPS):
+        once()

@@ -93,7 +93,7 @@ class RecordedSteps:
 
         if not self.place.is_cuda:
             return compute
-        if self._pool is None:
+        if not self._records:  # memory whose last graph has gone cannot take another
             self._pool = torch.cuda.graph_pool_handle()
         noise = self.trainer.method.noise
         return _captured(compute, list(self._changing()), [] if noise is None else [noise], self._pool)
