@@ -15,7 +15,7 @@ mkdir -p "$out"
 summary=$out/summary.txt
 : >"$summary"
 
-left() { echo $((began + 60 * minutes - $(date +%s))); }
+left() { awk "BEGIN { print int($began + 60 * $minutes - $(date +%s)) }"; }
 part() { # NAME SECONDS COMMAND...: its output into a file, its status and length into the summary
     local name=$1 limit=$2 start status
     shift 2
