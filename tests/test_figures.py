@@ -385,6 +385,14 @@ def test_agreement_needs_three_methods(small):
     assert len(prepared("removal-agreement")) == 9
 
 
+def test_theta_has_no_panels_of_a_network_that_has_not_run(full):
+    data, _ = drawn("theta")
+    unmade = data[data["arch"] == "lenet5"].assign(status="missing", kind="none")
+    figure = theta.draw(pd.concat([data[data["arch"] != "lenet5"], unmade]), "heading")
+    shown = {ax.get_title().split(",")[0] for ax in figure.axes}
+    assert "mlp-residual-5" in shown and "lenet5" not in shown
+
+
 def test_fixed_sections_are_no_part_of_theta_survivors_and_sections_alive(tmp_path, monkeypatch):
     monkeypatch.setenv("LAYERPRUNE_ROOT", str(tmp_path))
     archs = {"resnet-20": {"model": {"removable": "shape-preserving"}}}

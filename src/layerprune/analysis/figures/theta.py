@@ -121,7 +121,9 @@ LINES = {"warmup": ":", "consolidation": "--"}
 
 
 def draw(data: pd.DataFrame, heading: str) -> Figure:
-    """A row of panels per architecture, one per seed; `data` as from `prepare`."""
+    """A row of panels per architecture that has run, one per seed; `data` as from `prepare`."""
+    made = data[data["status"] != "missing"]
+    data = data[data["arch"].isin(made["arch"])] if len(made) else data
     archs, seeds = list(dict.fromkeys(data["arch"])), sorted(set(data["seed"]))
     figure, axes = style.grid(len(archs) * len(seeds), columns=len(seeds), size=(3.0, 1.9))
     panels = iter(axes)
