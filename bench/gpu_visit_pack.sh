@@ -2,6 +2,7 @@
 # Puts into .visit/ what bench/gpu_visit.sh needs on a machine without network, beside the tracked tree:
 # wheels of what the package imports (torch, torchvision, numpy and pandas are there), data sets, the commit's id.
 # usage: bench/gpu_visit_pack.sh DATA     DATA: folder with cifar10-jpeg.tar.gz (and imagenet-tiny40.tar.gz)
+#   MINORS="12": only for these minor versions of Python 3, where they are known: 2 MB each
 set -euo pipefail
 cd "$(dirname "$0")/.."
 data=${1:?usage: bench/gpu_visit_pack.sh DATA}
@@ -18,7 +19,7 @@ for name in $pure; do
     number=$(version "$name") && fetch "$name==$number"
 done
 fetch --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 "safetensors==$(version safetensors)"
-for minor in 11 12 13 14; do
+for minor in ${MINORS:-11 12 13 14}; do
     fetch --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 --python-version 3.$minor \
         "pydantic-core==$(version pydantic-core)"
 done

@@ -1,23 +1,25 @@
 """Training steps on a GPU: recorded whole as graphs, eager and compiled; dense, gated and pruned; and the reference's.
-Inference of pruned networks against whole ones, as graphs.
+Inference of pruned networks against whole ones, as graphs; and what it takes to record a step anew.
 
 Networks are as wide as published, on CIFAR's shapes; the note says what an epoch of 45,000 images takes either way.
 """
 
 import statistics
+import threading
 from collections.abc import Iterator
 from functools import partial
 
 import torch
 
 from bench import reference
-from bench.steps import GATED, TRAINING, made_up_data, network_of, shape_of, steps_of
+from bench.steps import GATED, TRAINING, endless, made_up_data, network_of, shape_of, steps_of, trainer_of
 from bench.timing import Measurement, alternate, of_pairs
 from layerprune.core import surgery
 from layerprune.core.networks.sections import SectionedNetwork
 from layerprune.core.settings import NoSettings
-from layerprune.core.timing import Work
+from layerprune.core.timing import Work, seconds
 from layerprune.library.latency import engines
+from layerprune.system.devices import own_stream
 
 BATCH = 125
 """Of 45,000 images equal batches."""
@@ -25,6 +27,8 @@ EPOCH = 45_000
 STEPS = 20
 """Of a round: a device that works off a queue is timed over many."""
 WORKERS = 8
+NEIGHBOURS = (0, 7)
+"""Other lanes, while one records a step anew."""
 ARCHS = ("resnet-20", "resnet-56", "resnet-110", "vgg16")
 BATCHES_OF_INFERENCE = (1, 16, 256)
 
@@ -56,6 +60,8 @@ def measure(rounds: int, device: torch.device | None = None, archs: tuple[str, .
     for batch in BATCHES_OF_INFERENCE:
         yield inference("resnet-56", batch, rounds, device)
     yield against_reference("resnet-56", rounds, device)
+    for neighbours in NEIGHBOURS:
+        yield recording("resnet-56", neighbours, rounds, device)
 
 
 def _engines(arch: str, rounds: int, device: torch.device) -> Iterator[Measurement]:
@@ -83,6 +89,39 @@ def against_reference(arch: str, rounds: int, device: torch.device, workers: int
     ours = step_of(arch, "dense", "graphs", "bf16", device)
     name = f"our training, graphs bf16 / reference's, bf16, images/s, {arch}"
     return against(name, ours, theirs, rounds, device, ">= 8")
+
+
+def recording(arch: str, neighbours: int, rounds: int, device: torch.device) -> Measurement:
+    """A gated step that is recorded anew, as after a removal, over a step, beside so many lanes of dense ones."""
+    ready, done = threading.Barrier(neighbours + 1), threading.Event()
+
+    def neighbour() -> None:
+        with own_stream(device):
+            work = step_of(arch, "dense", "graphs", "bf16", device)
+            work()
+            ready.wait()
+            while not done.is_set():
+                work()
+
+    others = [threading.Thread(target=neighbour) for _ in range(neighbours)]
+    for other in others:
+        other.start()
+    with own_stream(device):
+        how = {"batch_size": BATCH, "augment": "crop-flip", "engine": "graphs", "precision": "bf16"}
+        trainer = trainer_of(network_of(arch), "gated", GATED, TRAINING.model_copy(update=how), device=device)
+        step = partial(next, endless(trainer))
+        step()
+        ready.wait()
+        pairs = []
+        for _ in range(rounds):
+            usual = seconds(step, device)
+            trainer.forget_records()
+            pairs.append((usual, seconds(step, device)))
+    done.set()
+    for other in others:
+        other.join()
+    name = f"gated step recorded anew / gated step, beside {neighbours} other lanes, {arch}"
+    return of_pairs(name, pairs, note=f"{statistics.median(anew for _, anew in pairs):.2f} s")
 
 
 def inference(arch: str, batch: int, rounds: int, device: torch.device) -> Measurement:

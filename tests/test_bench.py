@@ -127,6 +127,7 @@ def test_what_is_measured_on_a_gpu_runs_on_a_cpu_too(monkeypatch: pytest.MonkeyP
     assert measured.ratio > 0 and "s an epoch against" in measured.note
     assert on_gpu.against_reference("resnet-8", 1, way[-1], workers=0).target == ">= 8"
     assert on_gpu.inference("resnet-8", 2, 1, way[-1]).ratio > 0
+    assert on_gpu.recording("resnet-8", 1, 1, way[-1]).note.endswith(" s")
 
 
 def test_a_pruned_step_is_one_without_every_second_section(monkeypatch: pytest.MonkeyPatch) -> None:

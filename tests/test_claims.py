@@ -21,7 +21,7 @@ from layerprune.analysis.frames import read_study
 from layerprune.errors import LayerpruneError
 from layerprune.suite import config, record
 from layerprune.suite.config import Claim, Condition
-from layerprune.system import paths
+from layerprune.system import files, paths
 from layerprune.system.paths import RunKey
 
 SEEDS = (0, 1, 2, 3, 4)
@@ -680,6 +680,41 @@ def test_without_rules_there_is_one_line_and_the_workflow_plans_no_ledger(study:
     planned = Study(root).snakemake("--dry-run", "--quiet", "rules")
     assert planned.code == 0, planned.stderr
     assert "table_page" in planned.stdout + planned.stderr and "ledger" not in planned.stdout + planned.stderr
+
+
+# --- evidence of other presets ------------------------------------------------------------------------------------
+
+
+def name_evidence(other: str) -> None:
+    path = paths.preset_file(made_up.PRESET)
+    files.write_text(path, json.dumps(json.loads(path.read_text()) | {"evidence": [other]}))
+
+
+def test_networks_of_other_presets_count_as_far_as_they_have_run(study: list[RunKey]) -> None:
+    set_removals(study, 200, 200)
+    (alone,) = ledger.entries(made_up.PRESET, only=["C3"])
+    archs = {"mlp-residual-5": {}, "mlp-residual-10": {}}
+    keys = made_up.write_study(made_up.preset(archs, ["dense", "gated"], SEEDS), "other")
+    name_evidence("other")
+    for key in keys:
+        if key.arch == "mlp-residual-10":
+            paths.record(key).unlink()
+    (entry,) = ledger.entries(made_up.PRESET, only=["C3"])
+    label = f"{made_up.DATASET} (other)"
+    assert set(entry.networks) == {*alone.networks, (label, "mlp-residual-5")}
+    assert {row["n"] for row in entry.rows[entry.rows["dataset"] == label].to_dict("records")} == {len(SEEDS)}
+    own = entry.rows[entry.rows["dataset"] == made_up.DATASET].reset_index(drop=True)
+    pd.testing.assert_frame_equal(own, alone.rows)
+    _, page = ledger.write(made_up.PRESET)
+    text = page.read_text()
+    assert f"{label} mlp-residual-5" in text
+    assert f"(../other/{made_up.DATASET}/runs.csv)" in text
+
+
+def test_evidence_that_does_not_exist_is_one_line(study: list[RunKey]) -> None:
+    name_evidence("nowhere")
+    with pytest.raises(LayerpruneError, match=r"nowhere\.yaml"):
+        ledger.entries(made_up.PRESET)
 
 
 # --- files ----------------------------------------------------------------------------------------------------

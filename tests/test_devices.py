@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -115,6 +116,35 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
         devices.borrowed(CUDA, 1, silent),
     ):
         pass
+
+
+class _Event:
+    """Stands for an event of CUDA; notes what happens to it."""
+
+    happened: ClassVar[list[tuple[str, int]]] = []
+    made = 0
+
+    def __init__(self, blocking: bool) -> None:
+        assert blocking  # whoever waits leaves its core to others
+        self.number = _Event.made
+        _Event.made += 1
+
+    def record(self) -> None:
+        self.happened.append(("begun", self.number))
+
+    def synchronize(self) -> None:
+        self.happened.append(("awaited", self.number))
+
+
+def test_a_thread_waits_for_work_that_lies_too_far_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "Event", _Event)
+    pace = devices.Pace(2, torch.device("cuda"))
+    for _ in range(4):
+        pace.keep()
+    begun = [("begun", 0), ("begun", 1), ("begun", 2), ("awaited", 0), ("begun", 3), ("awaited", 1)]
+    assert _Event.happened == begun
+    devices.Pace(0, torch.device("cpu")).keep()
+    assert _Event.happened == begun
 
 
 @pytest.mark.gpu

@@ -112,6 +112,7 @@ rule figures_of_dataset:
 rule ledger:
     input:
         lambda wildcards: [path for dataset in DATASETS for path in files_of_runs(dataset, paths.record)],
+        evidence=[local(str(path)) for path in evidence()],
         rules=local(str(paths.claim_rules())),
     output:
         report(

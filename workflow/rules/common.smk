@@ -163,6 +163,14 @@ def files_of_runs(dataset, *kinds, arch=None):
     return (own if dataset in AVAILABLE else []) + store_files
 
 
+def evidence():
+    """Records of other presets by which claims are judged, too: as they are in the store."""
+    stores = [
+        paths.stored_records(name, each) for name in PRESET.evidence for each in settings.load_preset(name).datasets
+    ]
+    return [path for path in stores if path.is_file()]
+
+
 def runs_of(datasets):
     """Files of the runs themselves. A target names them beside what is made of them: Snakemake would call a table up to
     date although runs that it was made of are gone."""

@@ -4,7 +4,7 @@ python workflow/scripts/reproduce_tables.py
 
 Expected values are means over the committed runs of the preset laptop; tolerances are those of
 `layerprune check-reproduction`; minutes are the runs' own wall times added up, two runs at a time. Memory is that of
-the run that took most, among records that say it and rows of reproduced.csv, which was filled on two cores; that of
+the run that took most, among records that say it and rows of reproduced.csv made on CPUs; that of
 first steps is what bench/run_memory.py measured.
 """
 
@@ -108,9 +108,15 @@ def _minutes(runs: list[Record]) -> str:
 
 def _memory(runs: list[Record]) -> str:
     """The most that a run of these took where it is told, here or where it was made again; of how many it is told."""
-    noted = reproduction.noted(PRESET).dropna(subset="memory").groupby("run")["memory"].max()
+    noted = _noted_on_cpus().groupby("run")["memory"].max()
     again = [float(noted[str(each.key)]) for each in runs if str(each.key) in noted.index]
     return _most([each.memory_bytes for each in runs if each.memory_bytes] + again)
+
+
+def _noted_on_cpus() -> pd.DataFrame:
+    """Fresh runs whose memory is known. Beside a GPU a process has the driver's memory too."""
+    noted = reproduction.noted(PRESET)
+    return noted[noted["gpu"].isna()].dropna(subset="memory")
 
 
 def _memory_at_first(runs: list[Record]) -> str:
@@ -130,7 +136,7 @@ def _first_steps() -> dict[str, float]:
 
 def _agreement() -> str:
     """How near the memory of first steps is to that of the whole run, where both are known."""
-    whole, first = reproduction.noted(PRESET).dropna(subset="memory").set_index("run")["memory"], _first_steps()
+    whole, first = _noted_on_cpus().groupby("run")["memory"].max(), _first_steps()
     shares = sorted(first[name] / value for name, value in whole.items() if name in first)
     least, median, most = (f"{share:.2f}" for share in (shares[0], statistics.median(shares), shares[-1]))
     told = f"the first steps took {least} to {most} of the run's, {median} in the median"

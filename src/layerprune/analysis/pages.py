@@ -1,6 +1,6 @@
 """Generated blocks of README.md and docs/: tables, verdicts and figures between markers, so no result is typed.
 
-    <!-- generated:headline:laptop+study -->                  dense and gated on eight networks of two presets at most
+    <!-- generated:headline:laptop+study -->                  dense and gated on eight networks of these presets at most
     <!-- generated:verdicts:laptop -->                        the paper's claims, a line each
     <!-- generated:networks:laptop:mnist -->                  the methods on every network of a data set
     <!-- generated:published:mnist -->                        what others published on it

@@ -8,6 +8,7 @@ process, however that dies: there is nothing to clear up.
 import os
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
@@ -68,6 +69,24 @@ def own_stream(device: torch.device) -> Iterator[None]:
         return
     with torch.cuda.device(device), torch.cuda.stream(torch.cuda.Stream(device)):
         yield
+
+
+class Pace:
+    """Holds a thread back that is more than `ahead` pieces of work ahead of a GPU's present stream; no CPU is."""
+
+    def __init__(self, ahead: int, device: torch.device) -> None:
+        self._ahead = ahead
+        self._begun: deque[torch.cuda.Event] | None = deque() if device.type == "cuda" else None
+
+    def keep(self) -> None:
+        """To be called after each piece of work was begun: wait for the one `ahead` before it, asleep."""
+        if self._begun is None:
+            return
+        event = torch.cuda.Event(blocking=True)
+        event.record()
+        self._begun.append(event)
+        if len(self._begun) > self._ahead:
+            self._begun.popleft().synchronize()
 
 
 @contextmanager

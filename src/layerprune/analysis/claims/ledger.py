@@ -1,10 +1,12 @@
 """The ledger of one preset: every claim with its numbers and its verdict, as CSV and Markdown.
 
 results/<preset>/claims.csv has a row for each quantity, network and comparison, results/<preset>/claims.md a section
-for each claim. Where runs are missing the ledger says so; it needs none.
+for each claim. Where runs are missing the ledger says so; it needs none. Networks of the preset's `evidence`, other
+presets, count as far as they have run.
 """
 
 import math
+import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,8 +47,10 @@ class Entry(Judgement):
     also: dict[str, Judgement]
     before: list[Judgement]
     reported: pd.DataFrame
+    studies: Mapping[str, Study]
+    """Those that were judged, by the name that rows give to the data set."""
     drawn: Collection[str]
-    """Data sets for which the preset plans what the claim's figure shows."""
+    """Those of them that plan what the claim's figure shows."""
 
 
 def entries(preset_name: str, only: Collection[str] | None = None) -> list[Entry]:
@@ -56,8 +60,20 @@ def entries(preset_name: str, only: Collection[str] | None = None) -> list[Entry
     """
     rules = config.load_claims()
     _check_quantities(rules)
-    studies = [read_study(preset_name, dataset, partial=True) for dataset in config.load_preset(preset_name).datasets]
+    studies = studies_of(preset_name)
     return [_entry(name, claim, studies) for name, claim in rules.items() if only is None or name in only]
+
+
+def studies_of(preset_name: str) -> dict[str, Study]:
+    """The preset's studies by data set, then those of its evidence by data set and preset."""
+    preset = config.load_preset(preset_name)
+    own = {dataset: read_study(preset_name, dataset, partial=True) for dataset in preset.datasets}
+    beside = {
+        f"{dataset} ({other})": read_study(other, dataset, partial=True)
+        for other in preset.evidence
+        for dataset in config.load_preset(other).datasets
+    }
+    return own | beside
 
 
 def _check_quantities(rules: Mapping[str, Claim]) -> None:
@@ -76,9 +92,11 @@ def rules_of(claim: Claim) -> list[Rule]:
     return [claim, *claim.also.values(), *(change.before for change in claim.changes)]
 
 
-def _entry(name: str, claim: Claim, studies: list[Study]) -> Entry:
+def _entry(name: str, claim: Claim, studies: Mapping[str, Study]) -> Entry:
     beside = [
-        report(quantity, study.dataset, QUANTITIES[quantity](study)) for quantity in claim.reported for study in studies
+        report(quantity, label, QUANTITIES[quantity](study))
+        for quantity in claim.reported
+        for label, study in studies.items()
     ]
     return Entry(
         **vars(_judged(claim, studies)),
@@ -86,20 +104,38 @@ def _entry(name: str, claim: Claim, studies: list[Study]) -> Entry:
         claim=claim,
         also={reading: _judged(rule, studies) for reading, rule in claim.also.items()},
         before=[_judged(change.before, studies) for change in claim.changes],
-        reported=_together(beside),
-        drawn=[study.dataset for study in studies if claim.figure and applies(claim.figure, study)],
+        reported=_told(_together(beside), studies),
+        studies=studies,
+        drawn=[label for label, study in studies.items() if claim.figure and applies(claim.figure, study)],
     )
 
 
-def _judged(rule: Rule, studies: list[Study]) -> Judgement:
+def _judged(rule: Rule, studies: Mapping[str, Study]) -> Judgement:
     judged = [
-        judge(condition, study.dataset, QUANTITIES[condition.quantity](study), rule.least_seeds)
+        judge(condition, label, QUANTITIES[condition.quantity](study), rule.least_seeds)
         for condition in rule.conditions
-        for study in studies
+        for label, study in studies.items()
     ]
-    rows = _together(judged)
+    rows = _without_unmade_evidence(_together(judged), studies)
     networks = of_networks(rows)
     return Judgement(rows, networks, of_rule(rule, networks))
+
+
+def _without_unmade_evidence(rows: pd.DataFrame, studies: Mapping[str, Study]) -> pd.DataFrame:
+    """Without the networks of other presets of which nothing that a rule asks for has been made."""
+    unmade = [network for network, verdict in of_networks(rows).items() if verdict == Verdict.NOT_RUN]
+    nothing = pd.MultiIndex.from_frame(rows[["dataset", "arch"]]).isin(unmade)
+    return rows[~(nothing & _is_evidence(rows, studies))].reset_index(drop=True)
+
+
+def _told(rows: pd.DataFrame, studies: Mapping[str, Study]) -> pd.DataFrame:
+    """Without quantities of other presets' networks for which there is no run."""
+    return rows[(rows["n"] > 0) | ~_is_evidence(rows, studies)].reset_index(drop=True)
+
+
+def _is_evidence(rows: pd.DataFrame, studies: Mapping[str, Study]) -> pd.Series:
+    """Rows of other presets: their labels are no data sets'."""
+    return rows["dataset"].map(lambda label: studies[label].dataset != label).astype(bool)
 
 
 def _together(frames: list[pd.DataFrame]) -> pd.DataFrame:
@@ -245,14 +281,14 @@ def _mean(row: dict) -> str:
 
 
 def _links(preset_name: str, entry: Entry) -> list[str]:
-    datasets = dict.fromkeys(dataset for dataset, _ in entry.networks)
     here = paths.claims(preset_name, "md").parent
-    links = [f"[runs.csv]({dataset}/runs.csv)" for dataset in datasets]
+    judged = {label: entry.studies[label] for label, _ in entry.networks}
+    targets = [("runs.csv", paths.runs_table(study.preset, study.dataset)) for study in judged.values()]
     if entry.claim.figure:
-        up = "/".join([".."] * (len(here.relative_to(paths.root()).parts)))
-        links += [
-            f"[{entry.claim.figure}]({up}/figures/{preset_name}/{each}/{entry.claim.figure}.svg)"
-            for each in datasets
-            if each in entry.drawn
+        targets += [
+            (entry.claim.figure, paths.figure(study.preset, study.dataset, entry.claim.figure, "svg"))
+            for label, study in judged.items()
+            if label in entry.drawn
         ]
+    links = [f"[{name}]({Path(os.path.relpath(target, here)).as_posix()})" for name, target in targets]
     return [f"From: {', '.join(links)}"] if links else []

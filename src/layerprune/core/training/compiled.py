@@ -3,7 +3,7 @@
 A graph has a section's weights among its inputs. It is made where it is first needed, for a kind of section, the size
 of the batch and the kind of gate, and serves all networks of this process. Computed eagerly is what would need graphs
 of its own for little: a smaller batch (an epoch's last), a second forward pass without gradients, and sections without
-their branch. On a GPU graphs are replayed as CUDA graphs (mode="reduce-overhead"), which no GPU has tried yet.
+their branch. On a GPU graphs are replayed as CUDA graphs (mode="reduce-overhead").
 """
 
 from collections.abc import Callable, Hashable, Sequence

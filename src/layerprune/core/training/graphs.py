@@ -12,7 +12,10 @@ only fills a few scalars and adds up the loss. Inside, one thing could still be 
 a kernel of its own. How often batch normalisation was updated is counted on the host.
 
 Threads may record and replay side by side, each in a stream of its own (`system.devices.own_stream`): a graph is
-recorded in the stream that it is replayed in, since products of matrices have their scratch memory by stream.
+recorded in the stream that it is replayed in, since products of matrices have their scratch memory by stream. The host
+is never more than a few replays ahead of the device. Beside seven threads that were, recording a step of ResNet-56 took
+an H200 ten to forty seconds instead of less than one, as if a driver with a full queue held up all threads' launches;
+whether that was the reason has not been tried yet.
 """
 
 import gc
@@ -26,13 +29,17 @@ from torch import Tensor, nn
 
 from layerprune.core.data.batches import TrainingBatches
 from layerprune.core.networks.sections import Gates
+from layerprune.system.devices import Pace
 
 if TYPE_CHECKING:
     from layerprune.core.training.loop import Trainer
 
 Computed = tuple[Tensor, Gates]
-WARM_UP = 3
-"""Steps before a recording, in which libraries choose kernels and allocate memory; their effects are undone."""
+WARM_UP, WARM_UP_AGAIN = 3, 1
+"""Steps before a trainer's first recording, and before each later one, in which libraries choose kernels and allocate
+memory; their effects are undone."""
+AHEAD = 2
+"""Replays that the device may still have to do."""
 _ONE_AT_A_TIME = threading.Lock()
 """Held while a graph is recorded or dropped: a process may record one at a time, and all share a list of graphs."""
 
@@ -47,6 +54,8 @@ class RecordedSteps:
         """Step within the epoch."""
         self._records: dict[Hashable, Callable[[], Computed]] = {}
         self._pool: Any = None
+        self._warm_up = WARM_UP
+        self._pace = Pace(AHEAD, self.place.device)
         self._not_counted = 0
         """Steps since batch normalisation was last told of its updates."""
 
@@ -80,7 +89,9 @@ class RecordedSteps:
         if key not in self._records:
             self._records[key] = self._record(number, examples)
         self._not_counted += 1
-        return self._records[key]()
+        computed = self._records[key]()
+        self._pace.keep()
+        return computed
 
     def _compute(self, number: int, examples: int) -> Computed:
         images, labels = self.batches.recordable(self.place, examples)
@@ -95,8 +106,9 @@ class RecordedSteps:
             return compute
         if not self._records:  # memory whose last graph has gone cannot take another
             self._pool = torch.cuda.graph_pool_handle()
-        noise = self.trainer.method.noise
-        return _captured(compute, list(self._changing()), [] if noise is None else [noise], self._pool)
+        noise, warm_up = self.trainer.method.noise, self._warm_up
+        self._warm_up = WARM_UP_AGAIN
+        return _captured(compute, list(self._changing()), [] if noise is None else [noise], self._pool, warm_up)
 
     def _changing(self) -> Iterator[Tensor]:
         """Whatever a step changes."""
@@ -137,7 +149,7 @@ def _uncounted(network: nn.Module) -> Iterator[None]:
 
 
 def _captured(
-    compute: Callable[[], Computed], changing: list[Tensor], generators: list[torch.Generator], pool: Any
+    compute: Callable[[], Computed], changing: list[Tensor], generators: list[torch.Generator], pool: Any, warm_up: int
 ) -> Callable[[], Computed]:
     """`compute` as a CUDA graph. Recording it changes none of the tensors `changing`, nor the generators' states.
 
@@ -149,7 +161,7 @@ def _captured(
     stream = torch.cuda.Stream() if caller == torch.cuda.default_stream() else caller  # the default one cannot record
     stream.wait_stream(caller)
     with torch.cuda.stream(stream):
-        for _ in range(WARM_UP):
+        for _ in range(warm_up):
             compute()
         with _ONE_AT_A_TIME:
             for each in generators:

@@ -99,6 +99,9 @@ class Preset(Settings):
 
     description: str = describe("", "one line: what this preset is for and how long it takes")
     decides: bool = describe(True, "whether its records say anything of the paper's claims")
+    evidence: Annotated[tuple[Slug, ...], Several] = describe(
+        (), "presets whose runs its ledger of claims counts, too, as far as they are made"
+    )
     seeds: Seeds = describe((0,), "seeds of every method that names none of its own")
     training: TrainingSettings = describe(TrainingSettings(), "training settings of every run")
     finetune: FinetuneSettings = describe(FinetuneSettings(), "fine-tuning settings of every run")
