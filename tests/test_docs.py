@@ -173,6 +173,10 @@ def test_every_public_name_is_in_the_reference_with_its_docstring(site: Path) ->
         assert letters(getattr(layerprune, name).__doc__.splitlines()[0]) in shown, name
 
 
+def test_the_reference_says_nothing_that_only_python_says(site: Path) -> None:
+    assert "Alias for field number" not in (site / "api.html").read_text()
+
+
 def test_the_extension_points_are_in_the_reference(site: Path) -> None:
     anchors = read(site / "api.html").anchors
     for name in ("methods.base.TrainingMethod.gates", "networks.sections.Section", "data.dataset.DataSet"):

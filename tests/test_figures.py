@@ -276,6 +276,19 @@ def test_failed_and_missing_runs_are_hollow_marks_with_their_count(full):
     assert "hollow: failed or not run" in legend
 
 
+def test_many_gaps_are_told_in_one_line_and_networks_without_results_have_no_panel(full):
+    data, _ = drawn("accuracy-vs-depth")
+    of_one, of_other = (data["arch"] == arch for arch in ("lenet5", "mlp-residual-5"))
+    many = pd.concat([data[of_one].assign(method=f"method-{k}", n=0, n_missing=2, n_failed=0) for k in range(13)])
+    unmade = data[of_other].assign(n=0, n_missing=2, n_failed=0)
+    changed = pd.concat([data[~of_other], many.drop_duplicates("method"), unmade], ignore_index=True)
+    figure = FIGURES["accuracy-vs-depth"].draw(changed, "heading")
+    assert "mlp-residual-5" not in [ax.get_title() for ax in figure.axes]
+    ax = panel(figure, "lenet5")
+    assert any("methods failed or not run" in text.get_text() for text in ax.texts)
+    assert not [line for line in ax.lines if line.get_label().startswith("gap")]
+
+
 def test_the_failed_start_is_hollow_too(full):
     _, figure = drawn("depth-vs-start")
     assert [line for line in figure.axes[0].lines if line.get_markerfacecolor() == "none"]

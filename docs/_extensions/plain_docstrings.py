@@ -46,7 +46,8 @@ def _escaped(text: str) -> str:
 
 
 def _translate(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
-    lines[:] = translated(lines)
+    of_a_field = lines[:1] and lines[0].startswith("Alias for field number")  # by collections.namedtuple, not ours
+    lines[:] = [] if of_a_field else translated(lines)
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

@@ -285,10 +285,13 @@ def _links(preset_name: str, entry: Entry) -> list[str]:
     judged = {label: entry.studies[label] for label, _ in entry.networks}
     targets = [("runs.csv", paths.runs_table(study.preset, study.dataset)) for study in judged.values()]
     if entry.claim.figure:
-        targets += [
-            (entry.claim.figure, paths.figure(study.preset, study.dataset, entry.claim.figure, "svg"))
+        pictures = [
+            paths.figure(study.preset, study.dataset, entry.claim.figure, "svg")
             for label, study in judged.items()
             if label in entry.drawn
         ]
+        # Those of the preset itself are drawn along with its ledger; of its evidence some may never have been.
+        own = paths.figure(preset_name, "any", "any", "svg").parent.parent
+        targets += [(entry.claim.figure, path) for path in pictures if path.is_relative_to(own) or path.is_file()]
     links = [f"[{name}]({Path(os.path.relpath(target, here)).as_posix()})" for name, target in targets]
     return [f"From: {', '.join(links)}"] if links else []

@@ -57,6 +57,8 @@ MARK, LINE = 7.5, 2.5
 """Least distances in points: between marks at one height, and between vertical intervals that overlap."""
 STRIP = 0.13
 """Fraction of a panel's height kept for hollow marks."""
+MOST_HOLLOW = 12
+"""Hollow marks in a panel; more would cover each other."""
 SPREAD_FOR_LOG = 4.0
 ROOM_FOR_OTHERS = 0.5
 """By so much of the span of what stands out may grey marks lower the end of an axis of accuracies; those that lie below
@@ -86,11 +88,11 @@ def draw(data: pd.DataFrame, heading: str, quantity: str, label: str, logarithmi
 
 
 def shown(data: pd.DataFrame, quantity: str) -> list[str]:
-    """Architectures with two marks or more, or with runs that have no result yet; all where none has so many."""
+    """Architectures with two marks or more, or with runs that failed; all where none has so many."""
     marks = _present(data, quantity).groupby("arch").size()
-    gaps = data[data["n_failed"] + data["n_missing"] > 0]["arch"]
+    failed = set(data[data["n_failed"] > 0]["arch"])
     archs = list(dict.fromkeys(data["arch"]))
-    return [arch for arch in archs if marks.get(arch, 0) > 1 or arch in set(gaps)] or archs
+    return [arch for arch in archs if marks.get(arch, 0) > 1 or arch in failed] or archs
 
 
 def family_of(arch: str) -> str:
@@ -289,12 +291,19 @@ def _mark(ax: Axes, row: dict, quantity: str, offset: float, size: float) -> Non
 
 
 def _gaps(ax: Axes, gaps: pd.DataFrame) -> None:
-    """Hollow marks along the bottom edge, one a method; the number counts its failed and missing runs."""
+    """Hollow marks along the bottom edge, one a method; the number counts its failed and missing runs.
+
+    Of many methods one line tells how many.
+    """
     if gaps.empty:
         return
     counts = gaps.groupby("method")[["n_failed", "n_missing"]].sum().sum(axis=1)
     edge = STRIP - 0.02
     ax.plot([0, 1], [edge, edge], color="#999999", linewidth=0.6, linestyle=":", transform=ax.transAxes)
+    if len(counts) > MOST_HOLLOW:
+        told = f"{counts.sum()} runs of {len(counts)} methods failed or not run"
+        ax.text(0.5, 0.045, told, transform=ax.transAxes, ha="center", fontsize=6, color="#555555")
+        return
     for place, method in enumerate(sorted(counts.index, key=style.rank)):
         _gap(ax, (place + 0.6) / max(len(counts) + 0.2, 8), method, counts[method])
 

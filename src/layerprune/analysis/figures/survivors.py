@@ -65,9 +65,10 @@ GONE = "#EDEDED"
 
 
 def draw(data: pd.DataFrame, heading: str) -> Figure:
-    """A panel per architecture, placed line by line; `data` as from `prepare`."""
-    archs = list(dict.fromkeys(data["arch"]))
-    groups = {arch: data[data["arch"] == arch] for arch in archs}
+    """A panel per architecture that has run, placed line by line; `data` as from `prepare`."""
+    groups = {arch: rows for arch, rows in data.groupby("arch", sort=False) if _sections(rows)} or {
+        arch: rows for arch, rows in data.groupby("arch", sort=False)
+    }
     places, width, height = _arrange({arch: _size(rows) for arch, rows in groups.items()})
     figure = Figure(figsize=(width, height))
     for arch, (left, top, wide, high) in places.items():
