@@ -283,7 +283,8 @@ def _mean(row: dict) -> str:
 def _links(preset_name: str, entry: Entry) -> list[str]:
     here = paths.claims(preset_name, "md").parent
     judged = {label: entry.studies[label] for label, _ in entry.networks}
-    targets = [("runs.csv", paths.runs_table(study.preset, study.dataset)) for study in judged.values()]
+    tables = [paths.runs_table(study.preset, study.dataset) for study in judged.values()]
+    targets = [(each.name, each) for each in tables]
     if entry.claim.figure:
         pictures = [
             paths.figure(study.preset, study.dataset, entry.claim.figure, "svg")
