@@ -180,21 +180,42 @@ def test_a_user_needs_no_name(checkout: Path, monkeypatch: pytest.MonkeyPatch, c
     assert done.code == 0 and "getpwuid" not in done.stderr, done
 
 
-@pytest.mark.parametrize("home, kept", [("home", ""), ("file", "HERE"), (None, "HERE")])
-def test_without_a_home_that_can_be_written_make_keeps_caches_in_the_checkout(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: str | None, kept: str
-) -> None:
-    (tmp_path / "Makefile").symlink_to(REPOSITORY / "Makefile")
+@pytest.fixture
+def cache_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path | None], str]:
+    """The folder for caches, if any, that `make` tells snakemake where the home folder is this."""
     snakemake = tmp_path / ".venv" / "bin" / "snakemake"
     snakemake.parent.mkdir(parents=True)
-    snakemake.write_text('#!/bin/sh\necho "<$XDG_CACHE_HOME>"\n')
+    snakemake.write_text('#!/bin/sh\necho "$XDG_CACHE_HOME"\n')
     snakemake.chmod(0o755)
-    (tmp_path / "home").mkdir()
-    (tmp_path / "file").touch()
+    (tmp_path / "Makefile").symlink_to(REPOSITORY / "Makefile")
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path / home)) if home else monkeypatch.delenv("HOME")
-    done = run_process(["make", "--old-file=.venv/.installed", "verify"], cwd=tmp_path)
-    assert done.stdout == f"<{kept.replace('HERE', str(tmp_path / '.snakemake' / 'cache'))}>\n", done
+
+    def cache_with(home: Path | None) -> str:
+        monkeypatch.delenv("HOME") if home is None else monkeypatch.setenv("HOME", str(home))
+        return run_process(["make", "--old-file=.venv/.installed", "verify"], cwd=tmp_path).stdout.rstrip("\n")
+
+    return cache_with
+
+
+@pytest.mark.parametrize("home", [None, Path("/dev/null")])
+def test_without_a_home_that_can_be_written_make_keeps_caches_in_the_checkout(
+    tmp_path: Path, cache_with: Callable, home: Path | None
+) -> None:
+    assert cache_with(home) == str(tmp_path / ".snakemake" / "cache")
+
+
+def test_with_a_home_caches_lie_there(tmp_path: Path, cache_with: Callable) -> None:
+    assert cache_with(tmp_path) == "" and not (tmp_path / ".snakemake").exists()
+
+
+def test_in_a_checkout_that_cannot_be_written_either_caches_are_for_the_moment(
+    tmp_path: Path, cache_with: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".snakemake").touch()
+    (tmp_path / "moment").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "moment"))
+    cache = Path(cache_with(None))
+    assert cache.parent == tmp_path / "moment" and list(cache.iterdir()) == []
 
 
 # --- words that are no files ------------------------------------------------------------------------------------------
