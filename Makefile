@@ -17,6 +17,13 @@ DOCS ?= html
 # Every run is a process of its own: without stored bytecode each would compile its imports again, for seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
+# Snakemake and uv keep a cache in the home folder; where there is none that can be written, here. In a checkout that
+# cannot be written either Snakemake says so, once it has a cache.
+HOME_CACHE = $(shell cache="$${XDG_CACHE_HOME:-$${HOME:+$$HOME/.cache}}"; mkdir -p "$$cache" 2>&- && test -w "$$cache" && echo there)
+ifneq ($(HOME_CACHE),there)
+export XDG_CACHE_HOME := $(shell mkdir -p .snakemake/cache 2>&- && test -w .snakemake/cache && echo "$$(pwd)/.snakemake/cache" || mktemp -d)
+endif
+
 BIN := .venv/bin
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
 # What torch of the package index brings along, and torch itself.

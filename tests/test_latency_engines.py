@@ -21,7 +21,7 @@ from layerprune.core import surgery, timing
 from layerprune.core.measure import count_macs
 from layerprune.core.networks import storage
 from layerprune.errors import LayerpruneError
-from layerprune.library.latency import engines, machine, measuring
+from layerprune.library.latency import engines, machine, measuring, onnx_trial
 from layerprune.library.latency.cuda_graphs import Graphed
 from layerprune.library.latency.engines import MeasuredModel
 from layerprune.library.latency.measuring import Conditions, chosen
@@ -388,6 +388,52 @@ def test_an_onnx_file_of_a_hundred_terabytes_is_left_out_in_one_line(
     (line,) = said
     assert line.startswith("onnxruntime, fp32, batch 1: left out: ") and len(line) < 300 and "\n" not in line
     assert capfd.readouterr().err == ""  # onnxruntime has a log of its own
+
+
+def endless() -> bytes:
+    """An ONNX file with a loop of 2^62 steps that do nothing: onnxruntime cannot be told to leave it."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    def floats(name: str, shape: list | None) -> object:
+        return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+
+    step, going = (helper.make_tensor_value_info(*each, []) for each in (("step", TensorProto.INT64), ("going", 9)))
+    body = helper.make_graph([], "body", [step, going, floats("x", None)], [going, floats("x", None)])
+    constants = [numpy_helper.from_array(np.array(value), name) for name, value in (("steps", 2**62), ("yes", True))]
+    loop = helper.make_node("Loop", ["steps", "yes", "input"], ["output"], body=body)
+    shape = ["batch", 4]
+    graph = helper.make_graph([loop], "graph", [floats("input", shape)], [floats("output", shape)], constants)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
+
+
+def test_an_onnx_file_that_never_ends_is_left_out_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command
+) -> None:
+    pytest.importorskip("onnxruntime")
+    monkeypatch.setattr(onnx_trial, "MOST_SECONDS", 2.0)
+    (tmp_path / "loop.onnx").write_bytes(endless())
+    code, out, err = command(tmp_path / "loop.onnx", "--engine", "onnxruntime", "--batch", 1)
+    assert code == 2 and out == ""
+    left_out, error = err.splitlines()
+    assert left_out == "onnxruntime, fp32, batch 1: left out: a pass takes more than 2 seconds"
+    assert error.endswith("loop.onnx: nothing could be measured")
+
+
+def test_an_onnx_file_of_which_onnxruntime_dies_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnx_trial, "_PASS", "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
+    with pytest.raises(LayerpruneError, match=r"^onnxruntime dies of it \(SIGSEGV\)$"):
+        onnx_trial.make_first_pass(tmp_path / "any.onnx", np.zeros((1, 4), np.float32), 1)
+
+
+def test_what_lies_beside_an_onnx_file_is_no_module_of_the_first_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnxruntime")
+    monkeypatch.chdir(tmp_path)
+    Path("numpy.py").write_text("open('canary', 'w')")
+    Path("sum.onnx").write_bytes(constant(1000))
+    onnx_trial.make_first_pass(Path("sum.onnx"), np.zeros((1, 4), np.float32), 1)
+    assert not Path("canary").exists()
 
 
 def test_the_default_batches_of_a_single_network(tmp_path: Path, command: Command) -> None:

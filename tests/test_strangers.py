@@ -136,6 +136,88 @@ def test_a_read_only_checkout_is_said_in_one_line(root: Path, command: str) -> N
     assert "read-only" in own[0].lower() or "cannot be written" in own[0]
 
 
+# --- snakemake's own ideas of a user ----------------------------------------------------------------------------------
+
+DRY_RUN = [sys.executable, "-m", "snakemake", "--dry-run", "--config", "preset=study"]
+
+
+@pytest.fixture
+def checkout(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("Snakefile", "workflow", "profiles", "src", "environment.yml"):
+        (root / name).symlink_to(REPOSITORY / name)
+    monkeypatch.delenv("LAYERPRUNE_ROOT")
+    return root
+
+
+@pytest.mark.parametrize("closed", ["metadata/of-a-table", "locks"])
+def test_books_of_another_user_are_said_in_one_line(checkout: Path, closed: str) -> None:
+    book = checkout / ".snakemake" / closed
+    book.parent.mkdir(parents=True)
+    if "/" in closed:
+        book.write_text("{}")
+        close(book, 0o660 if os.geteuid() == 0 else 0)
+    else:
+        book.mkdir()
+        close(book, 0o555)
+    done = run_process([*(LIMITED if os.geteuid() == 0 else []), *DRY_RUN], cwd=checkout)
+    book.chmod(0o755)
+    own = [line for line in done.stderr.splitlines() if not line.startswith(("Using", "Assuming"))]
+    assert done.code == 1 and len(own) == 1, done
+    assert own[0].startswith(f"Error: {checkout}/.snakemake: has files of another user")
+
+
+NAMED = [sys.executable, "-c", "import atexit, getpass; atexit.register(getpass.getuser); import layerprune.__main__"]
+
+
+@pytest.mark.parametrize("command", [DRY_RUN, NAMED], ids=["snakemake", "layerprune"])
+def test_a_user_needs_no_name(checkout: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]) -> None:
+    nameless = ["unshare", "--user", f"--map-user={SOMEBODY}"]
+    if shutil.which("unshare") is None or subprocess.run([*nameless, "true"], check=False).returncode != 0:
+        pytest.skip("cannot become another user")
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    done = run_process([*nameless, *command], cwd=checkout)
+    assert done.code == 0 and "getpwuid" not in done.stderr, done
+
+
+@pytest.fixture
+def cache_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path | None], str]:
+    """The folder for caches, if any, that `make` tells snakemake where the home folder is this."""
+    snakemake = tmp_path / ".venv" / "bin" / "snakemake"
+    snakemake.parent.mkdir(parents=True)
+    snakemake.write_text('#!/bin/sh\necho "$XDG_CACHE_HOME"\n')
+    snakemake.chmod(0o755)
+    (tmp_path / "Makefile").symlink_to(REPOSITORY / "Makefile")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+
+    def cache_with(home: Path | None) -> str:
+        monkeypatch.delenv("HOME") if home is None else monkeypatch.setenv("HOME", str(home))
+        return run_process(["make", "--old-file=.venv/.installed", "verify"], cwd=tmp_path).stdout.rstrip("\n")
+
+    return cache_with
+
+
+@pytest.mark.parametrize("home", [None, Path("/dev/null")])
+def test_without_a_home_that_can_be_written_make_keeps_caches_in_the_checkout(
+    tmp_path: Path, cache_with: Callable, home: Path | None
+) -> None:
+    assert cache_with(home) == str(tmp_path / ".snakemake" / "cache")
+
+
+def test_with_a_home_caches_lie_there(tmp_path: Path, cache_with: Callable) -> None:
+    assert cache_with(tmp_path) == "" and not (tmp_path / ".snakemake").exists()
+
+
+def test_in_a_checkout_that_cannot_be_written_either_caches_are_for_the_moment(
+    tmp_path: Path, cache_with: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".snakemake").touch()
+    (tmp_path / "moment").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "moment"))
+    cache = Path(cache_with(None))
+    assert cache.parent == tmp_path / "moment" and list(cache.iterdir()) == []
+
+
 # --- words that are no files ------------------------------------------------------------------------------------------
 
 

@@ -506,6 +506,7 @@ def main() -> None:
 
     After SIGTERM a run's exit status is system.processes.REQUEUE: its state is written and it can be taken up again.
     """
+    processes.name_user()
     # Torch warns of a damaged file before it refuses it; the refusal alone is for people.
     warnings.filterwarnings("ignore", category=UserWarning, module="torch")
     if hasattr(sys.stdout, "reconfigure"):  # a file's name may have bytes that are no text

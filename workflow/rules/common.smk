@@ -23,7 +23,7 @@ put_first("PATH", str(Path(sys.executable).parent))
 
 from layerprune.suite import config as settings
 from layerprune.suite import current
-from layerprune.system import paths
+from layerprune.system import paths, processes
 from layerprune.core.data import catalog
 from layerprune.errors import LayerpruneError, one_line
 from layerprune.system.paths import RunKey
@@ -53,11 +53,29 @@ def image():
 container: image()
 
 
-def check_writable():
-    """Snakemake keeps its books in .snakemake, and would end in a traceback where it cannot."""
-    books = Path(".snakemake")
-    if not os.access(books if books.is_dir() else ".", os.W_OK):
-        stop(f"{Path.cwd()}: cannot be written: snakemake works in a folder of one's own alone")
+BOOKS = Path(".snakemake")
+
+
+def check_books():
+    """Snakemake keeps its books in .snakemake, and would end in a traceback where it cannot write them."""
+    alone = "snakemake works in a folder of one's own alone"
+    if not os.access(BOOKS if BOOKS.is_dir() else ".", os.W_OK):
+        stop(f"{Path.cwd()}: cannot be written: {alone}")
+    if any(map(is_closed, kept_in_books())):
+        stop(f"{BOOKS.absolute()}: has files of another user: {alone}")
+
+
+def kept_in_books():
+    """What Snakemake reads and writes again: a hundred thousand runs leave half a million files."""
+    yield from (BOOKS / name for name in ("metadata", "incomplete", "locks", "iocache", "log"))
+    for name in ("metadata", "incomplete", "locks", "iocache"):
+        for folder, _, files in os.walk(BOOKS / name):
+            yield from (os.path.join(folder, file) for file in files)
+
+
+def is_closed(path):
+    """Asked twice: what is absent is not closed, and another snakemake may be at work."""
+    return not os.access(path, os.R_OK | os.W_OK) and os.path.exists(path)
 
 
 def read_preset():
@@ -72,7 +90,8 @@ def read_preset():
         stop(str(error))
 
 
-check_writable()
+check_books()
+processes.name_user()
 PRESET_NAME, PRESET = read_preset()
 DATASETS = list(PRESET.datasets)
 

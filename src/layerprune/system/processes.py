@@ -6,6 +6,7 @@ do so, and so does a scheduler that puts such jobs back into its queue. Of a run
 starts them, and ends the others when one dies or all should end.
 """
 
+import getpass
 import logging
 import os
 import signal
@@ -135,6 +136,17 @@ def torchrun_place() -> TorchrunPlace | None:
         return TorchrunPlace(*(int(told[name]) for name in names))
     except (KeyError, ValueError):
         raise LayerpruneError(f"{', '.join(names)}: all four are numbers under torchrun, here {told}") from None
+
+
+# --- of a user without a name ---------------------------------------------------------------------------------------
+
+
+def name_user() -> None:
+    """Give a user a name who has none, as in a container: Snakemake and torch's compiler ask for it and would fail."""
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):  # the latter since Python 3.13
+        os.environ["LOGNAME"] = f"user{os.getuid()}"
 
 
 # --- asked for an answer --------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from layerprune.core import timing
 from layerprune.core.timing import Work
 from layerprune.errors import LayerpruneError
 from layerprune.library import onnx_files
+from layerprune.library.latency import onnx_trial
 from layerprune.library.latency.cuda_graphs import Graphed
 from layerprune.library.network_files import in_evaluation, reason_of
 
@@ -154,9 +155,11 @@ def _onnxruntime(model: MeasuredModel, precision: Precision, batch: int, device:
         raise LayerpruneError(f"onnxruntime is measured in fp32 only, not in {precision}")
     if device.type != "cpu":
         raise LayerpruneError("onnxruntime is measured on CPUs only")
+    batch_of_noise = model.inputs(batch, DTYPES[precision], device).numpy()
+    if model.file is not None:
+        onnx_trial.make_first_pass(model.file, batch_of_noise, threads)
     opened = onnx_files.session(model.onnx, threads)
-    fed = {opened.get_inputs()[0].name: model.inputs(batch, DTYPES[precision], device).numpy()}
-    return partial(opened.run, None, fed)
+    return partial(opened.run, None, {opened.get_inputs()[0].name: batch_of_noise})
 
 
 _PREPARING = {"eager": _eager, "compiled": _compiled, "graphed": _graphed, "onnxruntime": _onnxruntime}
