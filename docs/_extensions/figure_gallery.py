@@ -6,7 +6,7 @@ from layerprune.analysis.figures import APPENDIX, FIGURES, RANKED, captions
 
 REPOSITORY = Path(__file__).parents[2]
 PRESET = "laptop"
-DATASETS = ("mnist", "cifar10", "imagenet")
+DATASETS = ("mnist", "imagenet")
 """In the order in which they are looked at for a figure that was drawn."""
 
 

@@ -19,9 +19,9 @@ FIGURES_SHOWN = (
     ("mnist", "depth-vs-start"),
     ("mnist", "accuracy-vs-training-macs"),
     ("mnist", "random-removal"),
+    ("imagenet", "random-removal"),
+    ("mnist", "estimators"),
     ("cifar10", "depth-vs-start"),
-    ("cifar10", "random-removal"),
-    ("cifar10", "estimators"),
 )
 """Data set and name, in the order of the article; those that the preset lacks are left out."""
 WIDE = {"accuracy-vs-training-macs", "estimators"}

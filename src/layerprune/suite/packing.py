@@ -14,7 +14,7 @@ from layerprune.system.paths import RunKey
 
 LARGEST_FILE = 1_000_000
 """Largest size of a file in git, in bytes, except weights."""
-MOST_BYTES = 9_000_000
+MOST_BYTES = 9_500_000
 """Largest total size of a preset's weights: a checkout should stay small."""
 
 
@@ -63,7 +63,7 @@ def _pack_weights(preset: Preset, preset_name: str, dataset: str) -> Iterator[st
         size = paths.weights(key).stat().st_size
         stored = [path for path in paths.results(preset_name).glob("*/weights/*") if path != paths.stored_weights(key)]
         if size + sum(path.stat().st_size for path in stored) > MOST_BYTES:
-            yield f"{paths.weights(key)}: left out: all weights would exceed {MOST_BYTES // 1_000_000} MB"
+            yield f"{paths.weights(key)}: left out: all weights would exceed {MOST_BYTES / 1e6} MB"
             continue
         content = store.read_checked(paths.weights(key), store.find(key).files.weights)
         files.write_atomically(paths.stored_weights(key), lambda stream, content=content: stream.write(content))
