@@ -192,7 +192,8 @@ def cache_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Pat
 
     def cache_with(home: Path | None) -> str:
         monkeypatch.delenv("HOME") if home is None else monkeypatch.setenv("HOME", str(home))
-        return run_process(["make", "--old-file=.venv/.installed", "verify"], cwd=tmp_path).stdout.rstrip("\n")
+        words = ["make", "--no-print-directory", "--old-file=.venv/.installed", "verify"]  # tests run within a make
+        return run_process(words, cwd=tmp_path).stdout.rstrip("\n")
 
     return cache_with
 

@@ -121,6 +121,7 @@ def test_a_run_that_asks_for_several_devices_counts_them(empty: Study) -> None:
     assert "gpu=2" in outcome.stderr + outcome.stdout
 
 
+@pytest.mark.long
 def test_torchrun_starts_a_run_that_several_processes_share(empty: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     empty.edit_preset("seeds: [0]", "seeds: [0]\nresources: {processes: 2, device: cpu}")
     record_file = f"{RUNS}/dense/default/seed0/record.json"
@@ -401,6 +402,7 @@ def training_process(driver: subprocess.Popen) -> psutil.Process | None:
     return None
 
 
+@pytest.mark.long
 def test_a_killed_run_is_tried_again_and_goes_on_from_its_state(empty: Study) -> None:
     empty.edit_preset("duration: 2ep, batch_size: 128", "duration: 300ep, batch_size: 64")
     empty.edit_preset("lr: 0.05", "lr: 0.01")
