@@ -66,9 +66,8 @@ GONE = "#EDEDED"
 
 def draw(data: pd.DataFrame, heading: str) -> Figure:
     """A panel per architecture that has run, placed line by line; `data` as from `prepare`."""
-    groups = {arch: rows for arch, rows in data.groupby("arch", sort=False) if _sections(rows)} or {
-        arch: rows for arch, rows in data.groupby("arch", sort=False)
-    }
+    networks = dict(list(data.groupby("arch", sort=False)))
+    groups = {arch: rows for arch, rows in networks.items() if _sections(rows)} or networks
     places, width, height = _arrange({arch: _size(rows) for arch, rows in groups.items()})
     figure = Figure(figsize=(width, height))
     for arch, (left, top, wide, high) in places.items():
