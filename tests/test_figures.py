@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -262,6 +263,32 @@ def test_dense_is_a_line_across_the_panel_with_a_band(full):
     mean = data.query("arch == 'lenet5' and label == 'dense'")["test_accuracy_mean"].item()
     assert any(list(line.get_ydata()) == [mean, mean] and list(line.get_xdata()) == [0, 1] for line in ax.lines)
     assert ax.patches
+
+
+def _study_without(arch: str, methods: set[str]) -> frames.Study:
+    """The made-up study of whose network these methods have not run."""
+    study = frames.read_study(made_up.PRESET, made_up.DATASET, partial=True)
+    runs = study.runs.copy()
+    gone = (runs["arch"] == arch) & runs["method"].isin(methods)
+    results = runs.columns.intersection(["test_accuracy", "sections_left", "macs", "train_macs"])
+    runs.loc[gone, results] = float("nan")
+    runs.loc[gone, ["status", "reason"]] = "missing", "not run"
+    return replace(study, runs=runs)
+
+
+def test_a_network_of_which_only_dense_has_run_has_no_curves_of_sections(full):
+    arch = prepared("sections-alive")["arch"].iloc[0]
+    others = set(frames.read_study(made_up.PRESET, made_up.DATASET, partial=True).runs["method"]) - {"dense"}
+    assert arch not in set(FIGURES["sections-alive"].prepare(_study_without(arch, others))["arch"])
+
+
+def test_methods_that_have_not_begun_are_counted_and_not_marked(full):
+    data, _ = drawn("accuracy-vs-depth")
+    waiting = data[data["arch"] == "lenet5"].iloc[[0]].assign(n=0, n_missing=2, n_failed=0, stands_out=False)
+    both = [waiting.assign(method=method) for method in ("cka", "lacoot")]
+    ax = panel(FIGURES["accuracy-vs-depth"].draw(pd.concat([data, *both], ignore_index=True), "heading"), "lenet5")
+    assert "2 methods not run" in [text.get_text() for text in ax.texts]
+    assert {line.get_label() for line in ax.lines if line.get_label().startswith("gap")} == {"gap: sss", "gap: random"}
 
 
 def test_failed_and_missing_runs_are_hollow_marks_with_their_count(full):

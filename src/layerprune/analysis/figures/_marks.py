@@ -293,17 +293,22 @@ def _mark(ax: Axes, row: dict, quantity: str, offset: float, size: float) -> Non
 def _gaps(ax: Axes, gaps: pd.DataFrame) -> None:
     """Hollow marks along the bottom edge, one a method; the number counts its failed and missing runs.
 
-    Of many methods one line tells how many.
+    Of many methods one line tells how many; so it does of those of which no run was begun.
     """
     if gaps.empty:
         return
     counts = gaps.groupby("method")[["n_failed", "n_missing"]].sum().sum(axis=1)
     edge = STRIP - 0.02
     ax.plot([0, 1], [edge, edge], color="#999999", linewidth=0.6, linestyle=":", transform=ax.transAxes)
+    look = {"transform": ax.transAxes, "fontsize": 6, "color": "#555555"}
     if len(counts) > MOST_HOLLOW:
         told = f"{counts.sum()} runs of {len(counts)} methods failed or not run"
-        ax.text(0.5, 0.045, told, transform=ax.transAxes, ha="center", fontsize=6, color="#555555")
+        ax.text(0.5, 0.045, told, ha="center", **look)
         return
+    begun = (gaps["n"] + gaps["n_failed"] > 0).groupby(gaps["method"]).any()
+    if waiting := int((~begun).sum()):
+        ax.text(0.98, 0.045, f"{waiting} method{'s' * (waiting > 1)} not run", ha="right", **look)
+    counts = counts[begun]
     for place, method in enumerate(sorted(counts.index, key=style.rank)):
         _gap(ax, (place + 0.6) / max(len(counts) + 0.2, 8), method, counts[method])
 

@@ -42,6 +42,8 @@ def _of_family(runs: pd.DataFrame, family: str, members: dict[str, float]) -> pd
     runs = runs[runs["arch"].isin(members)]
     starts = runs.groupby("method")["arch"].transform("nunique")
     runs = runs[(starts > 1) | ~runs["method"].isin(RIVALS)]
+    begun = (runs["status"] != "missing").groupby(runs["method"]).transform("any")
+    runs = runs[begun | ~runs["method"].isin(RIVALS)]
     runs = runs.assign(start=runs["arch"].map(members))
     both = pd.concat([_single(runs), _means(runs, members)], ignore_index=True)
     both["stands_out"] = both["method"].isin(["dense", "gated", _best_rival(both)])

@@ -29,12 +29,13 @@ SHOWS = "sections_alive"
 def prepare(study: Study) -> pd.DataFrame:
     """Sections alive and cumulative training MACs by epoch: every seed (kind `run`) and the mean (kind `mean`).
 
-    Methods that train from scratch and removed a section somewhere, and dense. A row has `sections_alive`, at the
-    start, before and after each removal, and at the end; or `train_macs_ratio`, at every row of the curves, relative to
-    dense's whole training with the same seed (to dense's mean where that seed has none).
+    Methods that train from scratch and removed a section somewhere, and dense beside them. A row has
+    `sections_alive`, at the start, before and after each removal, and at the end; or `train_macs_ratio`, at every
+    row of the curves, relative to dense's whole training with the same seed (to dense's mean where that seed has none).
     """
     runs = study.runs[(study.runs["variant"] == "default") & statistics.counted(study.runs)]
     chosen = runs[_trained_and_removing(runs)]
+    chosen = chosen[chosen["arch"].isin(chosen["arch"][chosen["method"] != "dense"])]
     columns = ["kind", "arch", "method", "stands_out", "seed", "n", "epoch", "sections_alive", "train_macs_ratio"]
     if chosen.empty:
         return pd.DataFrame(columns=columns)
