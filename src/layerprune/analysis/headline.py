@@ -26,11 +26,11 @@ LEGEND = (
 
 
 def rows(studies: Iterable[Study]) -> pd.DataFrame:
-    """A row per network that enters the table, numbers as in `compact.compact`, `data` first."""
+    """A row per network that enters the table: numbers as in `compact.compact`, and its preset, data and arch."""
     frames = [_of_network(study, arch) for study in studies for arch in study.archs]
     found = [frame for frame in frames if len(frame)]
     if not found:
-        return pd.DataFrame(columns=["data", "arch"])
+        return pd.DataFrame(columns=["preset", "data", "arch"])
     table = pd.concat(found, ignore_index=True)
     chosen = table.sort_values(["n", "depth_dense"], ascending=False, kind="stable").index[:LARGEST]
     return table.loc[sorted(chosen)].reset_index(drop=True)
@@ -44,16 +44,21 @@ def _of_network(study: Study, arch: str) -> pd.DataFrame:
     if paired["seed"].nunique() < FEWEST_SEEDS:
         return pd.DataFrame()
     table = compact.compact(Study(study.preset, study.dataset, paired), arch).set_index("group")
-    row = table.loc[["ours"]].assign(data=study.data_source, arch=arch, dense=table.loc["dense", "accuracy_mean"])
-    row["width"] = paired["width"].max()
+    row = table.loc[["ours"]].assign(preset=study.preset, data=study.data_source, arch=arch)
+    row = row.assign(dense=table.loc["dense", "accuracy_mean"], width=paired["width"].max())
     return row.reset_index(drop=True)
 
 
 def write(preset_name: str) -> list[Path]:
-    """Write results/<preset>/headline.csv, which the report and the article show, and return its path."""
+    """Write results/<preset>/headline.csv, which the report shows, and return its path."""
     path = paths.headline(preset_name)
-    files.write_text(path, cells(rows(studies_of(preset_name))).to_csv(index=False, lineterminator="\n"))
+    files.write_text(path, cells(rows(studies_behind(preset_name))).to_csv(index=False, lineterminator="\n"))
     return [path]
+
+
+def studies_behind(preset_name: str) -> list[Study]:
+    """Every data set of the preset and of the presets that its claims are judged by, too; gaps allowed."""
+    return studies_of(preset_name, *config.load_preset(preset_name).evidence)
 
 
 def studies_of(*presets: str) -> list[Study]:
