@@ -461,7 +461,7 @@ def check_reproduction(
 
 @app.command()
 def pages(
-    preset: PresetName = "laptop",
+    preset: Annotated[str | None, typer.Option(help="Only what is generated from this preset; absent: all.")] = None,
     check: Annotated[
         bool, typer.Option("--check", help="Change nothing; exit with status 1 if a page is out of date.")
     ] = False,
@@ -474,7 +474,7 @@ def pages(
         return
     stale = [page for page in paths.pages() if not is_current(page, preset)]
     for page in stale:
-        _remark(f"{page}: generated parts are out of date; run: layerprune pages --preset {preset}")
+        _remark(f"{page}: generated parts are out of date; run: layerprune pages")
     if stale:
         raise typer.Exit(1)
 
