@@ -130,7 +130,7 @@ def test_where_the_classes_could_be_elsewhere_that_has_to_be_said() -> None:
 
 def test_mistakes_are_one_line() -> None:
     x, loss = batches()[0][0], torch.zeros(())
-    with pytest.raises(LayerpruneError, match=r"there is no teacher: ConcurrentPruner\(..., teacher=True\)"):
+    with pytest.raises(LayerpruneError, match=r"there is no teacher; create the pruner with teacher=True"):
         a_pruner(own(), nu=0.1).distilled(loss, x, x)
     model = own()
     with pytest.raises(LayerpruneError, match="the teacher is the model itself"):

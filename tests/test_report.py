@@ -49,7 +49,8 @@ async function tour() {
     const table = document.querySelector(".prose table").getBoundingClientRect();
     const seen = {Figures: [], Tables: [], graphs: graph.filter(each => each.left > 300).map(each => each.left)};
     seen.tableEnds = table.right;
-    seen.textEnds = Math.max(...[...document.querySelectorAll(".prose p")].map(each => each.getBoundingClientRect().right));
+    const text = [...document.querySelectorAll(".prose p")].map(each => each.getBoundingClientRect());
+    seen.textEnds = Math.max(...text.map(each => each.right));
     seen.width = window.innerWidth;
     for (const category of ["Figures", "Tables"]) {
         await openCategory(category);
