@@ -39,18 +39,20 @@ def contents(preset: str) -> dict[str, Any]:
     if preset not in {study.preset for study in studies}:
         raise LayerpruneError(f"preset {preset} has no results yet; run: make reproduce PRESET={preset}")
     table = headline.rows(studies)
-    shown = {(row["preset"], row["data"], row["arch"]) for row in table.to_dict("records")}
+    told = headline.cells(table)
+    keys = zip(table["preset"], table["data"], table["arch"], strict=True)
+    titles = dict(zip(keys, told["network"], strict=True))
     return {
         "preset": preset,
         "beside": [name for name in dict.fromkeys(study.preset for study in studies) if name != preset],
-        "headline": {"columns": headline.COLUMNS, "rows": headline.cells(table).to_numpy().tolist()},
+        "headline": {"columns": headline.COLUMNS, "rows": told.to_numpy().tolist()},
         "headline_legend": headline.LEGEND,
         "studies": [_study(study) for study in studies],
         "networks": [
-            _network(study, arch)
+            _network(study, arch, title)
             for study in studies
             for arch in study.archs
-            if (study.preset, study.data_source, arch) in shown
+            if (title := titles.get((study.preset, study.data_source, arch)))
         ],
         "legend": compact.LEGEND,
         "verdicts": [_verdict(entry) for entry in ledger.entries(preset)],
@@ -77,14 +79,14 @@ def _study(study: Study) -> list[str]:
     return [study.preset, study.data_source, ", ".join(archs), str(made["method"].nunique()), spread, lengths, count]
 
 
-def _network(study: Study, arch: str) -> dict[str, Any]:
+def _network(study: Study, arch: str, title: str) -> dict[str, Any]:
     table = compact.compact(study, arch)
     rows = compact.cells(table[~compact.not_run(table)])
     groups = [
         {"heading": compact.GROUPS[group], "rows": [each for each in rows if each["group"] == group]}
         for group in dict.fromkeys(each["group"] for each in rows)
     ]
-    return {"title": f"{arch}, {study.data_source}", "about": compact.told_of(study, arch), "groups": groups}
+    return {"title": title, "about": compact.told_of(study, arch), "groups": groups}
 
 
 def _verdict(entry: ledger.Entry) -> list[str]:
