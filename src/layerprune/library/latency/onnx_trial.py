@@ -27,7 +27,7 @@ opened.run(None, {opened.get_inputs()[0].name: numpy.load(io.BytesIO(sys.stdin.b
 
 
 def make_first_pass(path: Path, batch: np.ndarray, threads: int) -> None:
-    """Raises LayerpruneError where the pass does not end in time, or onnxruntime dies of it.
+    """Raises LayerpruneError where the pass does not end in time, or onnxruntime crashes on it.
 
     What else is wrong with a file onnxruntime raises again, where it is measured.
     """
@@ -40,4 +40,4 @@ def make_first_pass(path: Path, batch: np.ndarray, threads: int) -> None:
     except subprocess.TimeoutExpired:
         raise LayerpruneError(f"a pass takes more than {MOST_SECONDS:g} seconds") from None
     if done.returncode < 0:
-        raise LayerpruneError(f"onnxruntime dies of it ({signal.Signals(-done.returncode).name})")
+        raise LayerpruneError(f"onnxruntime crashes on it ({signal.Signals(-done.returncode).name})")
