@@ -168,7 +168,7 @@ def test_the_unbiased_readings_have_less_bias_than_the_one_sided_ones() -> None:
 
 
 def test_too_many_sections_to_enumerate_are_refused() -> None:
-    with pytest.raises(SettingError, match="estimator-error: 11 sections, of which no more than 10"):
+    with pytest.raises(SettingError, match="estimator-error: 11 sections, at most 10"):
         estimator_error.measure(EstimatorErrorSettings(), inputs("mlp-residual-11"))
 
 
