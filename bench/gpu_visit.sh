@@ -51,7 +51,7 @@ campaign() { # NAME WORDS...: what the time left allows; fails where the campaig
         echo "$name: no time left" | tee -a "$summary"
         return 0
     fi
-    part "$name" "$seconds" $python -m layerprune campaign "$plan" --device "$device" --out "$out" \
+    part "$name" "$seconds" $python -m layerprune campaign "$plan" --device "$device" --out "$out" --fill \
         --minutes "$(awk "BEGIN { print ($seconds - 15) / 60 }")" "$@"
     status=$?
     grep -A 12 '^## Lanes' "$out/$name.log" >>"$summary"

@@ -19,7 +19,7 @@ from layerprune.core.networks.sections import SectionedNetwork
 from layerprune.core.settings import NoSettings
 from layerprune.core.timing import Work, seconds
 from layerprune.library.latency import engines
-from layerprune.system.devices import own_stream
+from layerprune.system.devices import fastest_convolutions, own_stream
 
 BATCH = 125
 """Of 45,000 images equal batches."""
@@ -54,7 +54,11 @@ def measure(rounds: int, device: torch.device | None = None, archs: tuple[str, .
     """Every network; raises SystemExit where there is no GPU."""
     if device is None and not torch.cuda.is_available():
         raise SystemExit("python -m bench on-gpu: no CUDA device here")
-    device = device or torch.device("cuda")
+    with fastest_convolutions():
+        yield from _measurements(rounds, device or torch.device("cuda"), archs)
+
+
+def _measurements(rounds: int, device: torch.device, archs: tuple[str, ...]) -> Iterator[Measurement]:
     for arch in archs:
         yield from _engines(arch, rounds, device)
     for batch in BATCHES_OF_INFERENCE:

@@ -147,6 +147,16 @@ def test_a_thread_waits_for_work_that_lies_too_far_back(monkeypatch: pytest.Monk
     assert _Event.happened == begun
 
 
+def test_kernels_are_tried_only_within_the_context_whatever_happens_there() -> None:
+    for before in (False, True):
+        torch.backends.cudnn.benchmark = before
+        with pytest.raises(ZeroDivisionError), devices.fastest_convolutions():
+            assert torch.backends.cudnn.benchmark
+            raise ZeroDivisionError
+        assert torch.backends.cudnn.benchmark is before
+    torch.backends.cudnn.benchmark = False
+
+
 @pytest.mark.gpu
 def test_gpus_have_lasting_names(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()

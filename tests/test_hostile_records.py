@@ -174,7 +174,8 @@ def beside(path: Path, content: bytes) -> None:
 def test_curves_hold_numbers(root: Path, value: str) -> None:  # noqa: F811
     path = paths.curves(KEY)
     beside(path, f"epoch,step,train_loss\n1,1,{value}\n".encode())
-    assert "column 'train_loss' holds other things than numbers" in complaint(lambda: frames.read_curve(KEY))
+    told = complaint(lambda: frames.read_curve(KEY))
+    assert "column 'train_loss' holds other things than numbers" in told or "a number is too large" in told
 
 
 def test_curves_are_texts_and_an_endless_loss_is_no_number_to_draw(root: Path) -> None:  # noqa: F811

@@ -49,6 +49,7 @@ from layerprune.suite.campaign.conduct import Campaign, Limits
 from layerprune.suite.campaign.host import Host, SharedData
 from layerprune.suite.campaign.lanes import Lanes
 from layerprune.suite.campaign.places import Commands, Places
+from layerprune.suite.run.prepare import Lane
 from layerprune.system import devices, files, paths
 from layerprune.system.paths import RunKey
 from layerprune.system.processes import Notice
@@ -288,6 +289,7 @@ def test_a_campaign_in_lanes_killed_at_random_moments_ends_with_the_same_numbers
 FAKE = """
 import json, shutil, sys, time
 made, root, behaviour = sys.argv[1:]
+warm = []
 for line in sys.stdin:
     told = json.loads(line)
     if told["do"] in ("open", "end"):
@@ -295,7 +297,10 @@ for line in sys.stdin:
     status, words = 0, ""
     if told["do"] == "measure":
         words = json.dumps({"step": 1.0, "steps": dict.fromkeys(told["runs"], 1)})
+    elif told["do"] == "warm_up":
+        warm.append(told["run"])
     elif told["do"] == "check":
+        assert warm, "nobody chose kernels before other lanes opened"
         words = json.dumps({"apart": None if "/gated/" in told["run"] else 0.5, "bound": 0.1})
     elif told["do"] == "sweep":
         words = json.dumps([[count, {1: 5.0, 2: 9.0, 4: 7.0}[count]] for count in told["counts"]])
@@ -552,6 +557,7 @@ def test_a_run_may_be_made_eagerly_where_its_steps_are_not_to_be_trusted(
 def test_a_host_tests_sweeps_and_measures(march: Path, served: Callable[[int], Served]) -> None:
     write_study(march, PRESET.replace("lr: 0.01}", "lr: 0.01, engine: graphs}"))
     host = served(1)
+    host.tell("warm_up", id="warm", run=str(GATED))
     host.tell("check", id=str(GATED), run=str(GATED))
     host.tell("sweep", id=str(DENSE), run=str(DENSE), counts=[1, 2], seconds=0.1)
     host.tell("measure", id=str(RANDOM), runs=[str(RANDOM), str(DENSE)])
@@ -560,6 +566,40 @@ def test_a_host_tests_sweeps_and_measures(march: Path, served: Callable[[int], S
     assert json.loads(words[GATED])["apart"] == 0
     assert [count for count, speed in json.loads(words[DENSE]) if speed > 0] == [1, 2]
     assert measuring.parsed(words[RANDOM], 9.0).steps == {RANDOM: 50, DENSE: 300}
+
+
+def test_kernels_are_chosen_for_each_network_before_lanes_open(march: Path) -> None:
+    two = PRESET.replace("lr: 0.01}", "lr: 0.01, engine: graphs}").replace(
+        "{lenet-300-100: {}}", "{lenet-300-100: {}, lenet5: {}}"
+    )
+    write_study(march, two)
+    preset, asked = config.load_preset("march"), []
+
+    class Told(Lanes):
+        def ask(self, what: str, **told: Any) -> Any:
+            asked.append((what, told.get("run")))
+            return super().ask(what, **told)
+
+    answer = 'json.dumps({"id": told["id"], "status": 0, "words": json.dumps({"apart": 0.0, "bound": 1.0})})'
+    words = f"import json, sys\nfor line in sys.stdin:\n  told = json.loads(line)\n  print({answer}, flush=True)"
+    host = Told([sys.executable, "-c", words.replace("print(", 'told["do"] in ("open", "end") or print(')])
+    other = RunKey("march", "digits", "lenet5", "dense", "default", 0)
+    opening.open_lanes(host, Places(preset, None, 1), [DENSE, GATED, other], 3, lambda: True)
+    host.close()
+    assert asked == [("warm_up", str(DENSE)), ("warm_up", str(other)), ("check", str(DENSE)), ("check", str(GATED))]
+
+
+@pytest.mark.parametrize(("engine", "in_lane", "chosen"), [("graphs", 0, 1), ("graphs", 1, 0), ("eager", 0, 0)])
+def test_a_run_of_its_own_process_chooses_kernels_and_a_lane_does_not(
+    march: Path, monkeypatch: pytest.MonkeyPatch, engine: str, in_lane: int, chosen: int
+) -> None:
+    write_study(march, PRESET.replace("lr: 0.01}", f"lr: 0.01, engine: {engine}}}"))
+    seen = []
+    monkeypatch.setattr(running, "_trained", lambda *_: seen.append(torch.backends.cudnn.benchmark) or 1 / 0)
+    lane = Lane(torch.device("cpu"), Notice(), SharedData(), 1) if in_lane else None
+    with pytest.raises(ZeroDivisionError):
+        running.run(DENSE, "cpu", 1, lambda *_: None, lambda _: None, lane=lane)
+    assert seen == [bool(chosen)] and not torch.backends.cudnn.benchmark
 
 
 # --- on a GPU -------------------------------------------------------------------------------------------------------
@@ -577,6 +617,30 @@ def test_lanes_on_a_gpu_agree_with_runs_alone(march: Path) -> None:
 
     with ThreadPoolExecutor(4) as pool:
         assert all(verdict.agrees for verdict in [alone, *pool.map(check, range(8))])
+
+
+@pytest.mark.gpu
+def test_lanes_find_the_kernels_that_were_chosen_before(march: Path) -> None:
+    """cuDNN tries kernels on a kind of convolution once, for all threads: recording beside others would not bear it."""
+    device = torch.device("cuda", 0)
+    with devices.fastest_convolutions():
+        layer = torch.nn.Conv2d(24, 40, 3, device=device)
+        image = torch.randn(7, 24, 19, 19, device=device)
+        layer(image).sum().backward()
+
+        def again(_: int) -> float:
+            with devices.own_stream(device):
+                began = time.perf_counter()
+                layer(image).sum().item()
+                return time.perf_counter() - began
+
+        fresh = torch.nn.Conv2d(24, 56, 3, device=device)
+        began = time.perf_counter()
+        fresh(image).sum().item()
+        tried = time.perf_counter() - began
+        again(0)
+        with ThreadPoolExecutor(1) as pool:
+            assert min(pool.map(again, range(5))) < tried / 2
 
 
 @pytest.mark.gpu

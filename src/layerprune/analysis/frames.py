@@ -214,6 +214,8 @@ def read_curve(key: RunKey) -> pd.DataFrame | None:
         curves = pd.read_csv(io.StringIO(text))
     except ValueError as error:
         raise LayerpruneError(f"{path}: not readable as CSV: {error}") from None
+    except OverflowError:  # pandas 3.0; later ones call such a column a text
+        raise LayerpruneError(f"{path}: a number is too large") from None
     lacking = {"epoch", "step"} - set(curves.columns)
     if lacking or curves.empty:
         raise LayerpruneError(f"{path}: " + (f"no column '{min(lacking)}'" if lacking else "no rows"))

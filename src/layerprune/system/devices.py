@@ -62,6 +62,23 @@ def exact_float32() -> None:
 
 
 @contextmanager
+def fastest_convolutions() -> Iterator[None]:
+    """Within this context cuDNN tries its kernels on each new kind of convolution (shapes, layout, number format), some
+    milliseconds each, and from then on this process uses the fastest, outside as well; of a kind met before it uses
+    the kernel that it guessed then.
+
+    No other thread may be recording a graph, and what else computes on the device would be timed along. Which kernel is
+    the fastest may differ from process to process, and with it the last digits of what a GPU computes.
+    """
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = True
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
+
+
+@contextmanager
 def own_stream(device: torch.device) -> Iterator[None]:
     """Within a thread that computes beside others: the device, and on a GPU a stream that no other thread uses."""
     if device.type != "cuda":

@@ -91,7 +91,7 @@ def _over_starts(study: Study, method: str) -> Iterator[Sample]:
     for family, members in families(study.runs, method):
         runs = used[used["arch"].isin(members)]
         left = runs.groupby("arch")["sections_left"].agg(["mean", "size"])
-        pruned = left[left["mean"] < left.index.map(members)]
+        pruned = left[left["mean"] < pd.Series(members, dtype=float).reindex(left.index)]
         yield _range(family, pruned["mean"], left["size"], against)
 
 

@@ -12,6 +12,7 @@ import copy
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +28,7 @@ from layerprune.core.networks.sections import Gates, SectionedNetwork
 from layerprune.core.settings import FinetuneSettings, TrainingSettings, warmup_steps
 from layerprune.core.training import engine
 from layerprune.core.training.averaging import WeightAverage
+from layerprune.core.training.cast_weights import CastWeights
 from layerprune.core.training.engine import autocast
 from layerprune.core.training.evaluate import Score, evaluate
 from layerprune.core.training.graphs import RecordedSteps
@@ -125,6 +127,7 @@ class Trainer:
         self.loss_sum = torch.zeros((), device=job.data.train.device)
         """Of this process's examples since the epoch's start."""
         self.recorded = self._recorded_steps()
+        self.cast_weights = self._cast_weights()
 
     def run(self) -> Progress:
         """Train to the last step, resuming from stored state if there is any."""
@@ -210,6 +213,11 @@ class Trainer:
         able = isinstance(job.batches, TrainingBatches) and job.group.size == 1 and self.average is None
         return RecordedSteps(self, job.batches) if job.settings.engine == "graphs" and job.records and able else None
 
+    def _cast_weights(self) -> CastWeights | None:
+        """Where the engine records steps: the weights in the format that they compute in."""
+        records = self.recorded is not None and self.job.settings.precision == "bf16"
+        return CastWeights(self.network) if records else None
+
     def _hold_rate(self) -> None:
         """Let the optimizer read its rate from one place."""
         for weights in self.optimizer.param_groups:
@@ -259,11 +267,15 @@ class Trainer:
     def compute(self, images: Tensor, labels: Tensor, step: int, examples: int) -> tuple[Tensor, Gates]:
         """What a step computes on the device: its summed loss and its gates. `step` tells the phase, nothing else."""
         group = self.job.group
+        if self.cast_weights is not None:
+            self.cast_weights.refresh()
         gates = self.method.gates(step, examples)
         losses = self._losses(images, labels, gates)
         loss, penalty = group.mean_of(losses, examples), self.method.penalty(step)
         with group.explaining():
             (loss if penalty is None else loss + penalty).backward()
+        if self.cast_weights is not None:
+            self.cast_weights.collect()
         losses = losses.detach()
 
         @torch.no_grad()
@@ -280,7 +292,8 @@ class Trainer:
         return losses.sum(), gates
 
     def _losses(self, images: Tensor, labels: Tensor, gates: Gates) -> Tensor:
-        with self.job.group.explaining(), autocast(self.job.settings.precision, images.device):
+        cast = nullcontext() if self.cast_weights is None else self.cast_weights.used()
+        with self.job.group.explaining(), autocast(self.job.settings.precision, images.device), cast:
             logits = self.forward(images, gates)
         return self.method.losses(images, logits.float(), labels)
 
@@ -292,10 +305,10 @@ class Trainer:
         self.job.group.agree(f"the sections to remove at step {self.progress.step}", indices)
         if not indices:
             return
-        self.forward = None  # what joins the processes holds on to the parameters
+        self.forward = self.cast_weights = None  # they hold on to the parameters
         self.forget_records()
         surgery.remove(self.network, indices, self.optimizer)
-        self.forward = self._joined_forward()
+        self.forward, self.cast_weights = self._joined_forward(), self._cast_weights()
         self.meter.recount()
         for index in indices:
             self.progress.removed_step[index] = self.progress.step
@@ -418,7 +431,7 @@ class Trainer:
         stored = self.job.state.read()
         if stored is None:
             return
-        self.forward = None
+        self.forward = self.cast_weights = None
         gone = [index for index, stays in enumerate(stored["keep"]) if not stays]
         surgery.remove(self.network, gone, self.optimizer)
         self.network.load_state_dict(stored["network"])
@@ -430,7 +443,7 @@ class Trainer:
         self.job.data.left_out.update(stored["left_out"])
         self.progress = Progress(**stored["progress"])
         self.progress.resumed += 1
-        self.forward = self._joined_forward()
+        self.forward, self.cast_weights = self._joined_forward(), self._cast_weights()
         self.meter.total = self.progress.train_macs
         self.meter.recount()
         if self._within_epoch() > 0:

@@ -21,13 +21,13 @@ import torch
 from layerprune.core.data.dataset import DataSet
 from layerprune.core.data.loading import Reading, load
 from layerprune.errors import LayerpruneError
-from layerprune.suite import config
+from layerprune.suite import config, forecast
 from layerprune.suite import run as running
 from layerprune.suite.campaign import jobs, lanes, measuring, selftest, sweep
 from layerprune.suite.config import Preset
 from layerprune.suite.run.prepare import Lane
 from layerprune.system import paths
-from layerprune.system.devices import borrowed, choose_device, exact_float32, own_stream
+from layerprune.system.devices import borrowed, choose_device, exact_float32, fastest_convolutions, own_stream
 from layerprune.system.paths import RunKey
 from layerprune.system.processes import REQUEUE, Notice, Preempted, noticed
 
@@ -107,6 +107,14 @@ class Host:
     def _do_check(self, message: Message) -> str:
         settings = config.resolve(self.preset, _key(message["run"]))
         return json.dumps(asdict(selftest.check(settings, self.device)))
+
+    def _do_warm_up(self, message: Message) -> str:
+        """A run's first steps, before other lanes open: they choose the kernels that all lanes will find chosen."""
+        if self.device.type == "cuda":
+            with fastest_convolutions():
+                settings = config.resolve(self.preset, _key(message["run"]))
+                forecast.seconds_a_step(settings, self.device, self.threads, count=1, records=False)
+        return ""
 
     def _do_sweep(self, message: Message) -> str:
         settings, counts = config.resolve(self.preset, _key(message["run"])), message["counts"]

@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 
 from layerprune.suite import config
@@ -38,6 +38,8 @@ def open_lanes(
     Waits no longer than `goes_on`, and without the process not at all.
     """
     found = Opening()
+    if not _warmed_up(host, places.preset, runs, goes_on):
+        return found
     for way, errand in _tests(host, places.preset, runs).items():
         status = _wait(errand, goes_on)
         if status is None:
@@ -52,6 +54,17 @@ def _wait(errand: Errand, goes_on: Callable[[], bool]) -> int | None:
     while (status := errand.status()) is None and goes_on():
         time.sleep(POLL)
     return status
+
+
+def _warmed_up(host: Lanes, preset: Preset, runs: Iterable[RunKey], goes_on: Callable[[], bool]) -> bool:
+    """Let the device choose kernels for each network whose steps are recorded, one after the other; False: time is up,
+    or the process has gone. A network that fails here says so in its runs.
+    """
+    first: dict[Hashable, RunKey] = {}
+    for key in runs:
+        if config.resolve(preset, key).training.engine == "graphs":
+            first.setdefault((key.dataset, key.arch), key)
+    return all(_wait(host.ask("warm_up", run=str(key)), goes_on) is not None for key in first.values())
 
 
 # --- the self-test --------------------------------------------------------------------------------------------------

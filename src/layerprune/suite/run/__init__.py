@@ -20,7 +20,7 @@ from layerprune.suite.run.task import Report, Task
 from layerprune.suite.run.train import Trained, train
 from layerprune.suite.run.write import clear_up, write, write_failed
 from layerprune.system import energy, files, memory, paths
-from layerprune.system.devices import exact_float32
+from layerprune.system.devices import exact_float32, fastest_convolutions
 from layerprune.system.paths import RunKey
 from layerprune.system.process_group import ProcessGroup
 
@@ -76,7 +76,9 @@ def _made(preset: Preset, key: RunKey, caller: Caller) -> Record:
             if group.first:
                 clear_up(key)
             alone = preset.resources.runs_per_gpu == 1
-            return _finished(prepare.task_of(asked, device, caller, notice), key, alone)
+            chooses = asked.settings.training.engine == "graphs" and caller.lane is None
+            with fastest_convolutions() if chooses else nullcontext():
+                return _finished(prepare.task_of(asked, device, caller, notice), key, alone)
 
 
 def _make_parents(asked: Request, caller: Caller) -> None:
