@@ -493,6 +493,12 @@ def test_an_onnx_file_of_which_onnxruntime_dies_is_said_in_one_line(passes: Call
         made.seconds(1)
 
 
+def test_a_process_that_cannot_start_is_not_called_late(passes: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnx_passes.onnx_process, "__file__", "/nowhere.py")
+    with pytest.raises(LayerpruneError, match=r"^onnxruntime dies of it \(status 2\)$"):
+        passes()
+
+
 def test_passes_are_timed_by_their_own_process(passes: Callable) -> None:
     made = passes()
     few, many = (min(timing.seconds(made, CPU, calls) for _ in range(5)) for calls in (1, 1000))

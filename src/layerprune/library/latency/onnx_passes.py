@@ -9,6 +9,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 import weakref
 from pathlib import Path
 from typing import Any
@@ -58,18 +59,20 @@ class Passes:
         return self._answer("a pass takes")
 
     def _answer(self, what: str) -> Any:
+        began = time.monotonic()
         line = self.process.stdout.readline()
-        told = json.loads(line) if line.endswith("\n") else {"error": self._last_words(what)}
+        late = time.monotonic() - began >= MOST_SECONDS
+        told = json.loads(line) if line.endswith("\n") else {"error": self._last_words(what, late)}
         if isinstance(told, dict):
             self.close()
             raise LayerpruneError(told["error"])
         return told
 
-    def _last_words(self, what: str) -> str:
+    def _last_words(self, what: str, late: bool) -> str:
         status = self.process.wait()
-        if status < 0:
-            return f"onnxruntime dies of it ({signal.Signals(-status).name})"
-        return f"{what} more than {MOST_SECONDS:g} seconds"
+        if late:
+            return f"{what} more than {MOST_SECONDS:g} seconds"
+        return f"onnxruntime dies of it ({signal.Signals(-status).name if status < 0 else f'status {status}'})"
 
 
 def inputs_of(path: Path) -> list[tuple[str, list]]:
