@@ -54,17 +54,14 @@ def measure(rounds: int, device: torch.device | None = None, archs: tuple[str, .
     """Every network; raises SystemExit where there is no GPU."""
     if device is None and not torch.cuda.is_available():
         raise SystemExit("python -m bench on-gpu: no CUDA device here")
+    device = device or torch.device("cuda")
     with fastest_convolutions():
-        yield from _measurements(rounds, device or torch.device("cuda"), archs)
-
-
-def _measurements(rounds: int, device: torch.device, archs: tuple[str, ...]) -> Iterator[Measurement]:
-    for arch in archs:
-        yield from _engines(arch, rounds, device)
-    for batch in BATCHES_OF_INFERENCE:
-        yield inference("resnet-56", batch, rounds, device)
-    yield against_reference("resnet-56", rounds, device)
-    for neighbours in NEIGHBOURS:
+        for arch in archs:
+            yield from _engines(arch, rounds, device)
+        for batch in BATCHES_OF_INFERENCE:
+            yield inference("resnet-56", batch, rounds, device)
+        yield against_reference("resnet-56", rounds, device)
+    for neighbours in NEIGHBOURS:  # outside: while one records, the others must not try kernels
         yield recording("resnet-56", neighbours, rounds, device)
 
 

@@ -44,6 +44,7 @@ nb_ipywidgets_js = {}
 
 # --- Python ------------------------------------------------------------------------------------------------------
 
+highlight_language = "none"  # of blocks that name no language, such as those of docstrings
 autodoc_member_order = "bysource"
 autodoc_inherit_docstrings = False  # torch's are written in another style
 autodoc_typehints_format = "short"

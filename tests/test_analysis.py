@@ -435,6 +435,16 @@ def test_the_headline_tells_widths_that_are_not_the_published_ones(runs):
     assert headline.cells(table)["network"].tolist() == ["lenet5, made-up", "lenet5 (8 channels), made-up"]
 
 
+def test_the_headline_tells_one_length_of_a_network_s_training_from_another(runs):
+    table = pd.concat([headline.rows([read()])] * 3, ignore_index=True)
+    table = table.assign(width=[8.0, float("nan"), float("nan")], duration=["8ep", "24ep", "600it"])
+    assert headline.cells(table)["network"].tolist() == [
+        "lenet5 (8 channels), made-up",
+        "lenet5 (24 epochs), made-up",
+        "lenet5 (600 steps), made-up",
+    ]
+
+
 # --- pages --------------------------------------------------------------------------------------------------
 
 

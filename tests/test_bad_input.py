@@ -188,7 +188,7 @@ def test_a_dataset_that_nobody_wrote_is_named(root: Path, complain: Complain) ->
 @pytest.mark.parametrize("method", ["stochastic-depth", "random"])
 def test_more_sections_to_keep_than_there_are(root: Path, complain: Complain, made: None, method: str) -> None:
     write_preset(root, PRESET.replace("keep: 2", "keep: 3").replace("keep: 1", "keep: 3"))
-    assert "settings.keep: 3 sections asked for, lenet-300-100 has 2" in complain(*words(run_key(method)))
+    assert "settings.keep: 3 sections requested, lenet-300-100 has 2" in complain(*words(run_key(method)))
 
 
 def test_a_keep_list_of_the_wrong_length(root: Path, complain: Complain, made: None) -> None:

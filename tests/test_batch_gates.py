@@ -210,7 +210,7 @@ def test_what_gates_are_drawn_from_comes_back_from_a_state() -> None:
     ("settings", "complaint"),
     [
         ({"gates": "batch"}, "gates: batch has no slopes of closed sections"),
-        (BATCH | {"drawn_share": 0.5}, "drawn_share is of gates by example"),
+        (BATCH | {"drawn_share": 0.5}, "drawn_share applies to gates by example"),
     ],
 )
 def test_settings_that_need_gates_by_example_are_refused(settings: dict[str, Any], complaint: str) -> None:

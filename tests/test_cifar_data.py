@@ -225,7 +225,7 @@ def test_unpickling_runs_no_code(tmp_path: Path) -> None:
     path = tmp_path / "cifar-10-python.tar.gz"
     with tarfile.open(path, "w:gz") as tar:
         add(tar, "cifar-10-batches-py/test_batch", pickle.dumps(Path("made by a class that is not numpy's")))
-    assert "test_batch is no batch of CIFAR: it asks for pathlib" in complaint(read_archive, path, {})
+    assert "test_batch is not a batch of CIFAR: it asks for pathlib" in complaint(read_archive, path, {})
 
 
 @pytest.mark.parametrize("content", [b"", b"not a tar file", b"\x1f\x8b\x08\x00broken"], ids=["empty", "text", "cut"])

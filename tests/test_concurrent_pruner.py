@@ -184,7 +184,7 @@ def test_it_works_under_autocast_and_compiled() -> None:
     torch.testing.assert_close(compiled.eval()(x), pruner.export().eval()(x), atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("stop", [15, 45, 75], ids=["undecided", "some have left", "all decided"])
+@pytest.mark.parametrize("stop", [15, 45, 75], ids=["undecided", "some are already removed", "all decided"])
 def test_a_training_goes_on_exactly_from_its_states(stop: int) -> None:
     options = {"nu": 0.05, "theta_lr": 2.0, "warmup_steps": 10}
     torch.manual_seed(1)  # dropout's
@@ -267,7 +267,7 @@ def test_sections_of_another_model_and_a_second_pruner_are_refused() -> None:
             own(), find_sections(model, EXAMPLE), torch.optim.SGD(model.parameters()), total_steps=9, nu=0.1
         )
     a_pruner(model, nu=0.1)
-    with pytest.raises(LayerpruneError, match="one pruner a model"):
+    with pytest.raises(LayerpruneError, match="one pruner per model"):
         ConcurrentPruner(
             model, FoundSections(model, *vars_of(model)), torch.optim.SGD(model.parameters()), total_steps=9, nu=0.1
         )

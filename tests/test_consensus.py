@@ -59,7 +59,7 @@ def test_its_bill_is_that_of_its_metrics() -> None:
 
 @pytest.mark.parametrize("slug", ["consensus", "gated", "no-such-score"])
 def test_what_is_no_score_is_refused_in_one_line(slug: str) -> None:
-    with pytest.raises(SettingError, match=rf"^settings\.metrics: '{slug}' is no score \(known: .*cka.*\)$"):
+    with pytest.raises(SettingError, match=rf"^settings\.metrics: '{slug}' is not a score \(known: .*cka.*\)$"):
         consensus.score(make("resnet-8", shape=PICTURE), data(4), ConsensusSettings(metrics=(slug,)))
 
 

@@ -57,10 +57,11 @@ def test_half_of_the_layers_of_a_small_gpt_leave_while_it_learns_to_read(monkeyp
 
 @pytest.mark.long
 def test_a_detector_finds_boxes_with_half_of_its_backbones_sections(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert len(DETECTION.read_text().splitlines()) <= 70
+    assert len(DETECTION.read_text().splitlines()) <= 75
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(REPOSITORY / "src"), os.environ.get("PYTHONPATH", "")]))
     done = run_process([sys.executable, str(DETECTION)])
     assert done.code == 0, done.stderr
     assert done.stdout.count("\nremoved body.layer") == 4
     assert re.search(r"^sections +11 +7 ", done.stdout, re.MULTILINE)
-    assert int(re.search(r"boxes found: (\d+) %", done.stdout)[1]) > 50
+    pruned, dense = re.search(r"boxes found: (\d+) %, by the dense detector (\d+) %", done.stdout).groups()
+    assert min(int(pruned), int(dense)) > 50

@@ -6,6 +6,7 @@ from operator import mul
 from pathlib import Path
 
 import made_up_runs as made_up
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given
@@ -259,6 +260,9 @@ def test_the_figure_has_a_row_a_keep_list_and_says_what_was_not_run(study: Path)
     assert len(data) == 12 and data["removed"].between(1, 6).all() and data["accuracy"].between(0, 100).all()
     assert is_empty("random-removal", before) and not is_empty("random-removal", data)
     assert made_up.texts(module.draw(before, "heading")) == ["not run"]
+    unmade = before.assign(arch="another")
+    (panel,) = module.draw(pd.concat([unmade, data], ignore_index=True), "heading").axes
+    assert panel.get_title() == "mlp-residual-6"
     (dots, *_) = module.draw(data, "heading").axes[0].lines
     assert list(dots.get_xdata()) == list(data["removed"]) and list(dots.get_ydata()) == list(data["accuracy"])
 

@@ -264,19 +264,14 @@ def test_dense_is_a_line_across_the_panel_with_a_band(full):
     assert ax.patches
 
 
-def test_failed_and_missing_runs_are_hollow_marks_with_their_count(full):
+def test_a_line_counts_failed_and_missing_runs(full):
     _, figure = drawn("accuracy-vs-depth")
-    ax = panel(figure, "lenet5")
-    for method in ("sss", "random"):
-        hollow = mark(ax, f"gap: {method}")
-        assert hollow.get_markerfacecolor() == "none"
-        assert same_color(hollow.get_markeredgecolor(), style.color(method))
-    assert not [line for line in panel(figure, "mlp-residual-5").lines if line.get_label().startswith("gap")]
-    legend = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert "hollow: failed or not run" in legend
+    lines = [text.get_text() for text in panel(figure, "lenet5").texts]
+    assert lines == ["runs of sss and random: 1 failed, 1 not run"]
+    assert not panel(figure, "mlp-residual-5").texts
 
 
-def test_many_gaps_are_told_in_one_line_and_networks_without_results_have_no_panel(full):
+def test_gaps_of_many_methods_are_counted_together_and_networks_without_results_have_no_panel(full):
     data, _ = drawn("accuracy-vs-depth")
     of_one, of_other = (data["arch"] == arch for arch in ("lenet5", "mlp-residual-5"))
     many = pd.concat([data[of_one].assign(method=f"method-{k}", n=0, n_missing=2, n_failed=0) for k in range(13)])
@@ -285,13 +280,15 @@ def test_many_gaps_are_told_in_one_line_and_networks_without_results_have_no_pan
     figure = FIGURES["accuracy-vs-depth"].draw(changed, "heading")
     assert "mlp-residual-5" not in [ax.get_title() for ax in figure.axes]
     ax = panel(figure, "lenet5")
-    assert any("methods failed or not run" in text.get_text() for text in ax.texts)
-    assert not [line for line in ax.lines if line.get_label().startswith("gap")]
+    assert [text.get_text() for text in ax.texts] == ["runs of 15 methods: 1 failed, 27 not run"]  # two of lenet5's own
 
 
-def test_the_failed_start_is_hollow_too(full):
-    _, figure = drawn("depth-vs-start")
-    assert [line for line in figure.axes[0].lines if line.get_markerfacecolor() == "none"]
+def test_the_failed_start_is_hollow_in_the_colour_of_the_legend(full):
+    data, figure = drawn("depth-vs-start")
+    hollow = [line for line in figure.axes[0].lines if line.get_markerfacecolor() == "none"]
+    gone = data[(data["kind"] == "mean") & (data["n_failed"] + data["n_missing"] > 0)]
+    named = {entry.get_label().split(" (")[0]: entry.get_color() for entry in figure.legends[0].legend_handles}
+    assert hollow and {line.get_markeredgecolor() for line in hollow} <= {named[each] for each in gone["method"]}
 
 
 def test_a_removed_section_ends_in_a_cross_at_its_step(full):
@@ -352,7 +349,7 @@ def test_agreement_with_a_method_without_preference_is_blank(choices):
     assert choices.xs("leave-one-out")["tau"].isna().all()
     _, figure = drawn("removal-agreement")
     numbers = sorted(text.get_text() for text in figure.axes[0].texts)
-    assert numbers == ["-1"] * 2 + ["1"] * 4  # of the ten cells of the lower half: its row and its column have none
+    assert numbers == ["1"] * 4 + ["−1"] * 2  # of the ten cells of the lower half: its row and its column have none
 
 
 def test_agreement_that_is_undefined_for_every_two_methods_has_no_panel(choices, monkeypatch):
@@ -438,6 +435,20 @@ def test_without_records_there_is_no_picture_but_an_index(small):
     (index,) = build.build_figures(made_up.PRESET, made_up.DATASET, partial=True)
     assert index.read_text().count(": needs ") == len(FIGURES)
     assert list(index.parent.iterdir()) == [index]
+
+
+def test_a_study_without_a_removal_is_drawn_as_far_as_it_goes(tmp_path, monkeypatch):
+    monkeypatch.setenv("LAYERPRUNE_ROOT", str(tmp_path))
+    made_up.write_study(made_up.preset(methods=["dense"], seeds=(0, 1)))
+    *pictures, index = build.build_figures(made_up.PRESET, made_up.DATASET)
+    assert {"sections-alive", "survivors", "removal-agreement"}.isdisjoint(path.stem for path in pictures)
+    assert "* `sections-alive`: needs" in index.read_text()
+
+
+def test_a_network_of_which_dense_alone_has_run_has_no_panel_of_sections_alive(small):
+    for seed in (0, 1):
+        shutil.rmtree(paths.run_folder(key("gated", seed)))
+    assert prepared("sections-alive").empty
 
 
 def test_missing_runs_are_refused_unless_gaps_are_allowed(small):

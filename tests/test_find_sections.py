@@ -196,5 +196,5 @@ def test_a_check_within_a_section_goes_with_it() -> None:
 def test_nothing_to_find_is_one_line() -> None:
     with pytest.raises(LayerpruneError, match=r"Sequential: no residual section found; looked for additions"):
         find_sections(nn.Sequential(nn.Linear(8, 8), nn.ReLU()), torch.zeros(2, 8))
-    with pytest.raises(LayerpruneError, match=r"Own: does not take the example input of shape \[2, 5\]"):
+    with pytest.raises(LayerpruneError, match=r"Own: does not accept the example input of shape \[2, 5\]"):
         find_sections(own(), torch.zeros(2, 5))

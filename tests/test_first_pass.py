@@ -180,7 +180,7 @@ def test_a_network_that_its_gates_change_is_refused_in_one_line(fault: str, monk
     with pytest.raises(LayerpruneError, match=complaint) as error:
         model.train()(torch.randn(6, 4))
     assert "\n" not in str(error.value)
-    assert "keep 4.inner by sections.but({'4.inner': 'differs'})" in str(error.value)
+    assert "keep 4.inner with sections.but({'4.inner': 'differs'})" in str(error.value)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert all(each.grad is None for each in model.parameters())
 

@@ -95,7 +95,7 @@ NONSENSE = {
     "a rate in quotes": ("lr: 0.05", "lr: '0.05'", "training.lr: Input should be a valid number, not '0.05'"),
     "a switch as a number": ("lr: 0.05", "lr: 0.05, nesterov: 1", "training.nesterov: Input should be a valid boolean"),
     "a switch in quotes": ("{download: false}", "{download: 'no'}", "data.download: Input should be a valid boolean"),
-    "a seed twice": ("seeds: [0]", "seeds: [0, 0]", "seeds: 0 stands twice"),
+    "a seed twice": ("seeds: [0]", "seeds: [0, 0]", "seeds: 0 appears twice"),
     "no seed": ("seeds: [0]", "seeds: []", "seeds: Tuple should have at least 1 item"),
     "no seed of a method": ("dense: {}\n ", "dense: {seeds: []}\n ", "dense.seeds: Tuple should have at least 1 item"),
     "only nothing": (

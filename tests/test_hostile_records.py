@@ -156,7 +156,7 @@ def test_very_many_empty_lines_take_no_memory_of_their_own(root: Path) -> None: 
 
 def test_a_key_that_stands_twice_among_very_many_is_found_at_once() -> None:
     names = ",".join(f'"k{number}":1' for number in range(200_000))
-    assert "key 'k7' stands twice" in complaint(lambda: files.parse_json(f'{{{names},"k7":2}}', "record"))
+    assert "key 'k7' appears twice" in complaint(lambda: files.parse_json(f'{{{names},"k7":2}}', "record"))
 
 
 # --- what lies beside a record ----------------------------------------------------------------------------------------

@@ -97,7 +97,7 @@ def test_networks_that_torchvision_does_not_have_are_refused(arch: str) -> None:
     "arch", ["imagenet-resnet-20", "imagenet-resnet-x", "imagenet-resnet", "imagenet-preact-resnet-8"]
 )
 def test_a_depth_that_was_not_published_is_refused(arch: str) -> None:
-    with pytest.raises(LayerpruneError, match=r"published are the depths 18, 34, 50, 101|unknown architecture"):
+    with pytest.raises(LayerpruneError, match=r"the published depths are 18, 34, 50, 101|unknown architecture"):
         build(arch, PICTURE, 10, source(0))
 
 

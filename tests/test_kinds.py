@@ -190,7 +190,7 @@ def scripted() -> nn.Module:
 @pytest.mark.long
 def test_a_program_of_torch_export_is_refused_in_one_line() -> None:
     program = torch.export.export(mlp(), (vectors(),)).module()
-    with pytest.raises(LayerpruneError, match=r"is a program of torch\.export, which cannot be cut"):
+    with pytest.raises(LayerpruneError, match=r"is a program of torch\.export, which cannot be pruned"):
         find_sections(program, vectors())
 
 
@@ -201,16 +201,16 @@ def being_pruned() -> nn.Module:
 
 
 WRONG: dict[str, tuple[Callable[[], Any], Any, str]] = {
-    "another width": (mlp, vectors(3, 5), r"does not take the example input of shape \[3, 5\]: mat1 and mat2"),
-    "too many arguments": (mlp, (vectors(), vectors()), "does not take the example input of shape .*: .*argument"),
-    "an unknown name": (lambda: three(Plain), {"y": vectors()}, "does not take the example input of shape"),
-    "a class": (Plain, vectors(), "find_sections: wants a module, made by its class, not the class Plain"),
-    "no module": ("resnet18", vectors(), "find_sections: wants a module"),
-    "no tensor": (mlp, (3,), "does not take the example input"),
+    "another width": (mlp, vectors(3, 5), r"does not accept the example input of shape \[3, 5\]: mat1 and mat2"),
+    "too many arguments": (mlp, (vectors(), vectors()), "does not accept the example input of shape .*: .*argument"),
+    "an unknown name": (lambda: three(Plain), {"y": vectors()}, "does not accept the example input of shape"),
+    "a class": (Plain, vectors(), "find_sections: give an instance of a module, not the class Plain"),
+    "no module": ("resnet18", vectors(), "find_sections: give an instance of a module"),
+    "no tensor": (mlp, (3,), "does not accept the example input"),
     "an empty batch": (mlp, vectors()[:0], "is an empty batch"),
     "nowhere": (lambda: mlp().to("meta"), vectors(), "is on the meta device, where nothing is computed"),
-    "TorchScript": (scripted, vectors(), "is TorchScript: look for sections in the module that it was made of"),
-    "being pruned": (being_pruned, vectors(), r"is being pruned: look .* pruner.export\(\)"),
+    "TorchScript": (scripted, vectors(), "is TorchScript: find sections in the module it was made from"),
+    "being pruned": (being_pruned, vectors(), r"is being pruned: find sections in pruner.export\(\)"),
 }
 
 

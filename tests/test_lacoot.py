@@ -171,7 +171,7 @@ def test_a_compiled_network_would_show_nothing_so_it_runs_eagerly() -> None:
 
 
 def test_a_network_without_a_section_that_keeps_its_shape_is_refused() -> None:
-    with pytest.raises(SettingError, match="lacoot: no section of lenet-300-100 that may go keeps the shape"):
+    with pytest.raises(SettingError, match="lacoot: no removable section of lenet-300-100 keeps the shape"):
         a_method("lenet-300-100", (1, 28, 28))
 
 

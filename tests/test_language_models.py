@@ -183,7 +183,7 @@ def test_a_file_with_other_layers_changes_nothing(tmp_path: Path) -> None:
     for make in (lambda: small, lambda: model_of("llama")[0]):
         other = copy.deepcopy(make())
         before = str(other)
-        with pytest.raises(LayerpruneError, match="of another model than"):
+        with pytest.raises(LayerpruneError, match="belongs to another model than"):
             layerprune.load(tmp_path / "small.safetensors", into=other)
         assert str(other) == before
 
@@ -223,7 +223,7 @@ def test_a_configuration_that_cannot_follow_is_told(make: Any, path: str, tmp_pa
     torch.manual_seed(0)
     model, example = make().eval(), {"input_ids": IDS}
     whole = copy.deepcopy(model)
-    with pytest.warns(UserWarning, match="its configuration cannot say which layers have gone"):
+    with pytest.warns(UserWarning, match="its configuration cannot express which layers were removed"):
         small = layerprune.remove(model, [f"{path}.0"], example, granularity="layer")
     assert len(small.get_submodule(path)) == 3
     layerprune.save(small, tmp_path / "small.safetensors")
@@ -378,7 +378,7 @@ def test_a_loss_of_tokens_is_the_models_own() -> None:
 def test_scores_that_need_a_class_for_each_text_say_so() -> None:
     model, example = model_of("gpt2")
     sections = find_sections(model, example)
-    with pytest.raises(LayerpruneError, match="imprinting: needs one label for an example, not one for every token"):
+    with pytest.raises(LayerpruneError, match="imprinting: needs one label per example, not one per token"):
         layerprune.section_scores(model, sections, "imprinting", batches("dictionaries"))
 
 

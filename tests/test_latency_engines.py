@@ -346,7 +346,7 @@ def test_a_program_and_an_onnx_file_are_measured(tmp_path: Path, command: Comman
     assert code == 0 and out.splitlines()[-2:] == [f"{file}.latency.csv" for file in files]
     for name, engine in (("less.pt2", "eager"), ("less.pt2", "onnxruntime"), ("less.onnx", "onnxruntime")):
         assert sum(line.startswith(name) and f"batch    3  {engine} fp32" in line for line in out.splitlines()) == 1
-    assert err.splitlines() == [f"eager, fp32: left out: {files[1]}: an ONNX file can be run by onnxruntime only"]
+    assert err.splitlines() == [f"eager, fp32: left out: {files[1]}: only onnxruntime runs ONNX files"]
     of_program, of_onnx = (rows_of(Path(f"{file}.latency.csv")) for file in files)
     assert [row["engine"] for row in of_program] == ["eager", "onnxruntime"]
     assert {int(row["macs"]) for row in of_program} == {count_macs(network((0,)), SHAPE)}
@@ -489,13 +489,13 @@ def test_an_onnx_file_of_which_onnxruntime_dies_is_said_in_one_line(passes: Call
     made = passes()
     made.process.send_signal(signal.SIGSEGV)
     made.process.wait()
-    with pytest.raises(LayerpruneError, match=r"sum.onnx: onnxruntime dies of it \(SIGSEGV\)$"):
+    with pytest.raises(LayerpruneError, match=r"sum.onnx: onnxruntime crashes on it \(SIGSEGV\)$"):
         made.seconds(1)
 
 
 def test_a_process_that_cannot_start_is_not_called_late(passes: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnx_passes.onnx_process, "__file__", "/nowhere.py")
-    with pytest.raises(LayerpruneError, match=r"^onnxruntime dies of it \(status 2\)$"):
+    with pytest.raises(LayerpruneError, match=r"^onnxruntime crashes on it \(status 2\)$"):
         passes()
 
 

@@ -217,8 +217,8 @@ class Two(Digits):
     [
         (Digits, {}, {}, "give one of nu, target_macs, target_params, "),
         (Digits, {"nu": 0.1, "network": "body"}, {}, "PruneLayers: Digits has no module 'body'; it has net"),
-        (Two, {"nu": 0.1}, {}, "PruneLayers: one optimizer is needed, the module has 2"),
-        (Digits, {"nu": 0.1}, {"max_epochs": -1}, "PruneLayers: the Trainer does not know how long it trains"),
+        (Two, {"nu": 0.1}, {}, "PruneLayers: needs one optimizer, the module has 2"),
+        (Digits, {"nu": 0.1}, {"max_epochs": -1}, "PruneLayers: the length of training is unknown"),
     ],
 )
 def test_a_mistake_is_one_line_before_the_first_step(

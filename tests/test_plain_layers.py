@@ -324,7 +324,7 @@ def test_the_influence_of_a_layer_is_the_angle_between_what_it_gets_and_puts_out
         expected[name] = 1 - float(torch.cosine_similarity(before.flatten(1), behind.flatten(1)).detach().mean())
     assert scores == pytest.approx(expected, abs=1e-5)
     dense = nn.Sequential(made("dense"), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    with pytest.raises(LayerpruneError, match="between which there is no angle"):
+    with pytest.raises(LayerpruneError, match="which have no angle between them"):
         layerprune.section_scores(dense, find_sections(dense, X, "any"), "block-influence", batches)
 
 
@@ -381,5 +381,5 @@ def test_of_layers_within_each_other_the_inner_ones_count_unless_they_are_less_t
 def test_without_being_asked_for_they_are_not_found_but_named() -> None:
     with pytest.raises(LayerpruneError, match=r"no residual section found.*; granularity='any' also takes layers"):
         find_sections(made("vgg"), X)
-    with pytest.raises(LayerpruneError, match="no section found: no sum with a shortcut, and no layer"):
+    with pytest.raises(LayerpruneError, match="no section found: no sum with a shortcut, and no removable layer"):
         find_sections(nn.Sequential(conv(WIDTH, 4), nn.ReLU(), nn.Flatten()), X, "any")

@@ -321,13 +321,15 @@ def test_accuracy_stands_above_what_is_left_and_the_front_joins_what_nothing_bea
     shared = {"arch": "net", "variant": "any", "seed": 0, "objective": "params"}
     marks = [("dense", 100.0, 95.0, True), ("price nu", 40.0, 93.0, True), ("budget", 60.0, 91.0, False)]
     rows = [shared | {"aim": aim, "left": left, "test_accuracy": y, "on_front": front} for aim, left, y, front in marks]
-    macs, params, latency = drawn("pareto", rows).axes
+    whole = {"objective": "macs", "aim": "dense", "left": 100.0, "test_accuracy": 90.0, "on_front": True}
+    rows.append(shared | whole | {"arch": "other"})
+    macs, params, _, of_other = drawn("pareto", rows).axes
     assert one(params, marker="s") == [(100, 95)] and one(params, marker="o") == [(40, 93)]
     assert one(params, marker="D") == [(60, 91)]
     assert one(params, color="#999999") == [(40, 93), (100, 95)]
-    assert [list(words(ax)) for ax in (macs, latency)] == [
+    assert [list(words(ax)) for ax in (macs, of_other)] == [
         ["multiply-adds: not measured"],
-        ["latency, one input: not measured"],
+        ["parameters: not measured"],
     ]
 
 
@@ -440,7 +442,7 @@ def test_a_cell_of_agreement_has_its_row_and_column() -> None:
     assert blank.get_array().mask.tolist() == [[True, True], [True, False]]  # grey where there is no value
     assert mesh.get_array().filled(9).tolist() == [[1, 9], [-0.5, 9]]  # the lower half: it is symmetric
     assert mesh.get_clim() == (-1, 1) and ax.get_ylim() == (2, 0)
-    assert words(ax) == {"1": (0.5, 0.5), "-0.50": (0.5, 1.5)}
+    assert words(ax) == {"1": (0.5, 0.5), "−0.50": (0.5, 1.5)}
     (bar,) = set(figure.axes) - {ax}
     assert bar.get_xlim() == (-1, 1) and bar.get_xlabel() == "Kendall's tau-b"
     assert [label.get_text() for label in ax.get_yticklabels()] == ["gated", "random"]

@@ -246,11 +246,11 @@ class Pairs(nn.Module):
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        ({"method": "gated"}, r"method: 'gated' is no score method \(known: block-influence, bn-scale, cka"),
-        ({"method": "magnitude", "keep": 7}, "keep: 7 sections asked for, 6 of the network's may go"),
-        ({"method": "magnitude", "keep": -1}, "keep: -1 sections asked for"),
+        ({"method": "gated"}, r"method: 'gated' is not a score method \(known: block-influence, bn-scale, cka"),
+        ({"method": "magnitude", "keep": 7}, "keep: 7 sections requested, but the network has 6 removable ones"),
+        ({"method": "magnitude", "keep": -1}, "keep: -1 sections requested"),
         ({"method": "bn-scale"}, "section 'network.chain.0.branch' has no batch normalisation with gammas"),
-        ({"batches": []}, "batches: there is none"),
+        ({"batches": []}, "batches: there are none"),
         ({"batches": [torch.zeros(4)]}, "batches: each has to be a pair of inputs and labels"),
         ({"batches": [(torch.zeros(2, 5), torch.zeros(2).long())]}, "cka: cannot score Plain: .*shapes"),
         ({"method": "taylor", "batches": [(torch.full((2, 1, 4, 4), torch.nan), torch.zeros(2).long())]}, "is nan"),
@@ -266,10 +266,10 @@ def test_a_mistake_is_one_line(options: dict, complaint: str) -> None:
 def test_a_model_that_puts_out_no_logits_and_one_that_is_being_pruned_are_refused() -> None:
     model, x = Pairs(), torch.randn(4, 4, generator=source(0))
     found = layerprune.find_sections(model, x)
-    with pytest.raises(LayerpruneError, match=r"Pairs: puts out a tuple; scores that look at data need logits"):
+    with pytest.raises(LayerpruneError, match=r"Pairs: returns a tuple; scores that look at data need logits"):
         layerprune.section_scores(model, found, "cka", [(x, torch.arange(4))])
     with pytest.raises(LayerpruneError, match="the sections were found in another model"):
         layerprune.section_scores(Pairs(), found, "magnitude")
     layerprune.ConcurrentPruner(model, found, torch.optim.SGD(model.parameters()), total_steps=9, nu=0.1)
-    with pytest.raises(LayerpruneError, match="being pruned already"):
+    with pytest.raises(LayerpruneError, match="already being pruned"):
         layerprune.section_scores(model, found, "magnitude")

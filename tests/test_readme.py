@@ -47,7 +47,7 @@ def test_it_is_short_and_has_one_figure_and_one_small_table() -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_generated_parts_are_those_of_the_records(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LAYERPRUNE_ROOT", str(REPOSITORY))
-    assert pages.is_current(page), "run: layerprune pages, and again with --preset study, published-width"
+    assert pages.is_current(page), "run: layerprune pages"
 
 
 def test_every_page_of_results_is_generated() -> None:

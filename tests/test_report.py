@@ -49,6 +49,9 @@ async function tour() {
     const table = document.querySelector(".prose table").getBoundingClientRect();
     const seen = {Figures: [], Tables: [], graphs: graph.filter(each => each.left > 300).map(each => each.left)};
     seen.tableEnds = table.right;
+    const text = [...document.querySelectorAll(".prose p")].map(each => each.getBoundingClientRect());
+    seen.textEnds = Math.max(...text.map(each => each.right));
+    seen.width = window.innerWidth;
     for (const category of ["Figures", "Tables"]) {
         await openCategory(category);
         const count = rows().length;
@@ -114,6 +117,17 @@ def test_the_report_has_every_figure_with_its_caption(report: Path, entries: dic
         assert words[:5] == figures.captions[name.split(".")[0]].split()[:5]
 
 
+def test_a_page_of_the_report_links_to_no_file_outside_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(REPOSITORY / "workflow" / "scripts"))
+    import table_page
+
+    page = table_page.page_of(
+        "[runs.csv](../mnist/runs.csv) of [the paper](https://arxiv.org/abs/2406.04549)", "claims"
+    )
+    assert re.findall(r'href="([^"]+)"', page) == ["https://arxiv.org/abs/2406.04549"]
+    assert "<p>runs.csv of <a" in page
+
+
 def test_every_entry_of_the_report_has_a_caption_and_labels(entries: dict[str, dict]) -> None:
     assert {path for path, entry in entries.items() if path.endswith((".html", ".csv"))}
     for path, entry in entries.items():
@@ -146,6 +160,7 @@ def toured(report: Path, folder: Path, size: str) -> dict[str, Any]:
 def test_a_browser_shows_every_figure_from_its_top_and_every_table(report: Path, tmp_path: Path, size: str) -> None:
     seen = toured(report, tmp_path, size)
     assert seen["graphs"] and min(seen["graphs"]) >= seen["tableEnds"]  # nothing is drawn upon the headline
+    assert seen["textEnds"] <= seen["width"]
     shown = {Path(each["path"]).stem: each for each in seen["Figures"] if each["path"]}
     assert set(shown) == drawn(report)
     assert all(each["width"] > 200 and name in each["label"] for name, each in shown.items())

@@ -55,7 +55,7 @@ def test_a_file_of_another_model_is_refused_and_changes_nothing(tmp_path: Path) 
     path, other = tmp_path / "small.safetensors", nn.Linear(4, 3)
     layerprune.save(layerprune.remove(made("module", "module"), ["blocks.0"], X), path)
     before = copy.deepcopy(other.state_dict())
-    with pytest.raises(LayerpruneError, match="of another model than Linear"):
+    with pytest.raises(LayerpruneError, match="belongs to another model than Linear"):
         layerprune.load(path, into=other)
     assert str(before) == str(other.state_dict())
     path.write_bytes(b"nothing")
@@ -75,7 +75,7 @@ HOSTILE = {
     "leaves that are no list": {"leaves": 7},
     "a leaf of another kind": {"leaves": [{"input": "x"}]},
     "zeros of no numbers": {"leaves": [{"zeros": 0, "sizes": ["x", -1]}]},
-    "zeros of no size": {"leaves": [{"zeros": 0, "sizes": [-1, -1]}]},
+    "zeros without a size": {"leaves": [{"zeros": 0, "sizes": [-1, -1]}]},
     "too many leaves": {"leaves": [{"input": 0}] * 50},
     "a path that is a list": {"path": ["blocks"]},
     "a weight without a name": {},
@@ -107,5 +107,5 @@ def test_a_hostile_file_is_refused_in_one_line_and_imports_nothing(
 
 
 def test_only_sections_that_there_are_and_that_may_go_are_removed() -> None:
-    with pytest.raises(LayerpruneError, match="there is no section 'blocks"):
+    with pytest.raises(LayerpruneError, match="the model has no section 'blocks"):
         layerprune.remove(made("module"), ["blocks.7"], X)

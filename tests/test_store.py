@@ -258,7 +258,7 @@ def test_curves_of_another_run_are_not_taken_for_its_own(study: Path) -> None:
 def test_a_key_that_stands_twice_is_refused(study: Path) -> None:
     path = paths.record(run_key("dense"))
     path.write_text(path.read_text().replace('"seed": 0', '"seed": 0,\n  "seed": 0', 1))
-    with pytest.raises(LayerpruneError, match="key 'seed' stands twice"):
+    with pytest.raises(LayerpruneError, match="key 'seed' appears twice"):
         record.read(path)
 
 

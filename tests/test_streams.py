@@ -308,7 +308,7 @@ def test_in_evaluation_what_is_left_out_is_counted_nowhere(tree: Path) -> None:
 
 def test_a_batch_without_a_sound_image_stops_the_run(tree: Path) -> None:
     spoil(tree, *(f"n0{label}_{number}" for label in (1, 2, 3) for number in range(7)))
-    with pytest.raises(LayerpruneError, match="not one sound image in a batch of 4"):
+    with pytest.raises(LayerpruneError, match="no sound image in a batch of 4"):
         epoch(training(read_index(tree)["train"], 4, bad_images="skip"))
 
 

@@ -225,7 +225,7 @@ def test_gates_learn_the_same_however_the_gradients_come(way: dict, tmp_path: Pa
     [
         ({}, {}, "give one of nu, target_macs, target_params, "),
         ({"nu": 0.1, "network": "body"}, {}, "PruneLayers: Own has no module 'body'; it has net"),
-        ({"nu": 0.1}, {"restore_callback_states_from_checkpoint": True}, "it reads its state from checkpoints itself"),
+        ({"nu": 0.1}, {"restore_callback_states_from_checkpoint": True}, "reads its own state from checkpoints"),
     ],
 )
 def test_a_mistake_is_one_line_before_the_first_step(
@@ -249,5 +249,5 @@ def test_a_callback_that_came_late_or_has_served_is_refused(tmp_path: Path) -> N
         trainer.train()
     late = trainer_of(Own(), PruneLayers(EXAMPLE, nu=0.1), tmp_path, max_steps=3)
     late.add_callback(PruneLayers(EXAMPLE, nu=0.1))
-    with pytest.raises(LayerpruneError, match="PruneLayers: give it to the Trainer when that is made"):
+    with pytest.raises(LayerpruneError, match="PruneLayers: pass it to the Trainer's constructor"):
         late.train()

@@ -29,7 +29,7 @@ Arch = Annotated[str, typer.Option("--arch", help="Architecture as in the preset
 Method = Annotated[str, typer.Option("--method", help="Method: dense, gated, sss, ... (see `layerprune methods`).")]
 Variant = Annotated[str, typer.Option("--variant", help="Named variant of the method, as in the preset.")]
 PresetName = Annotated[str, typer.Option("--preset", help="Preset: the name of a file config/<preset>.yaml.")]
-DatasetName = Annotated[str | None, typer.Option("--dataset", help="Only this data set of the preset; absent: all.")]
+DatasetName = Annotated[str | None, typer.Option("--dataset", help="Only this data set of the preset; default: all.")]
 Partial = Annotated[bool, typer.Option("--partial", help="Use the runs that exist; missing ones show as gaps.")]
 
 
@@ -43,9 +43,9 @@ def run(
     seed: Annotated[
         int, typer.Option(help="Seed of initialisation, data order, augmentation and gates; 0 or more.")
     ] = 0,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N; absent: the preset's.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N; default: the preset's.")] = None,
     threads: Annotated[
-        int | None, typer.Option(help="CPU threads of this run, shared by its processes; absent: the preset's.")
+        int | None, typer.Option(help="CPU threads of this run, shared by its processes; default: the preset's.")
     ] = None,
     weights: Annotated[
         Path | None,
@@ -155,7 +155,7 @@ def export(
         ),
     ] = "pt2",
     output: Annotated[
-        Path | None, typer.Option(help="File to write; absent: network.pt2, .onnx or .pt in the folder.")
+        Path | None, typer.Option(help="File to write; default: network.pt2, .onnx or .pt in the folder.")
     ] = None,
 ) -> None:
     """Export the pruned network of a run to a file."""
@@ -281,7 +281,7 @@ def latency(
     models: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="[RUN|FILE]...", help="Run folders, .pt2 or .onnx files; absent: all runs of the preset."
+            metavar="[RUN|FILE]...", help="Run folders, .pt2 or .onnx files; default: all runs of the preset."
         ),
     ] = None,
     preset: PresetName = "quick",
@@ -291,7 +291,7 @@ def latency(
         typer.Option(
             min=1,
             max=2**24,
-            help="Batch size; may be given several times; absent: 1 and 128, for single networks 1, 32 and 256.",
+            help="Batch size; may be given several times; default: 1 and 128, for single networks 1, 32 and 256.",
         ),
     ] = None,
     repeats: Annotated[
@@ -341,13 +341,13 @@ def forecast(
     dataset: DatasetName = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N, or auto: a GPU if available.")] = "auto",
     threads: Annotated[
-        int | None, typer.Option(min=1, max=MOST_THREADS, help="CPU threads; absent: the preset's.")
+        int | None, typer.Option(min=1, max=MOST_THREADS, help="CPU threads; default: the preset's.")
     ] = None,
     steps: Annotated[int, typer.Option(min=1, max=10**6, help="Training steps to measure for each network.")] = 10,
     devices: Annotated[
         list[int] | None,
         typer.Option(
-            min=1, max=10**6, help="Time with that many devices; may be given several times; absent: 8 and 64."
+            min=1, max=10**6, help="Time with that many devices; may be given several times; default: 8 and 64."
         ),
     ] = None,
 ) -> None:
@@ -375,18 +375,18 @@ def campaign(
     plan: Annotated[str, typer.Argument(metavar="PLAN", help="What to run: the name of config/campaigns/<plan>.yaml.")],
     minutes: Annotated[float, typer.Option(help="Total time; the last 20 seconds are for the archive.")],
     jobs: Annotated[
-        int | None, typer.Option(min=1, max=MOST_THREADS, help="Concurrent runs; absent: cores / threads of a run.")
+        int | None, typer.Option(min=1, max=MOST_THREADS, help="Concurrent runs; default: cores / threads of a run.")
     ] = None,
     lanes: Annotated[
         str | None,
         typer.Option(
             metavar="K|auto",
             help="Concurrent runs as threads of one process, whose work overlaps on a GPU; auto: the fastest number; "
-            "--jobs then counts the runs beside them that need processes, 1 if absent.",
+            "--jobs then counts the runs beside them that need processes, by default 1.",
         ),
     ] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N; absent: the preset's.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for the archive; absent: campaigns/.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N; default: the preset's.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the archive; default: campaigns/.")] = None,
     fill: Annotated[
         bool,
         typer.Option(
@@ -461,7 +461,7 @@ def check_reproduction(
 
 @app.command()
 def pages(
-    preset: PresetName = "laptop",
+    preset: Annotated[str | None, typer.Option(help="Only what is generated from this preset; default: all.")] = None,
     check: Annotated[
         bool, typer.Option("--check", help="Change nothing; exit with status 1 if a page is out of date.")
     ] = False,
@@ -474,7 +474,7 @@ def pages(
         return
     stale = [page for page in paths.pages() if not is_current(page, preset)]
     for page in stale:
-        _remark(f"{page}: generated parts are out of date; run: layerprune pages --preset {preset}")
+        _remark(f"{page}: generated parts are out of date; run: layerprune pages")
     if stale:
         raise typer.Exit(1)
 

@@ -747,7 +747,7 @@ EXEMPT = {
     "core/settings/training.py": "descriptions: a run's settings are in its digest",
     "core/timing.py": "wall time, which no golden value can hold: tests/test_section_latency.py",
     "core/training/compiled.py": "the same numbers by another engine: tests/test_compiled_steps.py compares them",
-    "core/training/cast_weights.py": "the same numbers by fewer operations: tests/test_recorded_steps.py compares bit by bit",
+    "core/training/cast_weights.py": "the same numbers, cast at once: tests/test_recorded_steps.py compares bit by bit",
     "core/training/graphs.py": "the same numbers by another engine: tests/test_recorded_steps.py compares bit by bit",
     "core/training/state.py": "what is stored for a resume: tests/test_resume.py compares bit by bit",
     "core/version.py": "the versions themselves: tests/test_golden.py",

@@ -3,6 +3,7 @@
 python workflow/scripts/table_page.py TABLE.md PAGE.html
 """
 
+import re
 import sys
 from pathlib import Path
 
@@ -14,9 +15,12 @@ th, td {padding: .3em .8em; border-bottom: 1px solid #ccc; white-space: nowrap}
 p {max-width: 60em}"""
 
 
+_LOCAL_LINK = re.compile(r"\[([^\]]+)\]\((?![a-z]+:)[^)]+\)")
+
+
 def page_of(markdown: str, title: str) -> str:
-    """A whole HTML page with the table."""
-    body = MarkdownIt("commonmark").enable("table").render(markdown)
+    """A whole HTML page with the table; of links to files, which are not in the report, the words remain."""
+    body = MarkdownIt("commonmark").enable("table").render(_LOCAL_LINK.sub(r"\1", markdown))
     return f'<!doctype html>\n<meta charset="utf-8">\n<title>{title}</title>\n<style>{STYLE}</style>\n{body}'
 
 

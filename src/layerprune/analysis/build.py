@@ -122,7 +122,8 @@ def _seeds(data: pd.DataFrame) -> str:
     if "status" in data:
         data = data[data["status"] != "missing"]
     by = [name for name in ("arch", "method") if name in data] or [True] * len(data)
-    sizes = data["n"][data["n"] > 0] if "n" in data else data.groupby(by)["seed"].nunique()
+    sizes = data["n"] if "n" in data else data.groupby(by)["seed"].nunique()
+    sizes = sizes[sizes > 0]
     if sizes.empty:
         return "n = 0"
     low, high = int(sizes.min()), int(sizes.max())

@@ -9,6 +9,8 @@ from layerprune.analysis.figures import APPENDIX, FIGURES, RANKED
 from layerprune.analysis.frames import Study
 from layerprune.system import files, paths
 
+WITHOUT_RESULT = ("missing", "unreadable", "diverged", "failed")
+"""What the status of a run without a result is."""
 INTRODUCTION = (
     "Each picture has its plotted values beside it, as a CSV of the same name. What the marks mean: "
     "`docs/reading-the-report.md`. A network with a single mark in a figure has no panel there; its numbers are in "
@@ -41,7 +43,7 @@ def _entry(name: str, written: Sequence[Path]) -> str:
 
 def _without_result(runs: pd.DataFrame) -> str:
     """How many runs of which methods failed or are missing."""
-    gone = runs[runs["status"].isin(["missing", "unreadable", "diverged", "failed"])]
+    gone = runs[runs["status"].isin(WITHOUT_RESULT)]
     if gone.empty:
         return f"None: all {len(runs)} planned runs have one."
     counts = gone.groupby(["arch", "label", "status"], sort=False).size()

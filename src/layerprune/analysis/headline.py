@@ -20,17 +20,17 @@ COLUMNS = ["network", "dense (%)", "gated (%)", "Δ [95 %]", "layers", "FLOPs re
 LEGEND = (
     "Test accuracy, mean over the seeds that dense and gated share (the networks with the most such seeds, then the "
     "deepest). Δ: gated minus dense in points, with a 95 % bootstrap interval. Layers: weight layers on the longest "
-    "path, before and after. Channels: of the first stage, where they are not the published ones. FLOPs: "
-    "multiply-adds; training FLOPs: as a multiple of dense training."
+    "path, before and after. Channels: of the first stage, where they are not the published ones; epochs, where a "
+    "network has been trained for two lengths. FLOPs: multiply-adds; training FLOPs: as a multiple of dense training."
 )
 
 
 def rows(studies: Iterable[Study]) -> pd.DataFrame:
-    """A row per network that enters the table, numbers as in `compact.compact`, `data` first."""
+    """A row per network that enters the table: numbers as in `compact.compact`, and its preset, data and arch."""
     frames = [_of_network(study, arch) for study in studies for arch in study.archs]
     found = [frame for frame in frames if len(frame)]
     if not found:
-        return pd.DataFrame(columns=["data", "arch"])
+        return pd.DataFrame(columns=["preset", "data", "arch"])
     table = pd.concat(found, ignore_index=True)
     chosen = table.sort_values(["n", "depth_dense"], ascending=False, kind="stable").index[:LARGEST]
     return table.loc[sorted(chosen)].reset_index(drop=True)
@@ -44,16 +44,22 @@ def _of_network(study: Study, arch: str) -> pd.DataFrame:
     if paired["seed"].nunique() < FEWEST_SEEDS:
         return pd.DataFrame()
     table = compact.compact(Study(study.preset, study.dataset, paired), arch).set_index("group")
-    row = table.loc[["ours"]].assign(data=study.data_source, arch=arch, dense=table.loc["dense", "accuracy_mean"])
-    row["width"] = paired["width"].max()
+    row = table.loc[["ours"]].assign(preset=study.preset, data=study.data_source, arch=arch)
+    row = row.assign(dense=table.loc["dense", "accuracy_mean"])
+    row = row.assign(width=paired["width"].max(), duration=paired["duration"].iloc[0])
     return row.reset_index(drop=True)
 
 
 def write(preset_name: str) -> list[Path]:
-    """Write results/<preset>/headline.csv, which the report and the article show, and return its path."""
+    """Write results/<preset>/headline.csv, which the report shows, and return its path."""
     path = paths.headline(preset_name)
-    files.write_text(path, cells(rows(studies_of(preset_name))).to_csv(index=False, lineterminator="\n"))
+    files.write_text(path, cells(rows(studies_behind(preset_name))).to_csv(index=False, lineterminator="\n"))
     return [path]
+
+
+def studies_behind(preset_name: str) -> list[Study]:
+    """Every data set of the preset and of the presets that its claims are judged by, too; gaps allowed."""
+    return studies_of(preset_name, *config.load_preset(preset_name).evidence)
 
 
 def studies_of(*presets: str) -> list[Study]:
@@ -65,7 +71,8 @@ def studies_of(*presets: str) -> list[Study]:
 
 def cells(table: pd.DataFrame) -> pd.DataFrame:
     """The rows as text, by COLUMNS."""
-    return pd.DataFrame([_cells(row) for _, row in table.iterrows()], columns=COLUMNS)
+    twice = table.duplicated(["data", "arch", "width"], keep=False)
+    return pd.DataFrame([_cells(row, twice[place]) for place, row in table.iterrows()], columns=COLUMNS)
 
 
 def markdown(table: pd.DataFrame) -> str:
@@ -74,10 +81,12 @@ def markdown(table: pd.DataFrame) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def _cells(row: pd.Series) -> list[str]:
-    channels = "" if pd.isna(row["width"]) else f" ({row['width']:.0f} channels)"
+def _cells(row: pd.Series, with_length: bool) -> list[str]:
+    told = [] if pd.isna(row["width"]) else [f"{row['width']:.0f} channels"]
+    told += [row["duration"].replace("ep", " epochs").replace("it", " steps")] if with_length else []
+    beside = f" ({', '.join(told)})" if told else ""
     return [
-        f"{row['arch'].removeprefix('imagenet-')}{channels}, {row['data']}",
+        f"{row['arch'].removeprefix('imagenet-')}{beside}, {row['data']}",
         f"{100 * row['dense']:.2f}",
         f"{100 * row['accuracy_mean']:.2f}",
         compact.difference(row),

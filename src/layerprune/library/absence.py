@@ -78,7 +78,7 @@ class Gone:
     def _known(self, name: str) -> Any:
         value = getattr(self, name)
         if value is None:
-            raise TypeError(f"nothing is known of the {name} of a value of a section that has gone")
+            raise TypeError(f"the {name} of a removed section's output is unknown")
         return value
 
     def dim(self) -> int:
@@ -87,10 +87,10 @@ class Gone:
     def __iter__(self) -> Iterator[Any]:
         if self.like is not None:
             return iter(self.unbind(0))
-        raise TypeError("a value of a section that has gone cannot be unpacked")
+        raise TypeError("the output of a removed section cannot be unpacked")
 
     def __bool__(self) -> bool:
-        raise TypeError("nothing can be decided by the value of a section that has gone")
+        raise TypeError("code cannot branch on the output of a removed section")
 
     def __getattr__(self, name: str) -> Any:
         """Methods of tensors that return tensors; what is known of a shape."""
@@ -100,7 +100,7 @@ class Gone:
         if name in ("chunk", "tensor_split"):
             return lambda count, *rest, **named: (self,) * count
         if name.startswith("_") or not callable(getattr(Tensor, name, None)) or name in _ASKING:
-            raise AttributeError(f"a value of a section that has gone has no '{name}'")
+            raise AttributeError(f"the output of a removed section has no '{name}'")
         return self._itself
 
     def __reduce__(self) -> tuple:
@@ -165,7 +165,7 @@ class Zeros:
     def told(cls, given: Any, sizes: Any) -> "Zeros":
         """As a file says. Raises ValueError for anything else than numbers, one of which is a size."""
         if any(type(each) is not int for each in [given, *sizes]) or all(each == -1 for each in sizes):
-            raise ValueError("zeros of no size")
+            raise ValueError("zeros without a size")
         return cls(given, tuple(sizes))
 
     def made_of(self, value: Tensor) -> Tensor:

@@ -50,15 +50,15 @@ class Aims:
             _check_share("target_params", self.target_params, ", or a whole number of parameters above 1")
         depth = self.target_depth
         if depth is not None and (depth < 0 or depth != int(depth)):
-            raise _error(f"target_depth is a number of sections to keep, from 0 on, not {depth}")
+            raise _error(f"target_depth is the number of sections to keep, 0 or more, not {depth}")
         self._check_allowance()
 
     def _check_allowance(self) -> None:
         rise = self.max_loss_increase
         if (rise is None) != (self.validate is None):
-            raise _error("max_loss_increase and validate belong together: validate() returns the validation loss")
+            raise _error("give both max_loss_increase and validate, a function that returns the validation loss")
         if rise is not None and not 0 < rise < float("inf"):
-            raise _error(f"max_loss_increase is by how much the validation loss may rise, above 0, not {rise}")
+            raise _error(f"max_loss_increase is how much the validation loss may rise, above 0, not {rise}")
 
 
 def is_count(asked: float) -> bool:
@@ -68,7 +68,7 @@ def is_count(asked: float) -> bool:
 
 def _check_share(name: str, share: float | None, otherwise: str = "") -> None:
     if share is not None and not 0 < share <= 1:
-        raise _error(f"{name} is a share of the model's, above 0 and up to 1{otherwise}, not {share}")
+        raise _error(f"{name} is a share of the model's, above 0 and at most 1{otherwise}, not {share}")
 
 
 def _error(text: str) -> LayerpruneError:

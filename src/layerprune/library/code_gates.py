@@ -184,7 +184,7 @@ def _redirect(tree: ast.FunctionDef, wrap: Wrap, made: Callable[[ast.expr], ast.
         if isinstance(node, ast.Call) and _position(node) == position:
             node.func = made(node.func)
             return
-    raise LookupError("the call of the function that adds cannot be found in the source")
+    raise LookupError("the call to the function that adds cannot be found in the source")
 
 
 def _position(node: ast.AST) -> tuple[int, int, int, int]:
@@ -204,7 +204,7 @@ def _parsed(code: CodeType) -> ast.FunctionDef:
     except SyntaxError:
         raise LookupError("the source of the method cannot be read") from None
     if not isinstance(tree, ast.FunctionDef):
-        raise LookupError("the method is no plain function")
+        raise LookupError("the method is not a plain function")
     for node in ast.walk(tree):
         if hasattr(node, "col_offset"):
             node.col_offset += shift
@@ -271,7 +271,7 @@ class _Wrapping:
             node.value = self._call(node.value)
             return
         if not isinstance(node.target, ast.Name):
-            raise LookupError("the sum is no plain variable")
+            raise LookupError("the sum is not a plain variable")
         before = ast.Assign([ast.Name(node.target.id, ast.Store())], self._call(ast.Name(node.target.id, ast.Load())))
         for outer in ast.walk(tree):
             for name in ("body", "orelse", "finalbody"):

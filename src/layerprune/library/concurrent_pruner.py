@@ -206,7 +206,7 @@ class ConcurrentPruner:
         Raises LayerpruneError without a teacher, or if its outputs have another shape.
         """
         if self._teacher is None:
-            raise LayerpruneError("distilled: there is no teacher: ConcurrentPruner(..., teacher=True)")
+            raise LayerpruneError("distilled: there is no teacher; create the pruner with teacher=True")
         return self._teacher.distilled(loss, x, outputs, dim)
 
     def report(self, whole: nn.Module | None = None, repeats: int = 30) -> Report:
@@ -216,7 +216,7 @@ class ConcurrentPruner:
         find_sections' example.
         """
         if self._whole is None:
-            raise LayerpruneError("report: the whole model is not known: load the pruner's state first")
+            raise LayerpruneError("report: the size of the whole model is unknown: load the pruner's state first")
         smaller, left = self._forward.plain(), len(self.sections) - len(self.removed)
         now = sizes_of(smaller, self.sections.example, left)
         times = latencies(whole, smaller, self.sections.example, repeats) if whole is not None else None
@@ -274,7 +274,7 @@ class ConcurrentPruner:
         """Load a state into a pruner on the whole model; load the model's and the optimizer's states after it."""
         alive = self._forward.alive
         if len(state["alive"]) != len(alive) or any(map(operator.gt, state["alive"], alive)):
-            raise LayerpruneError("load_state_dict: the state is of other sections, or some have left already")
+            raise LayerpruneError("load_state_dict: the state belongs to other sections, or some are already removed")
         self._steps = state["steps"]
         self._load_measured(state)
         if state["method"] is not None:
@@ -308,7 +308,7 @@ class ConcurrentPruner:
         """Draw gates for a training pass; in evaluation the network that would be left."""
         if getattr(model, "_is_replica", False):
             raise LayerpruneError(
-                "ConcurrentPruner: nn.DataParallel runs copies without gates of their own: use DistributedDataParallel"
+                "ConcurrentPruner: nn.DataParallel runs copies that have no gates: use DistributedDataParallel"
             )
         if model.training and torch.is_grad_enabled():
             batch = examples.batch_size((inputs, named))

@@ -25,7 +25,7 @@ class Teacher:
                 f"and {temperature}"
             )
         if teacher is not True and not isinstance(teacher, nn.Module):
-            raise LayerpruneError(f"ConcurrentPruner: teacher is a module, or True, not {teacher!r}")
+            raise LayerpruneError(f"ConcurrentPruner: teacher is a module or True, not {teacher!r}")
         if teacher is model:
             raise LayerpruneError("ConcurrentPruner: the teacher is the model itself; teacher=True makes a copy of it")
         self.module = copy.deepcopy(model).requires_grad_(False) if teacher is True else teacher
@@ -38,7 +38,7 @@ class Teacher:
         own = _logits(outputs)
         if own.shape != target.shape:
             raise LayerpruneError(
-                f"distilled: the model's outputs are {list(own.shape)}, the teacher's for this x {list(target.shape)}"
+                f"distilled: the model's outputs have the shape {list(own.shape)}, the teacher's {list(target.shape)}"
             )
         gap = self._gap(own, target, _classes(own, dim))
         return (1 - self.weight) * loss + self.weight * gap

@@ -137,8 +137,8 @@ def find_sections(model: nn.Module, example_input: Any, granularity: Granularity
         evaluation = _seen(model, record(model, example_input))
         if not evaluation.parts and granularity != "any":
             raise LayerpruneError(
-                f"{type(model).__name__}: no residual section found; looked for additions whose one input reaches the "
-                "other by identity or a linear map (convolution, linear layer, norm, mean-pool, padding, slicing); "
+                f"{type(model).__name__}: no residual section found; looked for additions in which one input reaches "
+                "the other by the identity or a linear map (convolution, linear, norm, mean-pool, padding, slicing); "
                 "granularity='any' also takes layers that keep the shape of their input"
             )
         other, size = _other(model, example_input), examples.batch_size(example_input)
@@ -160,21 +160,21 @@ def find_sections(model: nn.Module, example_input: Any, granularity: Granularity
 def _check(model: Any, example: Any) -> None:
     """Raises LayerpruneError for what cannot be run."""
     if not isinstance(model, nn.Module):
-        raise LayerpruneError(f"find_sections: wants a module, made by its class, not {_short(model)}")
+        raise LayerpruneError(f"find_sections: give an instance of a module, not {_short(model)}")
     name = type(model).__name__
     if gates_of(model) is not None:
-        raise LayerpruneError(f"{name}: is being pruned: look for sections in what its pruner exports, pruner.export()")
+        raise LayerpruneError(f"{name}: is being pruned: find sections in pruner.export() instead")
     if isinstance(model, torch.jit.ScriptModule):
-        raise LayerpruneError(f"{name}: is TorchScript: look for sections in the module that it was made of")
+        raise LayerpruneError(f"{name}: is TorchScript: find sections in the module it was made from")
     if isinstance(model, torch.fx.GraphModule) and hasattr(model, "validate_inputs"):
         raise LayerpruneError(
-            f"{name}: is a program of torch.export, which cannot be cut: look for sections in a module of its class; "
+            f"{name}: is a program of torch.export, which cannot be pruned: find sections in a module of its class; "
             "layerprune.save('x.safetensors') and load(path, into=model) keep one that was pruned"
         )
     if any(each.is_meta for each in [*model.parameters(), *model.buffers(), *examples.tensors(example)]):
         raise LayerpruneError(f"{name}: is on the meta device, where nothing is computed: load weights first")
     if examples.tensors(example) and examples.batch_size(example) == 0:
-        raise LayerpruneError(f"{name}: the example input is an empty batch; one input will do")
+        raise LayerpruneError(f"{name}: the example input is an empty batch; one input is enough")
 
 
 def _short(value: Any) -> str:
@@ -274,8 +274,8 @@ def _with_plain_layers(
     if not chosen and not residual:
         reason = next((f": {each.name}: {each.reason}" for each in sections.values()), "")
         raise LayerpruneError(
-            f"{type(model).__name__}: no section found: no sum with a shortcut, and no layer that keeps the shape of "
-            f"its input or is concatenated with it may go{reason}"
+            f"{type(model).__name__}: no section found: no sum with a shortcut, and no removable layer that keeps the "
+            f"shape of its input or is concatenated with it{reason}"
         )
     within = {node for each in chosen.values() for node in each.residual.inside}
     return {place: each for place, each in residual.items() if not within.issuperset(_layers_in(each))} | chosen
@@ -467,7 +467,7 @@ def _gateway(model: nn.Module, pairs: Sequence[tuple[Recording, Residual]], size
     block = pairs[0][1]
     if isinstance(block, Block):
         if any((part.given, part.leaf) != (block.given, block.leaf) for _, part in pairs):
-            raise LookupError("it takes or puts out other things in training")
+            raise LookupError("its inputs or outputs differ in training")
         handed = {} if block.vanishes else {"given": block.given, "start": block.paths[0] if block.before else None}
         return Gateway(block.path, batch, leaf=block.leaf, spread=spread, **handed)
     ends = [_module_at_the_end(*pair) for pair in pairs]
@@ -482,7 +482,7 @@ def _gateway(model: nn.Module, pairs: Sequence[tuple[Recording, Residual]], size
         method = method_of(module, wrap.site.caller[0])
         wrap, turn = replace(wrap, in_function=True), _turn_of_call(*pairs[0])
     if method is None:
-        raise LookupError(f"its addition is in '{wrap.site.code.co_name}', which is no method of a module")
+        raise LookupError(f"its addition is in '{wrap.site.code.co_name}', which is not a method of a module")
     gated_method(module, method, [(0, wrap)])
     if wrap.in_function:
         gated_function(wrap)
@@ -496,7 +496,7 @@ def _batch_dimension(shapes: Sequence[tuple[int, ...]], size: int) -> tuple[int,
     first, second = shapes
     found = [place for place, (one, other) in enumerate(zip(first, second, strict=True)) if one != other]
     if len(found) != 1 or first[found[0]] % size or second[found[0]] != 2 * first[found[0]]:
-        raise LookupError("no dimension of what it adds is that of the examples")
+        raise LookupError("what it adds has no batch dimension")
     return found[0], first[found[0]] != size
 
 

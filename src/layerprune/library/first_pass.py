@@ -52,9 +52,9 @@ def compare(model: nn.Module, gates: Gates, names: Sequence[str], given: Given, 
         return _pass_over(model, "it differs from itself, by random numbers that are not torch's, NumPy's or Python's")
     name = _culprit(model, gates, names, given, plain, ones)
     raise LayerpruneError(
-        f"ConcurrentPruner: {type(model).__name__} with open gates is not what it was: {difference}; keep "
-        f"{name or 'some sections'} by sections.but({{{name or 'name'!r}: 'differs'}}), or find sections in a part of "
-        "the model; verify=False trains it all the same"
+        f"ConcurrentPruner: {type(model).__name__} with open gates differs from itself without: {difference}; keep "
+        f"{name or 'some sections'} with sections.but({{{name or 'name'!r}: 'differs'}}), or find sections in part of "
+        "the model; verify=False skips this check"
     )
 
 

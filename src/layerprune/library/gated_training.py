@@ -67,7 +67,7 @@ def settings_of(
     """The method's settings for an aim; `values` are other settings. Raises LayerpruneError for one out of range."""
     if total_steps < 1:
         raise LayerpruneError(
-            f"ConcurrentPruner: total_steps: how often step() will be called, at least 1, not {total_steps}"
+            f"ConcurrentPruner: total_steps is how often step() will be called, at least 1, not {total_steps}"
         )
     warmup = total_steps // 10 if warmup_steps is None else warmup_steps
     try:

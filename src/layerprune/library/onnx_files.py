@@ -76,7 +76,7 @@ def session(
         return onnxruntime.InferenceSession(source, options, providers=list(providers))
     except Exception as error:  # onnxruntime raises many kinds
         name = "the network" if isinstance(content, bytes) else content
-        raise LayerpruneError(f"{name}: not taken by onnxruntime: {network_files.reason_of(error)}") from None
+        raise LayerpruneError(f"{name}: not accepted by onnxruntime: {network_files.reason_of(error)}") from None
 
 
 def run(opened: "onnxruntime.InferenceSession", batch: Tensor) -> list[Tensor]:
@@ -109,8 +109,8 @@ def _check(module: nn.Module, content: bytes, example: Tensor, path: Path) -> No
         gap = max(_gap(*pair) for pair in zip(expected, run(opened, batch), strict=True))
         if not gap <= TOLERANCE:
             raise LayerpruneError(
-                f"{path}: not written: onnxruntime computes other numbers than {type(module).__name__} for a batch of "
-                f"{size}: off by {gap:.1e} of the largest output"
+                f"{path}: not written: onnxruntime and {type(module).__name__} differ for a batch of {size}, by "
+                f"{gap:.1e} of the largest output"
             )
 
 

@@ -49,7 +49,7 @@ def prune_by_scores(
     """
     scores = section_scores(model, sections, method, batches, seed)
     if not 0 <= keep <= len(scores):
-        raise LayerpruneError(f"keep: {keep} sections asked for, {len(scores)} of the network's may go")
+        raise LayerpruneError(f"keep: {keep} sections requested, but the network has {len(scores)} removable ones")
     kept = _choose(method, list(scores.values()), keep)
     copied = copy.deepcopy(sections.model)
     detach(copied)
@@ -98,13 +98,13 @@ def _choose(method: str, scores: list[float], keep: int) -> list[int]:
 def _check(model: nn.Module, sections: FoundSections, method: str) -> None:
     known = sorted(slug for slug, family in methods.families().items() if family == "scores")
     if method not in known:
-        raise LayerpruneError(f"method: '{method}' is no score method (known: {', '.join(known)})")
+        raise LayerpruneError(f"method: '{method}' is not a score method (known: {', '.join(known)})")
     if sections.model is not model:
         raise LayerpruneError("prune_by_scores: the sections were found in another model")
     if gates_of(model) is not None:
-        raise LayerpruneError("prune_by_scores: the model is being pruned already: take what its pruner exports")
+        raise LayerpruneError("prune_by_scores: the model is already being pruned: use what its pruner exports")
     if not sections.removable:
-        raise LayerpruneError(f"prune_by_scores: no section may go: {sections[0].reason}")
+        raise LayerpruneError(f"prune_by_scores: no section can be removed: {sections[0].reason}")
 
 
 def _check_layers(method: str, network: ScoredNetwork) -> None:
@@ -138,7 +138,7 @@ def _is_last(position: nn.Module, shape: tuple[int, ...]) -> bool:
 def _no_batch_norm(branch: Branch, shape: tuple[int, ...]) -> str | None:
     if getattr(first_batch_norm(branch), "weight", None) is not None:
         return None
-    return "no batch normalisation with gammas behind its weights"
+    return "no batch normalisation with gammas after its weights"
 
 
 def _no_fresh_start(branch: Branch, shape: tuple[int, ...]) -> str | None:

@@ -29,14 +29,14 @@ def check(
     if sections.model is not model:
         raise LayerpruneError("ConcurrentPruner: the sections were found in another model")
     if gates_of(model) is not None:
-        raise LayerpruneError("ConcurrentPruner: the model has gates already; one pruner a model")
+        raise LayerpruneError("ConcurrentPruner: the model already has gates; use one pruner per model")
     if not sections.removable:
         reasons = sorted({section.reason for section in sections})
-        raise LayerpruneError(f"ConcurrentPruner: no section may go: {reasons[0]}; print(sections) lists them")
+        raise LayerpruneError(f"ConcurrentPruner: no section can be removed: {reasons[0]}; print(sections) lists them")
     _check_optimizers(sections, forward, optimizers)
     if isinstance(wrapped, nn.parallel.DistributedDataParallel) and not wrapped.find_unused_parameters:
         raise LayerpruneError(
-            "ConcurrentPruner: sections leave the model, which DistributedDataParallel has to be told: "
+            "ConcurrentPruner: sections are removed during training: give DistributedDataParallel "
             "find_unused_parameters=True"
         )
 
@@ -49,7 +49,7 @@ def _check_optimizers(sections: FoundSections, forward: Forward, optimizers: Seq
         trained = [each for each in section.parameters(model) if each.requires_grad]
         if not trained:
             raise LayerpruneError(
-                f"ConcurrentPruner: section '{section.name}' is frozen: nothing in it takes gradients; "
+                f"ConcurrentPruner: section '{section.name}' is frozen: none of its parameters requires a gradient; "
                 "call requires_grad_() on it, and make the optimizer after that"
             )
         if not all(id(each) in held for each in trained):

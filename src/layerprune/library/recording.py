@@ -184,7 +184,7 @@ def record(model: nn.Module, example: Any, training: bool = False) -> Recording:
         except Exception as error:  # whatever the model raises for what it does not take
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
             raise LayerpruneError(
-                f"{type(model).__name__}: does not take the example input of shape {shape_of(example)}: {reason}"
+                f"{type(model).__name__}: does not accept the example input of shape {shape_of(example)}: {reason}"
             ) from None
         recording.returned = {node for each in tensors_of(output) if (node := recorder.node_of(each)) is not None}
         for name, value in kept():

@@ -55,7 +55,7 @@ class Repeated:
             yield self._of(each)
             count += 1
         if count == 0:
-            raise LayerpruneError("batches: there is none")
+            raise LayerpruneError("batches: there are none")
 
     def _of(self, batch: Any) -> tuple[Tensor | Inputs, Tensor]:
         if isinstance(batch, Mapping) and isinstance(batch.get("labels"), Tensor):
@@ -77,7 +77,7 @@ class Repeated:
         if labels.dim() != 2:
             return Inputs(given, None), labels
         if self.method in ONE_LABEL:
-            raise LayerpruneError(f"{self.method}: needs one label for an example, not one for every token")
+            raise LayerpruneError(f"{self.method}: needs one label per example, not one per token")
         there = labels != NO_LABEL
         labelled = torch.zeros_like(there)
         labelled[:, : labels.shape[1] - ahead] = there[:, ahead:]

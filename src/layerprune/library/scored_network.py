@@ -153,7 +153,7 @@ class ScoredNetwork(nn.Module):
         if not isinstance(logits, Tensor) or logits.dim() != 2:
             told = f"a tensor of {list(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
             raise LayerpruneError(
-                f"{self.arch}: puts out {told}; scores that look at data need logits [batch, classes], or "
+                f"{self.arch}: returns {told}; scores that look at data need logits [batch, classes], or "
                 "[batch, tokens, classes] and a label for every token"
             )
         return logits

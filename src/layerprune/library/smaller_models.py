@@ -43,9 +43,9 @@ def remove(
     known = {each.name: each for each in sections}
     for name in names:
         if name not in known:
-            raise LayerpruneError(f"remove: there is no section '{name}'; there are {', '.join(known)}")
+            raise LayerpruneError(f"remove: the model has no section '{name}'; it has {', '.join(known)}")
         if not known[name].removable:
-            raise LayerpruneError(f"remove: section '{name}' may not go: {known[name].reason}")
+            raise LayerpruneError(f"remove: section '{name}' cannot be removed: {known[name].reason}")
     Forward(sections).remove([place for place, each in enumerate(sections.removable) if each.name in set(names)])
     shorten(unwrapped(model), example_input)
     return unwrapped(model)
@@ -82,7 +82,9 @@ def read_into(model: nn.Module, path: Path) -> nn.Module:
             shortened = take_layers(model, lists)
             undoing.callback(shortened.put_back)
         except LookupError as error:
-            raise LayerpruneError(f"{path}: of another model than {type(model).__name__} ({error.args[0]})") from None
+            raise LayerpruneError(
+                f"{path}: belongs to another model than {type(model).__name__} ({error.args[0]})"
+            ) from None
         _check(model, weights, gone, path)
         undoing.pop_all()
     take_out(model, absences)
@@ -105,7 +107,7 @@ def _check(model: nn.Module, weights: dict[str, Any], gone: Sequence[str], path:
     shapes = {name: each.shape for name, each in weights.items()}
     odd = absent + sorted(name for name in left.keys() | shapes.keys() if left.get(name) != shapes.get(name))
     if odd:
-        raise LayerpruneError(f"{path}: of another model than {type(model).__name__} (first at '{odd[0]}')")
+        raise LayerpruneError(f"{path}: belongs to another model than {type(model).__name__} (first at '{odd[0]}')")
 
 
 # --- as plain data --------------------------------------------------------------------------------------------------
@@ -138,7 +140,7 @@ def _described(path: str, part: Removed) -> dict[str, Any]:
     try:
         _check_layout(json.loads(layout)[1])
     except ValueError as error:
-        raise LayerpruneError(f"save: what '{path}' puts out cannot be described: {error}") from None
+        raise LayerpruneError(f"save: the output of '{path}' cannot be described: {error}") from None
     return {
         "path": path,
         "leaves": [_leaf(each, path) for each in leaves],
@@ -157,7 +159,7 @@ def _leaf(each: Any, path: str) -> Any:
         return {"zeros": each.given, "sizes": list(each.sizes)}
     if each is None or isinstance(each, bool | str):
         return each
-    raise LayerpruneError(f"save: what '{path}' puts out cannot be described: {type(each).__name__}")
+    raise LayerpruneError(f"save: the output of '{path}' cannot be described: {type(each).__name__}")
 
 
 def _output(told: dict[str, Any]) -> Any:
@@ -177,7 +179,7 @@ def _output(told: dict[str, Any]) -> Any:
 def _places(told: Any) -> dict[str, list[int]]:
     pairs = told.items() if isinstance(told, dict) else [("", None)]
     if not all(isinstance(places, list) and all(type(each) is int for each in places) for _, places in pairs):
-        raise ValueError("lists of layers that are none")
+        raise ValueError("places of layers that are not lists of numbers")
     return dict(told)
 
 

@@ -51,8 +51,8 @@ def shorten(model: nn.Module, example: Any = None) -> None:
     if not follow_config(model, lists, example, before):
         lists.put_back()
         warnings.warn(
-            f"{type(model).__name__}: its configuration cannot say which layers have gone, so from_pretrained would "
-            "make others: write it with layerprune.save, and read it with layerprune.load(path, into=model)",
+            f"{type(model).__name__}: its configuration cannot express which layers were removed, so from_pretrained "
+            "would build another model: use layerprune.save, and layerprune.load(path, into=model)",
             stacklevel=3,
         )
 

@@ -185,7 +185,7 @@ def _refuse_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     content = dict(pairs)
     if len(content) < len(pairs):
         twice, _ = Counter(name for name, _ in pairs).most_common(1)[0]
-        raise ValueError(f"key '{twice}' stands twice")
+        raise ValueError(f"key '{twice}' appears twice")
     return content
 
 

@@ -257,19 +257,25 @@ def _changes(entry: Entry) -> list[str]:
     ]
 
 
+_LEFT, _RIGHT = ":---", "---:"
+_COLUMNS = {"quantity": _LEFT, "network": _LEFT, "against": _LEFT, "n": _RIGHT, "mean [95 %]": _RIGHT, "p": _RIGHT}
+_COLUMNS |= {"verdict": _LEFT}
+"""Columns of the tables of numbers, with their sides; one without an entry is left out."""
+
+
 def _numbers(rows: pd.DataFrame) -> list[str]:
     if rows.empty:
         return []
-    lines = [
-        "| quantity | network | against | n | mean [95 %] | p | |",
-        "| :--- | :--- | :--- | ---: | ---: | ---: | :--- |",
-    ]
-    for row in rows.to_dict("records"):
-        p = "" if math.isnan(row["p"]) else f"{row['p']:.2g}"
-        network = f"{row['dataset']} {row['arch']}"
-        cells = [f"`{row['bound']}`", network, row["against"], str(row["n"]), _mean(row), p, row["verdict"]]
-        lines.append("| " + " | ".join(cells) + " |")
-    return ["\n".join(lines)]
+    cells = pd.DataFrame([_cells(row) for row in rows.to_dict("records")], columns=list(_COLUMNS))
+    told = cells.loc[:, (cells != "").any()]
+    lines = [list(told), [_COLUMNS[name] for name in told], *told.to_numpy().tolist()]
+    return ["\n".join("| " + " | ".join(line) + " |" for line in lines)]
+
+
+def _cells(row: dict) -> list[str]:
+    p = "" if math.isnan(row["p"]) else f"{row['p']:.2g}"
+    network = f"{row['dataset']} {row['arch']}"
+    return [f"`{row['bound']}`", network, row["against"], str(row["n"]), _mean(row), p, row["verdict"]]
 
 
 def _mean(row: dict) -> str:
@@ -281,18 +287,25 @@ def _mean(row: dict) -> str:
 
 
 def _links(preset_name: str, entry: Entry) -> list[str]:
+    """Where the numbers come from, by data set: its runs, and the claim's figure if it is drawn."""
     here = paths.claims(preset_name, "md").parent
-    judged = {label: entry.studies[label] for label, _ in entry.networks}
-    tables = [paths.runs_table(study.preset, study.dataset) for study in judged.values()]
-    targets = [(table.name, table) for table in tables]
-    if entry.claim.figure:
-        pictures = [
-            paths.figure(study.preset, study.dataset, entry.claim.figure, "svg")
-            for label, study in judged.items()
-            if label in entry.drawn
-        ]
-        # Those of the preset itself are drawn along with its ledger; of its evidence some may never have been.
-        own = paths.figure(preset_name, "any", "any", "svg").parent.parent
-        targets += [(entry.claim.figure, path) for path in pictures if path.is_relative_to(own) or path.is_file()]
-    links = [f"[{name}]({Path(os.path.relpath(target, here)).as_posix()})" for name, target in targets]
-    return [f"From: {', '.join(links)}"] if links else []
+    told = []
+    for label in dict.fromkeys(label for label, _ in entry.networks):
+        found = [_runs_of(entry.studies[label]), *_figure_of(preset_name, entry, label)]
+        links = [f"[{name}]({Path(os.path.relpath(target, here)).as_posix()})" for name, target in found]
+        told.append(f"{label}: {', '.join(links)}")
+    return [f"From {'; '.join(told)}"] if told else []
+
+
+def _runs_of(study: Study) -> tuple[str, Path]:
+    table = paths.runs_table(study.preset, study.dataset)
+    return table.name, table
+
+
+def _figure_of(preset_name: str, entry: Entry, label: str) -> list[tuple[str, Path]]:
+    """The figures of the preset itself are drawn along with its ledger; those of its evidence may not be there."""
+    study, figure = entry.studies[label], entry.claim.figure
+    if not figure or label not in entry.drawn:
+        return []
+    picture = paths.figure(study.preset, study.dataset, figure, "svg")
+    return [(figure, picture)] if study.preset == preset_name or picture.is_file() else []

@@ -1,4 +1,4 @@
-"""Accuracy against something: what stands out with intervals, curves, dense as a line, the rest grey, gaps hollow."""
+"""Accuracy against something: what stands out with intervals, curves, dense as a line, the rest grey, gaps counted."""
 
 import re
 from collections.abc import Sequence
@@ -56,9 +56,7 @@ def curve_of(variant: str) -> str:
 MARK, LINE = 7.5, 2.5
 """Least distances in points: between marks at one height, and between vertical intervals that overlap."""
 STRIP = 0.13
-"""Fraction of a panel's height kept for hollow marks."""
-MOST_HOLLOW = 12
-"""Hollow marks in a panel; more would cover each other."""
+"""Fraction of a panel's height kept for the line on runs without a result."""
 SPREAD_FOR_LOG = 4.0
 ROOM_FOR_OTHERS = 0.5
 """By so much of the span of what stands out may grey marks lower the end of an axis of accuracies; those that lie below
@@ -291,34 +289,20 @@ def _mark(ax: Axes, row: dict, quantity: str, offset: float, size: float) -> Non
 
 
 def _gaps(ax: Axes, gaps: pd.DataFrame) -> None:
-    """Hollow marks along the bottom edge, one a method; the number counts its failed and missing runs.
-
-    Of many methods one line tells how many.
-    """
+    """One line at the bottom edge on the runs that have no result."""
     if gaps.empty:
         return
-    counts = gaps.groupby("method")[["n_failed", "n_missing"]].sum().sum(axis=1)
     edge = STRIP - 0.02
     ax.plot([0, 1], [edge, edge], color="#999999", linewidth=0.6, linestyle=":", transform=ax.transAxes)
-    if len(counts) > MOST_HOLLOW:
-        told = f"{counts.sum()} runs of {len(counts)} methods failed or not run"
-        ax.text(0.5, 0.045, told, transform=ax.transAxes, ha="center", fontsize=6, color="#555555")
-        return
-    for place, method in enumerate(sorted(counts.index, key=style.rank)):
-        _gap(ax, (place + 0.6) / max(len(counts) + 0.2, 8), method, counts[method])
+    ax.text(0.5, 0.055, _told(gaps), transform=ax.transAxes, ha="center", fontsize=6, color="#555555")
 
 
-def _gap(ax: Axes, x: float, method: str, count: int) -> None:
-    look = {
-        "markerfacecolor": "none",
-        "markeredgecolor": style.color(method),
-        "markersize": 6,
-        "linestyle": "none",
-    }
-    where = {"transform": ax.transAxes, "clip_on": False, "label": f"gap: {method}"}
-    ax.plot([x], [0.045], marker=style.marker(method), **look, **where)
-    beside = {"xytext": (4.5, 1.5), "textcoords": "offset points", "fontsize": 6}
-    ax.annotate(f"{count}", (x, 0.045), xycoords="axes fraction", color=style.color(method), **beside)
+def _told(gaps: pd.DataFrame) -> str:
+    """How many runs failed or were not made, and of which methods if that fits."""
+    methods = sorted(set(gaps["method"]), key=style.rank)
+    of = " and ".join(methods) if len(methods) < 3 else f"{len(methods)} methods"
+    counts = {"failed": gaps["n_failed"].sum(), "not run": gaps["n_missing"].sum()}
+    return f"runs of {of}: " + ", ".join(f"{count} {what}" for what, count in counts.items() if count)
 
 
 def _handles(data: pd.DataFrame, below: bool) -> list:
@@ -330,7 +314,8 @@ def _handles(data: pd.DataFrame, below: bool) -> list:
         line = "-" if has_line else "none"
         sizes = rows[(rows["curve"] == "main") & (rows["n"] > 0)]["n"]
         handles.append(Line2D([], [], linestyle=line, linewidth=1, label=style.with_seeds(method, sizes), **look))
-    handles.append(Patch(color="#000000", alpha=0.1, linewidth=0, label="dense, 95 % interval"))
+    if chosen[chosen["method"] == "dense"]["test_accuracy_low"].notna().any():
+        handles.append(Patch(color="#000000", alpha=0.1, linewidth=0, label="dense, 95 % interval"))
     if (chosen["curve"] == "nu").any():
         handles.append(Line2D([], [], color=style.color("gated"), linewidth=1.6, label="gated, sweep of nu"))
     if (chosen["curve"] == "keep").any():
@@ -341,6 +326,4 @@ def _handles(data: pd.DataFrame, below: bool) -> list:
         )
     if below:
         handles.append(Line2D([], [], label=BELOW, **TRIANGLE))
-    if (data["n_failed"] + data["n_missing"]).any():
-        handles.append(style.gap_handle())
     return handles

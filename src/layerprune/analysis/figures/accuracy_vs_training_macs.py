@@ -13,8 +13,8 @@ CAPTION = (
     "tells the number of seeds. In colour: dense, gated with its sweep of nu, and the most accurate rival of each "
     "family; the other methods are grey and named in `every-method` and in the tables. Grey triangles at the lower "
     "edge stand for methods whose accuracy lies below the panel. Marks of nearly equal cost are shifted sideways a "
-    "little. On lenet-300-100 removal saves no training cost, because neighbouring linear layers are multiplied out "
-    "only at the end."
+    "little. Removal saves no training cost where neighbouring linear layers are multiplied out only at the end, as on "
+    "lenet-300-100."
 )
 NEEDS = "a network with a result, and dense with the same seed"
 SHOWS = "train_macs_ratio_mean"

@@ -18,7 +18,7 @@ CAPTION = (
     "Trainings in which nothing is removed until theta is rounded. Each line is a section: the norm of its weights "
     "and its theta, scaled so that the boundary given by theory is the black line. Below and left of it, a section "
     "must close. A cross marks where the pruning condition was met; a section that is open at the end nevertheless is "
-    "red. The lowest three seeds are drawn, on one scale; claim C7 counts every seed."
+    "orange. The lowest three seeds are drawn, on one scale; claim C7 counts every seed."
 )
 NEEDS = "the variant stay of gated"
 SHOWS = "x"

@@ -176,6 +176,7 @@ def _panel(ax: Axes, rows: pd.DataFrame) -> None:
         ax.annotate(f"{runs:.0f}", (x, left), (4, -3), textcoords="offset points", fontsize=6.5, color=HAND)
     ax.set_xlim(low, high)
     ax.set_ylim(low, high)
+    ax.locator_params(nbins=7)
 
 
 def _handles() -> list:

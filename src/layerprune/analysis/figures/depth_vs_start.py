@@ -42,6 +42,8 @@ def _of_family(runs: pd.DataFrame, family: str, members: dict[str, float]) -> pd
     runs = runs[runs["arch"].isin(members)]
     starts = runs.groupby("method")["arch"].transform("nunique")
     runs = runs[(starts > 1) | ~runs["method"].isin(RIVALS)]
+    begun = (runs["status"] != "missing").groupby(runs["method"]).transform("any")
+    runs = runs[begun | ~runs["method"].isin(RIVALS)]
     runs = runs.assign(start=runs["arch"].map(members))
     both = pd.concat([_single(runs), _means(runs, members)], ignore_index=True)
     both["stands_out"] = both["method"].isin(["dense", "gated", _best_rival(both)])
@@ -78,6 +80,8 @@ def _means(runs: pd.DataFrame, members: dict[str, float]) -> pd.DataFrame:
 LABELS = {"sections_left": "sections kept", "test_accuracy": "test accuracy (%)"}
 STEP = 5.0
 """Sideways distance in points between methods."""
+HOLLOW = 4.0
+"""Size in points of a hollow mark: less than STEP, so that none covers another."""
 
 
 def draw(data: pd.DataFrame, heading: str) -> Figure:
@@ -112,7 +116,7 @@ def _panel(ax: Axes, data: pd.DataFrame, quantity: str) -> None:
         _method(ax, rows, quantity, method, shifts[method])
     if data[quantity].isna().all():
         ax.set_yticks([])
-    _gaps(ax, gaps, shifts)
+    _gaps(ax, gaps, {method: _color(data, method) for method in shifts}, shifts)
 
 
 def _methods(data: pd.DataFrame) -> list[str]:
@@ -143,13 +147,14 @@ def _color(data: pd.DataFrame, method: str) -> str:
     return style.color(method) if data[data["method"] == method]["stands_out"].any() else style.OTHER
 
 
-def _gaps(ax: Axes, gaps: pd.DataFrame, shifts: dict[str, float]) -> None:
+def _gaps(ax: Axes, gaps: pd.DataFrame, colors: dict[str, str], shifts: dict[str, float]) -> None:
     """Hollow marks at the bottom edge where runs failed or are missing."""
     for row in gaps.to_dict("records"):
-        color = style.color(row["method"])
-        moved = style.moved_sideways(ax.get_xaxis_transform(), ax, shifts[row["method"]])
+        method = row["method"]
+        moved = style.moved_sideways(ax.get_xaxis_transform(), ax, shifts[method])
         where = {"transform": moved, "clip_on": False, "linestyle": "none"}
-        ax.plot([row["start"]], [0.045], marker=style.marker(row["method"]), mfc="none", mec=color, **where)
+        look = {"marker": style.marker(method), "markersize": HOLLOW, "mfc": "none", "mec": colors[method]}
+        ax.plot([row["start"]], [0.045], **look, **where)
 
 
 def _handles(data: pd.DataFrame) -> list[Line2D]:
@@ -158,7 +163,8 @@ def _handles(data: pd.DataFrame) -> list[Line2D]:
         look = {"color": _color(data, method), "marker": style.marker(method), "linewidth": 1}
         sizes = data[(data["method"] == method) & (data["n"] > 0)]["n"]
         handles.append(Line2D([], [], label=style.with_seeds(method, sizes), **look))
-    handles.append(Line2D([], [], marker=".", color="#555555", linestyle="none", label="single seeds"))
+    if (data["n"] > 1).any():
+        handles.append(Line2D([], [], marker=".", color="#555555", linestyle="none", label="single seeds"))
     handles.append(Line2D([], [], color="#555555", linestyle="--", linewidth=0.9, label="nothing removed"))
     if (data["n_failed"].fillna(0) + data["n_missing"].fillna(0)).any():
         handles.append(style.gap_handle())

@@ -96,7 +96,7 @@ def _panel(ax: Axes, rows: pd.DataFrame) -> None:
         methods = sorted(row["stand_out"].split(), key=style.rank)
         for place, method in reversed(list(enumerate(methods))):  # dense's and gated's on top
             _mark(ax, row, method, STEP * (place - (len(methods) - 1) / 2))
-    ax.set(xlabel="MACs saved (times fewer)", ylabel="speed-up (times faster)")
+    ax.set(xlabel="reduction of MACs (factor)", ylabel="speed-up (factor)")
 
 
 def _limit(ax: Axes, data: pd.DataFrame) -> None:

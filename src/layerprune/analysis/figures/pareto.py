@@ -89,13 +89,14 @@ LOOKS = {
 
 
 def draw(data: pd.DataFrame, heading: str) -> Figure:
-    """A row of panels per architecture, a panel an objective; `data` as from `prepare`."""
+    """A row of panels per architecture, a panel an objective that some of them have; `data` as from `prepare`."""
     archs = list(dict.fromkeys(data["arch"]))
-    figure, axes = style.grid(len(OBJECTIVES) * len(archs), columns=len(OBJECTIVES), size=(3.2, 2.9))
+    measured = {name: label for name, label in OBJECTIVES.items() if name in set(data["objective"])}
+    figure, axes = style.grid(len(measured) * len(archs), columns=len(measured), size=(3.2, 2.9))
     for place, arch in enumerate(archs):
         rows = data[data["arch"] == arch]
-        for column, (objective, label) in enumerate(OBJECTIVES.items()):
-            ax = axes[len(OBJECTIVES) * place + column]
+        for column, (objective, label) in enumerate(measured.items()):
+            ax = axes[len(measured) * place + column]
             ax.set_title(arch if column == 0 else "")
             _panel(ax, rows[rows["objective"] == objective], label)
             if len(ax.lines):

@@ -50,8 +50,9 @@ DOT, MEAN, LINE = "#56B4E9", "#D55E00", "#555555"
 
 
 def draw(data: pd.DataFrame, heading: str) -> Figure:
-    """A panel per architecture; `data` as from `prepare`."""
-    archs = list(dict.fromkeys(data["arch"]))
+    """A panel per architecture that has run; `data` as from `prepare`."""
+    made = data.dropna(subset="accuracy")
+    archs = list(dict.fromkeys((made if len(made) else data)["arch"]))
     figure, axes = style.grid(len(archs))
     for place, (ax, arch) in enumerate(zip(axes, archs, strict=True)):
         rows = data[data["arch"] == arch].dropna(subset="accuracy")

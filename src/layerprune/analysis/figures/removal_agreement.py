@@ -16,7 +16,7 @@ from layerprune.analysis.frames import Study
 TITLE = "Agreement of methods on which sections to remove"
 CAPTION = (
     "Kendall's rank correlation tau-b between how often two methods remove each section, over their seeds: 1 if "
-    "they rank the sections alike, -1 if in opposite order, 0 if the rankings are unrelated. Grey: undefined, "
+    "they rank the sections alike, −1 if in opposite order, 0 if the rankings are unrelated. Grey: undefined, "
     "because a method keeps all sections, removes all, or has no result. Controls, which replay another method's "
     "choice, are left out. With few sections, few values are possible; networks with fewer than three methods have no "
     "panel."
@@ -68,8 +68,8 @@ def _tau(removed: pd.DataFrame, one: str, other: str) -> float:
 
 # --- drawing --------------------------------------------------------------------------------------------------
 
-CELL, LABELS, ABOVE, LEAST = 0.31, 1.3, 0.45, 2.2
-"""Inches: side of a cell, room for names at the left and below, for a panel's title, and a panel's least side."""
+CELL, LETTER, ABOVE, LEAST = 0.31, 0.067, 0.35, 2.2
+"""Inches: side of a cell, length of a letter of names at the left and below, room for a title, a panel's least side."""
 HEADING, WIDEST = 0.65, 12.0
 """Inches: room for the heading; the width at which a new line of panels starts."""
 BAR = 0.75
@@ -81,13 +81,14 @@ def draw(data: pd.DataFrame, heading: str) -> Figure:
     """A square panel per architecture, placed line by line; `data` as from `prepare`."""
     archs = list(dict.fromkeys(data["arch"]))
     groups = {arch: data[data["arch"] == arch] for arch in archs}
-    places, width, height = _arrange({arch: _side(rows) for arch, rows in groups.items()})
+    labels = 0.25 + LETTER * data["method"].str.len().max()
+    places, width, height = _arrange({arch: _side(rows) for arch, rows in groups.items()}, labels)
     height += BAR
     figure = Figure(figsize=(width, height))
     for arch, (left, top, side) in places.items():
         ax = figure.add_axes((left / width, 1 - (top + side) / height, side / width, side / height))
         _panel(ax, groups[arch], arch)
-    bar = figure.add_axes((LABELS / width, 0.45 / height, 2.6 / width, 0.12 / height), label="<colorbar>")
+    bar = figure.add_axes((labels / width, 0.45 / height, 2.6 / width, 0.12 / height), label="<colorbar>")
     figure.colorbar(ScalarMappable(Normalize(-1, 1), MAP), bar, orientation="horizontal", label="Kendall's tau-b")
     figure.suptitle(heading, x=0.01, ha="left", y=1 - 0.08 / height, va="top")
     return figure
@@ -97,16 +98,19 @@ def _side(rows: pd.DataFrame) -> float:
     return max(CELL * rows["method"].nunique(), LEAST)
 
 
-def _arrange(sides: dict[str, float]) -> tuple[dict[str, tuple[float, float, float]], float, float]:
-    """Place squares left to right in lines: (left, top, side) each, and the figure's size; inches."""
-    places, left, top, line, widest = {}, LABELS, HEADING + ABOVE, 0.0, style.NARROWEST
+def _arrange(sides: dict[str, float], labels: float) -> tuple[dict[str, tuple[float, float, float]], float, float]:
+    """Place squares left to right in lines: (left, top, side) each, and the figure's size; inches.
+
+    `labels` is the room for names at the left of a square and below it.
+    """
+    places, left, top, line, widest = {}, labels, HEADING + ABOVE, 0.0, style.NARROWEST
     for arch, side in sides.items():
-        if left > LABELS and left + side > WIDEST:
-            left, top, line = LABELS, top + line + LABELS + ABOVE, 0.0
+        if left > labels and left + side > WIDEST:
+            left, top, line = labels, top + line + labels + ABOVE, 0.0
         places[arch] = (left, top, side)
         widest, line = max(widest, left + side + 0.2), max(line, side)
-        left += side + LABELS + 0.1
-    return places, widest, top + line + LABELS
+        left += side + labels + 0.1
+    return places, widest, top + line + labels
 
 
 def _panel(ax: Axes, rows: pd.DataFrame, arch: str) -> None:
@@ -132,8 +136,8 @@ def _panel(ax: Axes, rows: pd.DataFrame, arch: str) -> None:
 
 def _number(tau: float) -> str:
     """Two digits without a negative zero; exact ones short."""
-    text = f"{tau:.2f}"
-    return {"-0.00": "0.00", "1.00": "1", "-1.00": "-1"}.get(text, text)
+    text = f"{tau:.2f}".replace("-", "−")
+    return {"−0.00": "0.00", "1.00": "1", "−1.00": "−1"}.get(text, text)
 
 
 def _ink(tau: float) -> str:

@@ -29,12 +29,12 @@ SHOWS = "sections_alive"
 def prepare(study: Study) -> pd.DataFrame:
     """Sections alive and cumulative training MACs by epoch: every seed (kind `run`) and the mean (kind `mean`).
 
-    Methods that train from scratch and removed a section somewhere, and dense. A row has `sections_alive`, at the
-    start, before and after each removal, and at the end; or `train_macs_ratio`, at every row of the curves, relative to
-    dense's whole training with the same seed (to dense's mean where that seed has none).
+    Methods that train from scratch and removed a section somewhere, and dense beside them. A row has `sections_alive`,
+    at the start, before and after each removal, and at the end; or `train_macs_ratio`, at every row of the curves,
+    relative to dense's whole training with the same seed (to dense's mean where that seed has none).
     """
     runs = study.runs[(study.runs["variant"] == "default") & statistics.counted(study.runs)]
-    chosen = runs[_trained_and_removing(runs)]
+    chosen = _beside_others(runs[_trained_and_removing(runs)])
     columns = ["kind", "arch", "method", "stands_out", "seed", "n", "epoch", "sections_alive", "train_macs_ratio"]
     if chosen.empty:
         return pd.DataFrame(columns=columns)
@@ -48,6 +48,11 @@ def _trained_and_removing(runs: pd.DataFrame) -> pd.Series:
     trained = runs["method"].map(methods.families()) == "trained"
     removing = runs[trained & (runs["sections_left"] < runs["sections_total"])]
     return runs["method"].isin({"dense", *removing["method"]})
+
+
+def _beside_others(runs: pd.DataFrame) -> pd.DataFrame:
+    """Without networks of which dense alone has run."""
+    return runs[runs["arch"].isin(runs[runs["method"] != "dense"]["arch"])]
 
 
 def _sections(chosen: pd.DataFrame) -> pd.DataFrame:
@@ -186,4 +191,6 @@ def _handles(data: pd.DataFrame) -> list[Line2D]:
     courses = means.dropna(subset="sections_alive").groupby(["arch", "method"])
     if any(_ends_with_a_cut(course) for _, course in courses):
         handles.append(Line2D([], [], label="cut when training has ended", **dot))
-    return [*handles, Line2D([], [], color="#555555", linewidth=0.6, label="single seeds")]
+    if (means["n"] > 1).any():
+        handles.append(Line2D([], [], color="#555555", linewidth=0.6, label="single seeds"))
+    return handles

@@ -32,7 +32,7 @@ def prepare(study: Study) -> pd.DataFrame:
     chosen = standing_out(study.runs)
     rows = sections(study)
     shown = [method in chosen[arch] for arch, method in zip(rows["arch"], rows["method"], strict=True)]
-    return rows[shown].reset_index(drop=True)
+    return rows[pd.Series(shown, index=rows.index, dtype=bool)].reset_index(drop=True)
 
 
 def sections(study: Study) -> pd.DataFrame:

@@ -55,7 +55,7 @@ def training_batches(
         views = training.augment, device, group, training.crop, training.flip
         return TrainingBatches(data.train, data.mean, data.std, training.batch_size, seed, *views)
     if training.crop is not None or training.flip != "random":
-        raise SettingError("training.crop, training.flip: are for images in memory")
+        raise SettingError("training.crop and training.flip are for images in memory")
     return data.train.training_batches(data.mean, data.std, training.batch_size, seed, training.augment, group)
 
 

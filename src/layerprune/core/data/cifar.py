@@ -201,7 +201,7 @@ def _unpack(path: Path, name: str, content: bytes) -> tuple[np.ndarray, np.ndarr
         images = np.asarray(batch[b"data"], np.uint8).reshape(-1, 3, 32, 32)
         labels = np.asarray(next(batch[key] for key in _LABEL_KEYS if key in batch), np.int64)
     except Exception as error:  # unpickling what is damaged raises many kinds
-        raise LayerpruneError(f"{path}: {name} is no batch of CIFAR: {' '.join(str(error).split())[:160]}") from None
+        raise LayerpruneError(f"{path}: {name} is not a batch of CIFAR: {' '.join(str(error).split())[:160]}") from None
     if len(images) != len(labels):
         raise LayerpruneError(f"{path}: {name} holds {len(labels)} labels for {len(images)} images")
     return images, labels

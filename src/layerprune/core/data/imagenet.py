@@ -113,7 +113,7 @@ def _decoded(path: Path, form: DataSpec) -> Arrays:
         for part, images in read_index(tree, classes=form.classes).items():
             pictures, labels = _sound(images, form.size, damaged)
             if not pictures:
-                raise LayerpruneError(f"{path}: {part}/ holds not one sound image")
+                raise LayerpruneError(f"{path}: {part}/ holds no sound image")
             arrays |= {f"{part}_images": np.stack(pictures), f"{part}_labels": np.asarray(labels, np.int64)}
     return arrays | {"damaged": np.array(list(damaged), "U"), "reasons": np.array(list(damaged.values()), "U")}
 

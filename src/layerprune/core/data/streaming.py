@@ -87,7 +87,7 @@ class StreamedSplit:
         """Shuffled batches of random views; see batches.Batches. Raises SettingError for another augmentation."""
         if augment != AUGMENT:
             raise SettingError(
-                f"training.augment: '{augment}' is for images in memory; here there is '{AUGMENT}' alone"
+                f"training.augment: '{augment}' is for images in memory; for these there is only '{AUGMENT}'"
             )
         stream = TrainingStream(
             self.images,
@@ -169,7 +169,7 @@ class Stream:
             if len(labels):
                 yield self._normalised(self._to_device(pictures)), self._to_device(labels)
             elif self.keeps_size:
-                raise LayerpruneError(f"{self.images.root}: not one sound image in a batch of {len(damaged)}")
+                raise LayerpruneError(f"{self.images.root}: no sound image in a batch of {len(damaged)}")
 
     def _collated(self) -> Iterator[Collated]:
         batches = iter(self._loader)

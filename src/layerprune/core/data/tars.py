@@ -50,7 +50,7 @@ def _naming(path: Path) -> Iterator[None]:
 
 def _check(path: Path, member: tarfile.TarInfo) -> None:
     if member.size < 0 or member.issparse():  # would lead backwards, or is mostly not there
-        raise LayerpruneError(f"{path}: {member.name!a} is no plain member of a tar: refused")
+        raise LayerpruneError(f"{path}: {member.name!a} is not a plain member of a tar: refused")
 
 
 @contextmanager

@@ -115,7 +115,7 @@ class GatedSettings(Settings):
         if self.gates == "batch" and self.estimator != "finite_difference":
             raise ValueError("gates: batch has no slopes of closed sections: it needs estimator: finite_difference")
         if self.gates == "batch" and self.drawn_share != 1:
-            raise ValueError("drawn_share is of gates by example; with gates: batch it is 1")
+            raise ValueError("drawn_share applies to gates by example; with gates: batch it must be 1")
         if self.kappa > 0 and self.weight_prior != "spike-and-slab":
             raise ValueError("kappa is the price of a weight under weight_prior: spike-and-slab")
         return self

@@ -26,7 +26,7 @@ Several = Field(strict=False)
 def _distinct(values: tuple) -> tuple:
     if len(set(values)) < len(values):
         twice, _ = Counter(values).most_common(1)[0]
-        raise ValueError(f"{twice} stands twice")
+        raise ValueError(f"{twice} appears twice")
     return values
 
 

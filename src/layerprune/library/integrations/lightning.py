@@ -64,7 +64,7 @@ class PruneLayers(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Prepares the module: a checkpoint may be read next, to train further or to test."""
         if stage == "fit" and self.pruner is not None:
-            raise LayerpruneError("PruneLayers: one callback serves one training; make another for another fit")
+            raise LayerpruneError("PruneLayers: one callback serves one training; make a new one for the next fit")
         network = network_of(pl_module, self.network)
         if self._attached is None or self._attached.sections.model is not network:
             self._attached = Attached(network, self.example_input, self.granularity)
@@ -97,19 +97,23 @@ class PruneLayers(Callback):
 
 def _check(trainer: Trainer) -> None:
     if len(trainer.optimizers) != 1:
-        raise LayerpruneError(f"PruneLayers: one optimizer is needed, the module has {len(trainer.optimizers)}")
+        raise LayerpruneError(f"PruneLayers: needs one optimizer, the module has {len(trainer.optimizers)}")
     if trainer.strategy.restore_checkpoint_after_setup:
         name = type(trainer.strategy).__name__
-        raise LayerpruneError(f"PruneLayers: sections cannot leave a model that {name} shards: use DDP or one device")
+        raise LayerpruneError(
+            f"PruneLayers: sections cannot be removed from a model that {name} shards: use DDP or one device"
+        )
     wrapped = trainer.strategy.model
     if isinstance(wrapped, nn.parallel.DistributedDataParallel) and not wrapped.find_unused_parameters:
-        raise LayerpruneError("PruneLayers: sections leave the model: use strategy='ddp_find_unused_parameters_true'")
+        raise LayerpruneError(
+            "PruneLayers: sections are removed during training: use strategy='ddp_find_unused_parameters_true'"
+        )
 
 
 def _steps_of(trainer: Trainer) -> int:
     steps = trainer.estimated_stepping_batches
     if steps == float("inf") or steps < 1:
         raise LayerpruneError(
-            "PruneLayers: the Trainer does not know how long it trains: set max_epochs, or total_steps="
+            "PruneLayers: the length of training is unknown: set the Trainer's max_epochs, or total_steps="
         )
     return int(steps)

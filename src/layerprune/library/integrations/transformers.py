@@ -83,8 +83,7 @@ class PruneLayers(TrainerCallback, ExportableState):
     ) -> None:
         if args.restore_callback_states_from_checkpoint:
             raise LayerpruneError(
-                "PruneLayers: it reads its state from checkpoints itself: "
-                "leave restore_callback_states_from_checkpoint out"
+                "PruneLayers reads its own state from checkpoints: leave out restore_callback_states_from_checkpoint"
             )
         self._model = model
         is_whole = isinstance(self.example_input, Mapping) and self.network is None
@@ -96,9 +95,9 @@ class PruneLayers(TrainerCallback, ExportableState):
     ) -> None:
         """Starts the pruner: the optimizer exists, and its state has been read if training resumes."""
         if self._attached is None:
-            raise LayerpruneError("PruneLayers: give it to the Trainer when that is made: Trainer(callbacks=[...])")
+            raise LayerpruneError("PruneLayers: pass it to the Trainer's constructor: Trainer(callbacks=[...])")
         if self.pruner is not None:
-            raise LayerpruneError("PruneLayers: one callback serves one training; make another for another Trainer")
+            raise LayerpruneError("PruneLayers: one callback serves one training; make a new one for the next Trainer")
         _check(args)
         options = {"scaler": getattr(optimizer, "scaler", None), "total_steps": state.max_steps, **self.options}
         known = state.stateful_callbacks.get(type(self).__name__) or {}
@@ -122,13 +121,13 @@ class PruneLayers(TrainerCallback, ExportableState):
 
 def _check(args: TrainingArguments) -> None:
     if args.fsdp or args.deepspeed:
-        raise LayerpruneError("PruneLayers: sections cannot leave a model that is sharded: use DDP or one device")
+        raise LayerpruneError("PruneLayers: sections cannot be removed from a sharded model: use DDP or one device")
     if args.n_gpu > 1:
         raise LayerpruneError(
-            "PruneLayers: DataParallel copies the model for every step: use one process a GPU (torchrun)"
+            "PruneLayers: DataParallel copies the model for every step: use one process per GPU (torchrun)"
         )
     if args.world_size > 1 and not args.ddp_find_unused_parameters:
-        raise LayerpruneError("PruneLayers: sections leave the model: set ddp_find_unused_parameters=True")
+        raise LayerpruneError("PruneLayers: sections are removed during training: set ddp_find_unused_parameters=True")
 
 
 class _WithLogits(nn.Module):

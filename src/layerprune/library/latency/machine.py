@@ -90,4 +90,4 @@ def computing_with(threads: int) -> Iterator[None]:
 def _warn_when_busy(say: Say) -> None:
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     if load > IDLE_LOAD:
-        say(f"the machine is not idle (load {load:.1f} in the last minute): what is measured now is no result")
+        say(f"the machine is not idle (load {load:.1f} in the last minute): timings taken now are unreliable")

@@ -146,7 +146,7 @@ def _fitting(models: Sequence[MeasuredModel], engine: Engine, say: Say, told: st
     fitting = [model for model in models if model.module is not None or engine == "onnxruntime"]
     others = [model.name for model in models if model not in fitting]
     if others:
-        say(f"{told}: left out: {', '.join(others)}: an ONNX file can be run by onnxruntime only")
+        say(f"{told}: left out: {', '.join(others)}: only onnxruntime runs ONNX files")
     return fitting
 
 

@@ -72,7 +72,7 @@ class Passes:
         status = self.process.wait()
         if late:
             return f"{what} more than {MOST_SECONDS:g} seconds"
-        return f"onnxruntime dies of it ({signal.Signals(-status).name if status < 0 else f'status {status}'})"
+        return f"onnxruntime crashes on it ({signal.Signals(-status).name if status < 0 else f'status {status}'})"
 
 
 def inputs_of(path: Path) -> list[tuple[str, list]]:

@@ -34,7 +34,7 @@ def main() -> None:
             _answer(_seconds(opened, batch, calls))
     except Exception as error:  # onnxruntime raises many kinds
         told = str(error).strip().splitlines() or [type(error).__name__]
-        _answer({"error": f"not taken by onnxruntime: {told[0][:160]}"})
+        _answer({"error": f"not accepted by onnxruntime: {told[0][:160]}"})
 
 
 def _answer(told: object) -> None:

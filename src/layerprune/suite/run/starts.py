@@ -74,7 +74,7 @@ def _keep_count(task: Task, network: SectionedNetwork) -> int | None:
     count = sum(task.parents["gated"].record.keep) if rule == "matched" else int(rule)
     if count > len(network.sections):
         raise SettingError(
-            f"settings.keep: {count} sections asked for, {task.settings.arch} has {len(network.sections)}"
+            f"settings.keep: {count} sections requested, {task.settings.arch} has {len(network.sections)}"
         )
     return count
 

@@ -45,9 +45,7 @@ def measure(settings: EstimatorErrorSettings, inputs: ExperimentInput) -> dict[s
     """`errors`: a row for each length of training, theta, reading and number of batches; see `apart`."""
     count = len(inputs.network.sections)
     if count > MOST_SECTIONS:
-        raise SettingError(
-            f"estimator-error: {count} sections, of which no more than {MOST_SECTIONS} can be enumerated"
-        )
+        raise SettingError(f"estimator-error: {count} sections, at most {MOST_SECTIONS} can be enumerated")
     images, labels = inputs.sample(settings.sample)
     rows = []
     for epochs in settings.epochs:

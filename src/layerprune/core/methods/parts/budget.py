@@ -73,7 +73,7 @@ def of_share(setting: str, of_what: str, share: float, whole: float, parts: Sequ
     fixed = whole - sum(parts)
     if share * whole < fixed:
         raise SettingError(
-            f"settings.{setting}: {share} of {of_what} is less than what always stays ({fixed / whole:.3f})"
+            f"settings.{setting}: {share} of {of_what} is less than what cannot be removed ({fixed / whole:.3f})"
         )
     return Budget(share * whole - fixed, tuple(map(float, parts)))
 
@@ -81,5 +81,5 @@ def of_share(setting: str, of_what: str, share: float, whole: float, parts: Sequ
 def of_depth(sections: int, there: int) -> Budget:
     """This many sections. Raises SettingError if the network has fewer."""
     if sections > there:
-        raise SettingError(f"settings.target_depth: {sections} sections asked for, the network has {there}")
+        raise SettingError(f"settings.target_depth: {sections} sections requested, the network has {there}")
     return Budget(float(sections), (1.0,) * there)

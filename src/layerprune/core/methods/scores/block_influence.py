@@ -26,7 +26,7 @@ def score(model: SectionedNetwork, batches: Iterable[tuple[Tensor, Tensor]]) -> 
         if before.shape != behind.shape:
             raise SettingError(
                 f"block-influence: cannot score {model.arch}: section '{name}' has an input of "
-                f"{list(before.shape[1:])} and an output of {list(behind.shape[1:])}, between which there is no angle "
+                f"{list(before.shape[1:])} and an output of {list(behind.shape[1:])}, which have no angle between them "
                 "(model.removable: shape-preserving leaves such sections out)"
             )
         return 1 - functional.cosine_similarity(before.flatten(1).double(), behind.flatten(1).double())

@@ -26,6 +26,6 @@ def _gamma(section: Section, arch: str) -> Tensor:
     gamma = getattr(first_batch_norm(section.branch), "weight", None)
     if gamma is None:
         raise SettingError(
-            f"bn-scale: section '{section.name}' of {arch} has no batch normalisation with gammas behind its weights"
+            f"bn-scale: section '{section.name}' of {arch} has no batch normalisation with gammas after its weights"
         )
     return gamma

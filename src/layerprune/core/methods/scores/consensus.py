@@ -45,5 +45,5 @@ def ranks(scores: Tensor) -> Tensor:
 def _score_named(slug: str, model: SectionedNetwork, batches: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
     known = [name for name, family in families().items() if family == "scores" and name != "consensus"]
     if slug not in known:
-        raise SettingError(f"settings.metrics: '{slug}' is no score (known: {', '.join(known)})")
+        raise SettingError(f"settings.metrics: '{slug}' is not a score (known: {', '.join(known)})")
     return score_under(importlib.import_module(module_name(slug)), settings_class(slug)())(model, batches)

@@ -43,7 +43,7 @@ def score(model: SectionedNetwork, batches: Iterable[tuple[Tensor, Tensor]]) -> 
                 rises[index] += (_loss(model, images, labels) - whole).cpu()
             if not places:
                 raise SettingError(
-                    f"tlc: cannot score {model.arch}: section '{section.name}' has no rectifier right behind a batch "
+                    f"tlc: cannot score {model.arch}: section '{section.name}' has no rectifier right after a batch "
                     "normalisation"
                 )
     return rises

@@ -69,7 +69,7 @@ class Method(TrainingMethod):
         super().__init__(settings, network, context)
         self.measured = [index for index, section in enumerate(network.sections) if section.preserves_shape]
         if not self.measured:
-            raise SettingError(f"lacoot: no section of {network.arch} that may go keeps the shape of its input")
+            raise SettingError(f"lacoot: no removable section of {network.arch} keeps the shape of its input")
         self.pairs: dict[int, tuple[Tensor, Tensor]] = {}
         self.handles: list[Any] = []
         self.decided: dict[str, Any] = {}

@@ -102,7 +102,7 @@ def imagenet_places(arch: str, width: int) -> Iterator[ImageNetPlace]:
 def _depth(arch: str) -> int:
     family, _, number = arch.rpartition("-")
     if number not in map(str, SECTIONS):
-        raise LayerpruneError(f"{arch}: published are the depths {', '.join(map(str, SECTIONS))}, as {family}-50")
+        raise LayerpruneError(f"{arch}: the published depths are {', '.join(map(str, SECTIONS))}, as {family}-50")
     return int(number)
 
 
