@@ -18,9 +18,10 @@ DOCS ?= html
 unexport PYTHONDONTWRITEBYTECODE
 
 # Snakemake and uv keep a cache in the home folder; where there is none that can be written, here. In a checkout that
-# cannot be written either Snakemake says so, once it has a cache.
+# cannot be written either Snakemake says so, once it has a cache. It cannot even start where no home is named, nor known.
 HOME_CACHE = $(shell cache="$${XDG_CACHE_HOME:-$${HOME:+$$HOME/.cache}}"; mkdir -p "$$cache" 2>&- && test -w "$$cache" && echo there)
 ifneq ($(HOME_CACHE),there)
+export HOME ?= /
 export XDG_CACHE_HOME := $(shell mkdir -p .snakemake/cache 2>&- && test -w .snakemake/cache && echo "$$(pwd)/.snakemake/cache" || mktemp -d)
 endif
 

@@ -96,6 +96,21 @@ def test_damaged_decoded_images_are_decoded_again(tree: Path) -> None:
     assert load("cifar10", tree.parent).checksums == first.checksums
 
 
+@pytest.mark.parametrize("kind", ["pipe", "packed"])
+def test_nothing_is_waited_for_or_unpacked_in_their_place(tree: Path, kind: str) -> None:
+    first = load("cifar10", tree.parent)
+    (kept,) = paths.decoded("any").parent.iterdir()
+    kept.unlink()
+    if kind == "pipe":
+        os.mkfifo(kept)
+    else:
+        np.savez_compressed(kept, **{name: np.zeros(10**5, np.uint8) for name in ("images", "labels")})
+        damaged = bytearray(kept.read_bytes())
+        damaged[60:120] = b"\xff" * 60
+        kept.write_bytes(damaged)
+    assert load("cifar10", tree.parent).checksums == first.checksums
+
+
 def test_a_project_that_cannot_keep_them_decodes_them_each_time(tree: Path) -> None:
     paths.root().mkdir()
     paths.data_root().write_text("a file where a folder should be")

@@ -750,6 +750,8 @@ def test_verify_says_when_the_ledger_is_not_that_of_the_records(study: list[RunK
     assert found() == []  # there is none yet, and none is asked for
     ledger.write(made_up.PRESET)
     assert found() == []
+    paths.claims(made_up.PRESET, "md").write_bytes(b"\xff")  # no text
+    assert found() == [str(paths.claims(made_up.PRESET, "md"))]
     set_removals(study, 700)
     assert found() == [str(paths.claims(made_up.PRESET, suffix)) for suffix in ("csv", "md")]
 

@@ -230,6 +230,11 @@ def test_a_reader_that_goes_away_is_no_error(root: Path) -> None:
         assert len(done.stdout.splitlines()) == (reader == "head -1")
 
 
+def test_without_a_place_for_its_words_a_command_works(root: Path) -> None:
+    done = run_process(["bash", "-c", f"'{sys.executable}' -m layerprune methods >&-"], cwd=root)
+    assert (done.code, done.stderr) == (0, "")
+
+
 def test_a_terminal_sees_progress(root: Path) -> None:
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "layerprune", *run_words("dense")]

@@ -88,6 +88,13 @@ def test_what_is_measured_is_the_mean_over_batches_under_the_other_gates_of_the_
     assert difference / examples == pytest.approx(-0.5, abs=4 * 0.5 / 20)
 
 
+def test_a_batch_of_one_counts_as_one() -> None:
+    method = a_method()
+    method.confirmation.ask([0])
+    method.confirmation.take_in(list(method.gates(0, 1)), lambda gates: torch.ones(1))
+    assert float(method.confirmation.sums[1, 0]) == 1
+
+
 def test_a_section_whose_theta_rises_meanwhile_is_not_asked_about_any_more() -> None:
     method = a_method(confirm=8)
     method.theta.copy_(torch.tensor([0.0, 1.0, 0.0, 1.0]))

@@ -72,6 +72,14 @@ def test_data_other_than_the_staged_make_a_record_stale(study: Path, source: str
     assert not is_current(DENSE)
 
 
+@pytest.mark.parametrize("content", [[], None, 1, {"checksums": 5}, {"checksums": {"a": 1}}, {"checksums": [1]}])
+def test_what_is_no_manifest_is_named(study: Path, content: object) -> None:
+    path = paths.data_manifest("study", "digits")
+    files.write_json(path, content)
+    with pytest.raises(LayerpruneError, match=r"data\.json: not a manifest of data; run: layerprune stage digits$"):
+        list(current.differences(config.load_preset("study"), store.find(DENSE)))
+
+
 @pytest.mark.parametrize("place", ["recorded", "staged"])
 def test_a_file_of_the_data_that_only_one_side_has_is_named(study: Path, place: str) -> None:
     made = store.find(DENSE)

@@ -171,6 +171,7 @@ def test_a_gain_is_over_the_element_before_whether_that_may_go_or_not() -> None:
 def test_a_sample_of_one_cannot_be_halved() -> None:
     with pytest.raises(SettingError, match=r"settings\.sample"):
         features.halves(torch.zeros(1, 3))
+    assert [len(half) for half in features.halves(torch.zeros(2, 3))] == [1, 1]
 
 
 # --- CKA ----------------------------------------------------------------------------------------------------

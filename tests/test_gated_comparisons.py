@@ -214,7 +214,9 @@ def test_every_check_is_noted_until_consolidation_and_sections_that_are_gone_hav
         assert max(seen) == step  # it leaves behind the check that notes it last
     assert len(gone) == 4
     for name in ("norm", "gradient"):
-        assert all(value > 0 for values in notes[name] for value in values if value is not None)
+        found = [value for values in notes[name] for value in values if value is not None]
+        assert all(value > 0 for value in found)
+        assert max(len(f"{value:.9e}".split("e")[0].rstrip("0")) for value in found) == 6  # 5 digits and the point
 
 
 def test_watching_changes_no_weight() -> None:

@@ -52,6 +52,8 @@ HUGE = {
     "megabytes": ("#" * 3_000_000 + "\n", "too large: 3,000,"),
     "no such day": ("description: 2024-13-45\n", "not valid YAML: month must be in 1..12"),
     "a tag of its own": ("description: !!binary aGk=\n", "description: Input should be a valid string"),
+    "half a character": ('description: "\\uD800"\n', "line 1: half a character"),
+    "half a character as a key": ('"\\uD800": 1\n', "line 1: half a character"),
     "controls": ("description: \x07\n", "not valid YAML"),
 }
 

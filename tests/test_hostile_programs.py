@@ -417,6 +417,8 @@ def test_what_is_no_file_is_refused_without_waiting(tmp_path: Path) -> None:
     assert attempt(tmp_path / "endless.pt2").endswith("endless.pt2: cannot read: not a regular file")
     assert attempt(tmp_path / "gone.pt2").endswith("gone.pt2: no such file")
     assert attempt(tmp_path).endswith("cannot read: Is a directory")
+    with pytest.raises(LayerpruneError, match=r"cannot read: embedded null byte$"):
+        layerprune.load(tmp_path / "a\0b")
 
 
 def test_a_hostile_network_file_is_not_unpickled(cage: Path, tmp_path: Path) -> None:

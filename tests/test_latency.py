@@ -320,6 +320,26 @@ def test_failed_runs_and_networks_that_changed_since_are_left_out(runs: list[Run
     assert dict(zip(shown["methods"], shown["runs"], strict=True)) == {"dense": 2, "gated": 1, "random": 1}
 
 
+ODD_ROWS = {"median_ms": ["0", "-1", "nan", "inf", "x"], "low_ms": ["-inf"], "seed": ["9" * 20, "1e400", ""]}
+
+
+@pytest.mark.parametrize(("column", "value"), [(name, value) for name, values in ODD_ROWS.items() for value in values])
+def test_a_table_holds_times_and_whole_numbers(runs: list[RunKey], column: str, value: str) -> None:
+    write_table({("dense", 1): 1.0})
+    path = paths.latency_table(PRESET, DATASET)
+    pd.read_csv(path).astype(object).assign(**{column: value}).to_csv(path, index=False)
+    with pytest.raises(LayerpruneError, match=r"latency\.csv: not a table of latencies"):
+        read_latencies(PRESET, DATASET)
+
+
+def test_no_name_of_a_machine_is_a_formula(runs: list[RunKey]) -> None:
+    write_table({("dense", macs_of(runs[0])): 4.0, ("gated", macs_of(key_of("gated"))): 1.0})
+    path = paths.latency_table(PRESET, DATASET)
+    pd.read_csv(path).assign(hardware=r"$\frac{$").to_csv(path, index=False)
+    svg, _ = build.build_figures(PRESET, DATASET, ["latency-vs-macs"])
+    assert r"\frac{" in "".join(svg.read_text())
+
+
 @pytest.mark.parametrize("damage", ["", "arch,method\na,b\n", "no table"])
 def test_a_damaged_table_is_named(runs: list[RunKey], damage: str) -> None:
     write_table({("dense", 1): 1.0})

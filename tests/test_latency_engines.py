@@ -2,9 +2,10 @@
 
 import csv
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,7 +22,8 @@ from layerprune.core import surgery, timing
 from layerprune.core.measure import count_macs
 from layerprune.core.networks import storage
 from layerprune.errors import LayerpruneError
-from layerprune.library.latency import engines, machine, measuring, onnx_trial
+from layerprune.library import onnx_files
+from layerprune.library.latency import engines, machine, measuring, onnx_passes
 from layerprune.library.latency.cuda_graphs import Graphed
 from layerprune.library.latency.engines import MeasuredModel
 from layerprune.library.latency.measuring import Conditions, chosen
@@ -390,49 +392,133 @@ def test_an_onnx_file_of_a_hundred_terabytes_is_left_out_in_one_line(
     assert capfd.readouterr().err == ""  # onnxruntime has a log of its own
 
 
-def endless() -> bytes:
-    """An ONNX file with a loop of 2^62 steps that do nothing: onnxruntime cannot be told to leave it."""
-    from onnx import TensorProto, helper, numpy_helper
+def loop_of(nodes: list, **constants: object) -> bytes:
+    """An ONNX file with a loop of so many empty steps as nodes and constants say: onnxruntime cannot be told to leave
+    it."""
+    from onnx import TensorProto, helper
 
     def floats(name: str, shape: list | None) -> object:
         return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
 
     step, going = (helper.make_tensor_value_info(*each, []) for each in (("step", TensorProto.INT64), ("going", 9)))
     body = helper.make_graph([], "body", [step, going, floats("x", None)], [going, floats("x", None)])
-    constants = [numpy_helper.from_array(np.array(value), name) for name, value in (("steps", 2**62), ("yes", True))]
     loop = helper.make_node("Loop", ["steps", "yes", "input"], ["output"], body=body)
-    shape = ["batch", 4]
-    graph = helper.make_graph([loop], "graph", [floats("input", shape)], [floats("output", shape)], constants)
+    return as_onnx([*nodes, loop], floats("input", ["batch", 4]), floats("output", ["batch", 4]), yes=True, **constants)
+
+
+def as_onnx(nodes: list, taken: object, given: object, **constants: object) -> bytes:
+    from onnx import helper, numpy_helper
+
+    held = [numpy_helper.from_array(np.array(value), name) for name, value in constants.items()]
+    graph = helper.make_graph(nodes, "graph", [taken], [given], held)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
+
+
+def endless_at_the_third_pass() -> bytes:
+    """A loop of 2^62 steps if what it draws is no smaller than what it draws the third time."""
+    from onnx import TensorProto, helper
+
+    def drawn_by(seed: int) -> list[float]:
+        given = helper.make_tensor_value_info("drawn", TensorProto.FLOAT, [])
+        taken = helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 4])
+        opened = onnx_files.session(as_onnx([draw(seed)], taken, given, one=np.float32(1)))
+        return [float(opened.run(None, {"input": np.zeros((1, 4), np.float32)})[0]) for _ in range(3)]
+
+    def draw(seed: int) -> object:
+        return helper.make_node("RandomUniformLike", ["one"], ["drawn"], seed=float(seed))
+
+    seed, limit = next((seed, drawn[2]) for seed in range(100) if max(drawn := drawn_by(seed)) == drawn[2])
+    chosen = [helper.make_node("Less", ["drawn", "limit"], ["small"])]
+    chosen += [helper.make_node("Where", ["small", "few", "many"], ["steps"])]
+    return loop_of([draw(seed), *chosen], one=np.float32(1), limit=np.float32(limit), few=1, many=2**62)
+
+
+def slow_to_open() -> bytes:
+    """Products of constants, which onnxruntime makes when it opens a file: half an hour of them."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    value = numpy_helper.from_array(np.array([1e-3], np.float32))
+    nodes = [helper.make_node("ConstantOfShape", ["shape"], ["p0"], value=value)]
+    nodes += [helper.make_node("MatMul", [f"p{place}", f"p{place}"], [f"p{place + 1}"]) for place in range(1000)]
+    nodes += [
+        helper.make_node("ReduceMean", ["p1000"], ["mean"]),
+        helper.make_node("Add", ["input", "mean"], ["output"]),
+    ]
+    ends = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 4]) for name in ("input", "output"))
+    return as_onnx(nodes, *ends, shape=[4000, 4000])
 
 
 def test_an_onnx_file_that_never_ends_is_left_out_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command
 ) -> None:
     pytest.importorskip("onnxruntime")
-    monkeypatch.setattr(onnx_trial, "MOST_SECONDS", 2.0)
-    (tmp_path / "loop.onnx").write_bytes(endless())
+    monkeypatch.setattr(onnx_passes, "MOST_SECONDS", 3.0)
+    (tmp_path / "loop.onnx").write_bytes(loop_of([], steps=2**62))
     code, out, err = command(tmp_path / "loop.onnx", "--engine", "onnxruntime", "--batch", 1)
     assert code == 2 and out == ""
     left_out, error = err.splitlines()
-    assert left_out == "onnxruntime, fp32, batch 1: left out: a pass takes more than 2 seconds"
+    assert left_out == "onnxruntime, fp32, batch 1: left out: a pass takes more than 3 seconds"
     assert error.endswith("loop.onnx: nothing could be measured")
 
 
-def test_an_onnx_file_of_which_onnxruntime_dies_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(onnx_trial, "_PASS", "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
-    with pytest.raises(LayerpruneError, match=r"^onnxruntime crashes on it \(SIGSEGV\)$"):
-        onnx_trial.make_first_pass(tmp_path / "any.onnx", np.zeros((1, 4), np.float32), 1)
-
-
-def test_what_lies_beside_an_onnx_file_is_no_module_of_the_first_pass(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "made, told", [(slow_to_open, "opening it takes"), (endless_at_the_third_pass, "a pass takes")]
+)
+def test_an_onnx_file_that_only_opens_for_ever_or_only_sometimes_ends_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command, made: Callable[[], bytes], told: str
 ) -> None:
     pytest.importorskip("onnxruntime")
+    monkeypatch.setattr(onnx_passes, "MOST_SECONDS", 3.0)
+    (tmp_path / "x.onnx").write_bytes(made())
+    code, out, err = command(tmp_path / "x.onnx", "--engine", "onnxruntime", "--batch", 1)
+    assert code == 2 and out == ""
+    (error,) = err.splitlines()
+    assert error.endswith(f"x.onnx: {told} more than 3 seconds")
+
+
+@pytest.fixture
+def passes(tmp_path: Path) -> Iterator[Callable[[], onnx_passes.Passes]]:
+    """Passes of an ONNX file that adds up constants."""
+    pytest.importorskip("onnxruntime")
+    (tmp_path / "sum.onnx").write_bytes(constant(1000))
+    with ExitStack() as stack:
+        yield lambda: stack.enter_context(closing(onnx_passes.Passes(tmp_path / "sum.onnx", batch=2, threads=1)))
+
+
+def test_an_onnx_file_of_which_onnxruntime_dies_is_said_in_one_line(passes: Callable) -> None:
+    made = passes()
+    made.process.send_signal(signal.SIGSEGV)
+    made.process.wait()
+    with pytest.raises(LayerpruneError, match=r"sum.onnx: onnxruntime crashes on it \(SIGSEGV\)$"):
+        made.seconds(1)
+
+
+def test_a_process_that_cannot_start_is_not_called_late(passes: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnx_passes.onnx_process, "__file__", "/nowhere.py")
+    with pytest.raises(LayerpruneError, match=r"^onnxruntime crashes on it \(status 2\)$"):
+        passes()
+
+
+def test_passes_are_timed_by_their_own_process(passes: Callable) -> None:
+    made = passes()
+    few, many = (min(timing.seconds(made, CPU, calls) for _ in range(5)) for calls in (1, 1000))
+    assert 0 < few < many
+    made.seconds = lambda calls: 0.007 * calls
+    assert timing.milliseconds([made], 2) == [[pytest.approx(7.0)] * 2]
+
+
+def test_passes_that_nobody_holds_end_their_process(passes: Callable) -> None:
+    made = passes()
+    made.close()
+    assert made.process.wait(timeout=10) is not None
+
+
+def test_what_lies_beside_an_onnx_file_is_no_module_of_its_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, passes: Callable
+) -> None:
     monkeypatch.chdir(tmp_path)
     Path("numpy.py").write_text("open('canary', 'w')")
-    Path("sum.onnx").write_bytes(constant(1000))
-    onnx_trial.make_first_pass(Path("sum.onnx"), np.zeros((1, 4), np.float32), 1)
+    passes()
     assert not Path("canary").exists()
 
 

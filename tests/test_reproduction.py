@@ -179,6 +179,21 @@ def test_a_fresh_runs_memory_is_kept_and_older_rows_have_none(runs) -> None:
     assert reproduction.noted(made_up.PRESET)["memory"].isna().all()
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        *("", "\n", "a\n1\n", "run,committed_record\n/etc,0\n", "run,committed_record\n,\n", '"'),
+        "run,committed_record,accuracy\nresults/a/b/c/d/e/seed0,0,x\n",
+        b"\xff\xfe".decode("latin-1"),
+    ],
+)
+def test_what_is_no_table_of_fresh_runs_is_named(runs, content: str) -> None:
+    path = paths.reproduced(made_up.PRESET)
+    path.write_bytes(content.encode("latin-1"))
+    with pytest.raises(LayerpruneError, match=r"^\S*reproduced\.csv: not a "):
+        reproduction.noted(made_up.PRESET)
+
+
 def test_rows_fall_away_with_the_record_that_they_were_compared_with(runs) -> None:
     again(key())
     reproduction.note(made_up.PRESET, reproduction.check(made_up.PRESET))

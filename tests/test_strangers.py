@@ -169,15 +169,55 @@ def test_books_of_another_user_are_said_in_one_line(checkout: Path, closed: str)
 NAMED = [sys.executable, "-c", "import atexit, getpass; atexit.register(getpass.getuser); import layerprune.__main__"]
 
 
-@pytest.mark.parametrize("command", [DRY_RUN, NAMED], ids=["snakemake", "layerprune"])
-def test_a_user_needs_no_name(checkout: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]) -> None:
-    nameless = ["unshare", "--user", f"--map-user={SOMEBODY}"]
-    if shutil.which("unshare") is None or subprocess.run([*nameless, "true"], check=False).returncode != 0:
+@pytest.fixture
+def nameless(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What runs a command as a user whom no list of users knows."""
+    command = ["unshare", "--user", f"--map-user={SOMEBODY}", f"--map-group={SOMEBODY}"]
+    if shutil.which("unshare") is None or subprocess.run([*command, "true"], check=False).returncode != 0:
         pytest.skip("no user namespace: unshare --user is missing or forbidden here")
     for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
         monkeypatch.delenv(name, raising=False)
+    return command
+
+
+@pytest.mark.parametrize("command", [DRY_RUN, NAMED], ids=["snakemake", "layerprune"])
+def test_a_user_needs_no_name(checkout: Path, nameless: list[str], command: list[str]) -> None:
     done = run_process([*nameless, *command], cwd=checkout)
     assert done.code == 0 and "getpwuid" not in done.stderr, done
+
+
+@pytest.fixture
+def homeless(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_snakemake_keeps_its_cache_in_the_checkout_of_a_user_without_a_name_or_a_home(
+    checkout: Path, homeless: None, nameless: list[str]
+) -> None:
+    """By `make`: by itself Snakemake does not come to read the first file."""
+    snakemake = checkout / ".venv" / "bin" / "snakemake"
+    snakemake.parent.mkdir(parents=True)
+    snakemake.write_text(f'#!/bin/sh\nexec {sys.executable} -m snakemake --dry-run "$@"\n')
+    snakemake.chmod(0o755)
+    (checkout / "Makefile").symlink_to(REPOSITORY / "Makefile")
+    before = {path.name for path in checkout.iterdir()}
+    done = run_process([*nameless, "make", "--old-file=.venv/.installed", "verify", "PRESET=study"], cwd=checkout)
+    assert done.code == 0, done
+    assert (checkout / ".snakemake/cache/snakemake").is_dir()
+    assert {path.name for path in checkout.iterdir()} - before == {".snakemake"}  # and no folder named ~
+
+
+@pytest.mark.parametrize("home", ["/dev/null", "closed"])
+def test_snakemake_works_where_nothing_can_be_written_to_the_home(
+    checkout: Path, homeless: None, monkeypatch: pytest.MonkeyPatch, home: str
+) -> None:
+    monkeypatch.setenv("HOME", str(checkout / home))
+    (checkout / "closed").mkdir()
+    close(checkout / "closed", 0o555)
+    done = run_process([*(LIMITED if os.geteuid() == 0 else []), *DRY_RUN], cwd=checkout)
+    assert done.code == 0, done
+    assert (checkout / ".snakemake/cache/snakemake").is_dir()
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from conftest import REPOSITORY, Outcome, Study, copy_presets
+from conftest import REPOSITORY, Outcome, Study, copy_presets, run_process
 from PIL import Image
 
 from layerprune.core.data import catalog
@@ -338,9 +338,31 @@ def test_an_unknown_key_of_a_preset_is_one_line(empty: Study) -> None:
 
 def test_an_unknown_key_of_the_command_line_is_one_line(empty: Study) -> None:
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(REPOSITORY / "Snakefile"), "--dry-run"]
-    done = subprocess.run([*command, "--config", "presett=tiny"], cwd=empty.folder, capture_output=True, text=True)
-    assert done.returncode != 0
-    assert "presett: unknown key" in one_line(Outcome(done.returncode, done.stdout, done.stderr))
+    outcome = run_process([*command, "--config", "presett=tiny"], cwd=empty.folder)
+    assert outcome.code != 0
+    assert "presett: unknown key" in one_line(outcome)
+
+
+@pytest.mark.parametrize(
+    ("profile", "words"),
+    [
+        ("default", ["--config", "preset=tiny", "mnist"]),
+        ("default", ["-C", "preset"]),
+        ("default", ["-C", "preset=#"]),
+        ("slurm", ["--config", "preset=tiny", "mnist"]),
+    ],
+)
+def test_a_word_after_config_that_sets_nothing_is_one_line(empty: Study, profile: str, words: list[str]) -> None:
+    place = ["--snakefile", str(REPOSITORY / "Snakefile"), "--workflow-profile", str(REPOSITORY / "profiles" / profile)]
+    outcome = run_process([sys.executable, "-m", "snakemake", *place, "--dry-run", *words], cwd=empty.folder)
+    assert outcome.code == 1
+    assert one_line(outcome).startswith(f"Error: --config: '{words[-1]}' is not NAME=VALUE; targets go first: ")
+
+
+@pytest.mark.parametrize("words", [["--config", "preset=tiny", "--", "digits"], ["--config=preset=tiny", "digits"]])
+def test_a_target_that_snakemake_can_tell_from_config_may_come_last(empty: Study, words: list[str]) -> None:
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(REPOSITORY / "Snakefile"), "--dry-run"]
+    assert planned_jobs(run_process([*command, *words], cwd=empty.folder)) > 0
 
 
 @pytest.mark.parametrize(

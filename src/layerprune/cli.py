@@ -513,7 +513,7 @@ def main() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         status = app(sys.argv[1:] or ["--help"], standalone_mode=False)
-        sys.stdout.flush()
+        print(end="", flush=True)  # nothing where there is no stdout
     except LayerpruneError as error:
         status = _complain(str(error))
     except UsageError as error:

@@ -94,7 +94,7 @@ def _cell(value: object) -> object:
 
 def shown_as_png() -> set[Path]:
     """Pictures that README.md and the pages of docs/ link as PNG."""
-    texts = [page.read_text(encoding="utf-8") for page in paths.pages()]
+    texts = [files.read_text(page) for page in paths.pages()]
     return {paths.figure(*names, "png") for text in texts for names in _SHOWN.findall(text)}
 
 

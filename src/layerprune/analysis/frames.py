@@ -22,7 +22,7 @@ from layerprune.core.settings import ModelSettings
 from layerprune.errors import LayerpruneError
 from layerprune.suite import config, store
 from layerprune.suite.record import Record
-from layerprune.system import paths
+from layerprune.system import files, paths
 from layerprune.system.paths import RunKey
 
 KEY = ["preset", "dataset", "arch", "method", "variant", "seed"]
@@ -242,14 +242,18 @@ def read_latencies(preset: str, dataset: str) -> pd.DataFrame:
     path, columns = paths.latency_table(preset, dataset), [*LATENCY_WORDS, *LATENCY_WHOLE, *LATENCY_TIMES]
     if not path.is_file():
         return pd.DataFrame(columns=columns)
+    text = files.read_text(path)
     try:
-        table = pd.read_csv(path, dtype=dict.fromkeys(LATENCY_WORDS, str))
+        table = pd.read_csv(io.StringIO(text), dtype=dict.fromkeys(LATENCY_WORDS, str))
         table = table.assign(**{name: value for name, value in LATENCY_DEFAULTS.items() if name not in table})
         lacking = sorted(set(columns) - set(table.columns))
         if lacking:
             raise ValueError(f"no column '{lacking[0]}'")
+        times = table[LATENCY_TIMES].astype("float64")
+        if not ((times > 0) & (times < math.inf)).all(axis=None):
+            raise ValueError("a time that is none")
         return table[columns].astype(dict.fromkeys(LATENCY_WHOLE, "int64") | dict.fromkeys(LATENCY_TIMES, "float64"))
-    except (ValueError, OSError) as error:
+    except (ValueError, OverflowError) as error:
         raise LayerpruneError(f"{path}: not a table of latencies: {' '.join(str(error).split())}") from None
 
 

@@ -8,6 +8,7 @@ by their seed alone: of the method on this network, or, with fewer than LEAST de
 the data set's networks, or of all its runs. The same seed elsewhere should be nearer than another seed is.
 """
 
+import io
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
@@ -61,6 +62,8 @@ class Row:
 
 
 COLUMNS = [each.name for each in fields(Row)]
+NUMBERS = [each.name for each in fields(Row) if each.type == float | None]
+TEXTS = [name for name in COLUMNS if name not in NUMBERS]
 
 
 def check(preset_name: str, dataset: str | None = None) -> list[Row]:
@@ -234,11 +237,19 @@ def note(preset_name: str, rows: list[Row]) -> None:
 
 
 def noted(preset_name: str) -> pd.DataFrame:
-    """What was kept and still holds: rows whose committed record is the one that the store has now."""
+    """What was kept and still holds: rows whose committed record is the one that the store has now.
+
+    Raises LayerpruneError for a file that is not such a table.
+    """
     path = paths.reproduced(preset_name)
-    kept = pd.read_csv(path, dtype={"record": str, "committed_record": str}) if path.is_file() else as_frame([])
-    there = [_is_in_store(*pair) for pair in zip(kept["run"], kept["committed_record"], strict=True)]
-    return kept.reindex(columns=COLUMNS)[pd.Series(there, index=kept.index, dtype=bool)]
+    text = files.read_text(path) if path.is_file() else ",".join(COLUMNS)
+    try:
+        kept = pd.read_csv(io.StringIO(text), dtype=dict.fromkeys(TEXTS, str)).reindex(columns=COLUMNS)
+        kept[NUMBERS].apply(pd.to_numeric)
+        there = [_is_in_store(*pair) for pair in zip(kept["run"], kept["committed_record"], strict=True)]
+    except (ValueError, TypeError) as error:
+        raise LayerpruneError(f"{path}: not a table of fresh runs: {' '.join(str(error).split())}") from None
+    return kept[pd.Series(there, index=kept.index, dtype=bool)]
 
 
 def _is_in_store(run: str, checksum: str) -> bool:

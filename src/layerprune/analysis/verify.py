@@ -132,7 +132,7 @@ def _stale_ledger(preset_name: str) -> Iterator[Finding]:
     """The ledger's files where one was written; where none was there is nothing to say."""
     if paths.claims(preset_name, "csv").is_file() or paths.claims(preset_name, "md").is_file():
         for path, text in ledger.contents(preset_name).items():
-            if not path.is_file() or path.read_text(encoding="utf-8") != text:
+            if not path.is_file() or path.read_bytes() != text.encode():
                 yield Finding(str(path), "stale-ledger", f"run: layerprune claims --preset {preset_name}")
 
 

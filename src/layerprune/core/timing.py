@@ -20,7 +20,12 @@ WARM_UP = 3
 
 
 def seconds(work: Work, device: torch.device = CPU, calls: int = 1) -> float:
-    """Seconds that these calls take until the device has finished the last, whatever else it does for other threads."""
+    """Seconds that these calls take until the device has finished the last, whatever else it does for other threads.
+
+    Work in another process has a clock of its own, `work.seconds(calls)`.
+    """
+    if hasattr(work, "seconds"):
+        return work.seconds(calls)
     began = time.perf_counter()
     for _ in range(calls):
         work()

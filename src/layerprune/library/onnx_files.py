@@ -40,7 +40,7 @@ def write(module: nn.Module, path: Path, example_input: Tensor) -> None:
 
 def as_bytes(module: nn.Module, example_input: Tensor) -> bytes:
     """The content of an ONNX file, unchecked. Raises LayerpruneError like `write`."""
-    _need_packages()
+    need_packages()
     program = network_files.program_of(module, example_input)
     count = len(program.graph_signature.user_outputs)
     try:
@@ -64,7 +64,7 @@ def session(
     content: bytes | Path, threads: int = 1, providers: Sequence[str] = ("CPUExecutionProvider",)
 ) -> "onnxruntime.InferenceSession":
     """onnxruntime's session of a file or its content. Raises LayerpruneError for what it does not take."""
-    _need_packages()
+    need_packages()
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -85,7 +85,8 @@ def run(opened: "onnxruntime.InferenceSession", batch: Tensor) -> list[Tensor]:
     return [torch.from_numpy(each) for each in opened.run(None, fed)]
 
 
-def _need_packages() -> None:
+def need_packages() -> None:
+    """Raises LayerpruneError if one is absent."""
     for name in ("onnx", "onnxscript", "onnxruntime"):
         try:
             importlib.import_module(name)

@@ -92,7 +92,11 @@ def _changed(before: dict, now: dict, prefix: str = "") -> list[str]:
 def staged(key: RunKey) -> dict:
     """The manifest of a run's data; empty where nothing was staged."""
     path = paths.data_manifest(key.preset, key.dataset)
-    return files.read_json(path) if path.is_file() else {}
+    manifest = files.read_json(path) if path.is_file() else {}
+    checksums = manifest.get("checksums", {}) if isinstance(manifest, dict) else None
+    if not isinstance(checksums, dict) or not all(isinstance(each, str) for each in checksums.values()):
+        raise LayerpruneError(f"{path}: not a manifest of data; run: layerprune stage {key.dataset}")
+    return manifest
 
 
 def of_data(checksums: Mapping[str, str]) -> dict[str, str]:

@@ -21,9 +21,8 @@ from layerprune.core.measure import count_macs
 from layerprune.core.networks import storage
 from layerprune.core.networks.sections import SectionedNetwork
 from layerprune.errors import LayerpruneError
-from layerprune.library import onnx_files
 from layerprune.library.checked_programs import module_of
-from layerprune.library.latency import machine, measuring
+from layerprune.library.latency import machine, measuring, onnx_passes
 from layerprune.library.latency.engines import MeasuredModel
 from layerprune.library.latency.machine import Say
 from layerprune.library.latency.measuring import Conditions
@@ -115,8 +114,6 @@ def _named(run: RunKey) -> dict[str, Any]:
 
 # --- of single networks ---------------------------------------------------------------------------------------------
 
-_ONNX_TYPES = {"tensor(float)": torch.float32, "tensor(int64)": torch.int64, "tensor(int32)": torch.int32}
-
 
 def measure_networks(models: Sequence[Path], conditions: Conditions, say: Say) -> list[Path]:
     """Measure the networks of these folders and files side by side; returns the tables.
@@ -177,11 +174,11 @@ def _of_program(path: Path) -> MeasuredModel:
 
 
 def _of_onnx(path: Path) -> MeasuredModel:
-    inputs = onnx_files.session(path).get_inputs()
-    shape = inputs[0].shape[1:]
-    if len(inputs) != 1 or inputs[0].type not in _ONNX_TYPES or not all(isinstance(size, int) for size in shape):
+    inputs = onnx_passes.inputs_of(path)
+    kind, shape = inputs[0] if len(inputs) == 1 else ("", [])
+    if kind not in onnx_passes.TYPES or not all(isinstance(size, int) for size in shape[1:]):
         raise LayerpruneError(f"{path}: takes other inputs than one batch of a known shape")
-    return MeasuredModel(str(path), None, tuple(shape), _ONNX_TYPES[inputs[0].type], path)
+    return MeasuredModel(str(path), None, tuple(shape[1:]), file=path)
 
 
 def _name_of(path: Path, model: MeasuredModel) -> dict[str, Any]:

@@ -114,7 +114,10 @@ def write_json(path: Path, value: Any) -> None:
 
 def regular(path: Path) -> BinaryIO:
     """Open a file for reading, but never a pipe or a device, which might never end. Raises OSError for these too."""
-    stream = open(path, "rb", opener=_without_waiting)  # noqa: SIM115 -- the caller closes it
+    try:
+        stream = open(path, "rb", opener=_without_waiting)  # noqa: SIM115 -- the caller closes it
+    except ValueError as error:  # a name that no file can have, with a zero byte
+        raise OSError(str(error)) from None
     if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
         stream.close()
         raise OSError("not a regular file")

@@ -133,7 +133,8 @@ def _look(method: str) -> dict:
 def _conditions(data: pd.DataFrame) -> str:
     """On what it was measured."""
     told = data[["hardware", "device", "threads"]].drop_duplicates().to_dict("records")
-    return "measured on " + ", ".join(_machine(**each) for each in told)
+    machines = ", ".join(_machine(**each) for each in told)
+    return f"measured on {machines}".replace("$", r"\$")  # no formula, whatever a machine is called
 
 
 def _machine(hardware: str, device: str, threads: int) -> str:

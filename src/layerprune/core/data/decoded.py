@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -59,7 +60,7 @@ def _store(path: Path, arrays: Arrays) -> None:
 def _stored(path: Path) -> Arrays | None:
     """The cached images; None if there are none, or if their CRC shows damage."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with files.regular(path) as stream, np.load(stream, allow_pickle=False) as archive:
             return dict(archive)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error):
         return None

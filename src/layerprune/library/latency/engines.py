@@ -22,7 +22,7 @@ from layerprune.core import timing
 from layerprune.core.timing import Work
 from layerprune.errors import LayerpruneError
 from layerprune.library import onnx_files
-from layerprune.library.latency import onnx_trial
+from layerprune.library.latency import onnx_passes
 from layerprune.library.latency.cuda_graphs import Graphed
 from layerprune.library.network_files import in_evaluation, reason_of
 
@@ -54,9 +54,9 @@ class MeasuredModel:
         return torch.rand(batch, *self.shape, device=device).to(dtype)
 
     @cached_property
-    def onnx(self) -> bytes | Path:
-        """What onnxruntime runs."""
-        return self.file or onnx_files.as_bytes(self.module, self.inputs(1, torch.float32, torch.device("cpu")))
+    def onnx(self) -> bytes:
+        """A module as what onnxruntime runs."""
+        return onnx_files.as_bytes(self.module, self.inputs(1, torch.float32, torch.device("cpu")))
 
     @cached_property
     def _largest_and_macs(self) -> tuple[int, int | None]:
@@ -155,11 +155,13 @@ def _onnxruntime(model: MeasuredModel, precision: Precision, batch: int, device:
         raise LayerpruneError(f"onnxruntime is measured in fp32 only, not in {precision}")
     if device.type != "cpu":
         raise LayerpruneError("onnxruntime is measured on CPUs only")
-    batch_of_noise = model.inputs(batch, DTYPES[precision], device).numpy()
     if model.file is not None:
-        onnx_trial.make_first_pass(model.file, batch_of_noise, threads)
+        passes = onnx_passes.Passes(model.file, batch, threads)
+        passes()
+        return passes
     opened = onnx_files.session(model.onnx, threads)
-    return partial(opened.run, None, {opened.get_inputs()[0].name: batch_of_noise})
+    fed = {opened.get_inputs()[0].name: model.inputs(batch, DTYPES[precision], device).numpy()}
+    return partial(opened.run, None, fed)
 
 
 _PREPARING = {"eager": _eager, "compiled": _compiled, "graphed": _graphed, "onnxruntime": _onnxruntime}

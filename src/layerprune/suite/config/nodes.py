@@ -32,6 +32,8 @@ def _count(node: Node, known: dict[int, int], depth: int) -> int:
 def _parts(node: Node) -> list[Node]:
     if isinstance(node, ScalarNode) and len(node.value) > LONGEST:
         _refuse(node, f"a value of {len(node.value):,} characters")
+    if isinstance(node, ScalarNode) and any("\ud800" <= letter <= "\udfff" for letter in node.value):
+        _refuse(node, "half a character")
     if isinstance(node, MappingNode):
         odd = next((key for key, _ in node.value if not isinstance(key, ScalarNode)), None)
         if odd is not None:
