@@ -26,8 +26,8 @@ done
 for name in cifar10-jpeg.tar.gz imagenet-tiny40.tar.gz; do
     [ -f "$data/$name" ] && cp "$data/$name" .visit/data/
 done
-change=$(git diff HEAD -- src config requirements.lock)
-echo "$(git rev-parse HEAD) ${change:+$(printf '%s' "$change" | sha256sum | cut -c1-16)}" >.visit/commit
+change=$($python -c "from layerprune.suite.run import prepare; print(prepare._dirty_digest() or '')")
+echo "$(git rev-parse HEAD) $change" >.visit/commit
 
 tracked=$(git ls-files -z --cached --others --exclude-standard | xargs -0 cat | wc -c)
 packed=$(find .visit -type f -print0 | xargs -0 cat | wc -c)

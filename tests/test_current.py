@@ -3,6 +3,7 @@
 import json
 import random
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -288,3 +289,18 @@ def test_a_copy_without_git_says_its_commit_in_a_file(
     if mark is not None:
         (tmp_path / ".commit").write_text(mark)
     assert (prepare._commit(), prepare._dirty_digest()) == (commit, change)
+
+
+def test_a_new_file_of_the_code_is_a_change_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prepare, "_REPOSITORY", tmp_path)
+    (tmp_path / "src").mkdir()
+    for name in ("src/old.py", "src/new.py", "notes.txt"):
+        (tmp_path / name).write_text("first")
+    who = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+    for words in (["init", "-q"], ["add", "src/old.py"], [*who, "commit", "-qm", "first"]):
+        subprocess.run(["git", *words], cwd=tmp_path, check=True)
+    seen = [prepare._dirty_digest()]
+    (tmp_path / "src/new.py").write_text("second")
+    seen.append(prepare._dirty_digest())
+    (tmp_path / "src/new.py").unlink()
+    assert len({*seen}) == 2 and None not in seen and prepare._dirty_digest() is None

@@ -259,12 +259,17 @@ def _commit() -> str | None:
     return _git("rev-parse", "HEAD") or _mark()[0]
 
 
+_DECIDING = "src", "config", "requirements.lock"
+
+
 def _dirty_digest() -> str | None:
-    """Digest of the uncommitted change to the code and its configuration, None if there is none."""
+    """Digest of the uncommitted change to the code and its configuration, new files included; None if there is none."""
     if not _git("rev-parse", "HEAD"):
         return _mark()[1]
-    change = _git("diff", "HEAD", "--", "src", "config", "requirements.lock")
-    return hashlib.sha256(change.encode()).hexdigest()[:16] if change else None
+    change = _git("diff", "HEAD", "--", *_DECIDING)
+    new = _git("ls-files", "--others", "--exclude-standard", "--", *_DECIDING).splitlines()
+    told = "\n".join([change, *(f"{name} {files.sha256_of(_REPOSITORY / name)}" for name in sorted(new))])
+    return sha256(told.encode())[:16] if change or new else None
 
 
 def _mark() -> tuple[str | None, str | None]:
