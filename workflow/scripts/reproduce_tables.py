@@ -26,6 +26,7 @@ ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "reproduce-tables.md"
 FIRST_STEPS = ROOT / "bench" / "measured" / "memory-of-runs.csv"
 PRESET = "laptop"
+ON_GPUS = "published-width"
 STARTS = ("dense", "gated", "hard-concrete", "sss")
 """Methods of the figure on the front page, on residual MLPs."""
 VERDICTS = ["supported", "not supported", "inconclusive", "not run"]
@@ -42,6 +43,7 @@ def page() -> str:
         "## What each takes",
         _costs(),
         _agreement(),
+        _on_gpus(),
         "## Networks",
         _networks(),
         "## The figure on the front page",
@@ -100,6 +102,24 @@ def _cost(what: str, command: str, keys: list[RunKey]) -> list[str]:
     runs = [made for key in keys if (made := store.stored(key)) is not None]
     count = str(len(keys)) if len(runs) == len(keys) else f"{len(runs)} of {len(keys)}"
     return [what, command, count, _minutes(runs), _memory(runs), _memory_at_first(runs)]
+
+
+def _on_gpus() -> str:
+    """What runs took on GPUs, a row for each network; of a run in a lane the GPU's share is one of so many."""
+    groups: dict[tuple[str, ...], list[Record]] = {}
+    for dataset in config.load_preset(ON_GPUS).datasets:
+        for made in map(store.stored, store.keys(ON_GPUS, dataset)):
+            if made.provenance.gpu and made.wall_seconds_own:
+                groups.setdefault((made.provenance.gpu, dataset, made.arch), []).append(made)
+    heads = ["GPU", f"data set, network of `{ON_GPUS}`", "runs", "minutes of a run", "minutes of the GPU"]
+    return _table(heads, [_on_gpu(*names, runs) for names, runs in groups.items()], words=2)
+
+
+def _on_gpu(gpu: str, dataset: str, arch: str, runs: list[Record]) -> list[str]:
+    minutes = [each.wall_seconds_own / 60 for each in runs]
+    shares = [each / (made.provenance.lanes or 1) for each, made in zip(minutes, runs, strict=True)]
+    told = f"{min(minutes):.1f} to {max(minutes):.1f}" if len(runs) > 1 else f"{minutes[0]:.1f}"
+    return [gpu, f"{dataset}, {arch}", str(len(runs)), told, f"{sum(shares):.1f}"]
 
 
 def _minutes(runs: list[Record]) -> str:
