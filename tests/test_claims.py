@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import made_up_runs as made_up
@@ -521,8 +522,11 @@ def test_c6_compares_starts_of_one_family_that_lost_sections(root: Path, left: t
 def test_the_figure_over_starts_shows_rivals_that_start_at_two_depths(root: Path) -> None:
     archs = {"resnet-20": {}, "resnet-32": {"only": ["dense", "gated", "sss"]}}
     made_up.write_study(made_up.preset(archs, ["dense", "gated", "sss", "hard-concrete"], SEEDS))
-    data = FIGURES["depth-vs-start"].prepare(read_study(made_up.PRESET, made_up.DATASET))
+    study = read_study(made_up.PRESET, made_up.DATASET)
+    data = FIGURES["depth-vs-start"].prepare(study)
     assert set(data["method"]) == {"dense", "gated", "sss"}
+    not_begun = study.runs.assign(status=study.runs["status"].mask(study.runs["method"] == "sss", "missing"))
+    assert set(FIGURES["depth-vs-start"].prepare(replace(study, runs=not_begun))["method"]) == {"dense", "gated"}
 
 
 def test_starts_under_different_prices_are_no_family(root: Path) -> None:

@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from layerprune.core.data.dataset import DataSet
 from layerprune.core.methods import families
 from layerprune.core.methods.base import TrainingMethod
+from layerprune.core.training.cast_weights import CastWeights
 from layerprune.core.training.loop import Trainer
 from layerprune.suite.run.train import train
 
@@ -127,6 +128,34 @@ def test_the_recordable_batch_is_the_one_of_its_place(augment: str) -> None:
         for place, (images, labels) in enumerate(batches.epoch(epoch)):
             found = batches.recordable(torch.tensor(place), batches.examples_in(place))
             assert torch.equal(found[0], images) and torch.equal(found[1], labels)
+
+
+def casts(arch: str) -> tuple[int, int]:
+    """Operations of a recorded step in bf16 that cast one tensor, and many at once."""
+    run = a_run("dense", random_data(shape=(3, 8, 8)), arch, engine="graphs", precision="bf16", duration="3ep")
+    trainer = a_trainer(run)
+    trainer.recorded.start_epoch(0)
+    trainer._recorded_step()
+    with Log([trainer.recorded.place]) as log:
+        trainer._recorded_step()
+    names = [line[0] for line in log.lines]
+    return names.count("aten._to_copy.default"), names.count("aten._foreach_copy_.default")
+
+
+def test_a_deeper_network_needs_no_more_casts() -> None:
+    assert casts("resnet-8") == casts("resnet-14") and casts("resnet-8")[1] == 2
+
+
+def test_gradients_of_copies_are_added_to_those_of_a_penalty() -> None:
+    layer = torch.nn.Linear(3, 2)
+    copies, x = CastWeights(layer), torch.ones(4, 3, dtype=torch.bfloat16)
+    copies.refresh()
+    with copies.used():
+        loss = layer(x).sum()
+    (loss + layer.weight.square().sum()).backward()
+    copies.collect()
+    assert torch.equal(layer.weight.grad, 2 * layer.weight + 4) and torch.equal(layer.bias.grad, torch.full((2,), 4.0))
+    assert layer.weight.dtype == torch.float32
 
 
 # --- one record for all steps of a phase --------------------------------------------------------------------------
