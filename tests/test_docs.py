@@ -315,6 +315,7 @@ def test_the_recipe_table_is_that_of_the_records(monkeypatch: pytest.MonkeyPatch
     assert text.count("**the recipe**") == 1
     for dataset, path in recipe_table.PRICES.items():
         assert path.read_text() == recipe_table.price_text(dataset)
+    assert recipe_table.LOSSLESS.read_text() == recipe_table.lossless_text()
     assert recipe_table.RIVALS.read_text() == recipe_table.rival_text()
     assert len(recipe_table.RIVALS.read_text().splitlines()) == 2 + _records("rival-search", "cifar10")
     for dataset, path in recipe_table.PRICES.items():

@@ -1,5 +1,6 @@
-"""Writes docs/recipe-table.md, price-table.md, price-table-mnist.md and rival-table.md: what each setting of the
-presets recipe-search, price-search and rival-search reached, from the records in the store.
+"""Writes docs/recipe-table.md, lossless-table.md, price-table.md, price-table-mnist.md and rival-table.md: what each
+setting of the presets recipe-search, recipe-lossless, price-search and rival-search reached, from the records in the
+store.
 """
 
 import json
@@ -17,8 +18,10 @@ from layerprune.system.paths import RunKey
 ROOT = Path(__file__).parents[2]
 TABLE = ROOT / "docs" / "recipe-table.md"
 PRICES = {"cifar10": ROOT / "docs" / "price-table.md", "mnist": ROOT / "docs" / "price-table-mnist.md"}
+LOSSLESS = ROOT / "docs" / "lossless-table.md"
 RIVALS = ROOT / "docs" / "rival-table.md"
-PRESET, PRICE_PRESET, RIVAL_PRESET = "recipe-search", "price-search", "rival-search"
+PRESET, LOSSLESS_PRESET = "recipe-search", "recipe-lossless"
+PRICE_PRESET, RIVAL_PRESET = "price-search", "rival-search"
 DATASET, ARCH = "cifar10", "resnet-20"
 KNOBS = {
     "gated": ("nu", "theta_lr"),
@@ -47,6 +50,34 @@ def table_text() -> str:
         means = [f"{100 * statistics.mean(values):.1f}" for values in zip(*found[variant], strict=True)]
         what = ", ".join(changed) or "**the recipe**"
         lines.append(f"| {what} | {len(found[variant])} | {' | '.join(means)} |")
+    return "\n".join(lines) + "\n"
+
+
+def lossless_text() -> str:
+    """Markdown, a row a setting: test accuracy on the publisher's pixels and, with the same seeds, on JPEGs."""
+    found = {
+        preset: {
+            (record["variant"], record["seed"]): 100 * record["test_accuracy"] for record in _records(preset, DATASET)
+        }
+        for preset in (PRESET, LOSSLESS_PRESET)
+    }
+    pairs = defaultdict(list)
+    for key in found[LOSSLESS_PRESET]:
+        if key in found[PRESET]:
+            pairs[key[0]].append((found[LOSSLESS_PRESET][key], found[PRESET][key]))
+    preset = load_preset(LOSSLESS_PRESET)
+    base = _settings(preset, "default", LOSSLESS_PRESET)
+    lines = ["| setting | runs | PNG, % | JPEG, % | difference |", "| :--- | ---: | ---: | ---: | ---: |"]
+    for variant in dict.fromkeys(key.variant for key in config.plan(preset, LOSSLESS_PRESET) if key.variant in pairs):
+        own = _settings(preset, variant, LOSSLESS_PRESET)
+        told = [f"{name} {own[name]}" for name in ("width", "duration")]
+        told += [
+            f"{name} {value}"
+            for name, value in own.items()
+            if base[name] != value and name not in ("width", "duration")
+        ]
+        png, jpeg = (statistics.mean(values) for values in zip(*pairs[variant], strict=True))
+        lines.append(f"| {', '.join(told)} | {len(pairs[variant])} | {png:.1f} | {jpeg:.1f} | {png - jpeg:+.1f} |")
     return "\n".join(lines) + "\n"
 
 
@@ -118,13 +149,14 @@ def _key(record: dict[str, Any]) -> RunKey:
     return RunKey(*(record[name] for name in ("preset", "dataset", "arch", "method", "variant", "seed")))
 
 
-def _settings(preset: config.Preset, variant: str) -> dict:
-    settings = config.resolve(preset, RunKey(PRESET, DATASET, ARCH, "dense", variant, 0))
+def _settings(preset: config.Preset, variant: str, name: str = PRESET) -> dict:
+    settings = config.resolve(preset, RunKey(name, DATASET, ARCH, "dense", variant, 0))
     return settings.training.model_dump() | settings.model.model_dump()
 
 
 if __name__ == "__main__":
     TABLE.write_text(table_text())
+    LOSSLESS.write_text(lossless_text())
     for dataset, path in PRICES.items():
         path.write_text(price_text(dataset))
     RIVALS.write_text(rival_text())
