@@ -2,12 +2,14 @@
 
 import random
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import safetensors.numpy
+from conftest import REPOSITORY
 from test_store import RUNS, command, evaluate_words, forget_folders, make, run_key, study, trained, write_preset
 
 from layerprune.analysis import verify
@@ -286,3 +288,35 @@ def test_rounded_weights_of_a_record_that_was_replaced_are_no_damage_and_not_tak
     assert store.half_weights(store.stored(DENSE)) is None and errors() == []
     status, _, err = command(capsys, monkeypatch, *evaluate_words("dense"))
     assert status == 2 and "no weights" in err
+
+
+# --- what this repository ships -------------------------------------------------------------------------------------
+
+
+def tracked(*under: str) -> list[Path]:
+    command = ["git", "ls-files", "-z", *under]
+    listed = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True).stdout.split("\0")[:-1]
+    if not listed:
+        pytest.skip("not a checkout of the repository")
+    return [path for name in listed if (path := REPOSITORY / name).is_file()]
+
+
+def test_the_tracked_files_take_less_than_20_mb_and_the_weights_among_them_what_is_allowed() -> None:
+    assert sum(path.stat().st_size for path in tracked()) < 20_000_000
+    assert sum(path.stat().st_size for path in tracked("results/*/weights/*")) <= packing.MOST_BYTES
+
+
+def test_the_weights_of_this_repository_are_whole_and_one_seed_of_each_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAYERPRUNE_ROOT", str(REPOSITORY))
+    names = [path.relative_to(REPOSITORY).parts for path in tracked("results/*/weights/*")]
+    found = set()
+    for _, preset, dataset, _, name in names:
+        arch, method, variant, seed = name.split(".")[:4]
+        made = store.stored(RunKey(preset, dataset, arch, method, variant, int(seed.removeprefix("seed"))))
+        stored = paths.stored_weights(made.key)
+        if stored.is_file():
+            store.read_checked(stored, made.files.weights)
+        else:
+            assert store.half_weights(made) == paths.half_weights(made.key)
+        found.add((preset, dataset, arch, method))
+    assert len(found) == len(names)
