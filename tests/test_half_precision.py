@@ -207,6 +207,15 @@ def test_a_later_seed_does_not_join_one_that_is_stored(study: Path) -> None:
     assert paths.half_weights(DENSE).is_file() and not paths.half_weights(later).exists()
 
 
+def test_where_the_first_seed_has_no_weights_the_next_one_is_stored(study: Path) -> None:
+    later = run_key("dense", seed=1)
+    write_preset(study, (study / "config" / "study.yaml").read_text().replace("dense: {}", "dense: {seeds: [0, 1]}"))
+    make(later)
+    paths.weights(DENSE).unlink()
+    pack(always)
+    assert paths.half_weights(later).is_file() and not paths.half_weights(DENSE).exists()
+
+
 # --- who reads it ---------------------------------------------------------------------------------------------------
 
 
