@@ -15,6 +15,7 @@ from PIL import Image
 
 from layerprune.core.data import catalog, cifar, class_folders, load, stage
 from layerprune.core.data.cifar import read_archive
+from layerprune.core.data.loading import Reading
 from layerprune.errors import LayerpruneError
 from layerprune.system import paths
 
@@ -65,6 +66,23 @@ def test_pixels_are_those_of_the_files(tree: Path) -> None:
     images = load("cifar10", tree.parent).test.images
     with Image.open(tree / "test" / "class0" / "0001.jpg") as image:
         assert np.array_equal(images[1].permute(1, 2, 0).numpy(), np.asarray(image))
+
+
+def test_a_tree_of_pngs_is_lossless_goes_first_and_takes_no_other_images(tree: Path) -> None:
+    lossless = tree.with_name("cifar10-png")
+    for path in tree.rglob("*.jpg"):
+        copy = lossless / path.relative_to(tree).with_suffix(".png")
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        with Image.open(path) as image:
+            image.save(copy)
+    lossy, data = load("cifar10", tree.parent, reading=Reading("cifar10-jpeg")), load("cifar10", tree.parent)
+    assert data.source == "cifar10-png"
+    assert torch.equal(data.train.images, lossy.train.images)
+    assert torch.equal(data.validation.labels, lossy.validation.labels)
+    assert not set(data.checksums) & set(lossy.checksums)
+    shutil.copy(tree / "train" / "class3" / "0004.jpg", lossless / "train" / "class3" / "0004.png")
+    shutil.rmtree(paths.root(), ignore_errors=True)  # decoded images
+    assert complaint(load, "cifar10", tree.parent).endswith("class3/0004.png: JPEG image instead of PNG")
 
 
 @pytest.mark.parametrize("suffix", [".tar", ".tar.gz"])
@@ -247,7 +265,7 @@ def test_the_archive_goes_before_the_tree(tree: Path) -> None:
 def test_absent_data_names_every_form(tmp_path: Path) -> None:
     available, why = catalog.is_available("cifar10", tmp_path, download=False)
     assert not available and "\n" not in why
-    assert "cifar-10-python.tar.gz or cifar10-jpeg (plain or .tar.gz or .tar)" in why
+    assert "cifar-10-python.tar.gz or cifar10-png (plain or .tar.gz or .tar) or cifar10-jpeg (plain" in why
 
 
 def test_staging_what_is_there_downloads_nothing(tree: Path) -> None:

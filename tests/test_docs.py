@@ -313,8 +313,15 @@ def test_the_recipe_table_is_that_of_the_records(monkeypatch: pytest.MonkeyPatch
     text = recipe_table.table_text()
     assert recipe_table.TABLE.read_text() == text, "run: python workflow/scripts/recipe_table.py"
     assert text.count("**the recipe**") == 1
-    assert recipe_table.PRICES.read_text() == recipe_table.price_text()
+    for dataset, path in recipe_table.PRICES.items():
+        assert path.read_text() == recipe_table.price_text(dataset)
+    assert recipe_table.LOSSLESS.read_text() == recipe_table.lossless_text()
     assert recipe_table.RIVALS.read_text() == recipe_table.rival_text()
-    for table, preset in ((recipe_table.PRICES, "price-search"), (recipe_table.RIVALS, "rival-search")):
-        records = REPOSITORY / "results" / preset / "cifar10" / "records.jsonl"
-        assert len(table.read_text().splitlines()) == 2 + len(records.read_text().splitlines())
+    assert len(recipe_table.RIVALS.read_text().splitlines()) == 2 + _records("rival-search", "cifar10")
+    for dataset, path in recipe_table.PRICES.items():
+        runs = [int(line.split("|")[3]) for line in path.read_text().splitlines()[2:]]
+        assert sum(runs) == _records("price-search", dataset)
+
+
+def _records(preset: str, dataset: str) -> int:
+    return len((REPOSITORY / "results" / preset / dataset / "records.jsonl").read_text().splitlines())

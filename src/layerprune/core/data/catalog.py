@@ -20,7 +20,8 @@ class DataSpec:
     have any of `suffixes` there. `sha256` maps a file's (or, for digits, an array's) name to the digest of its
     decompressed bytes, `md5` to that of its bytes as they lie; what has no entry goes unchecked. `folders` are places
     below the data root, in the order of search. `in_memory`: all images fit there; otherwise they are decoded while
-    they are needed. One training image in `held_out_divisor` is held out, where the split is not a stored one.
+    they are needed. One training image in `held_out_divisor` is held out, where the split is not a stored one. Images
+    of a tree have to be of `image_format`, as Pillow calls it, if one is given.
     """
 
     name: str
@@ -36,6 +37,7 @@ class DataSpec:
     md5: Mapping[str, str] = field(default_factory=dict)
     in_memory: bool = True
     held_out_divisor: int = 10
+    image_format: str | None = None
 
 
 DIGITS = DataSpec(
@@ -88,6 +90,9 @@ CIFAR10 = DataSpec(
 CIFAR10_JPEG = replace(
     CIFAR10, sources=("cifar10-jpeg",), files={"images": "cifar10-jpeg"}, suffixes=("", ".tar.gz", ".tar"), md5={}
 )
+CIFAR10_PNG = replace(
+    CIFAR10_JPEG, sources=("cifar10-png",), files={"images": "cifar10-png"}, image_format="PNG"
+)  # the publisher's pixels
 CIFAR100 = replace(
     CIFAR10,
     name="cifar100",
@@ -100,6 +105,7 @@ CIFAR100 = replace(
 CIFAR100_JPEG = replace(
     CIFAR100, sources=("cifar100-jpeg",), files={"images": "cifar100-jpeg"}, suffixes=("", ".tar.gz", ".tar"), md5={}
 )
+CIFAR100_PNG = replace(CIFAR100_JPEG, sources=("cifar100-png",), files={"images": "cifar100-png"}, image_format="PNG")
 
 IMAGENET = DataSpec(
     name="imagenet",
@@ -130,8 +136,8 @@ IMAGENET_TINY40 = replace(
 _FORMS: dict[str, tuple[DataSpec, ...]] = {
     "digits": (DIGITS,),
     "mnist": (MNIST,),
-    "cifar10": (CIFAR10, CIFAR10_JPEG),
-    "cifar100": (CIFAR100, CIFAR100_JPEG),
+    "cifar10": (CIFAR10, CIFAR10_PNG, CIFAR10_JPEG),
+    "cifar100": (CIFAR100, CIFAR100_PNG, CIFAR100_JPEG),
     "imagenet": (IMAGENET, IMAGENET_TINY40),
 }
 NAMES = tuple(_FORMS)

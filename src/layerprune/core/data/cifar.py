@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100 from the publisher's archive or a class-folder tree, decoded once.
+"""CIFAR-10 and CIFAR-100 from the publisher's archive or a class-folder tree of PNGs or JPEGs, decoded once.
 
 Train 45,000, validation 5,000 (held out of the training images, stratified, the same on every machine) and test
 10,000 images of 3x32x32.
@@ -86,15 +86,13 @@ def _check_labels(path: Path, arrays: Arrays, classes: int) -> None:
 def _decoded(path: Path, form: DataSpec) -> Arrays:
     with unpacked(path) as tree:
         index = read_index(tree, PARTS, form.classes)
-        return _from_parts(
-            {part: (_pictures(path, images, form.size), images.labels) for part, images in index.items()}
-        )
+        return _from_parts({part: (_pictures(path, images, form), images.labels) for part, images in index.items()})
 
 
-def _pictures(path: Path, images: Images, size: int) -> np.ndarray:
+def _pictures(path: Path, images: Images, form: DataSpec) -> np.ndarray:
     """All images as uint8 [N, 3, size, size]."""
     return np.stack(
-        [_picture(path / name, _content(path / name, images, place), size) for place, name in _named(images)]
+        [_picture(path / name, _content(path / name, images, place), form) for place, name in _named(images)]
     )
 
 
@@ -109,10 +107,11 @@ def _content(where: Path, images: Images, place: int) -> bytes:
         raise LayerpruneError(f"{where}: cannot read: {error.strerror or error}") from None
 
 
-def _picture(where: Path, content: bytes, size: int) -> np.ndarray:
+def _picture(where: Path, content: bytes, form: DataSpec) -> np.ndarray:
     try:
         with Image.open(io.BytesIO(content)) as image:
-            _check_size(where, image.size, size)  # before it is decoded
+            _check_format(where, image.format, form.image_format)
+            _check_size(where, image.size, form.size)  # before it is decoded
             image.load()
     except DAMAGE as error:
         raise LayerpruneError(f"{where}: not a sound image: {' '.join(str(error).split())}") from None
@@ -120,6 +119,11 @@ def _picture(where: Path, content: bytes, size: int) -> np.ndarray:
         found = "grey" if image.mode == "L" else image.mode
         raise LayerpruneError(f"{where}: {found} image instead of a colour one")
     return np.asarray(image).transpose(2, 0, 1)
+
+
+def _check_format(where: Path, found: str | None, wanted: str | None) -> None:
+    if wanted is not None and found != wanted:
+        raise LayerpruneError(f"{where}: {found} image instead of {wanted}")
 
 
 def _check_size(where: Path, found: tuple[int, int], size: int) -> None:

@@ -1,4 +1,6 @@
-"""CIFAR-10: the publisher's archive (source `cifar10`), or a class-folder tree of JPEGs (source `cifar10-jpeg`)."""
+"""CIFAR-10 in one of three forms: the publisher's archive (source `cifar10`), a class-folder tree of PNGs
+(`cifar10-png`) or one of JPEGs (`cifar10-jpeg`).
+"""
 
 from pathlib import Path
 
@@ -9,5 +11,5 @@ VERSION = 1
 
 
 def load(root: Path, source: str | None = None) -> DataSet:
-    """See data.cifar; the archive is preferred to the tree if both exist and no source is named."""
+    """See data.cifar; if several forms exist and no source is named, the first of these is read."""
     return cifar.load(root, catalog.chosen_form("cifar10", root, source))

@@ -1,4 +1,6 @@
-"""CIFAR-100: the publisher's archive (source `cifar100`), or a class-folder tree of JPEGs (source `cifar100-jpeg`)."""
+"""CIFAR-100 in one of three forms: the publisher's archive (source `cifar100`), a class-folder tree of PNGs
+(`cifar100-png`) or one of JPEGs (`cifar100-jpeg`).
+"""
 
 from pathlib import Path
 
@@ -9,5 +11,5 @@ VERSION = 1
 
 
 def load(root: Path, source: str | None = None) -> DataSet:
-    """See data.cifar; the archive is preferred to the tree if both exist and no source is named."""
+    """See data.cifar; if several forms exist and no source is named, the first of these is read."""
     return cifar.load(root, catalog.chosen_form("cifar100", root, source))
