@@ -8,10 +8,12 @@ from networks import a_context, a_run, a_trainer, digits, make
 from torch import Tensor
 
 from layerprune.core.measure import count_macs, section_macs
+from layerprune.core.methods.parts.confirmation import Confirmation
 from layerprune.core.methods.trained import gated
 from layerprune.core.networks.sections import CLOSED, Gates
 from layerprune.core.settings import GatedSettings
 from layerprune.suite.run.train import Trained, train
+from layerprune.system.process_group import SINGLE_PROCESS
 
 WORTH = torch.tensor([0.3, 0.05, 0.0, -0.2])
 """By how much each open section lowers the loss, in the made-up losses below."""
@@ -189,3 +191,13 @@ def test_what_is_measured_comes_back_from_a_state() -> None:
     first, second = (each.outcome().details["confirm"] for each in (method, other))
     assert [note["delta"] for note in first] == pytest.approx([note["delta"] for note in second], abs=1e-6)
     assert len(first) == 3
+
+
+def test_only_what_was_measured_is_noted_be_it_on_one_example() -> None:
+    asked = Confirmation(1, 3, torch.device("cpu"), SINGLE_PROCESS)
+    asked.ask([0, 1])
+    assert asked.refused(5, [0, 1, 2], torch.full((3,), 0.1)) == [] and asked.notes == []
+    asked.take_in([None] * 3, lambda gates: torch.tensor([3.0 if gates[0] is CLOSED else 2.0]))
+    assert asked.refused(10, [0, 1, 2], torch.full((3,), 0.9)) == [0]
+    assert [(note["section"], note["delta"], note["leaves"]) for note in asked.notes] == [(0, -1, False), (1, 0, True)]
+    assert asked.measured == {}

@@ -16,7 +16,7 @@ from torch import Tensor
 from layerprune.core.gates import priors
 from layerprune.core.measure import count_macs, section_macs
 from layerprune.core.methods.parts import gate_trace
-from layerprune.core.methods.parts.budget import Budget
+from layerprune.core.methods.parts.budget import Budget, of_depth
 from layerprune.core.methods.trained import gated
 from layerprune.core.settings import GatedSettings
 from layerprune.errors import SettingError
@@ -182,6 +182,12 @@ def test_as_many_macs_are_left_as_asked_to_within_half_a_section(share: float) -
 def test_a_budget_that_cannot_be_met_is_said(settings: dict, complaint: str) -> None:
     with pytest.raises(SettingError, match=complaint):
         trained(**settings)
+
+
+def test_all_sections_may_be_asked_for_and_a_section_that_leaves_half_of_itself_too_little_may_go() -> None:
+    assert of_depth(4, 4) == Budget(4.0, (1.0,) * 4)
+    assert Budget(2.5, (1.0,) * 3).may_go([0, 1], [1, 1, 1]) == [0]
+    assert Budget(2.6, (1.0,) * 3).may_go([0, 1], [1, 1, 1]) == []
 
 
 def test_two_budgets_are_refused() -> None:

@@ -15,7 +15,7 @@ from test_bad_input import PRESET, run_key, words, write_preset
 
 from layerprune.core.networks import storage
 from layerprune.errors import LayerpruneError
-from layerprune.suite import config, packing, store
+from layerprune.suite import config, half_precision, packing, store
 from layerprune.suite import run as running
 from layerprune.system import files, paths
 
@@ -32,6 +32,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setenv("LAYERPRUNE_ROOT", str(folder))
         running.run(KEY, "cpu", 1, lambda *_: None, lambda line: None)
         list(packing.pack("study", ["digits"], weights=True))
+        half = half_precision.rounded(paths.weights(KEY).read_bytes(), KEY)
+        files.write_atomically(paths.half_weights(KEY), lambda stream: stream.write(half))
     return folder
 
 
@@ -74,6 +76,7 @@ READERS = {
     "arrays": (lambda: paths.stored_arrays("study", "digits"), lambda: store.stored(KEY)),
     "curves": (lambda: paths.stored_texts("study", "digits"), lambda: store.curves(KEY)),
     "stored weights": (lambda: paths.stored_weights(KEY), lambda: storage.read_weights(paths.stored_weights(KEY))),
+    "rounded weights": (lambda: paths.half_weights(KEY), lambda: store.half_weights(store.stored(KEY))),
     "record": (lambda: paths.record(KEY), lambda: files.read_json(paths.record(KEY))),
     "architecture": (lambda: paths.arch(KEY), lambda: storage.load_without_weights(paths.arch(KEY))),
     "weights": (lambda: paths.weights(KEY), lambda: storage.read_weights(paths.weights(KEY))),

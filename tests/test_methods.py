@@ -2,6 +2,7 @@
 
 import copy
 import csv
+from importlib import import_module
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch.nn import functional
 from layerprune.core import surgery
 from layerprune.core.data.batches import evaluation_batches
 from layerprune.core.measure import count_macs, count_params
-from layerprune.core.methods import families, lack
+from layerprune.core.methods import families, lack, module_name
 from layerprune.core.methods.base import ControlPlan, Question, keep_highest
 from layerprune.core.methods.controls import shallower
 from layerprune.core.methods.scores import leave_one_out, magnitude, random, taylor
@@ -686,6 +687,13 @@ def test_a_price_that_nothing_is_worth_collapses_and_trains_on(study: Any) -> No
 def test_without_a_price_and_from_theta_one_nothing_goes(study: Any) -> None:
     made, _, _ = study("gated", "whole")
     assert (made.status, made.keep, made.macs) == ("unpruned", [1, 1, 1, 1], made.macs_dense)
+
+
+def test_methods_that_decide_about_sections_say_so_as_a_run_that_removes_none_is_then_unpruned() -> None:
+    trained = [name for name, family in families().items() if family == "trained"]
+    found = {name for name in trained if import_module(module_name(name)).Method.aims_to_prune}
+    assert found == {"gated", "sss", "hard-concrete", "epsilon-resnet", "gal", "lacoot"}
+    assert set(trained) - found == {"dense", "stochastic-depth"}
 
 
 def test_a_loss_that_is_no_number_ends_training_with_the_status_diverged(study: Any) -> None:

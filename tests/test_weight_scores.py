@@ -445,6 +445,17 @@ def test_thinned_stages_of_nine_have_no_two_holes_side_by_side_before_half_has_g
 
 
 @pytest.mark.parametrize("method", [last_k, uniform_thinning])
+def test_a_section_that_always_stays_takes_no_turn(method: Any) -> None:
+    network = resnet(20)
+    network.fix(section for section in network.chain if section.name == "stage1.1")
+    assert ["".join(map(str, kept(method, network, count))) for count in (1, 2, 3)] == [
+        "00100000",
+        "00100100",
+        "10100100",
+    ]
+
+
+@pytest.mark.parametrize("method", [last_k, uniform_thinning])
 def test_positions_are_those_of_the_names_and_no_data_are_needed(method: Any) -> None:
     network = resnet(20)
     scores = method.score(network, iter([]))

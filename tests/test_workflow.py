@@ -219,13 +219,18 @@ def test_a_variant_of_a_seed_that_is_shipped_makes_only_the_weights_that_it_need
     assert planned_jobs(shipped.snakemake("--dry-run")) == 0
 
 
-def test_shipped_weights_of_a_parent_spare_its_training(copy: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("judge", "planned"), [(None, {"magnitude"}), (lambda *_: True, {"magnitude", "dense"})], ids=["single", "half"]
+)
+def test_shipped_weights_of_a_parent_spare_its_training_unless_they_were_rounded(
+    copy: Study, monkeypatch: pytest.MonkeyPatch, judge: packing.Judge | None, planned: set[str]
+) -> None:
     monkeypatch.setenv("LAYERPRUNE_ROOT", str(copy.folder))
-    list(packing.pack("tiny", ["digits"], weights=True))
+    list(packing.pack("tiny", ["digits"], True, judge))
     shutil.rmtree(copy.folder / RUNS)
     copy.edit_preset("magnitude: {settings: {keep: 1}}", "magnitude: {settings: {keep: 2}}")
     outcome = copy.snakemake("--dry-run", "--quiet", "host")
-    assert planned_runs(outcome) == {"magnitude"}
+    assert planned_runs(outcome) == planned
 
 
 def test_the_laptop_study_of_this_repository_is_shipped_whole(tmp_path: Path) -> None:

@@ -115,14 +115,14 @@ def _stale(preset: config.Preset, key: RunKey, run: Record) -> Iterator[Finding]
 def _damaged(key: RunKey, run: Record) -> Iterator[Finding]:
     """Files that are not what the record says. Weights may be absent: those of a campaign stay where it was."""
     in_folder, weights = paths.record(key).is_file(), paths.weights(key).exists()
-    found = current.damage(key, run, weights) if in_folder else _damage_in_store(key)
+    found = current.damage(key, run, weights) if in_folder else _damage_in_store(key, run)
     if found is not None:
         yield Finding(str(key), "damaged", found)
 
 
-def _damage_in_store(key: RunKey) -> str | None:
+def _damage_in_store(key: RunKey, run: Record) -> str | None:
     try:
-        store.curves(key), store.arch(key), store.weights(key)
+        store.curves(key), store.arch(key), store.weights(key), store.half_weights(run)
     except LayerpruneError as error:
         return str(error)
     return None

@@ -3,6 +3,7 @@
 Network and weights are checked against the record beside them.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -21,15 +22,19 @@ from layerprune.suite.record import Files
 from layerprune.system import files, paths
 
 
-def network_in(folder: Path) -> SectionedNetwork:
-    """The network that is left of a run, with its weights.
+def network_in(folder: Path, say: Callable[[str], None] = lambda _: None) -> SectionedNetwork:
+    """The network that is left of a run, with its weights; `say` is told of those that the store has rounded.
 
     Raises LayerpruneError for a file that is missing or damaged, or is not the one that the record was written with.
     """
     network = described_in(folder)
-    path = paths.weights_in(folder)
-    store.read_checked(path, _told(folder).weights)
-    storage.load_weights(network, path)
+    path, own = paths.weights_in(folder), paths.record_in(folder)
+    half = store.half_weights(record.read(own)) if own.is_file() and not path.exists() else None
+    if half is None:
+        store.read_checked(path, _told(folder).weights)
+    else:
+        say(f"{folder}: has no weights; taken in half precision from {half}")
+    storage.load_weights(network, half or path)
     return network
 
 
@@ -108,14 +113,14 @@ Format = Literal["pt2", "onnx", "state-dict"]
 SUFFIXES: dict[Format, str] = {"pt2": "pt2", "onnx": "onnx", "state-dict": "pt"}
 
 
-def export(run: Path, form: Format, output: Path | None) -> Path:
+def export(run: Path, form: Format, output: Path | None, say: Callable[[str], None]) -> Path:
     """Write the network that is left of a run, and return the file, by default beside its weights: its weights by name,
     or a program (of torch.export, or ONNX) that needs no class of this package.
 
     Raises LayerpruneError where the folder holds no network or no weights, where the file cannot be written, and as
     ONNX where layerprune[onnx] is not installed or the file would compute other numbers.
     """
-    network = network_in(run).eval()
+    network = network_in(run, say).eval()
     path = output or paths.exported_in(run, SUFFIXES[form])
     if form == "state-dict":
         storage.write_tensors(path, network.state_dict())

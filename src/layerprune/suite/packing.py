@@ -1,13 +1,16 @@
 """What of a preset's results is committed: its runs in the store, and the weights of its headline networks.
 
-Headline networks are dense and gated with their default settings, of each network the first seed. Imports no torch.
+Headline networks are dense and gated with their default settings, of each network the first seed. Their weights are
+stored in half precision where that leaves the test accuracy as it is. Imports no torch.
 """
 
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from layerprune.suite import config, store
+from layerprune.errors import LayerpruneError
+from layerprune.suite import config, half_precision, store
 from layerprune.suite.config import Preset
 from layerprune.system import files, paths
 from layerprune.system.paths import RunKey
@@ -15,11 +18,14 @@ from layerprune.system.paths import RunKey
 LARGEST_FILE = 1_000_000
 """Largest size of a file in git, in bytes, except weights."""
 MOST_BYTES = 9_000_000
-"""Largest total size of a preset's weights: a checkout should stay small."""
+"""Largest total size of all stored weights: a checkout should stay small."""
+Judge = Callable[[RunKey, Path, Path], bool]
+"""Whether two files of weights give a run's network one test accuracy."""
 
 
-def pack(preset_name: str, datasets: Sequence[str], weights: bool) -> Iterator[str]:
-    """Pack every run that has a folder with a record; a line for each data set, and for weights that are left out.
+def pack(preset_name: str, datasets: Sequence[str], weights: bool, judge: Judge | None = None) -> Iterator[str]:
+    """Pack every run that has a folder with a record; a line for each data set, and for weights that are left out, or
+    stay in single precision in spite of the judge. Without a judge all stay so.
 
     Raises LayerpruneError for a run whose files are not what its record says: nothing of its data set is packed then.
     """
@@ -31,7 +37,7 @@ def pack(preset_name: str, datasets: Sequence[str], weights: bool) -> Iterator[s
             yield f"{paths.stored_records(preset_name, dataset)}: {len(runs)} runs packed, {new} of them new"
             yield from _too_large(preset_name, dataset)
         if weights:
-            yield from _pack_weights(preset, preset_name, dataset)
+            yield from _pack_weights(headline(preset, preset_name, dataset), judge)
 
 
 def _too_large(preset_name: str, dataset: str) -> Iterator[str]:
@@ -50,20 +56,44 @@ def in_folders(preset_name: str, dataset: str | None = None) -> Iterator[RunKey]
 
 
 def headline(preset: Preset, preset_name: str, dataset: str) -> list[RunKey]:
-    """Of every network dense and gated with their default settings, each the first seed whose folder holds weights."""
+    """Of every network dense and gated with their default settings, each the first seed with weights, if a folder holds
+    them.
+    """
     planned = config.plan(preset, preset_name, dataset)
     chosen = [key for key in planned if key.method in ("dense", "gated") and key.variant == "default"]
-    there = [key for key in chosen if paths.weights(key).is_file()]
-    return list({(key.arch, key.method): key for key in sorted(there, key=lambda key: -key.seed)}.values())
+    there = [key for key in chosen if any(path.is_file() for path in (paths.weights(key), *_forms(key)))]
+    first = {(key.arch, key.method): key for key in sorted(there, key=lambda key: -key.seed)}
+    return [key for key in first.values() if paths.weights(key).is_file()]
 
 
-def _pack_weights(preset: Preset, preset_name: str, dataset: str) -> Iterator[str]:
+def _pack_weights(chosen: Sequence[RunKey], judge: Judge | None) -> Iterator[str]:
     """The smallest files first, so that as many networks as possible find room."""
-    for key in sorted(headline(preset, preset_name, dataset), key=lambda key: paths.weights(key).stat().st_size):
-        size = paths.weights(key).stat().st_size
-        stored = [path for path in paths.results(preset_name).glob("*/weights/*") if path != paths.stored_weights(key)]
-        if size + sum(path.stat().st_size for path in stored) > MOST_BYTES:
+    for key in sorted(chosen, key=lambda key: paths.weights(key).stat().st_size):
+        path, content = paths.stored_weights(key), store.read_checked(paths.weights(key), store.find(key).files.weights)
+        if judge is not None:
+            try:
+                path, content = paths.half_weights(key), _rounded(key, content, judge)
+            except LayerpruneError as error:
+                yield f"{paths.weights(key)}: in single precision: {error}"
+        others = [each for each in paths.all_stored_weights() if each not in _forms(key)]
+        if len(content) + sum(each.stat().st_size for each in others) > MOST_BYTES:
             yield f"{paths.weights(key)}: left out: all weights would exceed {MOST_BYTES // 1_000_000} MB"
             continue
-        content = store.read_checked(paths.weights(key), store.find(key).files.weights)
-        files.write_atomically(paths.stored_weights(key), lambda stream, content=content: stream.write(content))
+        files.write_atomically(path, lambda stream, content=content: stream.write(content))
+        for each in _forms(key) - {path}:
+            each.unlink(missing_ok=True)
+
+
+def _forms(key: RunKey) -> set[Path]:
+    return {paths.stored_weights(key), paths.half_weights(key)}
+
+
+def _rounded(key: RunKey, content: bytes, judge: Judge) -> bytes:
+    """A run's weights in half precision. Raises LayerpruneError where its test accuracy would not stay as it is."""
+    half = half_precision.rounded(content, paths.weights(key))
+    with tempfile.TemporaryDirectory() as folder:
+        trial = Path(folder) / paths.half_weights(key).name
+        files.write_atomically(trial, lambda stream: stream.write(half))
+        if not judge(key, paths.weights(key), trial):
+            raise LayerpruneError("half precision would change its test accuracy")
+    return half

@@ -3,7 +3,7 @@
     records.jsonl        a record a line, keys sorted, lines in the order of their runs
     arrays.jsonl.xz      what is long in a record's details, and the checksums of the data, by run
     curves.jsonl.xz      curves.csv and arch.json of every run, as they were
-    weights/             weights of the headline networks
+    weights/             weights of the headline networks, most in half precision
 
 Results are looked up here and in the runs' own folders, and a folder wins. Of a run made anew the older record stays in
 the store as long as another stored run starts from it. Everything is checked against its SHA-256 when it is read.
@@ -22,7 +22,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from layerprune.core.settings.types import Seed, Slug
 from layerprune.errors import LayerpruneError
-from layerprune.suite import record
+from layerprune.suite import half_precision, record
 from layerprune.suite.record import Record
 from layerprune.system import files, paths
 from layerprune.system.files import sha256
@@ -116,7 +116,8 @@ def _decoded(path: Path, digest: str | None) -> str:
 
 
 def weights(key: RunKey) -> Path | None:
-    """The file of a run's weights, its folder's or a headline network's, checked; None if there is none."""
+    """The file of a run's weights as they were trained, its folder's or a headline network's, checked; None if there is
+    none."""
     if paths.record(key).is_file():
         made, path = record.read(paths.record(key)), paths.weights(key)
     else:
@@ -125,6 +126,20 @@ def weights(key: RunKey) -> Path | None:
         return None
     read_checked(path, made.files.weights)
     return path
+
+
+def half_weights(made: Record) -> Path | None:
+    """The file in the store with a run's weights in half precision, checked; None if there is none for this record.
+
+    They give the run's accuracy, but no other run starts from them.
+    """
+    path = paths.half_weights(made.key)
+    if not path.exists():
+        return None
+    origin = half_precision.origin(files.read_regular(path, files.LARGEST_WEIGHTS), path)
+    if origin not in {each.files.weights for each in (made, *all_stored(made.key))}:
+        raise LayerpruneError(f"{path}: rounded from other weights than those in the run's record")
+    return path if origin == made.files.weights else None  # of a record that was replaced since
 
 
 def read_checked(path: Path, digest: str | None) -> bytes:

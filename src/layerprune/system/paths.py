@@ -131,8 +131,22 @@ def stored_arrays(preset: str, dataset: str) -> Path:
 
 
 def stored_weights(key: RunKey) -> Path:
-    """Weights of a headline network."""
-    name = f"{key.arch}.{key.method}.{key.variant}.seed{key.seed}.safetensors"
+    """Weights of a headline network as they were trained."""
+    return _stored_weights(key, "safetensors")
+
+
+def half_weights(key: RunKey) -> Path:
+    """The same in half precision, which most are stored in."""
+    return _stored_weights(key, "float16.safetensors")
+
+
+def all_stored_weights() -> list[Path]:
+    """Those of every preset."""
+    return sorted(root().glob("results/*/*/weights/*"))
+
+
+def _stored_weights(key: RunKey, suffix: str) -> Path:
+    name = f"{key.arch}.{key.method}.{key.variant}.seed{key.seed}.{suffix}"
     return results(key.preset) / key.dataset / "weights" / name
 
 

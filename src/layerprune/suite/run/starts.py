@@ -232,7 +232,7 @@ def _measured(task: Task, batches: Batches) -> Start:
     network = (task.dense_network() if "dense" in task.parents else task.fresh_network()).eval()
     bench = Bench(task)
     details = _module(task).measure(task.method_settings, bench.inputs(network))
-    return _untrained(task, network, _books(task, bench.train_macs, bench.wall_seconds), details)
+    return _without_training(task, network, _books(task, bench.train_macs, bench.wall_seconds), details)
 
 
 def _pretrained(task: Task, batches: Batches) -> Start:
@@ -246,7 +246,7 @@ def _pretrained(task: Task, batches: Batches) -> Start:
     seen = _examples(task.settings.training, len(task.data.train))
     books = Progress(train_macs=3 * count_macs(network, network.input_shape) * seen)
     details = {"pretrained": {"file": file.path.name, "sha256": file.checksum, "billed": "as trained here"}}
-    return _untrained(task, network, books, details)
+    return _without_training(task, network, books, details)
 
 
 def _examples(training: TrainingSettings, in_an_epoch: int) -> int:
@@ -255,7 +255,7 @@ def _examples(training: TrainingSettings, in_an_epoch: int) -> int:
     return count * (in_an_epoch if unit == "ep" else training.batch_size)
 
 
-def _untrained(task: Task, network: SectionedNetwork, books: Progress, details: dict) -> Start:
+def _without_training(task: Task, network: SectionedNetwork, books: Progress, details: dict) -> Start:
     method = TrainingMethod(task.method_settings, network, context_of(task, network, 0))
     return Start(network, method, task.settings.training, 0, books, details=details)
 
