@@ -31,6 +31,7 @@ from test_bad_input import PRESET
 
 from layerprune import cli
 from layerprune.core.data import cifar, class_folders, mnist, views
+from layerprune.core.data.catalog import CIFAR10_JPEG
 from layerprune.errors import LayerpruneError
 from layerprune.suite import config, record
 from layerprune.suite.campaign import adding
@@ -330,7 +331,7 @@ def test_a_damaged_tar_file(folder: Path, tars: dict[str, bytes], name: str, dat
         else:
             with class_folders.unpacked(path) as tree:
                 for images in class_folders.read_index(tree, cifar.PARTS).values():
-                    cifar._pictures(path, images, 32)
+                    cifar._pictures(path, images, CIFAR10_JPEG)
 
     answered(read)
 
