@@ -71,12 +71,7 @@ def lossless_text() -> str:
     lines = ["| setting | runs | PNG, % | JPEG, % | difference |", "| :--- | ---: | ---: | ---: | ---: |"]
     for variant in dict.fromkeys(key.variant for key in config.plan(preset, LOSSLESS_PRESET) if key.variant in pairs):
         own = _settings(preset, variant, LOSSLESS_PRESET)
-        told = [f"{name} {own[name]}" for name in ("width", "duration")]
-        told += [
-            f"{name} {value}"
-            for name, value in own.items()
-            if base[name] != value and name not in ("width", "duration")
-        ]
+        told = [f"{name} {own[name]}" for name in own if name in ("width", "duration") or own[name] != base[name]]
         png, jpeg = (statistics.mean(values) for values in zip(*pairs[variant], strict=True))
         lines.append(f"| {', '.join(told)} | {len(pairs[variant])} | {png:.1f} | {jpeg:.1f} | {png - jpeg:+.1f} |")
     return "\n".join(lines) + "\n"
