@@ -749,6 +749,7 @@ EXEMPT = {
     "core/training/compiled.py": "the same numbers by another engine: tests/test_compiled_steps.py compares them",
     "core/training/cast_weights.py": "the same numbers, cast at once: tests/test_recorded_steps.py compares bit by bit",
     "core/training/graphs.py": "the same numbers by another engine: tests/test_recorded_steps.py compares bit by bit",
+    "core/training/sgd.py": "the same numbers as torch's: tests/test_sgd.py compares bit by bit",
     "core/training/state.py": "what is stored for a resume: tests/test_resume.py compares bit by bit",
     "core/version.py": "the versions themselves: tests/test_golden.py",
 }

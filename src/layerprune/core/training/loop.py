@@ -33,6 +33,7 @@ from layerprune.core.training.engine import autocast
 from layerprune.core.training.evaluate import Score, evaluate
 from layerprune.core.training.graphs import RecordedSteps
 from layerprune.core.training.schedule import learning_rate, lr_factor
+from layerprune.core.training.sgd import SGD
 from layerprune.core.training.state import StateFile
 from layerprune.system.process_group import SINGLE_PROCESS, ProcessGroup
 from layerprune.system.processes import Notice, Preempted
@@ -79,10 +80,10 @@ class Job:
     """Whether steps are recorded where the engine does so; otherwise they are computed eagerly."""
 
 
-def _optimizer(network: SectionedNetwork, job: Job) -> torch.optim.SGD:
+def _optimizer(network: SectionedNetwork, job: Job) -> SGD:
     """Fused SGD whose momentum starts at 0, also for sections that get no gradient in the first step."""
     settings = job.settings
-    optimizer = torch.optim.SGD(
+    optimizer = SGD(
         _parameter_groups(network, settings),
         lr=job.rate.lr,
         momentum=settings.momentum,
