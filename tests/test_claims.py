@@ -721,6 +721,19 @@ def test_evidence_that_does_not_exist_is_one_line(study: list[RunKey]) -> None:
         ledger.entries(made_up.PRESET)
 
 
+def test_one_data_set_of_another_preset_counts_alone(study: list[RunKey]) -> None:
+    other = made_up.preset({"mlp-residual-5": {}}, ["dense", "gated"], SEEDS)
+    other["datasets"]["mnist"] = {**other["datasets"][made_up.DATASET], "source": "mnist"}
+    made_up.write_study(other, "other")
+    name_evidence("other")
+    assert {f"{made_up.DATASET} (other)", "mnist (other)"} <= set(ledger.studies_of(made_up.PRESET))
+    name_evidence("other/mnist")
+    assert list(ledger.studies_of(made_up.PRESET)) == [made_up.DATASET, "mnist (other)"]
+    name_evidence("other/imagenet")
+    with pytest.raises(LayerpruneError, match=r"^evidence: other has no dataset 'imagenet' \(has: .*mnist\)$"):
+        ledger.entries(made_up.PRESET)
+
+
 # --- files ----------------------------------------------------------------------------------------------------
 
 

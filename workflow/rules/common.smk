@@ -165,9 +165,7 @@ def files_of_runs(dataset, *kinds, arch=None):
 
 def evidence():
     """Records of other presets by which claims are judged, too: as they are in the store."""
-    stores = [
-        paths.stored_records(name, each) for name in PRESET.evidence for each in settings.load_preset(name).datasets
-    ]
+    stores = [paths.stored_records(*each) for each in settings.evidence(PRESET)]
     return [path for path in stores if path.is_file()]
 
 

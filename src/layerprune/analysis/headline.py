@@ -58,8 +58,9 @@ def write(preset_name: str) -> list[Path]:
 
 
 def studies_behind(preset_name: str) -> list[Study]:
-    """Every data set of the preset and of the presets that its claims are judged by, too; gaps allowed."""
-    return studies_of(preset_name, *config.load_preset(preset_name).evidence)
+    """Every data set of the preset and the studies that its claims are judged by, too; gaps allowed."""
+    beside = config.evidence(config.load_preset(preset_name))
+    return studies_of(preset_name) + [read_study(name, dataset, partial=True) for name, dataset in beside]
 
 
 def studies_of(*presets: str) -> list[Study]:

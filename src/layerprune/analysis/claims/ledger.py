@@ -69,9 +69,7 @@ def studies_of(preset_name: str) -> dict[str, Study]:
     preset = config.load_preset(preset_name)
     own = {dataset: read_study(preset_name, dataset, partial=True) for dataset in preset.datasets}
     beside = {
-        f"{dataset} ({other})": read_study(other, dataset, partial=True)
-        for other in preset.evidence
-        for dataset in config.load_preset(other).datasets
+        f"{dataset} ({other})": read_study(other, dataset, partial=True) for other, dataset in config.evidence(preset)
     }
     return own | beside
 

@@ -11,6 +11,8 @@ Length = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,8}(ep|it)$")]
 """A duration above 0."""
 WarmUp = Annotated[str, Field(pattern=r"^([0-9]{1,9}(ep|it)|[0-9]{1,2}%)$")]
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,63}$")]
+StudyName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,63}(/[a-z0-9][a-z0-9.-]{0,63})?$")]
+"""A preset, or one data set of it: PRESET or PRESET/DATASET."""
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Count = Annotated[int, Field(ge=0, lt=2**31)]
 PositiveInt = Annotated[int, Field(ge=1, lt=2**31)]

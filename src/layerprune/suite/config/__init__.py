@@ -11,6 +11,7 @@ from layerprune.suite.config.preset import Preset
 from layerprune.suite.config.reading import (
     data_root,
     environment_below,
+    evidence,
     load_campaign,
     load_claims,
     load_preset,
@@ -29,6 +30,7 @@ __all__ = [
     "Selector",
     "data_root",
     "environment_below",
+    "evidence",
     "load_campaign",
     "load_claims",
     "load_preset",

@@ -17,6 +17,7 @@ from layerprune.core.settings.types import (
     Settings,
     Several,
     Slug,
+    StudyName,
     describe,
     first_problem,
 )
@@ -99,8 +100,8 @@ class Preset(Settings):
 
     description: str = describe("", "one line: what this preset is for and how long it takes")
     decides: bool = describe(True, "whether its records say anything of the paper's claims")
-    evidence: Annotated[tuple[Slug, ...], Several] = describe(
-        (), "presets whose runs its ledger of claims counts, too, as far as they are made"
+    evidence: Annotated[tuple[StudyName, ...], Several] = describe(
+        (), "presets, or PRESET/DATASET, whose runs its ledger of claims counts, too, as far as they are made"
     )
     seeds: Seeds = describe((0,), "seeds of every method that names none of its own")
     training: TrainingSettings = describe(TrainingSettings(), "training settings of every run")

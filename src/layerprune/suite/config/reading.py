@@ -36,6 +36,22 @@ def load_preset(name: str) -> Preset:
     return preset
 
 
+def evidence(preset: Preset) -> list[tuple[str, str]]:
+    """Preset and data set of each study of others by which its claims are judged, too.
+
+    Raises LayerpruneError for a preset, or a data set of one, that does not exist.
+    """
+    return [study for each in preset.evidence for study in _studies(*each.split("/"))]
+
+
+def _studies(name: str, *asked: str) -> list[tuple[str, str]]:
+    datasets = load_preset(name).datasets
+    unknown = next((each for each in asked if each not in datasets), None)
+    if unknown is not None:
+        raise LayerpruneError(f"evidence: {name} has no dataset '{unknown}' (has: {', '.join(datasets)})")
+    return [(name, dataset) for dataset in asked or datasets]
+
+
 def read_preset(path: Path) -> Preset:
     """Read a preset from a file that is there. Raises LayerpruneError with one line naming file and key."""
     return parse_preset(_read_yaml(path), str(path))
