@@ -212,6 +212,7 @@ def test_a_compiled_step_is_really_compiled(monkeypatch: pytest.MonkeyPatch) -> 
         return lambda *inputs: called.append(inputs[0]) or function(*inputs)
 
     monkeypatch.setattr(torch, "compile", compile)
+    monkeypatch.setattr(compiled, "_how", lambda on_gpu: {})
     compiled._graph.cache_clear()
     losses_of_steps(CPU, "compiled", removed_after=1)
     compiled._graph.cache_clear()

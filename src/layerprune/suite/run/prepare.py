@@ -160,8 +160,10 @@ def check_engine(engine: str, device: torch.device) -> None:
     """Fail before training where torch.compile does not work. Raises LayerpruneError."""
     if engine != "compiled":
         return
+    from layerprune.core.training import compiled  # here, as it takes a second or two
+
     try:
-        torch.compile(lambda x: x + 1)(torch.ones(2, device=device))
+        compiled.check(device)
     except RuntimeError as error:  # of torch's own kinds, which all derive from it
         raise LayerpruneError(
             "training.engine: compiled does not work here (on a CPU it needs a C++ compiler), use eager: "
