@@ -31,8 +31,10 @@ KNOBS = {
     "stochastic-depth": ("final_survival",),
     "gal": ("penalty",),
 }
-EXPERIMENTS = ("estimator-error",)
+EXPERIMENTS = ("estimator-error", "random-removal")
 SCORES = ("magnitude", "imprinting")
+CHANGES_NOTHING = ("watch",)
+"""Settings that only measure more."""
 Records = list[dict[str, Any]]
 FIGURES = ("training MACs, T", "validation, %", "test, %")
 
@@ -133,7 +135,8 @@ def _told(preset: config.Preset, key: RunKey) -> str:
     """A method, the settings that are searched, and whatever else differs from its main setting."""
     own, main = (config.resolve(preset, each).settings for each in (key, replace(key, variant="default")))
     shown = KNOBS.get(key.method, ())
-    named = [f"{name} {value}" for name, value in own.items() if name in shown or value != main[name]]
+    telling = {name: value for name, value in own.items() if name not in CHANGES_NOTHING}
+    named = [f"{name} {value}" for name, value in telling.items() if name in shown or value != main[name]]
     return ", ".join([key.method, *named])
 
 
