@@ -158,9 +158,20 @@ def set_accuracies(keys: list[RunKey], ahead: float) -> None:
 def test_c8_compares_at_equal_depth_pair_by_pair(study: list[RunKey], ahead: float, verdict: str) -> None:
     set_accuracies(study, ahead)
     assert verdict_of("C8") == verdict
-    (row,) = rows_of("C8", "against-matched-depth")
+    row, by_the_margin = rows_of("C8", "against-matched-depth")
+    assert row["mean"] == by_the_margin["mean"]
     assert (row["against"], row["n"]) == ("magnitude", 5) and row["mean"] == pytest.approx(ahead, abs=0.001)
     assert rows_of("C8", "against-no-dearer") == []  # of the others none is as cheap
+
+
+@pytest.mark.parametrize(
+    ("ahead", "verdict"),
+    [(0.01, "supported"), (0.0, "supported"), (-0.005, "inconclusive"), (-0.01, "not supported")],
+)
+def test_c8_is_also_read_with_a_margin_of_half_a_point(study: list[RunKey], ahead: float, verdict: str) -> None:
+    set_accuracies(study, ahead)
+    (entry,) = ledger.entries(made_up.PRESET, only=["C8"])
+    assert entry.also["within half a point of every rival"].verdict == verdict
 
 
 @pytest.mark.parametrize("control", ["scratch-e", "scratch-b", "scratch-random", "by-index", "shallower"])
