@@ -124,8 +124,27 @@ def test_a_record_is_one_line_with_sorted_keys_and_packing_again_changes_nothing
 def test_what_is_long_lies_apart(study: Path) -> None:
     pack()
     (line,) = [line for line in paths.stored_records("study", "digits").read_text().splitlines() if "traced" in line]
-    assert "watch" not in json.loads(line)["details"] and len(line) < 4000
+    assert "watch" not in json.loads(line)["details"] and "config" not in json.loads(line)["provenance"]
+    assert len(line) < 4000
     assert len(store.stored(run_key("gated", "traced")).details["watch"]["theta"]) > 3
+
+
+def test_a_large_file_has_parts_and_they_go_when_it_shrinks(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = {key: store.find(key) for key in RUNS}
+    curves = {key: store.curves(key) for key in RUNS}
+    monkeypatch.setattr(store, "LARGEST_PART", 500)
+    pack()
+    folder = study / "results" / "study" / "digits"
+    assert {path.name for path in folder.glob("*.xz")} > {"arrays.jsonl.xz", "arrays.2.jsonl.xz", "curves.2.jsonl.xz"}
+    assert {key: store.find(key) for key in RUNS} == wanted
+    pack()
+    forget_folders()
+    assert {key: store.stored(key) for key in RUNS} == wanted
+    assert {key: store.curves(key) for key in RUNS} == curves
+    monkeypatch.setattr(store, "LARGEST_PART", 10**6)
+    store.pack("study", "digits", [])
+    assert {path.name for path in folder.glob("*.xz")} == {"arrays.jsonl.xz", "curves.jsonl.xz"}
+    assert {key: store.stored(key) for key in RUNS} == wanted
 
 
 def test_a_folder_wins_over_the_store(study: Path) -> None:

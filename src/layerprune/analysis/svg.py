@@ -1,6 +1,7 @@
 """matplotlib's SVG, a third of the size and of the same look: what is repeated is said once, places are rounded.
 
-Styles that repeat become classes, ids that nothing refers to and groups that say nothing go, places are rounded to
+Styles that repeat become classes, lines of one style in a row become one path, ids that nothing refers to and groups
+that say nothing go, places are rounded to
 tenths of a point (shapes of marks, which are small, to hundredths). Text stays text, so that it can be searched for.
 """
 
@@ -12,7 +13,7 @@ from string import ascii_lowercase
 from xml.etree import ElementTree as tree
 
 _SVG, _XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
-_HREF = f"{{{_XLINK}}}href"
+_HREF, _CLIP = f"{{{_XLINK}}}href", "clip-path"
 _NUMBER = re.compile(r"-?\d+\.?\d*(?:e-?\d+)?")
 _REFERENCE = re.compile(r"#([\w.-]+)")
 _PLACES = ("d", "x", "y", "width", "height", "transform", "points")
@@ -30,6 +31,7 @@ def smaller(text: str) -> str:
         _round(child, digits=1)
     _rename(root)
     _unwrap(root)
+    _join_lines(root)
     _classify(root)
     return tree.tostring(root, encoding="unicode") + "\n"
 
@@ -86,7 +88,7 @@ def _rename(root: tree.Element) -> None:
     for element in root.iter():
         if identity := element.attrib.pop("id", None):
             element.attrib |= {"id": short[identity]} if identity in short else {}
-        for name in ("clip-path", _HREF, "style"):
+        for name in (_CLIP, _HREF, "style"):
             if name in element.attrib:
                 element.set(name, _REFERENCE.sub(_new_name(short), element.get(name)))
 
@@ -111,15 +113,46 @@ def _unwrap(element: tree.Element) -> None:
     element[:] = held
 
 
+def _join_lines(element: tree.Element) -> None:
+    """Opaque lines in a row that differ in their places alone: one path, which looks the same."""
+    joined: list[tree.Element] = []
+    for child in element:
+        _join_lines(child)
+        if joined and _is_line(child) and _but_places(child) == _but_places(joined[-1]) and not child.tail:
+            joined[-1].set("d", joined[-1].get("d", "") + child.get("d", ""))
+        else:
+            joined.append(child)
+    element[:] = joined
+
+
+def _is_line(element: tree.Element) -> bool:
+    style = element.get("style", "")
+    return element.tag == f"{{{_SVG}}}path" and "fill:none" in style and "opacity" not in style
+
+
+def _but_places(element: tree.Element) -> tuple[str, dict[str, str]]:
+    return element.tag, {name: value for name, value in element.items() if name != "d"}
+
+
 def _classify(root: tree.Element) -> None:
-    """Styles that repeat are said once, in the order in which they come."""
-    counts = Counter(style for element in root.iter() if (style := element.get("style")))
+    """Styles that repeat are said once, in the order in which they come, and so are what things are cut to."""
+    counts = Counter(each for element in root.iter() for each in _said(element))
     names = _names()
-    classes = {style: next(names) for style, times in counts.items() if times > 1}
+    classes = {each: next(names) for each, times in counts.items() if times > 1}
     for element in root.iter():
-        if element.get("style") in classes:
-            element.set("class", classes[element.attrib.pop("style")])
+        short = [classes[each] for each in _said(element) if each in classes]
+        for name, value in list(element.items()):
+            if (name, value) in classes:
+                del element.attrib[name]
+        if short:
+            element.set("class", " ".join(short))
     sheet = next(root.iter(f"{{{_SVG}}}style"))
-    sheet.text = " ".join((sheet.text or "").split()) + "".join(
-        f".{name}{{{style}}}" for style, name in classes.items()
+    rules = (
+        f".{short}{{{value if name == 'style' else f'{name}:{value}'}}}" for (name, value), short in classes.items()
     )
+    sheet.text = " ".join((sheet.text or "").split()) + "".join(rules)
+
+
+def _said(element: tree.Element) -> list[tuple[str, str]]:
+    """What of an element may be said in a class."""
+    return [(name, element.get(name, "")) for name in ("style", _CLIP) if element.get(name)]

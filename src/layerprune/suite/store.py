@@ -1,10 +1,11 @@
 """The store: a preset's results as they are committed, few files a data set instead of a folder a run. No torch.
 
     records.jsonl        a record a line, keys sorted, lines in the order of their runs
-    arrays.jsonl.xz      what is long in a record's details, and the checksums of the data, by run
+    arrays.jsonl.xz      what is long in a record's details, its settings and the checksums of its data, by run
     curves.jsonl.xz      curves.csv and arch.json of every run, as they were
     weights/             weights of the headline networks, most in half precision
 
+Git should hold no large file, so a compressed one that would be has more parts, arrays.2.jsonl.xz and so on.
 Results are looked up here and in the runs' own folders, and a folder wins. Of a run made anew the older record stays in
 the store as long as another stored run starts from it. Everything is checked against its SHA-256 when it is read.
 """
@@ -12,11 +13,12 @@ the store as long as another stored run starts from it. Everything is checked ag
 import json
 import lzma
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -34,6 +36,8 @@ APART = ("details", "provenance")
 """Fields of a record of which some parts are not in its line."""
 LARGEST = 2**28
 """Bytes of a file of the store, and of what is packed in it: that of some ten thousand runs."""
+LARGEST_PART = 900_000
+"""Bytes from which on a compressed file has more parts."""
 Line = dict[str, Any]
 _NAMES = TypeAdapter(tuple[str, str, Slug, Slug, Slug, Seed])
 """Of a run. They become the names of folders, so a stranger's must not lead out of them."""
@@ -187,7 +191,12 @@ def _records(path: Path) -> Mapping[RunKey, list[Line]]:
 
 
 def _compressed(path: Path) -> Mapping[str, list[Line]]:
-    return _read_compressed(path, _stamp(path))
+    return _read_compressed(tuple((part, _stamp(part)) for part in _parts(path)))
+
+
+def _parts(path: Path) -> list[Path]:
+    """Of a compressed file, the first whether or not it exists."""
+    return [path, *sorted(path.parent.glob(paths.stored_part(path, "*").name))]
 
 
 def _stamp(path: Path) -> tuple[int, int]:
@@ -210,22 +219,23 @@ def _read_records(path: Path, stamp: tuple[int, int]) -> Mapping[RunKey, list[Li
 
 
 @lru_cache(maxsize=32)
-def _read_compressed(path: Path, stamp: tuple[int, int]) -> Mapping[str, list[Line]]:
+def _read_compressed(parts: tuple[tuple[Path, tuple[int, int]], ...]) -> Mapping[str, list[Line]]:
     found: dict[str, list[Line]] = {}
-    for line in _lines(path, _unpacked(path)) if any(stamp) else ():
-        _check_parts(line, path)
-        found.setdefault(line["run"], []).append(line)
+    for path, stamp in parts:
+        for line in _lines(path, _unpacked(path)) if any(stamp) else ():
+            _check_fields(line, path)
+            found.setdefault(line["run"], []).append(line)
     return found
 
 
-_PARTS = {"run": str, "record": str, "curves": str | None, "arch": str | None, "details": dict, "provenance": dict}
+_FIELDS = {"run": str, "record": str, "curves": str | None, "arch": str | None, "details": dict, "provenance": dict}
 
 
-def _check_parts(line: Any, path: Path) -> None:
-    """A line of a compressed file says whose it is, and each part that it has is of its type."""
+def _check_fields(line: Any, path: Path) -> None:
+    """A line of a compressed file says whose it is, and each field that it has is of its type."""
     if not isinstance(line, dict) or not {"run", "record"} <= line.keys():
         raise LayerpruneError(f"{path}: a line that names no run")
-    odd = next((name for name, kind in _PARTS.items() if name in line and not isinstance(line[name], kind)), None)
+    odd = next((name for name, kind in _FIELDS.items() if name in line and not isinstance(line[name], kind)), None)
     if odd is not None:
         raise LayerpruneError(f"{path}: {line['run']}: {odd}: of another type")
 
@@ -325,7 +335,7 @@ def _split(made: Record) -> tuple[Line, Line]:
     """A record as a line of records.jsonl, and what of it goes apart."""
     line = made.plain()
     long = {name for name, value in line["details"].items() if len(json.dumps(value)) > LONG}
-    apart = {"details": long, "provenance": {"data_checksums"}}  # which are the same in nearly every line
+    apart = {"details": long, "provenance": {"config", "data_checksums"}}  # which are the same in nearly every line
     rest = {field: {name: line[field].pop(name) for name in sorted(names)} for field, names in apart.items()}
     return line, rest
 
@@ -335,8 +345,25 @@ def _as_lines(lines: Iterable[Line]) -> str:
 
 
 def _write_compressed(path: Path, lines: list[Line]) -> None:
-    content = lzma.compress(_as_lines(lines).encode(), preset=9 | lzma.PRESET_EXTREME)
-    files.write_atomically(path, lambda stream: stream.write(content))
+    contents = {paths.stored_part(path, number): each for number, each in enumerate(_in_parts(lines), 1)}
+    for part, content in contents.items():
+        files.write_atomically(part, _writer_of(content))
+    for part in set(_parts(path)) - contents.keys():
+        part.unlink()
+
+
+def _in_parts(lines: list[Line]) -> list[bytes]:
+    """Compressed, in as few parts as keep each below LARGEST_PART where one line does; long lines are spread evenly."""
+    for number in count(1):
+        texts = (_as_lines(lines[first::number]) for first in range(number))
+        contents = [lzma.compress(text.encode(), preset=9 | lzma.PRESET_EXTREME) for text in texts]
+        if number >= len(lines) or max(map(len, contents)) <= LARGEST_PART:
+            return contents
+    raise AssertionError  # `count` does not end
+
+
+def _writer_of(content: bytes) -> Callable[[BinaryIO], object]:
+    return lambda stream: stream.write(content)
 
 
 def unpack(key: RunKey) -> bool:

@@ -130,6 +130,11 @@ def stored_arrays(preset: str, dataset: str) -> Path:
     return results(preset) / dataset / "arrays.jsonl.xz"
 
 
+def stored_part(path: Path, number: int | str) -> Path:
+    """A further part of a compressed file of the store, arrays.2.jsonl.xz; the first has the file's own name."""
+    return path if number == 1 else path.with_name(path.name.replace(".", f".{number}.", 1))
+
+
 def stored_weights(key: RunKey) -> Path:
     """Weights of a headline network as they were trained."""
     return _stored_weights(key, "safetensors")
