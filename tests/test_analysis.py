@@ -430,6 +430,15 @@ def test_the_headline_has_the_networks_with_most_seeds_then_the_deepest(runs, mo
     assert headline.rows([read(partial=True)])["arch"].tolist() == ["mlp-residual-10"]
 
 
+def test_every_family_of_networks_has_a_row_of_the_headline_before_any_has_two(runs, monkeypatch):
+    archs = ["lenet5", *(f"mlp-residual-{n}" for n in (5, 20, 10, 40))]
+    made_up.write_study(made_up.preset({arch: {} for arch in archs}, ["dense", "gated"]))
+    shutil.rmtree(paths.run_folder(key("dense", 2, arch="lenet5")))
+    for wanted in (["lenet5", "mlp-residual-40"], ["lenet5", "mlp-residual-20", "mlp-residual-40"]):
+        monkeypatch.setattr(headline, "LARGEST", len(wanted))
+        assert headline.rows([read(partial=True)])["arch"].tolist() == wanted
+
+
 def test_the_headline_tells_widths_that_are_not_the_published_ones(runs):
     table = pd.concat([headline.rows([read()])] * 2, ignore_index=True).assign(width=[float("nan"), 8.0])
     assert headline.cells(table)["network"].tolist() == ["lenet5, made-up", "lenet5 (8 channels), made-up"]

@@ -63,6 +63,12 @@ def families(runs: pd.DataFrame, method: str = "gated") -> Iterator[tuple[str, d
             yield family, members
 
 
+def family_of(arch: str) -> str:
+    """Networks that differ in their depth alone: mlp-residual of mlp-residual-20."""
+    named = re.fullmatch(r"(.*[a-z])-(\d+)", arch)
+    return named[1] if named else arch
+
+
 def _sizes(runs: pd.DataFrame) -> dict[str, float]:
     told = runs.groupby("arch", sort=False)["sections_total"].max().to_dict()
     return {arch: _number_in_the_name(arch) if pd.isna(size) else size for arch, size in told.items()}

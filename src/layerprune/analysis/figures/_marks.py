@@ -1,6 +1,5 @@
 """Accuracy against something: what stands out with intervals, curves, dense as a line, the rest grey, gaps counted."""
 
-import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -14,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from layerprune.analysis import statistics, style
 from layerprune.analysis.frames import Study
-from layerprune.analysis.selections import standing_out
+from layerprune.analysis.selections import family_of, standing_out
 
 NAMES = ["arch", "method", "variant", "label"]
 QUANTITIES = {"depth": 1, "test_accuracy": 100, "macs_ratio": 1, "train_macs_ratio": 1}
@@ -91,12 +90,6 @@ def shown(data: pd.DataFrame, quantity: str) -> list[str]:
     failed = set(data[data["n_failed"] > 0]["arch"])
     archs = list(dict.fromkeys(data["arch"]))
     return [arch for arch in archs if marks.get(arch, 0) > 1 or arch in failed] or archs
-
-
-def family_of(arch: str) -> str:
-    """Networks that differ in their depth alone: mlp-residual of mlp-residual-20."""
-    named = re.fullmatch(r"(.*[a-z])-(\d+)", arch)
-    return named[1] if named else arch
 
 
 def _present(data: pd.DataFrame, quantity: str) -> pd.DataFrame:

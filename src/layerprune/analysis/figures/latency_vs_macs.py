@@ -6,9 +6,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from layerprune.analysis import statistics, style
-from layerprune.analysis.figures._marks import family_of
 from layerprune.analysis.frames import Study, read_latencies
-from layerprune.analysis.selections import standing_out
+from layerprune.analysis.selections import family_of, standing_out
 
 TITLE = "Speed-up of inference against MACs saved"
 CAPTION = (
