@@ -438,10 +438,11 @@ def test_a_cell_of_agreement_has_its_row_and_column() -> None:
     rows = [{"arch": "net", "sections": 5, "method": a, "other": b, "n": 2, "tau": tau} for (a, b), tau in taus.items()]
     figure = drawn("removal-agreement", rows)
     (ax,) = panels(figure)
-    blank, mesh = ax.collections
-    assert blank.get_array().mask.tolist() == [[True, True], [True, False]]  # grey where there is no value
-    assert mesh.get_array().filled(9).tolist() == [[1, 9], [-0.5, 9]]  # the lower half: it is symmetric
-    assert mesh.get_clim() == (-1, 1) and ax.get_ylim() == (2, 0)
+    blank, cells = ax.collections
+    assert [path.get_extents().min.tolist() for path in blank.get_paths()] == [[1, 1]]  # grey where there is no value
+    corners = [tuple(path.get_extents().min) for path in cells.get_paths()]
+    assert dict(zip(corners, cells.get_array(), strict=True)) == {(0, 0): 1, (0, 1): -0.5}  # the lower half: symmetric
+    assert cells.get_clim() == (-1, 1) and ax.get_ylim() == (2, 0)
     assert words(ax) == {"1": (0.5, 0.5), "−0.50": (0.5, 1.5)}
     (bar,) = set(figure.axes) - {ax}
     assert bar.get_xlim() == (-1, 1) and bar.get_xlabel() == "Kendall's tau-b"

@@ -5,8 +5,10 @@ import pandas as pd
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
+from matplotlib.collections import PatchCollection
 from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from scipy import stats
 
 from layerprune.analysis import style
@@ -117,10 +119,13 @@ def _panel(ax: Axes, rows: pd.DataFrame, arch: str) -> None:
     names = list(dict.fromkeys(rows["method"]))
     table = rows.pivot(index="method", columns="other", values="tau").loc[names, names].to_numpy(float)
     edges, below = np.arange(len(names) + 1), np.tri(len(names), dtype=bool)
-    blank = np.ma.masked_where(~below | np.isfinite(table), np.zeros_like(table))
+    blank = below & ~np.isfinite(table)
     table = np.where(below, table, np.nan)  # it is symmetric
-    for values, colors in ((blank, ListedColormap([BLANK])), (np.ma.masked_invalid(table), MAP)):
-        ax.pcolormesh(edges, edges, values, cmap=colors, vmin=-1, vmax=1, edgecolors="white", linewidth=0.6)
+    for chosen, colors in ((blank, ListedColormap([BLANK])), (np.isfinite(table), MAP)):
+        cells = [Rectangle((column, row), 1, 1) for row, column in np.argwhere(chosen)]
+        drawn = PatchCollection(cells, cmap=colors, norm=Normalize(-1, 1), edgecolors="white", linewidth=0.6)
+        drawn.set_array(table[chosen])
+        ax.add_collection(drawn)
     for (row, column), tau in np.ndenumerate(table):
         if np.isfinite(tau):
             ax.text(column + 0.5, row + 0.5, _number(tau), ha="center", va="center", fontsize=6.5, color=_ink(tau))
