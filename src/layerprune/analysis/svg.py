@@ -1,8 +1,8 @@
 """matplotlib's SVG, a third of the size and of the same look: what is repeated is said once, places are rounded.
 
 Styles that repeat become classes, lines of one style in a row become one path, ids that nothing refers to and groups
-that say nothing go, places are rounded to
-tenths of a point (shapes of marks, which are small, to hundredths). Text stays text, so that it can be searched for.
+that say nothing go, places are rounded to tenths of a point (shapes of marks, which are small, to hundredths). Text
+stays text, so that it can be searched for.
 """
 
 import re

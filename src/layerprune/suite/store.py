@@ -16,7 +16,6 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -354,12 +353,15 @@ def _write_compressed(path: Path, lines: list[Line]) -> None:
 
 def _in_parts(lines: list[Line]) -> list[bytes]:
     """Compressed, in as few parts as keep each below LARGEST_PART where one line does; long lines are spread evenly."""
-    for number in count(1):
-        texts = (_as_lines(lines[first::number]) for first in range(number))
-        contents = [lzma.compress(text.encode(), preset=9 | lzma.PRESET_EXTREME) for text in texts]
-        if number >= len(lines) or max(map(len, contents)) <= LARGEST_PART:
-            return contents
-    raise AssertionError  # `count` does not end
+    number, contents = 1, [_squeezed(lines)]
+    while number < len(lines) and max(map(len, contents)) > LARGEST_PART:
+        number += 1
+        contents = [_squeezed(lines[first::number]) for first in range(number)]
+    return contents
+
+
+def _squeezed(lines: list[Line]) -> bytes:
+    return lzma.compress(_as_lines(lines).encode(), preset=9 | lzma.PRESET_EXTREME)
 
 
 def _writer_of(content: bytes) -> Callable[[BinaryIO], object]:
