@@ -343,7 +343,10 @@ def test_the_objective_and_the_open_sections_run_over_steps() -> None:
         for seed, steps, base in ((0, "constant", 100.0), (0, "falling", 200.0))
         for step in (25, 50)
     ]
-    left, right = drawn("objective", rows).axes
+    figure = drawn("objective", rows)
+    left, right = figure.axes
+    named = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert named == ["constant step sizes (n = 1)", "falling step sizes (n = 1)", "theta rounded"]
     for steps, base in (("constant", 100), ("falling", 200)):
         look = {"color": objective.COLORS[steps]}
         assert one(left, linestyle="-", **look) == [(25, base + 25), (50, base + 50)]

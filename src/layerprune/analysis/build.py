@@ -121,7 +121,7 @@ def _seeds(data: pd.DataFrame) -> str:
     """How many seeds are behind a mark; where marks are single runs, how many seeds have run."""
     if "status" in data:
         data = data[data["status"] != "missing"]
-    by = [name for name in ("arch", "method") if name in data] or [True] * len(data)
+    by = [name for name in ("arch", "method", "steps_on_theta") if name in data] or [True] * len(data)
     sizes = data["n"] if "n" in data else data.groupby(by)["seed"].nunique()
     sizes = sizes[sizes > 0]
     if sizes.empty:

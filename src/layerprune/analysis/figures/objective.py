@@ -82,6 +82,8 @@ def _panel(ax: Axes, rows: pd.DataFrame, name: str) -> None:
 
 
 def _handles(data: pd.DataFrame) -> list[Line2D]:
+    seeds = data.groupby(["steps_on_theta", "arch"], sort=False)["seed"].nunique()
     drawn = [steps for steps in COLORS if steps in set(data["steps_on_theta"])]
-    handles = [Line2D([], [], color=COLORS[steps], label=f"{steps} step sizes") for steps in drawn]
+    labels = [style.with_seeds(f"{steps} step sizes", seeds[steps]) for steps in drawn]
+    handles = [Line2D([], [], color=COLORS[steps], label=label) for steps, label in zip(drawn, labels, strict=True)]
     return [*handles, Line2D([], [], color="#555555", linestyle=":", label="theta rounded")]
