@@ -13,7 +13,13 @@ from scipy.integrate import solve_ivp
 from layerprune.analysis.basin import condition, coordinates, fates
 from layerprune.analysis.claims import removal
 from layerprune.analysis.figures import FIGURES, is_empty
-from layerprune.analysis.gate_traces import GateTrace, objective, premature_share, undecided_share
+from layerprune.analysis.gate_traces import (
+    GateTrace,
+    objective,
+    premature_share,
+    premature_share_seen_once,
+    undecided_share,
+)
 from layerprune.core.settings import GatedSettings
 
 NU, DECAY, MOMENTUM, LR, THETA_LR, BATCH = 0.02, 0.3, 0.5, 0.05, 0.4, 128
@@ -108,14 +114,47 @@ def test_the_objective_has_a_price_for_what_is_open_and_the_losses_of_the_last_c
 
 def test_premature_is_what_was_worth_more_than_the_median_when_it_went() -> None:
     benefit = [[0.1, 0.3, 0.2, 0.5]] * 3 + [[0.1, 0.9, 0.2, math.nan]]
-    share = premature_share(trace_with(removed=[100, 100, None, 75], benefit=benefit))
-    assert share == pytest.approx(2 / 3)  # section 3 went at step 75 as the best of four, 1 at 100 as the best of three
+    trace = trace_with(removed=[100, 100, None, 75], benefit=benefit)
+    # Section 3 went at step 75 as the best of four, section 1 at 100 as the best of three.
+    assert premature_share(trace) == pytest.approx(2 / 3)
+    assert premature_share_seen_once(trace) == pytest.approx(2 / 3)
+
+
+def test_both_measurements_have_to_call_a_removal_premature() -> None:
+    low, high, gone = [0.1, 0.2, 0.3], [0.9, 0.2, 0.3], [1, None, None]
+    for benefit, share in (
+        ([high] * 6, 1.0),
+        ([low, high] * 3, 0.0),  # the even checks say that it is worth least
+        ([high, low] * 3, 0.0),
+        ([high] * 5 + [low], 1.0),  # 0.63 and 0.9 on average
+        ([low] * 2 + [high] * 4, 1.0),
+        ([low] * 4 + [[0.3, 0.2, 0.3]] * 2, 0.0),  # no more than the median
+        ([high] * 6 + [low] * 6, 0.0),  # what is long past does not count
+    ):
+        gone[0] = 25 * len(benefit)
+        assert premature_share(trace_with(removed=gone, benefit=benefit)) == share, benefit
+
+
+def test_noise_alone_calls_few_removals_premature() -> None:
+    draw = np.random.default_rng(0)
+    once, twice = [], []
+    for _ in range(200):
+        benefit = draw.normal([0.0] + [0.6] * 8, 1.0, (12, 9))  # section 0 is worth least, and the noise is larger
+        trace = trace_with(removed=[300] + [None] * 8, benefit=benefit.tolist())
+        once.append(premature_share_seen_once(trace))
+        twice.append(premature_share(trace))
+    assert np.mean(once) > 0.1 > 2 * np.mean(twice)
 
 
 def test_worth_is_averaged_over_the_last_checks() -> None:
     benefit = [[9.0, 0.2, 0.3], [0.1, 0.2, 0.3], [0.1, 0.2, 0.3], [0.5, 0.2, 0.3]]
-    assert premature_share(trace_with(removed=[100, None, None], benefit=benefit)) == 0  # 0.23 on average, the median
+    trace = trace_with(removed=[100, None, None], benefit=benefit)
+    assert premature_share_seen_once(trace) == 0  # 0.23 on average, the median
     assert premature_share(trace_with(benefit=benefit)) is None
+
+
+def test_a_removal_at_the_first_check_has_one_measurement() -> None:
+    assert premature_share(trace_with(removed=[25, None, None], benefit=[[0.9, 0.2, 0.3]])) == 1
 
 
 def test_undecided_sections_are_neither_open_nor_closed() -> None:

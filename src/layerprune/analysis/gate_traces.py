@@ -1,6 +1,6 @@
 """Traces of gates: what gated trainings with the setting `watch` noted at every check, as arrays."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -112,15 +112,31 @@ def undecided_share(thetas: Sequence[float]) -> float:
 def premature_share(trace: GateTrace) -> float | None:
     """Share of a run's removals of sections that were then worth more than the median section; None without removals.
 
-    Worth: what opening a section lowers the loss by, averaged over the last AVERAGED checks.
+    Worth: what opening a section lowers the loss by. It is measured twice, on the even and on the odd ones of the last
+    2 AVERAGED checks, and both have to say so: sections are worth little when they leave, and by one measurement alone
+    many seem to be worth more than they are.
     """
-    removals = [(place, step) for place, step in enumerate(trace.record.removed_step) if step in set(trace.step)]
+    return _share_of_removals(trace, lambda check: (range(check, -1, -2), range(check - 1, -1, -2)))
+
+
+def premature_share_seen_once(trace: GateTrace) -> float | None:
+    """The same by one measurement, on the last AVERAGED checks."""
+    return _share_of_removals(trace, lambda check: (range(check, -1, -1),))
+
+
+def _share_of_removals(trace: GateTrace, checks_of: Callable[[int], Sequence[Sequence[int]]]) -> float | None:
+    """Share of removals that every measurement calls premature; `checks_of` gives their checks, the last one first."""
+    at = {int(step): check for check, step in enumerate(trace.step)}
+    removals = [(place, at[step]) for place, step in enumerate(trace.record.removed_step) if step in at]
     if not removals:
         return None
-    return float(np.mean([_was_worth_more(trace, place, step) for place, step in removals]))
+    return float(np.mean([_was_worth_more(trace, place, check, checks_of(check)) for place, check in removals]))
 
 
-def _was_worth_more(trace: GateTrace, place: int, step: int) -> bool:
-    check = int(np.flatnonzero(trace.step == step)[0])
-    worth = trace.benefit[max(0, check - AVERAGED + 1) : check + 1].mean(0)  # NaN for what was gone before
-    return bool(worth[place] > np.nanmedian(worth))
+def _was_worth_more(trace: GateTrace, place: int, check: int, measurements: Sequence[Sequence[int]]) -> bool:
+    there = ~np.isnan(trace.benefit[check])
+    for checks in filter(None, measurements):  # at the first check there is only one
+        worth = trace.benefit[list(checks[:AVERAGED])].mean(0)
+        if worth[place] <= np.median(worth[there]):
+            return False
+    return True

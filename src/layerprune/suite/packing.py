@@ -17,7 +17,7 @@ from layerprune.system.paths import RunKey
 
 LARGEST_FILE = 1_000_000
 """Largest size of a file in git, in bytes, except weights."""
-MOST_BYTES = 9_000_000
+MOST_BYTES = 7_000_000
 """Largest total size of all stored weights: a checkout should stay small."""
 Judge = Callable[[RunKey, Path, Path], bool]
 """Whether two files of weights give a run's network one test accuracy."""

@@ -13,6 +13,7 @@ from layerprune.analysis.gate_traces import (
     archs_with,
     objective,
     premature_share,
+    premature_share_seen_once,
     theta_starts,
     traces_of,
     undecided_share,
@@ -56,13 +57,22 @@ def _before_rounding(run: dict) -> list[float]:
 
 def premature_removals(study: Study) -> list[Sample]:
     """Share of a run's removals of sections that were then worth more than the median section."""
-    found = _by_seed(study, variant_of(FLATTENING), premature_share)
-    return [Sample(arch, tuple(found.get(arch, {}).values())) for arch in archs_with(study, variant_of(FLATTENING))]
+    return _under_flattening(study, premature_share)
+
+
+def premature_removals_seen_once(study: Study) -> list[Sample]:
+    """The same share where one measurement is enough, as it was at first."""
+    return _under_flattening(study, premature_share_seen_once)
 
 
 def premature_against_other_priors(study: Study) -> list[Sample]:
-    """The same share under flattening minus that under another prior, by seed."""
+    """The share under flattening minus that under another prior, by seed."""
     return list(_against(study, premature_share))
+
+
+def premature_against_other_priors_seen_once(study: Study) -> list[Sample]:
+    """The same difference where one measurement is enough, as it was at first."""
+    return list(_against(study, premature_share_seen_once))
 
 
 def premature_from_other_starts(study: Study) -> list[Sample]:
@@ -75,6 +85,11 @@ def premature_from_other_starts(study: Study) -> list[Sample]:
 def spread_against_other_priors(study: Study) -> list[Sample]:
     """Distance of a seed's share of sections left from the mean over seeds: under flattening minus under another."""
     return list(_against(study, lambda trace: sum(trace.record.keep) / len(trace.record.keep), centred=True))
+
+
+def _under_flattening(study: Study, number: Callable[[GateTrace], float | None]) -> list[Sample]:
+    found = _by_seed(study, variant_of(FLATTENING), number)
+    return [Sample(arch, tuple(found.get(arch, {}).values())) for arch in archs_with(study, variant_of(FLATTENING))]
 
 
 def _against(
