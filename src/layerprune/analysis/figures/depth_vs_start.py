@@ -81,7 +81,7 @@ LABELS = {"sections_left": "sections kept", "test_accuracy": "test accuracy (%)"
 STEP = 5.0
 """Sideways distance in points between methods."""
 HOLLOW = 4.0
-"""Size in points of a hollow mark: less than STEP, so that none covers another."""
+"""Size in points of a hollow circle: less than STEP, so that none covers another."""
 
 
 def draw(data: pd.DataFrame, heading: str) -> Figure:
@@ -148,12 +148,12 @@ def _color(data: pd.DataFrame, method: str) -> str:
 
 
 def _gaps(ax: Axes, gaps: pd.DataFrame, colors: dict[str, str], shifts: dict[str, float]) -> None:
-    """Hollow marks at the bottom edge where runs failed or are missing."""
+    """Hollow circles at the bottom edge where runs failed or are missing."""
     for row in gaps.to_dict("records"):
         method = row["method"]
         moved = style.moved_sideways(ax.get_xaxis_transform(), ax, shifts[method])
         where = {"transform": moved, "clip_on": False, "linestyle": "none"}
-        look = {"marker": style.marker(method), "markersize": HOLLOW, "mfc": "none", "mec": colors[method]}
+        look = {"marker": "o", "markersize": HOLLOW, "mfc": "none", "mec": colors[method]}
         ax.plot([row["start"]], [0.045], **look, **where)
 
 
