@@ -14,15 +14,7 @@ release = layerprune.__version__
 
 extensions = ["sphinx.ext.autodoc", "sphinxcontrib.typer", "myst_nb"]
 extensions += ["mathml", "plain_docstrings", "links", "from_source", "pictures", "outside_links"]
-exclude_patterns = [
-    "_extensions",
-    "recipe-table.md",
-    "lossless-table.md",
-    "price-table.md",
-    "price-table-mnist.md",
-    "rival-table.md",
-    "reproduce-tables.md",
-]
+exclude_patterns = ["_extensions"]
 nitpicky = True
 
 # Types of other projects: their documentation lies elsewhere, and a build asks no network for it.

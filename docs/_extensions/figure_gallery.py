@@ -20,13 +20,6 @@ def appendix() -> str:
     return "\n\n".join(map(_section, APPENDIX))
 
 
-def one(place: str) -> str:
-    """A picture and its caption; `place` is DATASET:NAME."""
-    dataset, name = place.split(":")
-    (picture,) = _pictures(dataset, name)
-    return f"{_shown(dataset, name, picture)}\n\n*{captions[name]}*"
-
-
 def _section(name: str) -> str:
     return f"### `{name}`: {FIGURES[name].TITLE}\n\n{captions[name]}\n\n{_content(name)}"
 

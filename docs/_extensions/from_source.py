@@ -1,12 +1,11 @@
 """Parts of pages that are made of the code and the records when the site is built.
 
-A page says `<!-- site:KIND -->` or `<!-- site:KIND:WHAT -->` where such a part goes:
+A page says `<!-- site:KIND -->` where such a part goes:
 
     make-targets        the targets of the Makefile with their descriptions
     settings            every key of a preset and of every method
     figures             the figures that tell most, with captions and a picture each
     figures-appendix    the others
-    figure:DATASET:NAME a picture of the preset laptop with its caption
     table-legend        what the columns of a table mean
 """
 
@@ -22,7 +21,7 @@ from sphinx.errors import ExtensionError
 from layerprune.analysis.tables import LEGEND
 
 REPOSITORY = Path(__file__).parents[2]
-_MARKER = re.compile(r"<!-- site:([a-z-]+)(?::(.+?))? -->")
+_MARKER = re.compile(r"<!-- site:([a-z-]+) -->")
 
 
 def make_targets() -> str:
@@ -33,12 +32,11 @@ def make_targets() -> str:
     ).replace("<", r"\<")
 
 
-PARTS: dict[str, Callable[..., str]] = {
+PARTS: dict[str, Callable[[], str]] = {
     "make-targets": make_targets,
     "settings": settings_reference.page,
     "figures": figure_gallery.page,
     "figures-appendix": figure_gallery.appendix,
-    "figure": figure_gallery.one,
     "table-legend": lambda: LEGEND,
 }
 
@@ -47,10 +45,10 @@ def filled(text: str) -> str:
     """A page with its parts made. Raises ExtensionError for a part that nobody makes."""
 
     def part(match: re.Match) -> str:
-        kind, what = match.groups()
+        kind = match[1]
         if kind not in PARTS:
             raise ExtensionError(f"<!-- site:{kind} -->: unknown part (known: {', '.join(PARTS)})")
-        return PARTS[kind]() if what is None else PARTS[kind](what)
+        return PARTS[kind]()
 
     return _MARKER.sub(part, text)
 

@@ -52,7 +52,7 @@ def texts() -> Iterator[tuple[str, int, str]]:
 
 def _of_page(page: Path) -> Iterator[tuple[str, int, str]]:
     written = page.read_text(encoding="utf-8")
-    hidden = r"<!-- generated:(\S+) -->.*?<!-- /generated:\1 -->|```.*?```|`[^`\n]*`"
+    hidden = r"<!-- (generated|table):(\S+) -->.*?<!-- /\1:\2 -->|```.*?```|`[^`\n]*`"
     prose = re.sub(hidden, lambda match: re.sub(r"[^\n]", " ", match[0]), written, flags=re.DOTALL)
     for paragraph in re.finditer(r"(?:.+\n?)+", prose):
         yield page.relative_to(ROOT).as_posix(), prose.count("\n", 0, paragraph.start()) + 1, paragraph[0]

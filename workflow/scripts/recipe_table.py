@@ -1,6 +1,7 @@
-"""Writes docs/recipe-table.md, lossless-table.md, price-table.md, price-table-mnist.md and rival-table.md: what each
-setting of the presets recipe-search, recipe-lossless, price-search and rival-search reached, from the records in the
-store.
+"""Writes the tables of docs/recipe.md: what each setting of the presets recipe-search, recipe-lossless, price-search
+and rival-search reached, from the records in the store.
+
+python workflow/scripts/recipe_table.py
 """
 
 import json
@@ -11,15 +12,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import page_tables
+
 from layerprune.suite import config
 from layerprune.suite.config import load_preset
 from layerprune.system.paths import RunKey
 
 ROOT = Path(__file__).parents[2]
-TABLE = ROOT / "docs" / "recipe-table.md"
-PRICES = {"cifar10": ROOT / "docs" / "price-table.md", "mnist": ROOT / "docs" / "price-table-mnist.md"}
-LOSSLESS = ROOT / "docs" / "lossless-table.md"
-RIVALS = ROOT / "docs" / "rival-table.md"
+PAGE = ROOT / "docs" / "recipe.md"
 PRESET, LOSSLESS_PRESET = "recipe-search", "recipe-lossless"
 PRICE_PRESET, RIVAL_PRESET = "price-search", "rival-search"
 DATASET, ARCH = "cifar10", "resnet-20"
@@ -39,7 +39,7 @@ Records = list[dict[str, Any]]
 FIGURES = ("training MACs, T", "validation, %", "test, %")
 
 
-def table_text() -> str:
+def settings_text() -> str:
     """Markdown, variants in the preset's order, accuracies in percent."""
     found = defaultdict(list)
     for record in _records(PRESET, DATASET):
@@ -154,9 +154,16 @@ def _settings(preset: config.Preset, variant: str, name: str = PRESET) -> dict:
     return settings.training.model_dump() | settings.model.model_dump()
 
 
+def tables() -> dict[str, str]:
+    """Each table by its name in the page."""
+    return {
+        "settings": settings_text(),
+        "lossless": lossless_text(),
+        "price-cifar10": price_text("cifar10"),
+        "price-mnist": price_text("mnist"),
+        "rivals": rival_text(),
+    }
+
+
 if __name__ == "__main__":
-    TABLE.write_text(table_text())
-    LOSSLESS.write_text(lossless_text())
-    for dataset, path in PRICES.items():
-        path.write_text(price_text(dataset))
-    RIVALS.write_text(rival_text())
+    PAGE.write_text(page_tables.filled(PAGE, tables()), encoding="utf-8")

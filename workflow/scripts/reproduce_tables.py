@@ -1,4 +1,4 @@
-"""Writes docs/reproduce-tables.md: what each claim and network should come out at, and on which machines it did.
+"""Writes the tables of docs/reproduce.md: what each claim and network should come out at, and on which machines it did.
 
 python workflow/scripts/reproduce_tables.py
 
@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import page_tables
 import pandas as pd
 
 from layerprune.analysis import reproduction
@@ -23,7 +24,7 @@ from layerprune.suite.record import Record
 from layerprune.system.paths import RunKey
 
 ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "docs" / "reproduce-tables.md"
+PAGE = ROOT / "docs" / "reproduce.md"
 FIRST_STEPS = ROOT / "bench" / "measured" / "memory-of-runs.csv"
 PRESET = "laptop"
 ON_GPUS = "published-width"
@@ -33,7 +34,7 @@ VERDICTS = ["supported", "not supported", "inconclusive", "not run"]
 MEMORY = ["memory of a run, GB", "of its first steps, GB"]
 
 
-def page() -> str:
+def tables() -> str:
     """Markdown. Everything in it comes from records, and from rows of reproduced.csv whose records are still there."""
     judged = ledger.entries(PRESET)
     parts = [
@@ -253,4 +254,4 @@ def _made_on() -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page(), encoding="utf-8")
+    PAGE.write_text(page_tables.filled(PAGE, {"tables": tables()}), encoding="utf-8")
