@@ -102,6 +102,38 @@ def test_the_drift_that_is_left_counts_only_what_theta_can_follow() -> None:
     assert removal._drift_left(trace_with(theta=theta, delta=delta)) == pytest.approx(0.1 / math.sqrt(3))
 
 
+def test_the_squared_drift_is_the_product_of_two_measurements() -> None:
+    def left(*drifts: list[float], theta: float = 0.5) -> float | None:
+        delta = [[each - NU for each in row] for row in [[0.0, 0.0], *drifts]]
+        thetas = [[0.5, 0.5]] + [[0.4, 0.4]] * (len(drifts) - 1) + [[theta, theta]]
+        return removal._squared_drift_left(trace_with(theta=thetas, delta=delta))
+
+    there, gone = [0.4, -0.4], [0.0, 0.0]
+    assert left(there, there, there, there) == pytest.approx(1)
+    assert left(there, there, gone, gone) == 0
+    assert left(there, there, [0.04, 0.0], [0.04, -0.04]) == pytest.approx(0.005)
+    assert left(there, there, there, there, theta=0.0) == pytest.approx(0.5)  # the first of both cannot follow any more
+    assert left(there, there, [0.4, 0.4], [-0.4, -0.4]) == pytest.approx(-1)  # noise around nothing has either sign
+    assert left([0.4, 0.4], [-0.4, -0.4], there, there) is None
+    assert left(there) is None
+
+
+@pytest.mark.parametrize("left", [1.0, 0.0])
+def test_noise_is_no_drift(left: float) -> None:
+    draw = np.random.default_rng(1)
+    found, once = [], []
+    for _ in range(100):
+        drift = np.full((41, 8), 0.02)
+        drift[21:] *= left
+        trace = trace_with(
+            theta=[[0.5] * 8] + [[0.4] * 8] * 40, delta=(drift + draw.normal(0, 0.01, drift.shape) - NU).tolist()
+        )
+        found.append(removal._squared_drift_left(trace))
+        once.append(removal._drift_left(trace) ** 2)
+    assert np.mean(found) == pytest.approx(left, abs=0.05)
+    assert np.mean(once) > left + 0.1
+
+
 def test_the_objective_has_a_price_for_what_is_open_and_the_losses_of_the_last_checks() -> None:
     theta = [[0.5, 0.5]] * 2 + [[0.0, 0.9]] * 2
     trace = trace_with(theta=theta, drawn=[9.0, 1.0, 2.0, 3.0], rounded=[9.0, 4.0, 4.0, 4.0])

@@ -50,6 +50,8 @@ QUANTITIES: dict[str, Callable[[Study], list[Sample]]] = {
         removal.weights_of_sections_that_may_go,
         removal.decay_off_prediction,
         removal.drift_left,
+        removal.squared_drift_left,
+        removal.squared_drift_left_with_constant_steps,
         comparisons.against_matched_depth,
         comparisons.against_no_dearer,
         comparisons.against_controls_of_matched_depth,

@@ -1,6 +1,6 @@
 """C1, C2, C7: when sections leave, whether anything gets past those that are gone, and whether they stay closed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -20,6 +20,8 @@ from layerprune.suite.record import Record
 from layerprune.system.paths import RunKey
 
 ROBBINS_MONRO = "robbins-monro"
+READINGS = 10
+"""Checks at each end of a training by which its drift is measured."""
 
 
 # --- C1: when sections leave ----------------------------------------------------------------------------------------
@@ -121,6 +123,37 @@ def _decay_off(found: Fates) -> float | None:
 def drift_left(study: Study) -> list[Sample]:
     """Root mean square of the projected drift at the last check over that at the first, with falling step sizes."""
     return _of_traces(study, ROBBINS_MONRO, _drift_left)
+
+
+def squared_drift_left(study: Study) -> list[Sample]:
+    """Square of the projected drift at the end over that at the beginning, with falling step sizes."""
+    return _of_traces(study, ROBBINS_MONRO, _squared_drift_left)
+
+
+def squared_drift_left_with_constant_steps(study: Study) -> list[Sample]:
+    """The same with constant step sizes, where nothing is removed until theta is rounded."""
+    return _of_traces(study, VARIANT, _squared_drift_left)
+
+
+def _squared_drift_left(trace: GateTrace) -> float | None:
+    """None where the training is too short, or the drift at the beginning too small, to tell."""
+    readings = min(READINGS, (len(trace.step) - trace.warmup) // 2) // 2 * 2
+    if readings == 0:
+        return None
+    first, last = (
+        _squared_drift(trace, checks) for checks in (range(trace.warmup, trace.warmup + readings), range(-readings, 0))
+    )
+    return last / first if first > 0 else None
+
+
+def _squared_drift(trace: GateTrace, checks: Sequence[int]) -> float:
+    """Of two measurements, one after the other, the product: the square of one would be that of its noise, too.
+
+    Not by alternate checks: Delta is an average that still knows a quarter of the one before.
+    """
+    half = len(checks) // 2
+    one, other = (np.mean([_projected(trace, check) for check in part], 0) for part in (checks[:half], checks[half:]))
+    return float(one @ other)
 
 
 def _drift_left(trace: GateTrace) -> float | None:
