@@ -458,6 +458,21 @@ def test_c7_asks_that_closed_weights_decay_as_predicted(traced: list[RunKey], de
     assert verdict_of("C7") == verdict
 
 
+@pytest.mark.parametrize(("noted", "n"), [(False, 0), (True, 5)])
+def test_c7_asks_for_the_decay_of_the_weights_under_weight_decay(traced: list[RunKey], noted: bool, n: int) -> None:
+    """Where these are not all, the norm of all says nothing of it."""
+    for key in of_variant(traced, "stay"):
+        set_notes(key, decay=0.2)
+        found = record.read(paths.record(key))
+        config = found.provenance.config | {"training": found.provenance.config["training"] | {"decayed": "matrices"}}
+        made_up.change(key, provenance__config=config)
+        if noted:
+            right = np.array(found.details["watch"]["norm"]) ** 5
+            made_up.change(key, details=found.details | {"watch": found.details["watch"] | {"decayed": right.tolist()}})
+    (row,) = rows_of("C7", "decay-off-prediction")
+    assert row["n"] == n and (not noted or row["mean"] == pytest.approx(0, abs=1e-9))
+
+
 def test_c7_leaves_out_sections_that_came_back(traced: list[RunKey]) -> None:
     """Their weights grow again; that they came back is another condition."""
     for key in of_variant(traced, "stay"):

@@ -225,6 +225,24 @@ def test_every_check_is_noted_until_consolidation_and_sections_that_are_gone_hav
         assert max(len(f"{value:.9e}".split("e")[0].rstrip("0")) for value in found) == 6  # 5 digits and the point
 
 
+def test_where_matrices_alone_decay_their_norm_is_noted_and_of_closed_sections_it_falls_as_predicted() -> None:
+    run = {"duration": "8ep", "batch_size": 64, "lr": 0.05, "weight_decay": 0.005, "schedule": "constant"}
+    settings = {"nu": 3.0, "warmup": "20it", "check_interval": 10, "theta_lr": 0.05, "consolidate_at": 0.8}
+    settings |= {"remove": False, "watch": True, "side_floor": 1e-6}  # closed sections meet no gradient
+    noted = {
+        kind: train(a_run("gated", digits(), settings=settings, decayed=kind, **run)).outcome.details["watch"]
+        for kind in ("all", "matrices")
+    }
+    assert "decayed" not in noted["all"]
+    notes = {name: torch.tensor(values) for name, values in noted["matrices"].items()}
+    closed = torch.nonzero((notes["theta"] <= 0).all(1)).flatten()
+    start, end = closed[4], closed[-1]  # momentum from before is spent
+    predicted = 0.05 / (1 - 0.9) * 0.005 * float(notes["step"][end] - notes["step"][start])
+    lost = (notes["decayed"][start] / notes["decayed"][end]).log()
+    assert lost.tolist() == pytest.approx([predicted] * 4, rel=0.05)
+    assert bool((notes["decayed"] < notes["norm"]).all())
+
+
 def test_watching_changes_no_weight() -> None:
     plain, watched = (trained(nu=0.01, watch=each) for each in (False, True))
     states = [finished.network.state_dict() for finished in (plain, watched)]

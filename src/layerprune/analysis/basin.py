@@ -44,14 +44,18 @@ class Fates:
     @property
     def weights_since(self) -> np.ndarray:
         """Norm of a section's weights at the end over that when it might go first; NaN where it never might."""
-        norm = self.trace.norm[-len(self.step) :]
-        ratio = norm[-1] / norm[self._first, np.arange(norm.shape[1])]
-        return np.where(self.may_go[-1], ratio, np.nan)
+        return self._since(self.trace.norm)
 
     @property
-    def decay(self) -> np.ndarray:
-        """What the logarithm of the norm of a section's weights lost since the section might go first; NaN as above."""
-        return -np.log(self.weights_since)
+    def decay(self) -> np.ndarray | None:
+        """What the logarithm of the norm of a section's weights under weight decay lost since the section might go
+        first; NaN as above. None if the trace does not have that norm."""
+        return None if self.trace.decaying is None else -np.log(self._since(self.trace.decaying))
+
+    def _since(self, norm: np.ndarray) -> np.ndarray:
+        norm = norm[-len(self.step) :]
+        ratio = norm[-1] / norm[self._first, np.arange(norm.shape[1])]
+        return np.where(self.may_go[-1], ratio, np.nan)
 
     @property
     def decay_predicted(self) -> np.ndarray:

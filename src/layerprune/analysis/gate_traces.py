@@ -36,6 +36,14 @@ class GateTrace:
     delta: np.ndarray
     gradient: np.ndarray
     benefit: np.ndarray
+    decayed: np.ndarray | None = None
+    """Norm of the weights under weight decay, where these are not all and the record has it."""
+
+    @property
+    def decaying(self) -> np.ndarray | None:
+        """Norm of the weights under weight decay; None if the record does not have it."""
+        all_decay = self.record.provenance.config["training"].get("decayed", "all") == "all"
+        return self.norm if all_decay else self.decayed
 
     @property
     def price(self) -> float:

@@ -108,16 +108,19 @@ def weights_of_sections_that_may_go(study: Study) -> list[Sample]:
 def decay_off_prediction(study: Study) -> list[Sample]:
     """How far the decay rate of closed sections' weights is from the predicted b lambda, as a share of it.
 
-    Of the sections that met the pruning condition and were closed at the end, from then on: the logarithm of what their
-    norms lost over the integral of b lambda, both added up over sections.
+    Of the sections that met the pruning condition and were closed at the end, from then on: the logarithm of what the
+    norms of their weights lost over the integral of b lambda, both added up over sections. Of weights under weight
+    decay: where these are not all, only trainings that noted their norm count.
     """
     return _of_fates(study, _decay_off)
 
 
 def _decay_off(found: Fates) -> float | None:
-    predicted = found.decay_predicted[found.may_go[-1] & found.closed].sum()
-    lost = found.decay[found.may_go[-1] & found.closed].sum()
-    return float(abs(lost / predicted - 1)) if predicted > 0 else None
+    gone = found.may_go[-1] & found.closed
+    predicted = found.decay_predicted[gone].sum()
+    if found.decay is None or not predicted > 0:
+        return None
+    return float(abs(found.decay[gone].sum() / predicted - 1))
 
 
 def drift_left(study: Study) -> list[Sample]:

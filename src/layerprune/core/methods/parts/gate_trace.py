@@ -1,6 +1,7 @@
 """A trace of gated training, noted at every check, for the experiments on claims C5 and C7.
 
-Of each section theta, the norm of its branch's weights, the running estimate of Delta, the norm of its mean gradient
+Of each section theta, the norm of its branch's weights (where the recipe decays matrices alone, of these, too: without
+the gradient nothing else gets smaller), the running estimate of Delta, the norm of its mean gradient
 since the last check, and what its presence lowers the loss of the present batch by, the others being theta rounded.
 Of the whole the mean loss since the last check, and that of the present batch twice: under the gates that were drawn,
 and of the network which theta, rounded, stands for. All of it is plain data; the analysis interprets it.
@@ -19,14 +20,17 @@ DIGITS = 5
 
 
 class GateTrace:
-    """Notes of one training; sections that are gone have None."""
+    """Notes of one training; sections that are gone have None. `decayed`: the weights under weight decay, as in the
+    settings of training."""
 
-    def __init__(self, network: SectionedNetwork) -> None:
+    def __init__(self, network: SectionedNetwork, decayed: str = "all") -> None:
         self.network = network
         self.notes: dict[str, list] = {
             name: []
             for name in ("step", "lr", "loss", "drawn", "rounded", "theta", "norm", "delta", "gradient", "benefit")
         }
+        if decayed == "matrices":
+            self.notes["decayed"] = []
         self.gradients = [[torch.zeros_like(each) for each in parameters] for parameters in self._parameters()]
         self.loss_sum = torch.zeros((), device=next(network.parameters()).device)
         self.steps = 0
@@ -64,6 +68,9 @@ class GateTrace:
             "gradient": _where(alive, [_norm(each) / self.steps for each in self.gradients]),
             "benefit": _where(alive, self.benefits.tolist()),
         }
+        if "decayed" in self.notes:
+            matrices = [[each for each in parameters if each.ndim > 1] for parameters in self._parameters()]
+            found["decayed"] = _where(alive, [_norm(each) for each in matrices])
         for name, value in found.items():
             self.notes[name].append(value)
         for each in self.gradients:

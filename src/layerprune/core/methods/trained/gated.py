@@ -54,7 +54,7 @@ class Method(TrainingMethod):
         self.prices = self.nu * self._costs()
         self.slope = priors.slope_of(settings.prior, settings.prior_mean, settings.theta0)
         self.budget = self._budget()
-        self.trace = GateTrace(network) if settings.watch else None
+        self.trace = GateTrace(network, context.decayed) if settings.watch else None
         if self.trace is not None and context.group.size > 1:
             raise SettingError("settings.watch: a run that is watched cannot be shared by several processes")
         self.estimator = ESTIMATORS[settings.estimator](
