@@ -51,7 +51,7 @@ def test_generated_parts_are_those_of_the_records(page: Path, monkeypatch: pytes
 
 
 def test_every_page_of_results_is_generated() -> None:
-    assert {page.stem for page in PAGES} == {"README", "index", "findings", "mnist", "cifar10", "imagenet"}
+    assert {page.stem for page in PAGES} >= {"README", "index", "findings", "mnist", "cifar10", "imagenet"}
 
 
 def test_the_example_cuts_the_network_to_what_it_asks_for_and_prints_what_is_shown(
