@@ -1,10 +1,10 @@
 """A trace of gated training, noted at every check, for the experiments on claims C5 and C7.
 
-Of each section theta, the norm of its branch's weights (where the recipe decays matrices alone, of these, too: without
-the gradient nothing else gets smaller), the running estimate of Delta, the norm of its mean gradient
-since the last check, and what its presence lowers the loss of the present batch by, the others being theta rounded.
-Of the whole the mean loss since the last check, and that of the present batch twice: under the gates that were drawn,
-and of the network which theta, rounded, stands for. All of it is plain data; the analysis interprets it.
+Of each section theta, the norm of its branch's weights and, where the recipe decays matrices alone, that of its
+matrices, the running estimate of Delta, the norm of its mean gradient since the last check, and what its presence
+lowers the loss of the present batch by, the others being theta rounded. Of the whole the mean loss since the last
+check, and that of the present batch twice: under the gates that were drawn, and of the network which theta, rounded,
+stands for. All of it is plain data; the analysis interprets it.
 """
 
 from collections.abc import Callable, Sequence
