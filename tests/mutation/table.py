@@ -52,7 +52,7 @@ TRAINING = [
     *(
         Fault(name, old, new, cifar("dense", "resnet-8", "recipe"))
         for name, old, new in (
-            ("decay on all weights", 'if settings.decayed == "all":', "if True:"),
+            ("decay on all weights", 'decayed == "all" or each.ndim > 1', "True"),
             ("no smoothing", "label_smoothing=training.label_smoothing,", "label_smoothing=0.0,"),
             ("no average of weights", "            self.average.copy_to(self.network)", "            pass"),
             (

@@ -35,6 +35,7 @@ from layerprune.core.training.graphs import RecordedSteps
 from layerprune.core.training.schedule import learning_rate, lr_factor
 from layerprune.core.training.sgd import SGD
 from layerprune.core.training.state import StateFile
+from layerprune.core.weight_decay import under_decay
 from layerprune.system.process_group import SINGLE_PROCESS, ProcessGroup
 from layerprune.system.processes import Notice, Preempted
 
@@ -98,11 +99,10 @@ def _optimizer(network: SectionedNetwork, job: Job) -> SGD:
 
 
 def _parameter_groups(network: SectionedNetwork, settings: TrainingSettings) -> list[dict[str, Any]]:
-    if settings.decayed == "all":
-        return [{"params": list(network.parameters())}]
-    decayed = [each for each in network.parameters() if each.ndim > 1]
-    others = [each for each in network.parameters() if each.ndim <= 1]
-    return [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
+    decayed = under_decay(network.parameters(), settings.decayed)
+    found = {id(each) for each in decayed}
+    others = [each for each in network.parameters() if id(each) not in found]
+    return [{"params": decayed}] + ([{"params": others, "weight_decay": 0.0}] if others else [])
 
 
 class Trainer:

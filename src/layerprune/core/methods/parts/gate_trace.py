@@ -11,9 +11,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from layerprune.core.networks.sections import Gates, SectionedNetwork
+from layerprune.core.weight_decay import under_decay
 
 DIGITS = 5
 """Significant digits that are kept."""
@@ -36,7 +37,7 @@ class GateTrace:
         self.steps = 0
         self.benefits: Tensor | None = None
 
-    def _parameters(self) -> list[list[Tensor]]:
+    def _parameters(self) -> list[list[nn.Parameter]]:
         return [list(section.branch.parameters()) if section.alive else [] for section in self.network.sections]
 
     def add(self, losses: Tensor) -> None:
@@ -69,7 +70,7 @@ class GateTrace:
             "benefit": _where(alive, self.benefits.tolist()),
         }
         if "decayed" in self.notes:
-            matrices = [[each for each in parameters if each.ndim > 1] for parameters in self._parameters()]
+            matrices = [under_decay(parameters, "matrices") for parameters in self._parameters()]
             found["decayed"] = _where(alive, [_norm(each) for each in matrices])
         for name, value in found.items():
             self.notes[name].append(value)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from layerprune.core.methods.base import Context
 from layerprune.core.networks.sections import SectionedNetwork
+from layerprune.core.weight_decay import under_decay
 
 
 class SpikeAndSlab:
@@ -19,7 +20,7 @@ class SpikeAndSlab:
     def __init__(self, network: SectionedNetwork, context: Context, kappa: float) -> None:
         self.network = network
         self.decay = context.weight_decay
-        self.matrices_alone = context.decayed == "matrices"
+        self.decayed = context.decayed
         counts = [float(sum(each.numel() for each in weights)) for weights in self._weights()]
         self.fixed = torch.tensor(counts, device=context.device) * (kappa / context.examples)
 
@@ -42,4 +43,4 @@ class SpikeAndSlab:
     def _weights(self) -> list[list[nn.Parameter]]:
         """Of each section the branch's weights under decay; none where it is gone."""
         branches = [section.branch.parameters() if section.alive else () for section in self.network.sections]
-        return [[each for each in branch if each.ndim > 1 or not self.matrices_alone] for branch in branches]
+        return [under_decay(branch, self.decayed) for branch in branches]

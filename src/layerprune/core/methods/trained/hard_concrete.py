@@ -18,6 +18,7 @@ from layerprune.core.gates import hard_concrete
 from layerprune.core.methods.base import Context, Outcome, TrainingMethod
 from layerprune.core.networks.sections import Gates, Section, SectionedNetwork, scale_branches
 from layerprune.core.settings import HardConcreteSettings
+from layerprune.core.weight_decay import under_decay
 
 VERSION = 1
 
@@ -54,7 +55,7 @@ class Method(TrainingMethod):
         """A branch's weights whose decay the gate scales."""
         if self.settings.decay == "full" or self.context.weight_decay == 0:
             return []
-        return [each for each in section.branch.parameters() if self.context.decayed == "all" or each.ndim > 1]
+        return under_decay(section.branch.parameters(), self.context.decayed)
 
     def penalty(self, step: int) -> Tensor:
         opened = hard_concrete.open_probability(self.log_a)
