@@ -22,6 +22,7 @@ from torch import Tensor
 from layerprune.core import surgery
 from layerprune.core.data.batches import Batches, TrainingBatches
 from layerprune.core.data.dataset import DataSet
+from layerprune.core.decay import under_decay
 from layerprune.core.measure import MacMeter
 from layerprune.core.methods.base import TrainingMethod
 from layerprune.core.networks.sections import Gates, SectionedNetwork
@@ -35,7 +36,6 @@ from layerprune.core.training.graphs import RecordedSteps
 from layerprune.core.training.schedule import learning_rate, lr_factor
 from layerprune.core.training.sgd import SGD
 from layerprune.core.training.state import StateFile
-from layerprune.core.weight_decay import under_decay
 from layerprune.system.process_group import SINGLE_PROCESS, ProcessGroup
 from layerprune.system.processes import Notice, Preempted
 

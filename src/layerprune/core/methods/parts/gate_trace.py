@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from layerprune.core.decay import under_decay
 from layerprune.core.networks.sections import Gates, SectionedNetwork
-from layerprune.core.weight_decay import under_decay
 
 DIGITS = 5
 """Significant digits that are kept."""

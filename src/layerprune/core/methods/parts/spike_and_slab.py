@@ -9,9 +9,9 @@ lambda theta_l W_l, so at theta_l = 0 weights stay as they are. Derived.
 import torch
 from torch import Tensor, nn
 
+from layerprune.core.decay import under_decay
 from layerprune.core.methods.base import Context
 from layerprune.core.networks.sections import SectionedNetwork
-from layerprune.core.weight_decay import under_decay
 
 
 class SpikeAndSlab:

@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from layerprune.core.decay import under_decay
 from layerprune.core.gates import hard_concrete
 from layerprune.core.methods.base import Context, Outcome, TrainingMethod
 from layerprune.core.networks.sections import Gates, Section, SectionedNetwork, scale_branches
 from layerprune.core.settings import HardConcreteSettings
-from layerprune.core.weight_decay import under_decay
 
 VERSION = 1
 
