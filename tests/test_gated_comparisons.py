@@ -205,8 +205,8 @@ def test_a_sections_worth_is_what_its_opening_lowers_the_loss_by() -> None:
     def losses_of(gates: Tensor) -> Tensor:
         return (10 - (gates.flatten() * torch.tensor([1.0, 2.0, 3.0, 4.0])).sum()).repeat(3)
 
-    loss, found = gate_trace.benefits(torch.tensor([0.9, 0.1, 0.5, 0.0]), [1, 1, 1, 0], losses_of)
-    assert found.tolist() == pytest.approx([1, 2, 3, 0]) and float(loss) == pytest.approx(10 - 1 - 3)
+    losses, found = gate_trace.benefits(torch.tensor([0.9, 0.1, 0.5, 0.0]), [1, 1, 1, 0], losses_of)
+    assert found.tolist() == pytest.approx([1, 2, 3, 0]) and losses.tolist() == pytest.approx([10 - 1 - 3] * 3)
 
 
 def test_every_check_is_noted_until_consolidation_and_sections_that_are_gone_have_nothing() -> None:
@@ -223,6 +223,15 @@ def test_every_check_is_noted_until_consolidation_and_sections_that_are_gone_hav
         found = [value for values in notes[name] for value in values if value is not None]
         assert all(value > 0 for value in found)
         assert max(len(f"{value:.9e}".split("e")[0].rstrip("0")) for value in found) == 6  # 5 digits and the point
+
+
+def test_gates_that_are_all_drawn_as_theta_rounded_cost_what_it_costs_whichever_images_met_them() -> None:
+    finished = trained(nu=3.0, watch=True, remove=False, drawn_share=0.25, side_floor=1e-6)
+    notes = {name: torch.tensor(values) for name, values in finished.outcome.details["watch"].items()}
+    closed = (notes["theta"] <= 0).all(1)
+    assert closed.any() and not closed.all()
+    assert torch.allclose(notes["drawn"][closed], notes["rounded"][closed], rtol=1e-4)
+    assert not torch.isclose(notes["drawn"][~closed], notes["rounded"][~closed], rtol=1e-3).all()
 
 
 def test_where_matrices_alone_decay_their_norm_is_noted_and_of_closed_sections_it_falls_as_predicted() -> None:

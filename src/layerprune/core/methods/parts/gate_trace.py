@@ -3,8 +3,9 @@
 Of each section theta, the norm of its branch's weights and, where the recipe decays matrices alone, that of its
 matrices, the running estimate of Delta, the norm of its mean gradient since the last check, and what its presence
 lowers the loss of the present batch by, the others being theta rounded. Of the whole the mean loss since the last
-check, and that of the present batch twice: under the gates that were drawn, and of the network which theta, rounded,
-stands for. All of it is plain data; the analysis interprets it.
+check, and that of the present batch twice: under gates drawn, and of the network which theta, rounded, stands for.
+Where only a share of the batch has met such gates, the difference between the two is that share's: the same images
+under both, whose own difficulty cancels. All of it is plain data; the analysis interprets it.
 """
 
 from collections.abc import Callable, Sequence
@@ -50,9 +51,11 @@ class GateTrace:
                     total.add_(parameter.grad)
 
     def look(self, theta: Tensor, losses: Tensor, losses_of: Callable[[Gates], Tensor]) -> None:
-        """What theta, rounded, and each section are worth to the present batch; for the next `note`."""
-        self.drawn = losses.mean()
-        self.rounded, self.benefits = benefits(theta, self.network.keep(), losses_of)
+        """What theta, rounded, and each section are worth to the present batch; for the next `note`. `losses`: of the
+        batch's first images, those that met gates drawn."""
+        rounded, self.benefits = benefits(theta, self.network.keep(), losses_of)
+        self.rounded = rounded.mean()
+        self.drawn = self.rounded + (losses - rounded[: losses.numel()]).mean()
 
     def note(self, step: int, lr: float, theta: Tensor, delta: Tensor) -> None:
         """Write down a check, before sections leave, and start the next interval. Copies to the host."""
@@ -95,17 +98,17 @@ class GateTrace:
 
 @torch.no_grad()
 def benefits(theta: Tensor, alive: Sequence[int], losses_of: Callable[[Gates], Tensor]) -> tuple[Tensor, Tensor]:
-    """Mean loss of the network that is open where theta is 1/2 or more, and by how much each section lowers it when it
-    opens [L]."""
+    """Losses [B] of the network that is open where theta is 1/2 or more, and by how much each section lowers their mean
+    when it opens [L]."""
     base = (theta >= 0.5).to(theta.dtype).view(-1, 1, 1)
-    loss = losses_of(base).mean()
+    losses = losses_of(base)
     found = torch.zeros_like(theta)
     for index, stays in enumerate(alive):
         if stays:
             flipped = base.clone()
             flipped[index] = 1 - flipped[index]
-            found[index] = (losses_of(flipped).mean() - loss) * (2 * base[index, 0, 0] - 1)
-    return loss, found
+            found[index] = (losses_of(flipped).mean() - losses.mean()) * (2 * base[index, 0, 0] - 1)
+    return losses, found
 
 
 def _norm(tensors: Sequence[Tensor]) -> float:
