@@ -12,7 +12,7 @@ from scipy.integrate import solve_ivp
 
 from layerprune.analysis.basin import condition, coordinates, fates
 from layerprune.analysis.claims import removal
-from layerprune.analysis.figures import FIGURES, is_empty
+from layerprune.analysis.figures import FIGURES, basin, is_empty
 from layerprune.analysis.gate_traces import (
     GateTrace,
     objective,
@@ -201,3 +201,13 @@ def test_a_network_without_a_run_is_no_reason_to_draw(name: str) -> None:
     data = pd.DataFrame([{"arch": "net", FIGURES[name].SHOWS: None}])
     assert is_empty(name, data) and is_empty(name, data.iloc[:0])
     assert not is_empty(name, data.assign(**{FIGURES[name].SHOWS: 1.0}))
+
+
+def test_a_networks_panels_stand_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    traces = [trace_with(theta=[[0.5], [0.0], [0.0], [0.0], [0.0]]) for _ in range(4)]
+    for trace, (arch, seed) in zip(traces, [("small", 1), ("large", 0), ("large", 1), ("small", 0)], strict=True):
+        trace.record.arch, trace.record.seed = arch, seed
+    monkeypatch.setattr(basin, "traces_of", lambda study, variant: traces)
+    monkeypatch.setattr(basin, "archs_with", lambda study, variant: ["small", "large"])
+    panels = basin.prepare(None)[["arch", "seed"]].drop_duplicates().to_numpy().tolist()
+    assert panels == [["small", 0], ["small", 1], ["large", 0], ["large", 1]]

@@ -29,12 +29,13 @@ COLUMNS = ["arch", "seed", "section", "step", "x", "y", "may_go", "came_back"]
 def prepare(study: Study) -> pd.DataFrame:
     """A row a section and check; `may_go`: at this check or before, `came_back`: is open at the end although it might
     have gone. An architecture without a record has one row without numbers."""
-    traces = sorted(traces_of(study, VARIANT), key=lambda trace: trace.record.seed)
+    archs = archs_with(study, VARIANT)
+    traces = sorted(traces_of(study, VARIANT), key=lambda trace: (archs.index(trace.record.arch), trace.record.seed))
     shown = set(sorted({trace.record.seed for trace in traces})[:SEEDS_SHOWN])
     chosen = [found for trace in traces if trace.record.seed in shown and (found := fates(trace)) is not None]
     rows = [row for found in chosen for row in _rows(found)]
     there = {row["arch"] for row in rows}
-    rows += [{"arch": arch} for arch in archs_with(study, VARIANT) if arch not in there]
+    rows += [{"arch": arch} for arch in archs if arch not in there]
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
