@@ -28,15 +28,15 @@ def pack(judge: packing.Judge) -> list[str]:
     return list(packing.pack("study", ["digits"], True, judge))[1:]
 
 
-def always(key: RunKey, first: Path, second: Path) -> bool:
-    return True
+def always(key: RunKey) -> Callable[[Path], float]:
+    return lambda weights: 0.5
 
 
-def never(key: RunKey, first: Path, second: Path) -> bool:
-    return False
+def never(key: RunKey) -> Callable[[Path], float]:
+    return lambda weights: float(weights == paths.weights(key))
 
 
-def without_data(key: RunKey, first: Path, second: Path) -> bool:
+def without_data(key: RunKey) -> Callable[[Path], float]:
     raise LayerpruneError("data/digits: no such file")
 
 
@@ -154,34 +154,59 @@ def test_weights_stay_in_single_precision_where_it_is_not_known_to_be_harmless(
     assert store.weights(DENSE) == paths.stored_weights(DENSE) and store.half_weights(store.stored(DENSE)) is None
 
 
+def test_only_matrices_whose_rounding_changes_the_accuracy_stay_in_single_precision(study: Path) -> None:
+    largest, *others = half_precision.matrices(paths.weights(DENSE).read_bytes(), "x")
+
+    def accuracy(weights: Path) -> float:  # changes with the largest, and with two others
+        precisions = {name: value.dtype for name, value in safetensors.numpy.load(weights.read_bytes()).items()}
+        half = sum(precisions[name] == np.float16 for name in others)
+        return 0.5 if precisions[largest] == np.float32 and half <= 1 else 0.4
+
+    assert pack(lambda key: accuracy if key == DENSE else always(key)) == []
+    precisions = {name: v.dtype for name, v in safetensors.numpy.load(paths.half_weights(DENSE).read_bytes()).items()}
+    assert {name for name, dtype in precisions.items() if dtype == np.float16} == {others[0]}
+    assert half_precision.origin(paths.half_weights(DENSE).read_bytes(), "x") == store.stored(DENSE).files.weights
+    forget_folders()
+    assert not paths.stored_weights(DENSE).exists() and errors() == []
+
+
+def test_what_can_be_rounded_is_told_by_size() -> None:
+    values = WEIGHTS | {
+        "b": np.zeros((2, 3), np.float32),
+        "a": np.zeros((3, 2), np.float32),
+        "ids": np.zeros((9, 9), int),
+    }
+    assert half_precision.matrices(safetensors.numpy.save(values), "x") == ["a", "b", "conv"]
+
+
 def test_half_precision_takes_the_place_of_single_precision(study: Path) -> None:
     pack(never)
     pack(always)
     assert not paths.stored_weights(DENSE).exists() and paths.half_weights(DENSE).is_file()
 
 
-def test_the_judge_is_shown_the_rounded_weights(study: Path) -> None:
+def test_the_judge_is_shown_the_trained_weights_and_the_rounded_ones(study: Path) -> None:
     seen = {}
 
-    def judge(key: RunKey, first: Path, second: Path) -> bool:
-        seen[key] = first.read_bytes(), second.read_bytes()
-        return True
+    def judge(key: RunKey) -> Callable[[Path], float]:
+        seen[key] = []
+        return lambda weights: seen[key].append(weights.read_bytes()) or 0.5
 
     pack(judge)
-    assert seen.keys() == {DENSE, GATED}
-    for key, (first, second) in seen.items():
-        assert first == paths.weights(key).read_bytes() and second == paths.half_weights(key).read_bytes()
+    assert seen == {
+        key: [paths.weights(key).read_bytes(), paths.half_weights(key).read_bytes()] for key in (DENSE, GATED)
+    }
 
 
 def test_a_network_that_half_precision_ruins_is_recognised(study: Path, tmp_path: Path) -> None:
-    from layerprune.suite.evaluate import give_equal_accuracy
+    from layerprune.suite.evaluate import measure
 
     network = safetensors.numpy.load(paths.weights(DENSE).read_bytes())
     same, other = tmp_path / "same.safetensors", tmp_path / "other.safetensors"
     same.write_bytes(safetensors.numpy.save(network))
     other.write_bytes(safetensors.numpy.save({name: np.zeros_like(value) for name, value in network.items()}))
-    assert give_equal_accuracy(DENSE, paths.weights(DENSE), same)
-    assert not give_equal_accuracy(DENSE, paths.weights(DENSE), other)
+    accuracy = measure(DENSE)
+    assert accuracy(paths.weights(DENSE)) == accuracy(same) != accuracy(other)
 
 
 def test_the_room_is_that_of_all_presets_together(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:

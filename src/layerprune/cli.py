@@ -5,6 +5,7 @@ import sys
 import tempfile
 import traceback
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -211,15 +212,15 @@ def pack(
     """Add a preset's run folders to its store: records.jsonl, curves, arrays."""
     from layerprune.suite import packing
 
-    for line in packing.pack(preset, _datasets(preset, dataset), weights, _give_equal_accuracy):
+    for line in packing.pack(preset, _datasets(preset, dataset), weights, _measure):
         print(line)
 
 
-def _give_equal_accuracy(key: RunKey, first: Path, second: Path) -> bool:
+def _measure(key: RunKey) -> Callable[[Path], float]:
     cpu.choose(config.load_preset(key.preset).resources.cpu_kernels)
-    from layerprune.suite.evaluate import give_equal_accuracy  # here, as packing alone needs no torch
+    from layerprune.suite.evaluate import measure  # here, as packing alone needs no torch
 
-    return give_equal_accuracy(key, first, second)
+    return measure(key)
 
 
 @results.command()

@@ -73,15 +73,15 @@ def evaluate_again(key: RunKey, device: torch.device, threads: int, say: Callabl
     return Again(made.test_accuracy, found, len(data.test), half_precision=path == paths.half_weights(key))
 
 
-def give_equal_accuracy(key: RunKey, first: Path, second: Path) -> bool:
-    """Whether two files of weights give a run's network one test accuracy, on the CPU with one thread.
+def measure(key: RunKey) -> Callable[[Path], float]:
+    """What measures the test accuracy of a run's network with a file's weights, on the CPU with one thread.
 
     Raises LayerpruneError if the data are absent or differ from those of the run.
     """
     torch.set_num_threads(1)
     cpu = torch.device("cpu")
     data = _data_of(config.load_preset(key.preset), store.find(key), cpu)
-    return _accuracy(key, first, data, cpu) == _accuracy(key, second, data, cpu)
+    return lambda weights: _accuracy(key, weights, data, cpu)
 
 
 def _data_of(preset: Preset, made: Record, device: torch.device) -> DataSet:

@@ -1,7 +1,7 @@
 """What of a preset's results is committed: its runs in the store, and the weights of its headline networks.
 
 Headline networks are dense and gated with their default settings, of each network the first seed. Their weights are
-stored in half precision where that leaves the test accuracy as it is. Imports no torch.
+stored in half precision, all or as many as leave the test accuracy as it is. Imports no torch.
 """
 
 import tempfile
@@ -19,8 +19,8 @@ LARGEST_FILE = 1_000_000
 """Largest size of a file in git, in bytes, except weights."""
 MOST_BYTES = 7_000_000
 """Largest total size of all stored weights: a checkout should stay small."""
-Judge = Callable[[RunKey, Path, Path], bool]
-"""Whether two files of weights give a run's network one test accuracy."""
+Judge = Callable[[RunKey], Callable[[Path], float]]
+"""Of a run: what measures the test accuracy of its network with a file's weights."""
 
 
 def pack(preset_name: str, datasets: Sequence[str], weights: bool, judge: Judge | None = None) -> Iterator[str]:
@@ -89,11 +89,28 @@ def _forms(key: RunKey) -> set[Path]:
 
 
 def _rounded(key: RunKey, content: bytes, judge: Judge) -> bytes:
-    """A run's weights in half precision. Raises LayerpruneError where its test accuracy would not stay as it is."""
-    half = half_precision.rounded(content, paths.weights(key))
-    with tempfile.TemporaryDirectory() as folder:
-        trial = Path(folder) / paths.half_weights(key).name
-        files.write_atomically(trial, lambda stream: stream.write(half))
-        if not judge(key, paths.weights(key), trial):
-            raise LayerpruneError("half precision would change its test accuracy")
+    """A run's weights in half precision, but for those matrices whose rounding would change its test accuracy.
+
+    Raises LayerpruneError where that is so of all.
+    """
+    source, accuracy = paths.weights(key), judge(key)
+    wanted = accuracy(source)
+    whole = half_precision.rounded(content, source)
+    if _of(whole, accuracy) == wanted:
+        return whole
+    kept, half = half_precision.matrices(content, source), None
+    for name in tuple(kept):  # the largest first, so that what stays in single precision is small
+        rest = [each for each in kept if each != name]
+        trial = half_precision.rounded(content, source, rest)
+        if _of(trial, accuracy) == wanted:
+            kept, half = rest, trial
+    if half is None:
+        raise LayerpruneError("half precision would change its test accuracy")
     return half
+
+
+def _of(content: bytes, accuracy: Callable[[Path], float]) -> float:
+    with tempfile.TemporaryDirectory() as folder:
+        trial = Path(folder) / "trial.safetensors"
+        files.write_atomically(trial, lambda stream: stream.write(content))
+        return accuracy(trial)
