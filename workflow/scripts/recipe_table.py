@@ -137,7 +137,8 @@ def _told(preset: config.Preset, key: RunKey) -> str:
     shown = KNOBS.get(key.method, ())
     telling = {name: value for name, value in own.items() if name not in CHANGES_NOTHING}
     named = [f"{name} {value}" for name, value in telling.items() if name in shown or value != main[name]]
-    return ", ".join([key.method, *named])
+    only_watched = telling == {name: main[name] for name in telling} and own != main
+    return ", ".join([key.method, *named, *(["watched"] if only_watched else [])])
 
 
 def _records(preset: str, dataset: str) -> Records:
