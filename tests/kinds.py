@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint, checkpoint_sequential
+from torchvision.ops import DeformConv2d
 
 WIDTH = 8
 
@@ -430,6 +431,36 @@ class Recurrent(Block):
         return x + self.inner(x)[0]
 
 
+class Refusing(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        raise ValueError("not today")
+
+
+class Caught(Block):
+    """Goes on where a module within has raised an error."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        try:
+            return x + self.refusing(x)
+        except ValueError:
+            return x + self.inner(x)
+
+
+def offsets() -> nn.Module:
+    return nn.Conv2d(WIDTH, 2 * 9, 3, 1, 1)
+
+
+def deformed() -> nn.Module:
+    return DeformConv2d(WIDTH, WIDTH, 3, 1, 1)
+
+
+class Deformable(Block):
+    """With offsets that a convolution says."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.deformed(x, self.inner(x))
+
+
 class OfHalves(Block):
     """Adds one part of what a function puts out."""
 
@@ -548,6 +579,9 @@ KINDS: dict[str, tuple[int, Callable[[], Made]]] = {
     "in a function": (6, lambda: (three(InFunction, second=mlp), (vectors(),))),
     "in a static method": (3, lambda: (three(InStatic), (vectors(),))),
     "recurrent": (3, lambda: (three(Recurrent, lambda: nn.GRU(WIDTH, WIDTH, batch_first=True)), (tokens(),))),
+    "recurrent, at once": (3, lambda: (three(Recurrent, lambda: nn.LSTM(WIDTH, WIDTH, batch_first=True)), (tokens(),))),
+    "an error is caught": (3, lambda: (three(Caught, refusing=Refusing), (vectors(),))),
+    "deformable": (3, lambda: (three(Deformable, offsets, deformed=deformed), (images(),))),
     "halves": (3, lambda: (three(OfHalves, lambda: nn.Linear(WIDTH, 2 * WIDTH)), (vectors(),))),
     "axis: time first": (4, lambda: (TimeFirst(encoder(False, False)), (tokens(),))),
     "axis: several places of each": (3, lambda: (three(Flattened), (tokens(),))),

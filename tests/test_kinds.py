@@ -215,13 +215,14 @@ WRONG: dict[str, tuple[Callable[[], Any], Any, str]] = {
 
 
 @pytest.mark.parametrize("wrong", WRONG)
-def test_what_cannot_be_searched_is_one_line(wrong: str) -> None:
+def test_what_cannot_be_searched_is_one_line(wrong: str, recwarn: pytest.WarningsRecorder) -> None:
     """R20, R21"""
     make, example, complaint = WRONG[wrong]
     model = make if wrong in ("a class", "no module") else make()
     with pytest.raises(LayerpruneError, match=complaint) as error:
         find_sections(model, example)
     assert "\n" not in str(error.value)
+    assert not [each.message for each in recwarn if "hook" in str(each.message)]
 
 
 @pytest.mark.parametrize("compiled", ["the model", "its blocks", "in place"])

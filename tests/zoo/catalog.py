@@ -132,6 +132,7 @@ _TIMMS: dict[str, dict[str, Any]] = {
     "mixer_s32_224": {"img_size": 64},
     "resmlp_12_224": {"img_size": 64},
     "gmlp_ti16_224": {"img_size": 64},
+    "sequencer2d_s": {"layers": (1, 1, 1, 1)},
     "cait_xxs24_224": {"img_size": 32, "depth": 2},
     "xcit_nano_12_p16_224": {"img_size": 64, "depth": 2},
     "pit_ti_224": {"img_size": 64},

@@ -20,10 +20,10 @@ from torch import Tensor, nn
 from torch.nn.modules import module as modules
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
-from torch.utils.flop_counter import FlopCounterMode
 
 from layerprune.errors import LayerpruneError
 from layerprune.library.examples import call, copied, shape_of
+from layerprune.library.multiply_adds import MultiplyAdds
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.Transformer, nn.TransformerEncoder)
 _COMPOSED = (nn.TransformerDecoder, nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
@@ -173,11 +173,11 @@ def record(model: nn.Module, example: Any, training: bool = False) -> Recording:
     recording = Recording(model)
     recorder = _Recorder(model, recording)
     example = copied(example)
-    with undisturbed(model) as kept, in_mode(model, training), _without_fast_path(), eager(), torch.enable_grad():
+    with undisturbed(model) as kept, in_mode(model, training), eager(), torch.enable_grad():
         for tensor in tensors_of(example):
             recorder.produce(tensor, recorder.add("input", "input"))
         try:
-            with recorder.watching(), FlopCounterMode(display=False) as recorder.counter, recorder:
+            with recorder.watching(), recorder.counter, recorder:  # without torch's fast path, which hides additions
                 output = call(model, example)
         except LayerpruneError:
             raise
@@ -216,7 +216,8 @@ def _leaves(value: Any) -> list[Any]:
 class _Recorder(TorchFunctionMode):
     def __init__(self, model: nn.Module, recording: Recording) -> None:
         super().__init__()
-        self.recording, self.counter = recording, None
+        self.recording, self.counter = recording, MultiplyAdds()
+        self._told = 0  # multiply-adds that operations have been said to take
         self._stack: list[ModuleCall] = []
         self._returned = 0
         self._producers: dict[int, Node] = {}
@@ -230,8 +231,9 @@ class _Recorder(TorchFunctionMode):
         kwargs = kwargs or {}
         given = tensors_of((args, kwargs))
         versions = [_version(each) for each in given]
-        before, site = self.counter.get_total_flops(), self._site()
+        before, site = self.counter.total, self._site()
         result = function(*args, **kwargs)
+        macs = self._taken(since=before)
         changed = [each for each, version in zip(given, versions, strict=True) if _version(each) != version]
         returned = tensors_of(result)
         fresh = [each for each in returned if not any(each is one for one in given)]
@@ -244,7 +246,7 @@ class _Recorder(TorchFunctionMode):
             operands=tuple(self._input(each) if isinstance(each, Tensor) else None for each in args[:2]),
             operand_ids=tuple(map(id, args[:2])),
             operand_shapes=tuple(tuple(each.shape) for each in args[:2] if isinstance(each, Tensor)),
-            macs=(self.counter.get_total_flops() - before) // 2,
+            macs=macs,
             site=site,
         )
         node.overwrites = frozenset(map(_storage, changed))
@@ -255,6 +257,12 @@ class _Recorder(TorchFunctionMode):
         if len(returned) == 1:
             node.shape, node.storage = tuple(returned[0].shape), _storage(returned[0])
         return result
+
+    def _taken(self, since: int | None = None) -> int:
+        """Multiply-adds of an operation: what has been counted since it began, or else what nobody was said to take."""
+        taken = self.counter.total - (self._told if since is None else since)
+        self._told += taken
+        return taken
 
     def add(self, kind: str, name: str, inputs: tuple[Node, ...] = (), **more: Any) -> Node:
         top = self._stack[-1] if self._stack else None
@@ -286,7 +294,7 @@ class _Recorder(TorchFunctionMode):
                 self.produce(tensor, self.add("weight", name))
             elif tensor.grad_fn is not None and self._stack:
                 given = [each for each, _ in self._stack[-1].inputs if each is not None]
-                self.produce(tensor, self.add("call", "opaque", tuple(dict.fromkeys(given))))
+                self.produce(tensor, self.add("call", "opaque", tuple(dict.fromkeys(given)), macs=self._taken()))
             else:
                 self.produce(tensor, self.add("constant", "constant"))
         return self._producers[id(tensor)]
@@ -333,11 +341,16 @@ class _Recorder(TorchFunctionMode):
         self.recording.calls.append(made)
         self._stack.append(made)
 
-    def _leave(self, module: nn.Module, inputs: tuple, named: dict, output: Any) -> None:
+    def _leave(self, module: nn.Module, inputs: tuple, named: Any, *output: Any) -> None:
+        """Where a forward method has raised an error, torch tells no output, and nothing of arguments by name."""
         while self._stack:
             left = self._stack.pop()
             if left.module is module:
                 break
+        if output:
+            self._returned_from(left, named, *output)
+
+    def _returned_from(self, left: ModuleCall, named: dict, output: Any) -> None:
         with torch._C.DisableTorchFunction():  # torch tells arguments by name only now
             left.inputs += [(self._input(each), id(each)) for each in tensors_of(named)]
         self._opaque(left, output)
@@ -354,7 +367,7 @@ class _Recorder(TorchFunctionMode):
                 weights = map(self._input, left.module.parameters())
                 inputs = dict.fromkeys([*(node for node, _ in left.inputs), *weights])
             self._stack.append(left)
-            node = self.add("call", "opaque", tuple(inputs))
+            node = self.add("call", "opaque", tuple(inputs), macs=self._taken())
             self._stack.pop()
             for each in made:
                 self.produce(each, node)
@@ -364,7 +377,7 @@ class _Recorder(TorchFunctionMode):
         """An autograd.Function, whose forward method may have been seen or not."""
         with torch._C.DisableTorchFunction():
             inputs = tuple(dict.fromkeys(map(self._input, tensors_of(given))))
-            node = self.add("call", function.__name__, inputs)
+            node = self.add("call", function.__name__, inputs, macs=self._taken())
             for tensor in tensors_of(result):
                 self.produce(tensor, node)
                 node.shape, node.storage = tuple(tensor.shape), _storage(tensor)
@@ -495,14 +508,3 @@ def eager() -> Iterator[None]:
         return
     with torch.compiler.set_stance("force_eager"):
         yield
-
-
-@contextmanager
-def _without_fast_path() -> Iterator[None]:
-    """torch's fused attention hides its additions, and nobody counts its multiply-adds."""
-    fused = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fused)

@@ -88,8 +88,8 @@ def _branch(recording: Recording, addition: Node, passed: Node, added: Node, var
         if nodes:
             own = _own(recording, nodes, addition)
             if own and own != nodes and any(each.kind == "weight" for node in own for each in node.inputs):
-                return Residual(addition, passed, added, fork, own, _exclusive(own), is_part=True)
-            found = Residual(addition, passed, added, fork, nodes, _exclusive(nodes))
+                return Residual(addition, passed, added, fork, own, _exclusive(recording, own), is_part=True)
+            found = Residual(addition, passed, added, fork, nodes, _exclusive(recording, nodes))
             return found if found.weights or any(each.kind == "weight" for n in nodes for each in n.inputs) else None
     return None
 
@@ -139,12 +139,14 @@ def between(fork: Node, end: Node) -> tuple[Node, ...]:
     return tuple(found) if end in reached else ()
 
 
-def _exclusive(nodes: Iterable[Node]) -> frozenset[Node]:
-    inside = set(nodes)
+def _exclusive(recording: Recording, nodes: Iterable[Node]) -> frozenset[Node]:
+    """The nodes and what nobody uses but them, or somebody whose result is of no use."""
+    inside, nowhere = set(nodes), recording.leading_nowhere
     waiting = [each for node in inside for each in node.inputs if each not in inside]
     while waiting:
         node = waiting.pop()
-        if node in inside or node.kind == "input" or not all(user in inside for user in node.users):
+        is_own = all(user in inside or user in nowhere for user in node.users)
+        if node in inside or node.kind == "input" or not is_own:
             continue
         inside.add(node)
         waiting.extend(each for each in node.inputs if each not in inside)

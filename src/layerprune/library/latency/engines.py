@@ -16,7 +16,6 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import FlopCounterMode
 
 from layerprune.core import timing
 from layerprune.core.timing import Work
@@ -24,6 +23,7 @@ from layerprune.errors import LayerpruneError
 from layerprune.library import onnx_files
 from layerprune.library.latency import onnx_passes
 from layerprune.library.latency.cuda_graphs import Graphed
+from layerprune.library.multiply_adds import MultiplyAdds
 from layerprune.library.network_files import in_evaluation, reason_of
 
 Engine = Literal["eager", "compiled", "graphed", "onnxruntime"]
@@ -63,13 +63,13 @@ class MeasuredModel:
         if self.module is None:
             return 0, None
         device = next((each.device for each in self.module.parameters()), torch.device("cpu"))
-        x, largest, counter = self.inputs(2, self.dtype, device), _Largest(), FlopCounterMode(display=False)
+        x, largest, counter = self.inputs(2, self.dtype, device), _Largest(), MultiplyAdds()
         try:
             with in_evaluation(self.module), torch.no_grad(), counter, largest:
                 self.module(x)
         except Exception:  # whoever calls it next says why it cannot be called
             return 0, None
-        return largest.bytes // 2, counter.get_total_flops() // 4
+        return largest.bytes // 2, counter.total // 2
 
     @property
     def macs(self) -> int | None:

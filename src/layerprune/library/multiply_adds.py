@@ -1,0 +1,82 @@
+"""Counts the multiply-adds of whatever a model computes, with torch's FlopCounterMode and what that leaves out: fused
+attention on a CPU, recurrent layers that run as one operation, mixtures of experts, and deformable convolutions.
+
+Masks are not taken off: an attention's two products count whole, as they do on a GPU.
+"""
+
+import sys
+from collections.abc import Sequence
+from math import prod
+from typing import Any, Self
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+Shape = Sequence[int]
+
+
+def _of_attention(query: Shape, key: Shape, value: Shape, *others: Any, **named: Any) -> int:
+    """Flops; several heads of the queries may share one of keys and values. Torch 2.11's own formula refuses that."""
+    return 2 * prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
+
+
+def _of_a_recurrent_layer(steps: Shape, into: Shape, recurrent: Shape, *others: Any, **named: Any) -> int:
+    """Flops of one direction, whose `steps` are [time, batch, features]."""
+    return 2 * prod(steps[:-1]) * (prod(into) + prod(recurrent))
+
+
+def _of_recurrent_layers(steps: Shape, weights: Sequence[Shape], *others: Any, **named: Any) -> int:
+    """Flops of all layers and directions; each of their matrices is applied to every step of every example."""
+    return 2 * prod(steps[:-1]) * sum(prod(each) for each in weights if len(each) == 2)
+
+
+def _of_groups(first: Shape, second: Shape, *others: Any, **named: Any) -> int:
+    """Flops of products of groups: of rows, of columns, or of what is summed over; or one of each in two batches."""
+    batches = first[0] if len(first) == len(second) == 3 else 1
+    return 2 * batches * prod(first[-2:]) * second[-1]
+
+
+def _of_a_deformable_convolution(images: Shape, weight: Shape, offset: Shape, *others: Any, **named: Any) -> int:
+    """Flops, of [out, in / groups, height, width] weights at each place for which there is an offset."""
+    return 2 * offset[0] * prod(offset[2:]) * prod(weight)
+
+
+_ATTENTION = (
+    *("_scaled_dot_product_flash_attention_for_cpu", "_scaled_dot_product_flash_attention"),
+    *("_scaled_dot_product_efficient_attention", "_scaled_dot_product_cudnn_attention"),
+    *("_scaled_dot_product_fused_attention_overrideable", "_scaled_dot_product_attention_math_for_mps"),
+)
+_FORMULAS = {
+    **{getattr(torch.ops.aten, name): _of_attention for name in _ATTENTION},
+    torch.ops.aten.mkldnn_rnn_layer: _of_a_recurrent_layer,
+    torch.ops.aten._cudnn_rnn: _of_recurrent_layers,
+    torch.ops.aten._grouped_mm: _of_groups,
+    torch.ops.aten._scaled_grouped_mm: _of_groups,
+}
+
+
+class MultiplyAdds(FlopCounterMode):
+    """A context; `total` is the number of multiply-adds within it so far.
+
+    Within it torch's transformer layers do without their fast path, whose operations nobody counts.
+    """
+
+    def __init__(self) -> None:
+        of_torchvision = {}
+        if "torchvision" in sys.modules:
+            of_torchvision = {torch.ops.torchvision.deform_conv2d: _of_a_deformable_convolution}
+        super().__init__(display=False, custom_mapping=_FORMULAS | of_torchvision)
+        self._fast_path = True
+
+    def __enter__(self) -> Self:
+        self._fast_path = torch.backends.mha.get_fastpath_enabled()
+        torch.backends.mha.set_fastpath_enabled(False)
+        return super().__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        torch.backends.mha.set_fastpath_enabled(self._fast_path)
+
+    @property
+    def total(self) -> int:
+        return self.get_total_flops() // 2
