@@ -377,6 +377,17 @@ def test_replicas_of_data_parallel_are_refused() -> None:
         model.train()._replicate_for_data_parallel()(vectors())
 
 
+def test_a_transform_of_torch_func_is_refused_as_gates_get_no_gradients_there() -> None:
+    model, x = three(Plain), vectors()
+    a_pruner(model, x).model.train()
+
+    def loss(weights: dict[str, Tensor]) -> Tensor:
+        return torch.func.functional_call(model, weights, (x,)).square().mean()
+
+    with pytest.raises(LayerpruneError, match=r"torch.func transforms gates get no gradients: call backward\(\)"):
+        torch.func.grad(loss)(dict(model.named_parameters()))
+
+
 def _scaled(model: nn.Module, pruner: ConcurrentPruner, x: Tensor) -> None:
     scaler = pruner._scaler
     with torch.autocast("cpu", torch.bfloat16):

@@ -318,13 +318,23 @@ class ConcurrentPruner:
                 self._is_verified = True
             if self._method is None:
                 self._begin(batch)
-            gates = self._method.gates(self._steps, batch * self._group.size)
+            gates = self._drawn(batch * self._group.size)
             if self._method.drawn is not None:
                 self._draws.append((self._method.drawn, batch * self._group.size))
                 self._scale = float(self._scaler.get_scale()) if self._scaler is not None else 1.0
         else:
             gates = self._gates_shown()
         self._forward.gates.start(gates)
+
+    def _drawn(self, count: int) -> Tensor | None:
+        try:
+            return self._method.gates(self._steps, count)
+        except RuntimeError as error:
+            if "functorch" not in str(error):
+                raise
+        raise LayerpruneError(
+            "ConcurrentPruner: in a function that torch.func transforms gates get no gradients: call backward() instead"
+        )
 
     def _gates_shown(self) -> Tensor | None:
         if self._shown is not None:
