@@ -1,16 +1,23 @@
 """Multiply-adds that torch's counter leaves out: fused attention, recurrent layers, groups, deformable convolutions."""
 
+import re
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.utils import rnn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.ops import DeformConv2d
+from zoo.catalog import zoo
 
 import layerprune
+from layerprune.library.examples import call
 from layerprune.library.latency.engines import MeasuredModel
 from layerprune.library.multiply_adds import MultiplyAdds
+from layerprune.library.network_files import in_evaluation
 
 INTO, WIDTH, STEPS, EXAMPLES = 5, 7, 11, 3
 KINDS = {nn.LSTM: 4, nn.GRU: 3, nn.RNN: 1}
@@ -65,6 +72,21 @@ def test_a_gpu_s_recurrent_layers_are_counted_alike(kind: type[nn.RNNBase]) -> N
     with MultiplyAdds() as counter:
         torch.ops.aten._cudnn_rnn(*given, mode, WIDTH, 0, 2, False, 0.0, True, True, [], None)
     assert counter.total == EXAMPLES * 2 * (in_a_layer(kind) + in_a_layer(kind, 2 * WIDTH))
+
+
+class Expanded(nn.Module):
+    """Hands an expanded weight to a layer, as networks do with the token of a class."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.token, self.layer = nn.Parameter(torch.randn(1, WIDTH)), nn.Linear(WIDTH, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x) + self.layer(self.token.expand(len(x), -1))
+
+
+def test_a_model_that_hands_a_weight_to_a_layer_is_counted() -> None:
+    assert MeasuredModel("x", Expanded(), (WIDTH,)).macs == 2 * 2 * WIDTH
 
 
 class Recurrent(nn.Module):
@@ -176,6 +198,47 @@ def test_products_of_groups_are_counted(first: tuple[int, ...], second: tuple[in
     with MultiplyAdds() as counter:
         torch.ops.aten._grouped_mm(one, other, ends)
     assert counter.total == expected
+
+
+# --- the zoo --------------------------------------------------------------------------------------------------------
+
+ANIMALS = zoo()
+UNUSUAL = {"mixtral", "timm sequencer2d_s"}
+"""A mixture of experts, and recurrent layers."""
+PRODUCT = re.compile("mm|mv|dot|conv|attention|rnn|gru|lstm|linear|bilinear|cdist|matmul")
+NO_PRODUCT = re.compile("convert|upsample|linalg_vector_norm|accelerate")
+
+
+class Operations(TorchDispatchMode):
+    """Notes what torch is asked to compute."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[torch._ops.OpOverload] = set()
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: tuple = (), kwargs: Any = None) -> Any:
+        self.seen.add(function)
+        return function(*args, **(kwargs or {}))
+
+
+def uncounted(name: str) -> set[str]:
+    """Products that a network of the zoo asks for and nobody counts."""
+    model, example = ANIMALS[name].make()
+    with in_evaluation(model), torch.no_grad(), MultiplyAdds() as counter, Operations() as operations:
+        call(model, example)
+    names = {each for each in operations.seen if each._overloadpacket not in counter.flop_registry}
+    return {str(each) for each in names if PRODUCT.search(str(each)) and not NO_PRODUCT.search(str(each))}
+
+
+@pytest.mark.parametrize("name", [name for name, each in ANIMALS.items() if each.ordinary or name in UNUSUAL])
+def test_no_product_of_a_network_of_the_zoo_goes_uncounted(name: str) -> None:
+    assert uncounted(name) == set()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", [name for name, each in ANIMALS.items() if not each.ordinary and name not in UNUSUAL])
+def test_no_product_of_every_other_network_of_the_zoo_goes_uncounted(name: str) -> None:
+    assert uncounted(name) == set()
 
 
 # --- deformable convolutions ----------------------------------------------------------------------------------------
