@@ -461,6 +461,14 @@ class Deformable(Block):
         return x + self.deformed(x, self.inner(x))
 
 
+class Modulated(Deformable):
+    """With offsets and masks, which are parts of what one convolution says."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        offsets, masks = self.inner(x).split([2 * 9, 9], dim=1)
+        return x + self.deformed(x, offsets, torch.sigmoid(masks))
+
+
 class OfHalves(Block):
     """Adds one part of what a function puts out."""
 
@@ -582,6 +590,10 @@ KINDS: dict[str, tuple[int, Callable[[], Made]]] = {
     "recurrent, at once": (3, lambda: (three(Recurrent, lambda: nn.LSTM(WIDTH, WIDTH, batch_first=True)), (tokens(),))),
     "an error is caught": (3, lambda: (three(Caught, refusing=Refusing), (vectors(),))),
     "deformable": (3, lambda: (three(Deformable, offsets, deformed=deformed), (images(),))),
+    "modulated": (
+        3,
+        lambda: (three(Modulated, lambda: nn.Conv2d(WIDTH, 3 * 9, 3, 1, 1), deformed=deformed), (images(),)),
+    ),
     "halves": (3, lambda: (three(OfHalves, lambda: nn.Linear(WIDTH, 2 * WIDTH)), (vectors(),))),
     "axis: time first": (4, lambda: (TimeFirst(encoder(False, False)), (tokens(),))),
     "axis: several places of each": (3, lambda: (three(Flattened), (tokens(),))),

@@ -2,6 +2,7 @@
 
 import copy
 import io
+import json
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import kinds
 import pytest
+import safetensors.torch
 import torch
 from kinds import KINDS, WIDTH, Chain, Dropping, Plain, Recomputed, convolutions, images, mlp, three, vectors
 from torch import Tensor, nn
@@ -19,6 +21,7 @@ from zoo.examine import examine
 
 import layerprune
 from layerprune.errors import LayerpruneError
+from layerprune.library import smaller_models
 from layerprune.library.concurrent_pruner import ConcurrentPruner
 from layerprune.library.find_sections import find_sections
 from layerprune.library.prune_by_scores import prune_by_scores
@@ -169,6 +172,46 @@ def test_smaller_models_are_read_back_pickled_and_trained_on(way: str, tmp_path:
         train(pruner, x)
         pruner.finish()
         assert len(pruner.removed) == len(pruner.sections) - 1
+
+
+def test_what_asks_for_sizes_of_what_is_absent_is_read_back(tmp_path: Path) -> None:
+    make = KINDS["modulated"][1]
+    model, (x,) = make()
+    layerprune.remove(model, [find_sections(model, x)[0].name], x)
+    layerprune.save(model, tmp_path / "x.safetensors")
+    read = layerprune.load(tmp_path / "x.safetensors", into=make()[0])
+    for each in (read, pickle.loads(pickle.dumps(model))):
+        for other in (x, x[:1], torch.randn(3, WIDTH, 5, 6)):
+            assert torch.equal(each(other), model(other))
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [({"last": 5}, (-1, 5)), ({"other": [-3, 27]}, (-3, 27)), ({"last": None}, None), ({"other": None}, None)],
+    ids=str,
+)
+def test_a_size_of_what_is_absent_is_read_from_files_of_before_too(
+    told: dict, expected: tuple[int, int] | None
+) -> None:
+    assert smaller_models._other(told) == expected
+
+
+@pytest.mark.parametrize("other", [[1], [1, 2, 3], 5, ["a", 1], [1, 1.5], [True, 1]], ids=str)
+def test_a_made_up_size_of_what_is_absent_is_one_line(other: Any, tmp_path: Path) -> None:
+    make = KINDS["modulated"][1]
+    model, (x,) = make()
+    layerprune.remove(model, [find_sections(model, x)[0].name], x)
+    layerprune.save(model, tmp_path / "x.safetensors")
+    with safetensors.safe_open(tmp_path / "x.safetensors", "pt") as file:
+        told = json.loads(file.metadata()[smaller_models._KEY])
+    sized = [leaf for each in told["modules"] for leaf in each["leaves"] if leaf["other"]]
+    assert sized
+    sized[0]["other"] = other
+    metadata = {smaller_models._KEY: json.dumps(told)}
+    safetensors.torch.save_file(dict(model.state_dict()), tmp_path / "x.safetensors", metadata)
+    with pytest.raises(LayerpruneError, match=r"not a model that layerprune\.save has written") as error:
+        layerprune.load(tmp_path / "x.safetensors", into=make()[0])
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("kind", ["R12 stochastic depth", "R19 functions of the mode"])

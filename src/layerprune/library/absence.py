@@ -26,11 +26,11 @@ class Gone:
 
     `copied` says that the sum has to be a tensor of its own, since it is overwritten later; `dimensions` how many the
     value had, and `type` of number it was, where that is known. `same_as` is the place of the input, of the module that
-    put it out, that had its shape; `last` the last size where that alone was another. `like` is a tensor of its shape
-    without numbers, for code that asks for sizes.
+    put it out, that had its shape; `other` the place from the end, and the size, where one size was another. `like` is
+    a tensor of its shape without numbers, for code that asks for sizes.
     """
 
-    __slots__ = ("copied", "dimensions", "last", "like", "same_as", "type")
+    __slots__ = ("copied", "dimensions", "like", "other", "same_as", "type")
 
     def __init__(
         self,
@@ -39,10 +39,10 @@ class Gone:
         type: torch.dtype | None = None,
         same_as: int | None = None,
         like: Tensor | None = None,
-        last: int | None = None,
+        other: tuple[int, int] | None = None,
     ) -> None:
         self.copied, self.dimensions, self.type, self.same_as, self.like = copied, dimensions, type, same_as, like
-        self.last = last
+        self.other = other
 
     @classmethod
     def __torch_function__(cls, function: Any, types: Any, args: tuple = (), kwargs: Any = None) -> Any:
@@ -104,7 +104,7 @@ class Gone:
         return self._itself
 
     def __reduce__(self) -> tuple:
-        return Gone, (self.copied, self.dimensions, self.type, self.same_as, None, self.last)
+        return Gone, (self.copied, self.dimensions, self.type, self.same_as, None, self.other)
 
     def __fx_create_arg__(self, tracer: Any) -> Any:
         """In graphs of torch.fx, a call that makes it."""
@@ -223,8 +223,9 @@ def _like(gone: Gone, given: Sequence[Tensor | Gone]) -> Gone:
         return gone
     source = given[gone.same_as]
     like = source.like if isinstance(source, Gone) else torch.empty_like(source, device="meta")
-    if gone.last is not None and like is not None:
-        like = like.new_empty(*like.shape[:-1], gone.last)
+    if gone.other is not None and like is not None:
+        place, size = gone.other
+        like = like.new_empty([size if each == like.ndim + place else n for each, n in enumerate(like.shape)])
     return Gone(gone.copied, like=like)
 
 

@@ -152,7 +152,7 @@ def _described(path: str, part: Removed) -> dict[str, Any]:
 
 def _leaf(each: Any, path: str) -> Any:
     if isinstance(each, Gone):
-        return {"dimensions": each.dimensions, "same_as": each.same_as, "last": each.last}
+        return {"dimensions": each.dimensions, "same_as": each.same_as, "other": each.other}
     if isinstance(each, PassedOn):
         return {"input": int(each)}
     if isinstance(each, Zeros):
@@ -170,10 +170,21 @@ def _output(told: dict[str, Any]) -> Any:
             return PassedOn(each["input"])
         if "zeros" in each:
             return Zeros.told(each["zeros"], each["sizes"])
-        return Gone(told["copied"], each["dimensions"], same_as=each["same_as"], last=each.get("last"))
+        return Gone(told["copied"], each["dimensions"], same_as=each["same_as"], other=_other(each))
 
     _check_layout(json.loads(told["layout"])[1])
     return pytree.tree_unflatten(list(map(made, told["leaves"])), pytree.treespec_loads(told["layout"]))
+
+
+def _other(told: dict[str, Any]) -> tuple[int, int] | None:
+    """The size of an absent value that no input had. Files of before say the last one alone."""
+    found = (-1, told["last"]) if told.get("last") is not None else told.get("other")
+    if found is None:
+        return None
+    place, size = found
+    if type(place) is not int or type(size) is not int:
+        raise ValueError("a size that is no number")
+    return place, size
 
 
 def _places(told: Any) -> dict[str, list[int]]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
+from torch.nn.modules.conv import _ConvNd
 from torch.utils import _pytree as pytree
 
 from layerprune.library.absence import ADDITIONS, Gone, PassedOn
@@ -88,13 +89,22 @@ def _output(made: ModuleCall, branch: set[Node], copied: bool = False) -> Any:
     return pytree.tree_unflatten(leaves, made.layout) if absent else None
 
 
-def _shape_by_input(made: ModuleCall, shape: tuple[int, ...]) -> dict[str, int]:
-    """Which of a call's inputs had a shape, or all of it but the last size."""
+def _shape_by_input(made: ModuleCall, shape: tuple[int, ...]) -> dict[str, Any]:
+    """Which of a call's inputs had a shape, or all of it but the last size, or the channels of a convolution."""
     shapes = [node.shape for node, _ in made.inputs]
     if shape in shapes:
         return {"same_as": shapes.index(shape)}
-    found = [place for place, each in enumerate(shapes) if len(each) == len(shape) > 1 and each[:-1] == shape[:-1]]
-    return {"same_as": found[0], "last": shape[-1]} if found else {}
+    for place in (-1, -1 - len(made.module.kernel_size)) if isinstance(made.module, _ConvNd) else (-1,):
+        found = [number for number, each in enumerate(shapes) if _differ_at(place, shape, each)]
+        if found:
+            return {"same_as": found[0], "other": (place, shape[place])}
+    return {}
+
+
+def _differ_at(place: int, one: tuple[int, ...], other: tuple[int, ...]) -> bool:
+    """Whether two shapes of several sizes differ in one alone."""
+    differing = [each - len(one) for each in range(len(one)) if each >= len(other) or one[each] != other[each]]
+    return len(one) == len(other) > 1 and differing == [place]
 
 
 def is_absent(recording: Recording, residual: Residual, absence: Absence) -> bool:
