@@ -200,6 +200,14 @@ def test_products_of_groups_are_counted(first: tuple[int, ...], second: tuple[in
     assert counter.total == expected
 
 
+def test_transformers_own_products_of_groups_are_counted() -> None:
+    """Which take the place of torch's where it has none for a device or a type."""
+    pytest.importorskip("transformers.integrations.moe")
+    with MultiplyAdds() as counter:
+        torch.ops.transformers.grouped_mm_fallback(torch.randn(6, 16), torch.randn(2, 16, 8), torch.tensor([2, 6]))
+    assert counter.total == 6 * 16 * 8
+
+
 # --- the zoo --------------------------------------------------------------------------------------------------------
 
 ANIMALS = zoo()

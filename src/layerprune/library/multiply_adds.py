@@ -4,7 +4,6 @@ attention on a CPU, recurrent layers that run as one operation, mixtures of expe
 Masks are not taken off: an attention's two products count whole, as they do on a GPU.
 """
 
-import sys
 from collections.abc import Sequence
 from math import prod
 from typing import Any, Self
@@ -53,6 +52,11 @@ _FORMULAS = {
     torch.ops.aten._grouped_mm: _of_groups,
     torch.ops.aten._scaled_grouped_mm: _of_groups,
 }
+_OF_OTHERS = {
+    ("torchvision", "deform_conv2d"): _of_a_deformable_convolution,
+    ("transformers", "grouped_mm_fallback"): _of_groups,
+}
+"""Operations of packages, which are there once these are imported."""
 
 
 class _OneWhole:
@@ -74,10 +78,9 @@ class MultiplyAdds(FlopCounterMode):
     """
 
     def __init__(self) -> None:
-        of_torchvision = {}
-        if "torchvision" in sys.modules:
-            of_torchvision = {torch.ops.torchvision.deform_conv2d: _of_a_deformable_convolution}
-        super().__init__(display=False, custom_mapping=_FORMULAS | of_torchvision)
+        packages = {(getattr(torch.ops, package), name): formula for (package, name), formula in _OF_OTHERS.items()}
+        others = {getattr(there, name): formula for (there, name), formula in packages.items() if hasattr(there, name)}
+        super().__init__(display=False, custom_mapping=_FORMULAS | others)
         self.mod_tracker = _OneWhole()
         self._fast_path = True
 
