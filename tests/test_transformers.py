@@ -119,6 +119,23 @@ class Block(nn.Module):
         return torch.relu(x + self.second(torch.relu(self.first(x))))
 
 
+def test_a_stage_may_lose_all_layers_though_its_class_cannot_do_without(tmp_path: Path) -> None:
+    """The code of Hiera's stages returns what their last layer put out."""
+
+    def made() -> nn.Module:
+        options = {"image_size": [64, 64], "embed_dim": 16, "depths": [1, 2, 1, 1], "num_heads": [1, 1, 2, 2]}
+        return transformers.HieraModel(transformers.HieraConfig(**options)).eval()
+
+    model, example = made(), {"pixel_values": torch.randn(2, 3, 64, 64)}
+    gone = [each.name for each in find_sections(model, example) if ".stages.0." in each.name]
+    with pytest.warns(UserWarning, match="its configuration cannot express which layers were removed"):
+        layerprune.remove(model, gone, example)
+    assert len(gone) == 2 and not any(".stages.0." in each.name for each in find_sections(model, example))
+    layerprune.save(model, tmp_path / "x.safetensors")
+    read = layerprune.load(tmp_path / "x.safetensors", into=made()).eval()
+    assert torch.equal(read(**example)[0], model(**example)[0])
+
+
 def vit() -> nn.Module:
     torch.manual_seed(0)
     sizes = {**TRANSFORMER, "hidden_size": 16, "intermediate_size": 32, "image_size": 28, "patch_size": 7}
