@@ -469,6 +469,24 @@ class Modulated(Deformable):
         return x + self.deformed(x, offsets, torch.sigmoid(masks))
 
 
+class Asked(Block):
+    """With a sum within whose code asks for a size that nobody knows, so that this cannot go; it has most of the
+    multiply-adds."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.inner(x)
+        several = self.second(y)
+        return x + torch.tanh(y + several.sum(1) / several.shape[1])
+
+
+def linear() -> nn.Module:
+    return nn.Linear(WIDTH, WIDTH)
+
+
+def several() -> nn.Module:
+    return nn.Sequential(nn.Linear(WIDTH, 2 * WIDTH), nn.Unflatten(1, (2, WIDTH)))
+
+
 class OfHalves(Block):
     """Adds one part of what a function puts out."""
 
@@ -590,6 +608,10 @@ KINDS: dict[str, tuple[int, Callable[[], Made]]] = {
     "recurrent, at once": (3, lambda: (three(Recurrent, lambda: nn.LSTM(WIDTH, WIDTH, batch_first=True)), (tokens(),))),
     "an error is caught": (3, lambda: (three(Caught, refusing=Refusing), (vectors(),))),
     "deformable": (3, lambda: (three(Deformable, offsets, deformed=deformed), (images(),))),
+    "what is within cannot go": (
+        3,
+        lambda: (three(Asked, lambda: nn.Linear(WIDTH, WIDTH), second=several), (vectors(),)),
+    ),
     "modulated": (
         3,
         lambda: (three(Modulated, lambda: nn.Conv2d(WIDTH, 3 * 9, 3, 1, 1), deformed=deformed), (images(),)),

@@ -174,6 +174,15 @@ def test_smaller_models_are_read_back_pickled_and_trained_on(way: str, tmp_path:
         assert len(pruner.removed) == len(pruner.sections) - 1
 
 
+def test_a_section_may_go_if_those_within_cannot() -> None:
+    """Which only a trial shows."""
+    model, (x,) = KINDS["what is within cannot go"][1]()
+    sections = find_sections(model, x)
+    assert [each.name for each in sections.removable] == [f"blocks.{number}" for number in range(3)]
+    inner = [each for each in sections if not each.removable]
+    assert len(inner) == 3 and all("the model does not run without it" in each.reason for each in inner)
+
+
 def test_what_asks_for_sizes_of_what_is_absent_is_read_back(tmp_path: Path) -> None:
     make = KINDS["modulated"][1]
     model, (x,) = make()

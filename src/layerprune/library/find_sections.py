@@ -145,16 +145,23 @@ def find_sections(model: nn.Module, example_input: Any, granularity: Granularity
         if granularity == "layer":
             evaluation, other = (each and each.of_blocks(model) for each in (evaluation, other))
         described = {place: _described(model, place, evaluation, other, size) for place in evaluation.parts}
-        _prefer_outer(
-            described, evaluation.parts, lambda place: _described(model, place, evaluation, other, size, True)
-        )
+
+        def around(place: tuple) -> FoundSection:
+            return _described(model, place, evaluation, other, size, True)
+
+        _prefer_outer(described, evaluation.parts, around)
         if granularity == "any":
             described = _with_plain_layers(model, described, evaluation, other, size)
-        described = dict(sorted(described.items(), key=lambda each: each[1].residual.addition.index))
-        found = _named(list(described.values()))
         macs = -(-evaluation.recording.macs // size)
-        through = _passages(model, dict(zip(described, found, strict=True)), [evaluation, other])
-        return _told_apart(_tried(FoundSections(model, evaluation.recording, macs, found, example_input, through)))
+        while True:
+            described = dict(sorted(described.items(), key=lambda each: each[1].residual.addition.index))
+            found = _named(list(described.values()))
+            through = _passages(model, dict(zip(described, found, strict=True)), [evaluation, other])
+            tried = _tried(FoundSections(model, evaluation.recording, macs, found, example_input, through))
+            for (place, section), one in zip(described.items(), tried, strict=True):
+                described[place] = replace(section, removable=one.removable, reason=one.reason)
+            if granularity == "any" or not _prefer_outer(described, evaluation.parts, around):
+                return _told_apart(tried)
 
 
 def _check(model: Any, example: Any) -> None:
@@ -239,11 +246,12 @@ def _other(model: nn.Module, example: Any) -> _Seen | None:
 
 def _prefer_outer(
     found: dict[tuple, FoundSection], parts: dict[tuple, Residual], around: Callable[[tuple], FoundSection]
-) -> None:
-    """Where sections within a section are less than half of it, the outer one may go instead of them.
+) -> bool:
+    """Where sections within a section are less than half of it, the outer one may go instead of them; whether one is.
 
     `around` describes a section as if there were none within.
     """
+    changed = False
     nested = [place for place, section in found.items() if section.reason == _CONTAINS]
     for place in sorted(nested, key=lambda each: len(parts[each].nodes)):
         nodes = set(parts[place].nodes)
@@ -252,9 +260,10 @@ def _prefer_outer(
             continue
         outer = around(place)
         if outer.removable:
-            found[place] = outer
+            changed, found[place] = True, outer
             kept = {each: f"is within '{outer.name}'" for each in inner}
             found.update({each: replace(found[each], removable=False, reason=why) for each, why in kept.items()})
+    return changed
 
 
 def _with_plain_layers(
