@@ -22,6 +22,7 @@ from zoo.examine import examine
 import layerprune
 from layerprune.errors import LayerpruneError
 from layerprune.library import smaller_models
+from layerprune.library.absence import Gone
 from layerprune.library.concurrent_pruner import ConcurrentPruner
 from layerprune.library.find_sections import find_sections
 from layerprune.library.prune_by_scores import prune_by_scores
@@ -203,6 +204,7 @@ def test_a_size_of_what_is_absent_is_read_from_files_of_before_too(
     told: dict, expected: tuple[int, int] | None
 ) -> None:
     assert smaller_models._other(told) == expected
+    assert Gone(other=told.get("last") or expected).other == expected  # as a pickle has it
 
 
 @pytest.mark.parametrize("other", [[1], [1, 2, 3], 5, ["a", 1], [1, 1.5], [True, 1]], ids=str)

@@ -39,10 +39,10 @@ class Gone:
         type: torch.dtype | None = None,
         same_as: int | None = None,
         like: Tensor | None = None,
-        other: tuple[int, int] | None = None,
+        other: tuple[int, int] | int | None = None,
     ) -> None:
         self.copied, self.dimensions, self.type, self.same_as, self.like = copied, dimensions, type, same_as, like
-        self.other = other
+        self.other = (-1, other) if isinstance(other, int) else other  # pickles of before have the last size
 
     @classmethod
     def __torch_function__(cls, function: Any, types: Any, args: tuple = (), kwargs: Any = None) -> Any:

@@ -90,8 +90,10 @@ class MultiplyAdds(FlopCounterMode):
         return super().__enter__()
 
     def __exit__(self, *error: Any) -> None:
-        super().__exit__(*error)
-        torch.backends.mha.set_fastpath_enabled(self._fast_path)
+        try:
+            super().__exit__(*error)
+        finally:
+            torch.backends.mha.set_fastpath_enabled(self._fast_path)
 
     @property
     def total(self) -> int:
