@@ -209,6 +209,7 @@ CAUSAL: dict[str, tuple[str, dict[str, Any]]] = {
     "olmo2": ("Olmo2", _GROUPED),
     "stablelm": ("StableLm", _GROUPED),
     "mixtral": ("Mixtral", _GROUPED | {"num_local_experts": 2}),
+    "gpt-oss": ("GptOss", _GROUPED | {"num_local_experts": 2, "num_experts_per_tok": 1}),
 }
 MASKED: dict[str, tuple[str, dict[str, Any]]] = {
     "bert": ("Bert", _DECODER),
@@ -240,6 +241,8 @@ PICTURES: dict[str, tuple[str, dict[str, Any]]] = {
     "resnet-hf": ("ResNet", {**_STAGES, "layer_type": "basic"}),
     "mobilenet-v2-hf": ("MobileNetV2", {"depth_multiplier": 0.35}),
     "segformer": ("Segformer", _WIDTHS | {"depths": [1, 1, 1, 1], "num_attention_heads": [1, 1, 2, 2]}),
+    "swiftformer": ("SwiftFormer", {"depths": [1, 2, 1, 1], "embed_dims": [8, 8, 16, 16]}),
+    "hiera": ("Hiera", {"image_size": [32, 32], "embed_dim": 8, "depths": [1, 2, 1, 1], "num_heads": [1, 1, 2, 2]}),
 }  # fmt: skip
 
 
