@@ -230,7 +230,7 @@ def test_what_was_cut_still_follows_its_mode(kind: str) -> None:
     """R19"""
     model, (x,) = KINDS[kind][1]()
     small = prune_by_scores(model, find_sections(model, x), "magnitude", keep=2)
-    assert not torch.equal(small.train()(x), small(x))
+    assert any(not torch.equal(small.train()(x), small(x)) for _ in range(50))  # one draw may be like the next
     assert torch.equal(small.eval()(x), small(x))
     buffers = [each.clone() for each in small.buffers()]
     small.train()(x)

@@ -220,7 +220,9 @@ def test_a_variant_of_a_seed_that_is_shipped_makes_only_the_weights_that_it_need
 
 
 @pytest.mark.parametrize(
-    ("judge", "planned"), [(None, {"magnitude"}), (lambda *_: True, {"magnitude", "dense"})], ids=["single", "half"]
+    ("judge", "planned"),
+    [(None, {"magnitude"}), (lambda key: lambda weights: 0.5, {"magnitude", "dense"})],
+    ids=["single", "half"],
 )
 def test_shipped_weights_of_a_parent_spare_its_training_unless_they_were_rounded(
     copy: Study, monkeypatch: pytest.MonkeyPatch, judge: packing.Judge | None, planned: set[str]
