@@ -96,20 +96,20 @@ def _rounded(key: RunKey, content: bytes, judge: Judge) -> bytes:
     source, accuracy = paths.weights(key), judge(key)
     wanted = accuracy(source)
     whole = half_precision.rounded(content, source)
-    if _of(whole, accuracy) == wanted:
+    if _measured(whole, accuracy) == wanted:
         return whole
     kept, half = half_precision.matrices(content, source), None
     for name in tuple(kept):  # the largest first, so that what stays in single precision is small
         rest = [each for each in kept if each != name]
         trial = half_precision.rounded(content, source, rest)
-        if _of(trial, accuracy) == wanted:
+        if _measured(trial, accuracy) == wanted:
             kept, half = rest, trial
     if half is None:
         raise LayerpruneError("half precision would change its test accuracy")
     return half
 
 
-def _of(content: bytes, accuracy: Callable[[Path], float]) -> float:
+def _measured(content: bytes, accuracy: Callable[[Path], float]) -> float:
     with tempfile.TemporaryDirectory() as folder:
         trial = Path(folder) / "trial.safetensors"
         files.write_atomically(trial, lambda stream: stream.write(content))
