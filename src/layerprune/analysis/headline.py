@@ -21,10 +21,10 @@ FEWEST_SEEDS = 2
 COLUMNS = ["network", "dense (%)", "gated (%)", "Δ [95 %]", "layers", "FLOPs removed", "training FLOPs", "seeds"]
 LEGEND = (
     "Test accuracy, mean over the seeds that dense and gated share (of each family the networks with the most such "
-    "seeds, then the deepest). Δ: gated minus dense in points, with a 95 % bootstrap interval. Layers: weight layers "
-    "on the longest path, before and after. Channels: of the first stage, where they are not the published ones; "
-    "epochs, where a network has been trained for two lengths. FLOPs: multiply-adds; training FLOPs: as a multiple of "
-    "dense training."
+    "seeds, then the deepest). Δ: gated minus dense in points, with a 95 % bootstrap interval, which is too narrow for "
+    "few seeds. Layers: weight layers on the longest path, before and after. Channels: of the first stage, where they "
+    "are not the published ones; epochs, where a network has been trained for two lengths. FLOPs: multiply-adds; "
+    "training FLOPs: as a multiple of dense training."
 )
 
 

@@ -10,7 +10,8 @@ range of what was seen); read them as the spread of the mean, always together wi
 none.
 """
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -70,6 +71,29 @@ def _bootstrap(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         (samples,), np.mean, n_resamples=RESAMPLES, method="percentile", rng=np.random.default_rng(0), axis=-1
     )
     return found.confidence_interval.low, found.confidence_interval.high
+
+
+def interval_of_spread(deviation: float, count: int) -> tuple[float, float]:
+    """95 % interval of the standard deviation of normal values, from that of `count` of them (ddof 1).
+
+    A bootstrap would be of no use here: a resample of few values repeats some, and so spreads less.
+    """
+    low, high = (math.sqrt((count - 1) / stats.chi2.ppf(share, count - 1)) for share in (0.975, 0.025))
+    return float(deviation * low), float(deviation * high)
+
+
+def relative_range(values: np.ndarray) -> np.ndarray:
+    """Largest minus smallest over the largest, along the first axis; 0 where all are 0."""
+    largest = values.max(0)
+    return np.divide(largest - values.min(0), largest, out=np.zeros_like(largest), where=largest > 0)
+
+
+def interval_of_range(samples: Sequence[np.ndarray]) -> tuple[float, float]:
+    """95 % percentile bootstrap interval of relative_range of the samples' means, each sample resampled by itself."""
+    rng = np.random.default_rng(0)
+    means = [each[rng.integers(len(each), size=(RESAMPLES, len(each)))].mean(1) for each in samples]
+    low, high = np.quantile(relative_range(np.stack(means)), (0.025, 0.975))
+    return float(low), float(high)
 
 
 def compare_to_dense(runs: pd.DataFrame) -> pd.DataFrame:

@@ -13,6 +13,7 @@ QUANTITIES: dict[str, Callable[[Study], list[Sample]]] = {
     function.__name__.replace("_", "-"): function
     for function in (
         removal.removed_before_quarter,
+        removal.removed_before_quarter_where_time_allows,
         removal.removed_before_half,
         removal.removed_before_consolidation,
         removal.working_networks,
@@ -52,12 +53,14 @@ QUANTITIES: dict[str, Callable[[Study], list[Sample]]] = {
         removal.drift_left,
         removal.squared_drift_left,
         removal.squared_drift_left_with_constant_steps,
-        comparisons.against_matched_depth,
-        comparisons.against_no_dearer,
-        comparisons.against_controls_of_matched_depth,
-        comparisons.against_controls_no_dearer,
+        comparisons.against_as_large,
+        comparisons.against_as_cheap,
+        comparisons.against_controls_as_large,
+        comparisons.against_controls_as_cheap,
         comparisons.training_macs_of_controls,
         comparisons.training_macs_of_controls_with_the_search,
+        comparisons.against_matched_depth,
+        comparisons.against_no_dearer,
         comparisons.against_all_of_matched_depth,
         comparisons.against_all_no_dearer,
     )

@@ -12,7 +12,7 @@ from layerprune.core import methods
 FAMILIES = methods.families()
 Allows = Callable[[pd.DataFrame], pd.Series]
 """Which pairs may be compared, from columns such as sections_left and sections_left_other."""
-COMPARED = ["test_accuracy", "sections_left", "train_macs", "train_macs_with_search"]
+COMPARED = ["test_accuracy", "sections_left", "macs", "train_macs", "train_macs_with_search"]
 
 
 # --- C3: beside dense -----------------------------------------------------------------------------------------------
@@ -158,26 +158,28 @@ RIVALS = ("trained", "scores")
 """Families of methods that choose sections by themselves."""
 CONTROLS = ("controls",)
 """Those that borrow gated's layout or depth."""
+ABOUT_AS_LARGE, ABOUT_AS_CHEAP = 0.05, 0.01
+"""Shares by which multiply-adds of one input may differ, and those of a rival's training may be more."""
 
 
-def against_matched_depth(study: Study) -> list[Sample]:
-    """Gated's test accuracy minus a rival's that keeps as many sections (fraction)."""
-    return _differences(study, _as_deep, RIVALS)
+def against_as_large(study: Study) -> list[Sample]:
+    """Gated's test accuracy minus a rival's that keeps as many sections and as many multiply-adds (fraction)."""
+    return _differences(study, _as_large, RIVALS)
 
 
-def against_no_dearer(study: Study) -> list[Sample]:
-    """Gated's test accuracy minus that of a rival whose training costs no more multiply-adds (fraction)."""
-    return _differences(study, _no_dearer, RIVALS)
+def against_as_cheap(study: Study) -> list[Sample]:
+    """Gated's test accuracy minus that of a rival whose training costs about as much or less (fraction)."""
+    return _differences(study, _as_cheap, RIVALS)
 
 
-def against_controls_of_matched_depth(study: Study) -> list[Sample]:
-    """Gated's test accuracy minus a control's that keeps as many sections (fraction)."""
-    return _differences(study, _as_deep, CONTROLS)
+def against_controls_as_large(study: Study) -> list[Sample]:
+    """Gated's test accuracy minus a control's that keeps as many sections and as many multiply-adds (fraction)."""
+    return _differences(study, _as_large, CONTROLS)
 
 
-def against_controls_no_dearer(study: Study) -> list[Sample]:
-    """The same of a control whose training, without the search, costs no more multiply-adds (fraction)."""
-    return _differences(study, _no_dearer, CONTROLS)
+def against_controls_as_cheap(study: Study) -> list[Sample]:
+    """The same of a control whose training, without the search, costs about as much or less (fraction)."""
+    return _differences(study, _as_cheap, CONTROLS)
 
 
 def training_macs_of_controls(study: Study) -> list[Sample]:
@@ -190,6 +192,16 @@ def training_macs_of_controls_with_the_search(study: Study) -> list[Sample]:
     return _costs(study, "train_macs_with_search")
 
 
+def against_matched_depth(study: Study) -> list[Sample]:
+    """Against a rival that keeps as many sections, of whatever cost, as the rule was until 2026-11-28."""
+    return _differences(study, _as_deep, RIVALS)
+
+
+def against_no_dearer(study: Study) -> list[Sample]:
+    """Against a rival whose training costs no multiply-add more, as the rule was until 2026-11-28."""
+    return _differences(study, _no_dearer, RIVALS)
+
+
 def against_all_of_matched_depth(study: Study) -> list[Sample]:
     """Rivals and controls together, as the rule was until 2026-11-27."""
     return _differences(study, _as_deep, RIVALS + CONTROLS)
@@ -198,6 +210,14 @@ def against_all_of_matched_depth(study: Study) -> list[Sample]:
 def against_all_no_dearer(study: Study) -> list[Sample]:
     """Rivals and controls together, a control not charged the search, as the rule was until 2026-11-27."""
     return _differences(study, _no_dearer, RIVALS + CONTROLS)
+
+
+def _as_large(pairs: pd.DataFrame) -> pd.Series:
+    return _as_deep(pairs) & ((pairs["macs_other"] / pairs["macs"] - 1).abs() <= ABOUT_AS_LARGE)
+
+
+def _as_cheap(pairs: pd.DataFrame) -> pd.Series:
+    return pairs["train_macs_other"] <= pairs["train_macs"] * (1 + ABOUT_AS_CHEAP)
 
 
 def _as_deep(pairs: pd.DataFrame) -> pd.Series:

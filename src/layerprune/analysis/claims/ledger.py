@@ -229,9 +229,11 @@ DECIDES_NOTHING = (
     "few: it shows that everything works, and the verdicts below show how the ledger is made."
 )
 LEGEND = (
-    "By the rules in `config/claims/rules.yaml`, a condition holds on a network if the whole 95 % bootstrap interval "
-    "over seeds keeps its bound, fails if the whole interval breaks it, and is inconclusive otherwise. Comparisons "
-    "between methods use a paired t test with Holm's correction over the comparisons of one network."
+    "By the rules in `config/claims/rules.yaml`, a condition holds on a network if the whole 95 % interval over seeds "
+    "keeps its bound, fails if the whole interval breaks it, and is inconclusive otherwise. Intervals of means are "
+    "bootstrap intervals, which are too narrow for few seeds: of three they are the range of what was seen, which "
+    "holds the true mean three times in four. Comparisons between methods use a paired t test with Holm's correction "
+    "over the comparisons of one network under one condition."
 )
 
 
@@ -255,6 +257,8 @@ def _changes(entry: Entry) -> list[str]:
     ]
 
 
+ROUNDING = 1e-15
+"""Smaller numbers are differences that cancel."""
 _LEFT, _RIGHT = ":---", "---:"
 _COLUMNS = {"quantity": _LEFT, "network": _LEFT, "against": _LEFT, "n": _RIGHT, "mean [95 %]": _RIGHT, "p": _RIGHT}
 _COLUMNS |= {"verdict": _LEFT}
@@ -279,9 +283,12 @@ def _cells(row: dict) -> list[str]:
 def _mean(row: dict) -> str:
     if row["n"] == 0:
         return "–"
-    return f"{row['mean']:.3g}" + (
-        "" if row["low"] == row["high"] or math.isnan(row["low"]) else f" [{row['low']:.3g}, {row['high']:.3g}]"
-    )
+    mean, low, high = (_number(row[name]) for name in ("mean", "low", "high"))
+    return mean if row["low"] == row["high"] or math.isnan(row["low"]) else f"{mean} [{low}, {high}]"
+
+
+def _number(value: float) -> str:
+    return "0" if abs(value) < ROUNDING else f"{value:.3g}"
 
 
 def _links(preset_name: str, entry: Entry) -> list[str]:

@@ -14,7 +14,7 @@ from layerprune.analysis.selections import (
     better_than_guessing,
     experiment_records,
 )
-from layerprune.core.settings import GatedSettings
+from layerprune.core.settings import GatedSettings, steps_of
 from layerprune.suite import store
 from layerprune.suite.record import Record
 from layerprune.system.paths import RunKey
@@ -30,6 +30,15 @@ READINGS = 10
 def removed_before_quarter(study: Study) -> list[Sample]:
     """Share of a run's removals that came in the first quarter of its steps."""
     return _shares(study, lambda run: run["steps_total"] / 4)
+
+
+def removed_before_quarter_where_time_allows(study: Study) -> list[Sample]:
+    """The same of networks whose settings let a section of no use leave before the quarter ends.
+
+    Its theta is frozen during the warm-up, and then falls from theta0 to 0 in theta0 / (nu theta_lr) steps.
+    """
+    allowed = {arch for arch, runs in gated_runs(study) if all(map(_may_leave_early, runs.to_dict("records")))}
+    return [sample for sample in removed_before_quarter(study) if sample.arch in allowed]
 
 
 def removed_before_half(study: Study) -> list[Sample]:
@@ -54,11 +63,21 @@ def _shares(study: Study, moment: Callable[[dict], float]) -> list[Sample]:
     return samples
 
 
+def _may_leave_early(run: dict) -> bool:
+    settings = _settings(run)
+    warmup = steps_of(settings.warmup, round(run["steps_total"] / run["epochs"]))
+    fall = settings.theta0 / (settings.nu * settings.theta_lr) if settings.nu else 0
+    return warmup + fall < run["steps_total"] / 4
+
+
 def _consolidation(run: dict) -> float:
     """Half a check before the step of rounding, which falls on the check nearest to `consolidate_at`."""
-    settings = store.find(RunKey(**{name: run[name] for name in KEY})).provenance.config["settings"]
-    interval = settings.get("check_interval", GatedSettings().check_interval)
-    return run["consolidate_at"] * run["steps_total"] - interval / 2
+    return run["consolidate_at"] * run["steps_total"] - _settings(run).check_interval / 2
+
+
+def _settings(run: dict) -> GatedSettings:
+    """Those that the run was made with; what later versions added has its default."""
+    return GatedSettings(**store.find(RunKey(**{name: run[name] for name in KEY})).provenance.config["settings"])
 
 
 # --- C2: whether anything gets past sections that are gone, from the experiment random-removal ----------------------

@@ -1,8 +1,10 @@
 """C6: how far results depend on the seed, on the depth, gates and weights at the start, and on the price."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 
 from layerprune.analysis import statistics
@@ -13,17 +15,14 @@ from layerprune.analysis.selections import RIVALS, families
 
 def spread_of_depth(study: Study) -> list[Sample]:
     """Standard deviation over seeds of the sections left, as a share of all."""
-    return [
-        _summed_up(arch, len(runs), (runs["sections_left"] / runs["sections_total"]).std())
-        for arch, runs in gated_runs(study)
-    ]
+    return [_spread(arch, runs["sections_left"] / runs["sections_total"]) for arch, runs in gated_runs(study)]
 
 
 def spread_of_depth_of_rivals(study: Study) -> list[Sample]:
     """The same of other methods that choose their depth themselves."""
     used = study.runs[(study.runs["variant"] == "default") & statistics.counted(study.runs)]
     return [
-        Sample(str(arch), (float((runs["sections_left"] / runs["sections_total"]).std()),), str(method), len(runs))
+        _spread(str(arch), runs["sections_left"] / runs["sections_total"], str(method))
         for (arch, method), runs in used[used["method"].isin(RIVALS)].groupby(["arch", "method"], sort=False)
         if len(runs) > 1
     ]
@@ -31,7 +30,7 @@ def spread_of_depth_of_rivals(study: Study) -> list[Sample]:
 
 def spread_of_accuracy(study: Study) -> list[Sample]:
     """Standard deviation over seeds of the test accuracy (fraction)."""
-    return [_summed_up(arch, len(runs), runs["test_accuracy"].std()) for arch, runs in gated_runs(study)]
+    return [_spread(arch, runs["test_accuracy"]) for arch, runs in gated_runs(study)]
 
 
 def depth_over_starts(study: Study) -> list[Sample]:
@@ -87,12 +86,11 @@ def depth_where_the_price_doubles(study: Study) -> list[Sample]:
 def _over_starts(study: Study, method: str) -> Iterator[Sample]:
     used = _used(study, method)
     used = used[used["variant"] == "default"]
-    against = "" if method == "gated" else method
     for family, members in families(study.runs, method):
-        runs = used[used["arch"].isin(members)]
-        left = runs.groupby("arch")["sections_left"].agg(["mean", "size"])
-        pruned = left[left["mean"] < pd.Series(members, dtype=float).reindex(left.index)]
-        yield _range(family, pruned["mean"], left["size"], against)
+        left = _left_by("arch", used[used["arch"].isin(members)])
+        pruned = [values for arch, values in left.items() if values.mean() < members[arch]]
+        seeds = min(map(len, left.values()), default=0)
+        yield _range(family, pruned, seeds, "" if method == "gated" else method)
 
 
 def _over_variants(study: Study, method: str, prefix: str) -> Iterator[Sample]:
@@ -101,22 +99,39 @@ def _over_variants(study: Study, method: str, prefix: str) -> Iterator[Sample]:
     default = runs[runs["variant"] == "default"].groupby("arch")["nu"].first()
     same_price = runs["nu"].isna() | (runs["nu"] == runs["arch"].map(default))  # a rival has no nu
     runs = runs[(runs["variant"].str.startswith(prefix) & same_price) | (runs["variant"] == "default")]
-    used = runs[statistics.counted(runs)]
     for arch in dict.fromkeys(runs[runs["variant"] != "default"]["arch"]):
-        left = used[used["arch"] == arch].groupby("variant")["sections_left"].agg(["mean", "size"])
-        yield _range(arch, left["mean"], left["size"], "" if method == "gated" else method)
+        of_arch = runs[runs["arch"] == arch]
+        left = _left_by("variant", of_arch[statistics.counted(of_arch)])
+        against, lacks = "" if method == "gated" else method, _without(of_arch, left)
+        found = _range(str(arch), list(left.values()), min(map(len, left.values()), default=0), against)
+        yield replace(found, against=against and against + lacks, at=lacks.removeprefix(", "))
 
 
-def _range(arch: str, means: pd.Series, seeds: pd.Series, against: str) -> Sample:
-    """Largest minus smallest over the largest, of two means or more of two seeds or more."""
-    if len(means) < 2 or seeds.min() < 2 or means.max() == 0:
+def _left_by(column: str, runs: pd.DataFrame) -> dict[str, np.ndarray]:
+    return {str(name): each["sections_left"].to_numpy(float) for name, each in runs.groupby(column)}
+
+
+def _without(runs: pd.DataFrame, left: Mapping[str, np.ndarray]) -> str:
+    """Such as ", without initial-scale-2, which diverged", of the variants that only have runs without an end."""
+    ended_badly = runs[(runs["status"] == "diverged") & ~runs["variant"].isin(left)]
+    names = ", ".join(dict.fromkeys(ended_badly["variant"]))
+    return f", without {names}, which diverged" if names else ""
+
+
+def _range(arch: str, left: Sequence[np.ndarray], seeds: int, against: str) -> Sample:
+    """Largest minus smallest mean over the largest, of two starts or more of two seeds or more."""
+    if len(left) < 2 or seeds < 2 or max(each.mean() for each in left) == 0:
         return Sample(arch, (), against=against)
-    return Sample(arch, (float((means.max() - means.min()) / means.max()),), against=against, seeds=int(seeds.min()))
+    number = statistics.relative_range(np.array([each.mean() for each in left]))
+    return Sample(arch, (float(number),), against, seeds, interval=statistics.interval_of_range(left))
 
 
 def _used(study: Study, method: str) -> pd.DataFrame:
     return study.runs[(study.runs["method"] == method) & statistics.counted(study.runs)]
 
 
-def _summed_up(arch: str, seeds: int, number: float) -> Sample:
-    return Sample(arch, (float(number),), seeds=seeds) if seeds > 1 else Sample(arch, ())
+def _spread(arch: str, values: pd.Series, against: str = "") -> Sample:
+    if len(values) < 2:
+        return Sample(arch, (), against)
+    number = float(values.std())
+    return Sample(arch, (number,), against, len(values), interval=statistics.interval_of_spread(number, len(values)))

@@ -13,7 +13,8 @@ class Sample:
     """One value a seed, or, where `seeds` is given, one number that summarises that many seeds.
 
     `against` names what was compared with: such samples of one network are tested together. `at` names the point of a
-    curve that the values are of.
+    curve that the values are of. `interval` is the 95 % interval of a number that summarises seeds; without one it
+    is taken as it is.
     """
 
     arch: str
@@ -21,6 +22,7 @@ class Sample:
     against: str = ""
     seeds: int | None = None
     at: str = ""
+    interval: tuple[float, float] | None = None
 
     @property
     def n(self) -> int:

@@ -27,10 +27,10 @@ COLUMNS = ["quantity", "bound", "dataset", "arch", "against", "n", "mean", "low"
 
 
 def judge(condition: Condition, dataset: str, samples: Sequence[Sample], least_seeds: int) -> pd.DataFrame:
-    """One row a sample, with COLUMNS: mean and 95 % bootstrap interval over seeds, and whether the bound is kept.
+    """One row a sample, with COLUMNS: mean and 95 % interval over seeds, and whether the bound is kept.
 
     Comparisons (samples with `against`) are decided by a paired t test against the bound, two-sided, with the p values
-    of one network corrected by Holm's method; NaN where nothing was tested.
+    of one network under this condition corrected by Holm's method; NaN where nothing was tested.
     """
     rows = report(condition.quantity, dataset, samples).assign(bound=str(condition))
     rows["p"] = _holm_within_networks(samples, condition)
@@ -48,7 +48,7 @@ def report(quantity: str, dataset: str, samples: Sequence[Sample]) -> pd.DataFra
     for sample, (low, high) in zip(samples, bounds, strict=True):
         mean = float(np.mean(sample.values)) if sample.values else float("nan")
         if sample.seeds is not None:
-            low = high = mean
+            low, high = sample.interval or (mean, mean)
         names = {"quantity": quantity, "bound": quantity, "dataset": dataset}
         numbers = {"n": sample.n, "mean": mean, "low": low, "high": high, "p": float("nan"), "verdict": ""}
         rows.append(names | {"arch": sample.arch, "against": sample.against or sample.at} | numbers)
