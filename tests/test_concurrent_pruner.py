@@ -282,13 +282,10 @@ def test_step_wants_a_forward_and_a_backward_pass_each_time() -> None:
     pruner = a_pruner(own(), nu=0.1)
     with pytest.raises(LayerpruneError, match="step: no forward pass in training mode since the last step"):
         pruner.step()
-    loss = pruner.model.train()(batches()[0][0]).sum()
+    pruner.model.train()(batches()[0][0])
     with pytest.raises(LayerpruneError, match="step: no backward pass since the forward pass"):
         pruner.step()
-    loss = pruner.model(batches()[0][0]).sum()
-    with pytest.raises(LayerpruneError, match=r"state_dict: call it after step\(\)"):
-        pruner.state_dict()
-    loss.backward()
+    pruner.model(batches()[0][0]).sum().backward()
     pruner.step()
     with pytest.raises(LayerpruneError, match="step: no forward pass"):
         pruner.step()

@@ -36,12 +36,14 @@ def remove(network: SectionedNetwork, indices: Iterable[int], optimizer: torch.o
 
 
 def drop_parameters(optimizer: torch.optim.Optimizer, gone: Sequence[nn.Parameter]) -> None:
-    """Take parameters and their state (momentum) out of an optimizer."""
+    """Take parameters and their state (momentum) out of an optimizer; they lose their gradients, too, which whoever has
+    kept a list of all parameters would go on clipping by."""
     identities = {id(parameter) for parameter in gone}
     for group in optimizer.param_groups:
-        group["params"] = [each for each in group["params"] if id(each) not in identities]
+        group["params"][:] = [each for each in group["params"] if id(each) not in identities]
     for parameter in gone:
         optimizer.state.pop(parameter, None)
+        parameter.grad = None
 
 
 def remove_all_but(network: SectionedNetwork, keep: Sequence[int]) -> None:

@@ -39,6 +39,11 @@ class Aims:
         """nu at the start; for a rise of the loss such that all sections together are worth it."""
         return self.nu if self.max_loss_increase is None else self.max_loss_increase / sections
 
+    def told(self) -> dict[str, float]:
+        """What was given, but for `validate`."""
+        given = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "validate"}
+        return {name: value for name, value in given.items() if value is not None}
+
     def check(self) -> None:
         """Raises LayerpruneError unless exactly one is given and it is in range."""
         names = [each.name for each in fields(self) if each.name != "validate"]

@@ -12,7 +12,6 @@ subset of sections, theta weighs what each section is worth to the loss against 
 the model and the optimizer. The loss must be the mean over the examples of a step.
 """
 
-import operator
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -37,7 +36,7 @@ from layerprune.library.gated_training import Method, Network, no_losses, sectio
 from layerprune.library.hooks import OfPruner
 from layerprune.library.loss_allowance import LossAllowance, validated
 from layerprune.library.memory import MemoryBudget, SectionMemory, peak_memory, section_memory
-from layerprune.library.pruner_checks import check, trainable
+from layerprune.library.pruner_checks import check, check_state, trainable
 from layerprune.library.pruning_plot import Marks, Moment, drawn
 from layerprune.library.pruning_report import Report, Sizes, count_of, latencies, sizes_of
 from layerprune.library.rewriting import Forward
@@ -137,7 +136,7 @@ class ConcurrentPruner:
         self._scale, self._steps, self._is_verified = 1.0, 0, not verify
         self._shown: tuple[Tensor | None] | None = None  # gates of evaluation passes; None: the method's
         self._measure()
-        self._begin(batch=1)  # a setting that does not fit is said before anything has changed
+        self._begin(1)  # a setting that does not fit is said before anything has changed
         self._method: Method | None = None
         self._attach()
 
@@ -189,9 +188,18 @@ class ConcurrentPruner:
         is_check = self._steps % self._settings.check_interval == 0 or self._steps == self._total
         if not is_check or self._method is None:
             return []
+        self._check_gates()
         removed = self._remove(self._method.removals(self._steps))
         self._course.append(Moment(self._steps, list(self.theta.values()), self._left(), self._validation_now()))
         return removed
+
+    def discard(self) -> None:
+        """Forget the forward and backward passes since the last step: those whose loss is not the step's.
+
+        Such as the first pass of sharpness-aware minimization, those that make adversarial examples, the generator's
+        through a critic, and those of a step that is skipped.
+        """
+        self._draws = []
 
     def distilled(self, loss: Tensor, x: Any, outputs: Any, dim: int | None = None) -> Tensor:
         """The loss with distillation from the teacher, which sees the same `x`:
@@ -254,14 +262,17 @@ class ConcurrentPruner:
         return [] if self.consolidated else self._remove(self._method._round())
 
     def state_dict(self) -> dict[str, Any]:
-        """What an exact resume needs besides the states of the model and the optimizer."""
-        if self._draws:
-            raise LayerpruneError("state_dict: call it after step(), not between a forward pass and step()")
+        """What an exact resume needs besides the states of the model and the optimizer.
+
+        After step(): passes since then are left out, as their gradients are.
+        """
         method = self._method
         return {
+            "sections": [each.name for each in self.sections.removable],
+            "aims": self._aims.told(),
             "alive": list(self._forward.alive),
             "steps": self._steps,
-            "batch": method.context.batch_size if method is not None else None,
+            "batch": self._examples,
             "method": method.state() if method is not None else None,
             "noise": method.noise.get_state() if method is not None else None,
             "memory": astuple(self._memory) if self._memory is not None else None,
@@ -271,16 +282,18 @@ class ConcurrentPruner:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Load a state into a pruner on the whole model; load the model's and the optimizer's states after it."""
-        alive = self._forward.alive
-        if len(state["alive"]) != len(alive) or any(map(operator.gt, state["alive"], alive)):
-            raise LayerpruneError("load_state_dict: the state belongs to other sections, or some are already removed")
+        """Load a state into a pruner on the whole model; load the model's and the optimizer's states after it.
+
+        Raises LayerpruneError, before anything has changed, if it is the state of other sections or of another aim.
+        """
+        alive, names = self._forward.alive, [each.name for each in self.sections.removable]
+        check_state(state, names, alive, self._aims)
         self._steps = state["steps"]
         self._load_measured(state)
         if state["method"] is not None:
             self._begin(state["batch"])
             self._method.load_state(state["method"])
-            self._method.noise.set_state(state["noise"])
+            self._method.noise.set_state(state["noise"].cpu())
         gone = [place for place, stays in enumerate(state["alive"]) if alive[place] and not stays]
         if gone:
             self._take_out(gone)
@@ -317,7 +330,9 @@ class ConcurrentPruner:
                 first_pass.compare(model, self._forward.gates, names, (inputs, named), batch)
                 self._is_verified = True
             if self._method is None:
-                self._begin(batch)
+                self._check_gates()
+                self._check_that_it_is_one_model()
+                self._begin(batch * self._group.size)
             gates = self._drawn(batch * self._group.size)
             if self._method.drawn is not None:
                 self._draws.append((self._method.drawn, batch * self._group.size))
@@ -355,14 +370,31 @@ class ConcurrentPruner:
         """Parts of the model that are called on their own are not gated."""
         self._forward.gates.stop(to_backward=model.training and torch.is_grad_enabled())
 
-    def _begin(self, batch: int) -> None:
-        """The method, as soon as the size of batches is known."""
+    def _check_gates(self) -> None:
+        lost = [place for place in self._forward.gates.lost() if self._forward.alive[place]]
+        if lost:
+            name = self.sections.removable[lost[0]].name
+            raise LayerpruneError(
+                f"ConcurrentPruner: section '{name}' has lost its gate: a module of it was replaced after the pruner "
+                "was made (as convert_sync_batchnorm does); replace modules before find_sections"
+            )
+
+    def _check_that_it_is_one_model(self) -> None:
+        """Processes that only have a group in common would mix their gates."""
+        if self._group.size > 1:
+            with torch.no_grad():
+                weights = sum(float(each.double().abs().sum()) for each in self.model.parameters())
+            self._group.agree("the model's weights (is it one model, in DistributedDataParallel?)", weights)
+
+    def _begin(self, examples_of_step: int) -> None:
+        """The method, as soon as the size of batches is known: the examples of a step in all processes."""
+        self._examples = examples_of_step
         device = next(self.model.parameters()).device
         removable = self.sections.removable
         network = Network(self._forward)
         context = Context(
             examples=1,
-            batch_size=batch * self._group.size,
+            batch_size=examples_of_step,
             steps_per_epoch=self._total,
             steps_total=self._total,
             seed=self._seed,
@@ -390,15 +422,27 @@ class ConcurrentPruner:
         if not draws:
             raise LayerpruneError("step: no backward pass since the forward pass; call step() after loss.backward()")
         slopes = torch.cat([each.grad for each, _ in draws], 1) / self._scale
-        if self._scaler is not None and not bool(torch.isfinite(slopes).all()):
-            return  # the scaler has skipped this step too
+        if self._is_broken(slopes):
+            return
         method = self._method
         method.drawn = torch.cat([each.detach() for each, _ in draws], 1)
         method.drawn.grad = slopes
         # The loss is the mean over all examples of the step, those whose gates were not drawn included.
         method.batch = sum(count for _, count in draws)
+        if method.batch > self._examples:  # of several passes a step
+            self._examples = method.batch
+            method.estimator.expect(self._settings.drawn_share * self._examples)
         method.prepare(self._steps)
         method.after_backward(self._steps, slopes.new_zeros(method.drawn.shape[1]), no_losses)
+
+    def _is_broken(self, slopes: Tensor) -> bool:
+        """Whether the loss was infinite or NaN in any process: such a step tells nothing, and would never be forgotten.
+
+        A gradient scaler, and many a training loop, skips it, too.
+        """
+        broken = (~torch.isfinite(slopes)).any().float().view(1)
+        self._group.add_up(broken)
+        return bool(broken)
 
     def _is_silent(self) -> bool:
         return self._method is not None and self._method.drawn is None

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from layerprune.errors import LayerpruneError
 from layerprune.library.caches import follow
 from layerprune.library.code_gates import GATES, Wrap, gated_function, gated_method
 from layerprune.library.hooks import OfPruner
@@ -57,6 +58,13 @@ class Gates:
         self.recomputed: list[GateValue] = []
         self.is_copy = model is None
         self._copies: weakref.WeakSet[Gates] = weakref.WeakSet()
+        self.gated: dict[int, weakref.ref[nn.Module]] = {}
+        """The module that each gate is on."""
+
+    def lost(self) -> list[int]:
+        """Places whose gate is on a module that has left the model, as where another has taken its place."""
+        parts = {id(each) for each in self.model.modules()} if self.model is not None else set()
+        return [place for place, module in self.gated.items() if id(module()) not in parts]
 
     @property
     def model(self) -> nn.Module | None:
@@ -175,9 +183,15 @@ class CodeGates:
 
 
 def attach(model: nn.Module, gates: Gates, gateways: Sequence[Gateway | None]) -> None:
-    """Put gates on a model; their places are those of the gateways. None for sections that have gone."""
-    detach(model)
+    """Put gates on a model; their places are those of the gateways. None for sections that have gone.
+
+    Raises LayerpruneError, before anything has changed, where a method that gates go into was replaced on the module.
+    """
     there = {place: each for place, each in enumerate(gateways) if each is not None}
+    for each in there.values():
+        _check_own(model.get_submodule(each.path), each)
+    detach(model)
+    gates.gated = {place: weakref.ref(model.get_submodule(each.path)) for place, each in there.items()}
     for place, each in there.items():
         if each.method is None:
             _attach_hooks(model, Gate(gates, place, each), each)
@@ -204,6 +218,17 @@ def _attach_in_code(module: nn.Module, gates: Gates, path: str, gateways: dict[i
             module, method, [(wraps.index(_key(each)), each.wrap) for each in own.values() if each.method == method]
         )
         vars(module)[method] = changed
+
+
+def _check_own(module: nn.Module, gateway: Gateway) -> None:
+    """The code that gates go into is that of the class: another method on the module would be lost."""
+    own = vars(module).get(gateway.method) if gateway.method is not None else None
+    if own is not None and not getattr(own, "_is_gated", False):
+        where = f"'{gateway.path}'" if gateway.path else "the model"
+        raise LayerpruneError(
+            f"ConcurrentPruner: {gateway.method} of {where} was replaced (as accelerate does where it prepares a model "
+            "for mixed precision), and gates have to go into the code of its class: create the pruner before that"
+        )
 
 
 def _key(gateway: Gateway) -> tuple:

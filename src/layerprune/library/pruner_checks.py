@@ -1,11 +1,14 @@
 """Refuses what a pruner does not support, before anything has changed."""
 
-from collections.abc import Sequence
+import operator
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import nn
 
 from layerprune.errors import LayerpruneError
+from layerprune.library.aims import Aims
 from layerprune.library.find_sections import FoundSections, unwrapped
 from layerprune.library.gates import gates_of
 from layerprune.library.rewriting import Forward
@@ -57,3 +60,23 @@ def _check_optimizers(sections: FoundSections, forward: Forward, optimizers: Seq
                 f"ConcurrentPruner: the optimizer does not hold the parameters of section '{section.name}': "
                 "make it from model.parameters(), or give a list of all optimizers"
             )
+
+
+def check_state(state: Mapping[str, Any], names: Sequence[str], alive: Sequence[bool], aims: Aims) -> None:
+    """Raises LayerpruneError unless this is the state of a pruner with these sections and this aim.
+
+    States of version 0.1 name neither; they fit if they have as many sections.
+    """
+    lacking = [name for name in ("alive", "steps", "batch", "method", "noise") if name not in state]
+    if lacking:
+        raise LayerpruneError(f"load_state_dict: this is not the state of a pruner: it has no '{lacking[0]}'")
+    others = len(state["alive"]) != len(alive) or list(state.get("sections", names)) != list(names)
+    if others or any(map(operator.gt, state["alive"], alive)):
+        raise LayerpruneError("load_state_dict: the state belongs to other sections, or some are already removed")
+    told, asked = state.get("aims", aims.told()), aims.told()
+    if told != asked:
+        raise LayerpruneError(f"load_state_dict: the state was made with {_listed(told)}, not {_listed(asked)}")
+
+
+def _listed(told: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in told.items())

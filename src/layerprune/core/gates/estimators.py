@@ -47,9 +47,14 @@ class Estimator:
     ) -> None:
         self.group = group
         self.decay = decay
-        self.floor = min(side_floor / batch_size, 0.5)
+        self.side_floor = side_floor
+        self.expect(batch_size)
         self._averages = torch.zeros(2, self.rows, sections, device=device)
         self.sums, self.counts = self._averages[0], self._averages[1]
+
+    def expect(self, batch_size: float) -> None:
+        """So many gates of each section are drawn a step, of which both sides are to get some."""
+        self.floor = min(self.side_floor / batch_size, 0.5)
 
     def sampling(self, theta: Tensor) -> Tensor:
         """Probability with which gates are drawn."""

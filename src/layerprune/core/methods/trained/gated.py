@@ -157,7 +157,8 @@ class Method(TrainingMethod):
 
     def gates(self, step: int, batch: int) -> Gates:
         silent = step < self.warmup and self.settings.warmup_gates == "open"
-        if silent or step >= self.consolidation or not any(section.alive for section in self.network.sections):
+        rounded = step >= self.consolidation or self.theta_before_rounding is not None
+        if silent or rounded or not any(section.alive for section in self.network.sections):
             self.drawn = None
             return None
         if self.batch_gates is not None:
@@ -241,9 +242,11 @@ class Method(TrainingMethod):
         """The sections that go at this check."""
         if step <= self.consolidation and self.trace is not None and self.trace.benefits is not None:
             self.trace.note(step, float(self.lr), self.theta, self.estimator.delta())
-        if step == self.consolidation:
+        if self.theta_before_rounding is not None:
+            return []
+        if step >= self.consolidation:
             return self._round()
-        if step < self.warmup or step > self.consolidation:
+        if step < self.warmup:
             return []
         if self.budget is not None:
             self._follow_budget()
