@@ -113,6 +113,21 @@ def test_sections_leave_the_network_of_a_lightning_module(kind: type, tmp_path: 
     assert float((smaller(x).argmax(1) == y).float().mean()) > 0.5  # chance is 0.1
 
 
+class Cast(Digits):
+    """Takes images in any precision."""
+
+    def training_step(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+        return functional.cross_entropy(self.net(batch[0].to(self.dtype)).float(), batch[1])
+
+
+@pytest.mark.parametrize("precision", ["bf16-true", "64-true"])
+def test_the_trainer_may_cast_the_network_after_its_sections_were_found(precision: str, tmp_path: Path) -> None:
+    prune = PruneLayers(EXAMPLE, target_depth=2, theta_lr=1.0, check_interval=5)
+    fit(Cast(), prune, tmp_path, precision=precision)
+    assert prune.pruner.report().after.sections == 2
+    assert next(prune.export().parameters()).dtype != torch.float32
+
+
 @pytest.mark.parametrize("epochs", [1, 2, 4], ids=["undecided", "on the way", "all decided"])
 def test_a_checkpoint_goes_on_exactly_as_if_nothing_had_happened(epochs: int, tmp_path: Path) -> None:
     whole, first = Digits(), PruneLayers(EXAMPLE, **OPTIONS)

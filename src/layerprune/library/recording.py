@@ -23,13 +23,13 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from layerprune.errors import LayerpruneError
-from layerprune.library.examples import call, copied, shape_of
+from layerprune.library.examples import call, copied, precision_of, shape_of
 from layerprune.library.multiply_adds import MultiplyAdds
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.Transformer, nn.TransformerEncoder)
 _COMPOSED = (nn.TransformerDecoder, nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
 _ONE_AT_A_TIME = threading.RLock()
-"""Of all threads: what torch keeps for the whole process (the compiler's stance, Function.apply) is put back in turn."""
+"""Of threads: the compiler's stance and Function.apply are the whole process's, and are put back in turn."""
 _OF_TORCH = ("torch/overrides.py", "torch/_tensor.py", "torch/utils/_contextlib.py", "library/absence.py")
 
 
@@ -131,6 +131,8 @@ class Recording:
         self.returned: set[Node] = set()
         self.kept: dict[Node, str] = {}
         """Nodes whose tensors stayed behind as attributes of modules, with the attributes' paths."""
+        self.dtype = precision_of(model)
+        """Of the model when it was recorded; None if its weights have several."""
         self.paths = {id(module): path for path, module in reversed(list(model.named_modules(remove_duplicate=False)))}
 
     @property
