@@ -11,6 +11,7 @@ from networks import digits, source
 from own_networks import EXAMPLE, own
 from together import run_together
 from torch import Tensor, nn
+from torch.distributed.fsdp import fully_shard
 from torch.nn import functional
 
 import layerprune
@@ -240,6 +241,19 @@ def without_a_word(group: ProcessGroup) -> list:
 def test_a_wrapper_that_would_wait_for_what_has_gone_is_refused(tmp_path: Path) -> None:
     for text in run_together(without_a_word, tmp_path).texts:
         assert text.startswith("error: ConcurrentPruner: ") and "find_unused_parameters=True" in text
+
+
+def in_shards(group: ProcessGroup) -> list:
+    model = own()
+    found = find_sections(model, EXAMPLE)
+    for each in (*model.blocks, model):
+        fully_shard(each)
+    return [ConcurrentPruner(model, found, torch.optim.SGD(model.parameters()), total_steps=9, nu=0.1)]
+
+
+def test_a_model_whose_weights_are_in_shards_is_refused(tmp_path: Path) -> None:
+    for text in run_together(in_shards, tmp_path).texts:
+        assert text.startswith("error: ConcurrentPruner: the model is sharded") and "DistributedDataParallel" in text
 
 
 def test_a_pruned_network_comes_back_from_its_file_without_its_class(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """Sections of networks that nobody registered: found in every family, with what they cost and why one may not go."""
 
 import copy
+import threading
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -10,7 +12,7 @@ from torch import Tensor, nn
 
 from layerprune.core.measure import count_macs
 from layerprune.errors import LayerpruneError
-from layerprune.library.find_sections import find_sections
+from layerprune.library.find_sections import FoundSections, find_sections
 from layerprune.library.registered_blocks import register_block
 from layerprune.library.rewriting import Forward
 
@@ -72,6 +74,72 @@ def test_the_model_is_as_it_was_after_its_sections_were_looked_for() -> None:
     find_sections(model, example)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert [part.training for part in model.modules()] == modes and "forward" not in model.__dict__
+
+
+class Square(torch.autograd.Function):
+    """An operation that only autograd knows, as fused kernels are written."""
+
+    @staticmethod
+    def forward(context: object, x: Tensor) -> Tensor:
+        return x * x
+
+
+class Meeting(nn.Module):
+    """Calls somebody in the middle of its forward method, and goes on as soon as that says so."""
+
+    def __init__(self, met: Callable[[], object]) -> None:
+        super().__init__()
+        self.body, self._met = nn.Linear(8, 8), met
+
+    def forward(self, x: Tensor) -> Tensor:
+        self._met()
+        return x + Square.apply(self.body(x))
+
+
+def told(sections: FoundSections) -> list[tuple]:
+    return [(each.name, each.removable, each.macs, each.params) for each in sections]
+
+
+def test_what_other_threads_train_meanwhile_is_neither_recorded_nor_disturbed() -> None:
+    """The other network's call begins in the middle of the first one's and ends after all of it."""
+    middle, end, answers = threading.Event(), threading.Event(), []
+    other = Meeting(lambda: (middle.set(), end.wait(10)))
+
+    def train() -> None:
+        other(torch.ones(2, 8)).sum()
+        answers.append("trained")
+
+    thread = threading.Thread(target=train)
+
+    def meet() -> None:
+        if thread.ident is None:
+            thread.start()
+            middle.wait(10)
+
+    apply = torch.autograd.Function.__dict__["apply"]
+    expected = told(find_sections(nn.Sequential(Meeting(lambda: None), nn.Linear(8, 3)), torch.zeros(2, 8)))
+    found = find_sections(nn.Sequential(Meeting(meet), nn.Linear(8, 3)), torch.zeros(2, 8))
+    end.set()
+    thread.join(10)
+    assert told(found) == expected and answers == ["trained"]
+    assert torch.autograd.Function.__dict__["apply"] is apply
+    assert not any(each.module is other for each in found.trace.calls)
+
+
+def test_sections_are_found_in_several_threads_at_once() -> None:
+    answers: dict[int, list[tuple]] = {}
+
+    def find(place: int) -> None:
+        answers[place] = told(find_sections(own(blocks=2 + place), EXAMPLE))
+
+    apply = torch.autograd.Function.__dict__["apply"]
+    threads = [threading.Thread(target=find, args=(place,)) for place in range(3)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join(60)
+    assert answers == {place: told(find_sections(own(blocks=2 + place), EXAMPLE)) for place in range(3)}
+    assert torch.autograd.Function.__dict__["apply"] is apply
 
 
 def test_a_block_that_decides_by_values_says_so_and_can_be_registered() -> None:

@@ -99,6 +99,26 @@ def test_the_modules_stay_as_they_were() -> None:
     assert all(part.training for part in model.modules())
 
 
+@pytest.mark.parametrize(
+    ("given", "complaint"),
+    [
+        ({"models": network()}, r"models are modules by name, as {.*}, not SectionedNetwork"),
+        ({"models": {"a": lambda x: x}}, "models are modules by name, as {.*}, not function"),
+        ({"models": {}}, "give a model, and batches"),
+        ({"example_input": None}, r"example_input is a tensor \[B, ...\], not None"),
+        ({"batches": 1}, "batches are whole numbers in a list, not 1"),
+        ({"batches": ["a"]}, r"batches are whole numbers in a list, not \['a'\]"),
+        ({"batches": [1.5]}, r"batches are whole numbers in a list, not \[1.5\]"),
+        ({"batches": [0]}, "batches, threads and repeats of 1 or more"),
+        ({"repeats": "3"}, "repeats is a whole number, not '3'"),
+    ],
+)
+def test_an_argument_that_does_not_fit_is_named(given: dict, complaint: str) -> None:
+    values = {"models": {"a": network()}, "example_input": torch.zeros(1, *SHAPE), "batches": (1,)} | given
+    with pytest.raises(LayerpruneError, match=f"^measure_latency: .*{complaint}"):
+        layerprune.measure_latency(**values)
+
+
 def test_a_network_compared_with_itself_is_remarked_upon() -> None:
     _, said = measured({"whole": network((0,)), "other": network((1,)), "smaller": network((0,))}, batches=(1,))
     assert len(said) == 1 and said[0].startswith("whole and smaller have the same layers; ") and "deepcopy" in said[0]

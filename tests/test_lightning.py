@@ -113,6 +113,59 @@ def test_sections_leave_the_network_of_a_lightning_module(kind: type, tmp_path: 
     assert float((smaller(x).argmax(1) == y).float().mean()) > 0.5  # chance is 0.1
 
 
+class Cast(Digits):
+    """Takes images in any precision."""
+
+    def training_step(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+        return functional.cross_entropy(self.net(batch[0].to(self.dtype)).float(), batch[1])
+
+
+@pytest.mark.parametrize("precision", ["bf16-true", "64-true"])
+def test_the_trainer_may_cast_the_network_after_its_sections_were_found(precision: str, tmp_path: Path) -> None:
+    prune = PruneLayers(EXAMPLE, target_depth=2, theta_lr=1.0, check_interval=5)
+    fit(Cast(), prune, tmp_path, precision=precision)
+    assert prune.pruner.report().after.sections == 2
+    assert next(prune.export().parameters()).dtype != torch.float32
+
+
+class Choosy(Digits):
+    """Skips every third batch, before or after the network has seen it."""
+
+    looks = False
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor | None:
+        loss = super().training_step(batch) if self.looks or batch_idx % 3 else None
+        return loss if batch_idx % 3 else None
+
+
+class Looking(Choosy):
+    looks = True
+
+
+@pytest.mark.parametrize("kind", [Choosy, Looking])
+@pytest.mark.parametrize(("accumulated", "steps"), [(1, 36), (2, 30)])
+def test_a_batch_that_the_training_step_skips_is_no_step(
+    kind: type, accumulated: int, steps: int, tmp_path: Path
+) -> None:
+    prune = PruneLayers(EXAMPLE, target_depth=2, theta_lr=1.0, check_interval=5, total_steps=30)
+    saver = ModelCheckpoint(tmp_path, every_n_train_steps=1)
+    options = {"callbacks": [saver], "enable_checkpointing": True, "accumulate_grad_batches": accumulated}
+    fit(kind(), prune, tmp_path, **options)
+    assert prune.pruner._steps == steps and len(prune.pruner.removed) == 2
+
+
+class Passing(Digits):
+    """Leaves the network out of its loss, by mistake."""
+
+    def training_step(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+        return self.net[1].weight.square().mean()
+
+
+def test_a_loss_that_is_not_of_the_network_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(LayerpruneError, match="step: no forward pass in training mode since the last step"):
+        fit(Passing(), PruneLayers(EXAMPLE, **OPTIONS), tmp_path)
+
+
 @pytest.mark.parametrize("epochs", [1, 2, 4], ids=["undecided", "on the way", "all decided"])
 def test_a_checkpoint_goes_on_exactly_as_if_nothing_had_happened(epochs: int, tmp_path: Path) -> None:
     whole, first = Digits(), PruneLayers(EXAMPLE, **OPTIONS)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from layerprune.errors import LayerpruneError
 from layerprune.library.concurrent_pruner import ConcurrentPruner
 from layerprune.library.find_sections import find_sections
+from layerprune.library.prune_by_scores import prune_by_scores
 
 EXAMPLE = torch.zeros(2, 8)
 
@@ -117,7 +118,7 @@ MISTAKES: dict[str, tuple[Callable[[nn.Module], None] | None, Callable | None, d
         None,
         None,
         {"total_steps": 0},
-        r"total_steps is how often step\(\) will be called, at least 1, not 0",
+        r"total_steps is how often step\(\) will be called, a whole number of at least 1, not 0",
     ),
     "warm-up to the end": (None, None, {"warmup_steps": 10}, r"warmup: 10it leaves theta no step"),
     "no gates": (None, None, {"drawn_share": 0.0}, r"ConcurrentPruner: drawn_share: "),
@@ -136,6 +137,92 @@ def test_a_mistake_names_the_way_out_and_leaves_the_model_alone(mistake: str) ->
         ConcurrentPruner(model, find_sections(model, EXAMPLE), optimizer, **{"total_steps": 10, "nu": 0.1} | options)
     assert "\n" not in str(error.value)
     assert seen(model) == before
+
+
+def validation() -> float:
+    return 1.0
+
+
+COUNTS, DEPTH = r"will be called, a whole number of at least 1, not ", r"number of sections to keep, 0 or more, not "
+OF_ANOTHER_KIND: list[tuple[dict[str, Any], str]] = [
+    ({"target_macs": "0.5"}, r"target_macs is a share of the model's, .* at most 1, not '0.5'"),
+    ({"target_macs": True}, r"target_macs is a share of the model's, .* at most 1, not True"),
+    ({"target_memory": [0.5]}, r"target_memory is a share of the model's, .*, not \[0.5\]"),
+    ({"target_params": "half"}, r"or a whole number of parameters above 1, not 'half'"),
+    ({"target_depth": "2"}, DEPTH + "'2'"),
+    ({"target_depth": float("nan")}, DEPTH + "nan"),
+    ({"target_depth": float("inf")}, DEPTH + "inf"),
+    ({"target_depth": True}, DEPTH + "True"),
+    ({"max_loss_increase": "a", "validate": validation}, r"may rise, above 0, not 'a'"),
+    ({"max_loss_increase": 0.1, "validate": 3}, r"validate is a function that returns the validation loss, not 3"),
+    ({"nu": 0.1, "total_steps": "30"}, COUNTS + "'30'"),
+    ({"nu": 0.1, "total_steps": torch.tensor(30)}, COUNTS + "Tensor"),
+    ({"nu": 0.1, "total_steps": 2.5}, COUNTS + "2.5"),
+    ({"nu": 0.1, "total_steps": float("inf")}, COUNTS + "inf"),
+    ({"nu": 0.1, "warmup_steps": -1}, r"warmup_steps is how many steps theta waits, .* 0 or more, not -1"),
+    ({"nu": 0.1, "warmup_steps": 2.5}, r"warmup_steps is how many steps theta waits, .* 0 or more, not 2.5"),
+    ({"nu": 0.1, "on_removal": None}, r"on_removal is a function of a list of names, not None"),
+    ({"nu": 0.1, "scaler": "x"}, r"scaler is the GradScaler of mixed precision, or None, not 'x'"),
+    ({"nu": 0.1, "seed": "a"}, r"seed is a whole number, not 'a'"),
+    ({"nu": 0.1, "cost": "mac"}, r"cost is one of uniform, macs, params, latency, memory, not 'mac'"),
+    ({"nu": 0.1, "cost": ""}, r"cost is one of .*, not ''"),
+]
+
+
+@pytest.mark.parametrize(("options", "complaint"), OF_ANOTHER_KIND, ids=[str(each[0]) for each in OF_ANOTHER_KIND])
+def test_an_argument_of_another_kind_is_named_with_what_is_wanted(options: dict[str, Any], complaint: str) -> None:
+    model = network()
+    before, found = seen(model), find_sections(model, EXAMPLE)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with pytest.raises(LayerpruneError, match=f"^ConcurrentPruner: .*{complaint}$"):
+        ConcurrentPruner(model, found, optimizer, **{"total_steps": 10} | options)
+    assert seen(model) == before
+
+
+OPTIMIZERS: dict[str, Callable[[torch.optim.Optimizer], Any]] = {
+    "None": lambda optimizer: None,
+    "dict": lambda optimizer: {"first": optimizer},
+    "set": lambda optimizer: {optimizer},
+    "generator": lambda optimizer: (each for each in [optimizer]),
+    "StepLR": lambda optimizer: torch.optim.lr_scheduler.StepLR(optimizer, 1),
+    "the class SGD": lambda optimizer: torch.optim.SGD,
+}
+
+
+@pytest.mark.parametrize("given", OPTIMIZERS)
+def test_what_is_no_optimizer_is_named(given: str) -> None:
+    model = network()
+    found, optimizer = find_sections(model, EXAMPLE), torch.optim.SGD(model.parameters(), lr=0.1)
+    with pytest.raises(
+        LayerpruneError, match=f"optimizer is an optimizer of torch.optim, or a list of them, not {given}$"
+    ):
+        ConcurrentPruner(model, found, OPTIMIZERS[given](optimizer), total_steps=9, nu=0.1)
+
+
+def test_sections_are_all_that_find_sections_returned() -> None:
+    model = network()
+    found, optimizer = find_sections(model, EXAMPLE), torch.optim.SGD(model.parameters(), lr=0.1)
+    for given, name in ((None, "None"), (list(found), "list"), (found[:2], "tuple"), (optimizer, "SGD")):
+        complaint = rf"sections are what find_sections returns; sections.but\(.*\) keeps some of them, not {name}$"
+        with pytest.raises(LayerpruneError, match="^ConcurrentPruner: " + complaint):
+            ConcurrentPruner(model, given, found, total_steps=9, nu=0.1)
+        with pytest.raises(LayerpruneError, match="^prune_by_scores: " + complaint):
+            prune_by_scores(model, given, "magnitude", keep=1)
+    with pytest.raises(LayerpruneError, match=r"^ConcurrentPruner: model is a module, not None"):
+        ConcurrentPruner(None, found, optimizer, total_steps=9, nu=0.1)
+
+
+@pytest.mark.parametrize("unit", ["macs", "params", "latency", "memory"])
+def test_a_share_of_1_removes_nothing(unit: str) -> None:
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    options = {"total_steps": 20, "check_interval": 5, "theta_lr": 1.0, f"target_{unit}": 1}
+    pruner = ConcurrentPruner(model, find_sections(model, EXAMPLE), optimizer, **options)
+    for _ in range(20):
+        model(torch.randn(4, 8)).square().mean().backward()
+        optimizer.step()
+        pruner.step()
+    assert pruner.consolidated and pruner.removed == []
 
 
 def test_an_early_export_and_a_second_step_are_refused_and_change_nothing() -> None:

@@ -7,11 +7,14 @@ import pytest
 import torch
 from networks import images, make
 from own_networks import EXAMPLE, own
-from test_concurrent_pruner import a_pruner, train
+from test_concurrent_pruner import a_pruner, batches, train
 from torch import Tensor, nn
+from torch.nn import functional
 
 from layerprune.core.measure import count_depth, count_macs, count_params
 from layerprune.errors import LayerpruneError
+from layerprune.library import examples
+from layerprune.library.concurrent_pruner import ConcurrentPruner
 from layerprune.library.find_sections import find_sections
 from layerprune.library.memory import peak_memory
 from layerprune.library.pruning_report import depth_of, sizes_of
@@ -44,6 +47,39 @@ class Ways(nn.Module):
 
 def test_depth_is_that_of_the_longest_way() -> None:
     assert depth_of(record(Ways(), torch.ones(3, 4))) == 3
+
+
+CASTS = {"float64": torch.float64, "bfloat16": torch.bfloat16}
+
+
+@pytest.mark.parametrize("dtype", CASTS)
+@pytest.mark.parametrize("when", ["before the pruner", "after it"])
+def test_the_example_follows_a_model_that_is_cast_after_its_sections_were_found(dtype: str, when: str) -> None:
+    model, dtype = own(), CASTS[dtype]
+    whole, sections = copy.deepcopy(model), find_sections(model, EXAMPLE)
+    if when == "before the pruner":
+        model.to(dtype)
+    options = {"total_steps": 20, "check_interval": 5, "target_depth": 2, "theta_lr": 1.0}
+    pruner = ConcurrentPruner(model, sections, torch.optim.SGD(model.parameters(), lr=0.05), **options)
+    model.to(dtype)
+    for x, y in batches()[:20]:
+        functional.cross_entropy(model(x.to(dtype)).float(), y).backward()
+        pruner.optimizer.step()
+        pruner.step()
+    with pytest.raises(LayerpruneError, match=rf"weights are {dtype}, those of the whole one torch.float32: cast it"):
+        pruner.report(whole)
+    report = pruner.report(whole.to(dtype), repeats=2)
+    assert report.after.sections == 2 and report.after.memory == peak_memory(pruner.export(), EXAMPLE.to(dtype))
+    assert sections.example.dtype == dtype and sections.but({}).example.dtype == dtype
+
+
+def test_only_what_was_in_the_models_type_follows_it() -> None:
+    given = {"x": torch.zeros(2), "ids": torch.zeros(2, dtype=torch.long), "times": torch.zeros(2).double()}
+    now = examples.in_precision(given, torch.float32, torch.bfloat16)
+    assert [each.dtype for each in now.values()] == [torch.bfloat16, torch.long, torch.float64]
+    mixed = own()
+    mixed.head.bfloat16()
+    assert examples.precision_of(mixed) is None and examples.in_precision(given, torch.float32, None) is given
 
 
 def test_a_report_says_what_there_was_and_what_is_left() -> None:

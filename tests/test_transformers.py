@@ -186,7 +186,7 @@ def trainer_of(model: nn.Module, prune: PruneLayers, folder: Path, **options: An
         "use_cpu": True,
     } | options
     arguments = transformers.TrainingArguments(str(folder), **values)
-    return transformers.Trainer(model, arguments, train_dataset=Digits(), callbacks=[prune])
+    return transformers.Trainer(model, arguments, train_dataset=Digits(), eval_dataset=Digits(64), callbacks=[prune])
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -243,6 +243,11 @@ def test_gates_learn_the_same_however_the_gradients_come(way: dict, tmp_path: Pa
         ({}, {}, "give one of nu, target_macs, target_params, "),
         ({"nu": 0.1, "network": "body"}, {}, "PruneLayers: Own has no module 'body'; it has net"),
         ({"nu": 0.1}, {"restore_callback_states_from_checkpoint": True}, "reads its own state from checkpoints"),
+        (
+            {"nu": 0.1},
+            {"load_best_model_at_end": True, "save_strategy": "epoch", "eval_strategy": "epoch"},
+            "load_best_model_at_end would load weights from before removals into the smaller model",
+        ),
     ],
 )
 def test_a_mistake_is_one_line_before_the_first_step(

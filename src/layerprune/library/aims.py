@@ -2,9 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Literal
 
 from layerprune.errors import LayerpruneError
+from layerprune.library.arguments import is_number, require
+
+Cost = Literal["uniform", "macs", "params", "latency", "memory"]
 
 
 @dataclass(frozen=True)
@@ -51,30 +54,36 @@ class Aims:
             raise _error(f"give one of {', '.join(names[:-1])} and {names[-1]}")
         for name in ("target_macs", "target_latency", "target_memory"):
             _check_share(name, getattr(self, name))
-        if self.target_params is not None and not is_count(self.target_params):
+        if not is_count(self.target_params):
             _check_share("target_params", self.target_params, ", or a whole number of parameters above 1")
         depth = self.target_depth
-        if depth is not None and (depth < 0 or depth != int(depth)):
-            raise _error(f"target_depth is the number of sections to keep, 0 or more, not {depth}")
+        is_depth = depth is None or (is_number(depth) and depth >= 0 and depth % 1 == 0)
+        require(is_depth, _CALLER, "target_depth is the number of sections to keep, 0 or more", depth)
         self._check_allowance()
 
     def _check_allowance(self) -> None:
         rise = self.max_loss_increase
         if (rise is None) != (self.validate is None):
             raise _error("give both max_loss_increase and validate, a function that returns the validation loss")
-        if rise is not None and not 0 < rise < float("inf"):
-            raise _error(f"max_loss_increase is how much the validation loss may rise, above 0, not {rise}")
+        if rise is not None:
+            is_rise = is_number(rise) and 0 < rise < float("inf")
+            require(is_rise, _CALLER, "max_loss_increase is how much the validation loss may rise, above 0", rise)
+            wanted = "validate is a function that returns the validation loss"
+            require(callable(self.validate), _CALLER, wanted, self.validate)
 
 
-def is_count(asked: float) -> bool:
+def is_count(asked: Any) -> bool:
     """Whether a number of parameters is meant, not a share."""
-    return asked > 1 and asked == int(asked)
+    return is_number(asked) and asked > 1 and asked % 1 == 0
 
 
-def _check_share(name: str, share: float | None, otherwise: str = "") -> None:
-    if share is not None and not 0 < share <= 1:
-        raise _error(f"{name} is a share of the model's, above 0 and at most 1{otherwise}, not {share}")
+def _check_share(name: str, share: Any, otherwise: str = "") -> None:
+    is_share = share is None or (is_number(share) and 0 < share <= 1)
+    require(is_share, _CALLER, f"{name} is a share of the model's, above 0 and at most 1{otherwise}", share)
+
+
+_CALLER = "ConcurrentPruner"
 
 
 def _error(text: str) -> LayerpruneError:
-    return LayerpruneError(f"ConcurrentPruner: {text}")
+    return LayerpruneError(f"{_CALLER}: {text}")

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as processes
@@ -29,14 +29,14 @@ from layerprune.core.surgery import drop_parameters
 from layerprune.core.training.finetuning import TEMPERATURE
 from layerprune.errors import LayerpruneError
 from layerprune.library import examples, first_pass
-from layerprune.library.aims import Aims, is_count
+from layerprune.library.aims import Aims, Cost, is_count
 from layerprune.library.distillation import Teacher
 from layerprune.library.find_sections import FoundSections, unwrapped
 from layerprune.library.gated_training import Method, Network, no_losses, section_latencies, settings_of
 from layerprune.library.hooks import OfPruner
 from layerprune.library.loss_allowance import LossAllowance, validated
 from layerprune.library.memory import MemoryBudget, SectionMemory, peak_memory, section_memory
-from layerprune.library.pruner_checks import check, check_state, trainable
+from layerprune.library.pruner_checks import check, check_kinds, check_state, optimizers_of, trainable
 from layerprune.library.pruning_plot import Marks, Moment, drawn
 from layerprune.library.pruning_report import Report, Sizes, count_of, latencies, sizes_of
 from layerprune.library.rewriting import Forward
@@ -102,7 +102,7 @@ class ConcurrentPruner:
         warmup_steps: int | None = None,
         consolidate_at: float | None = None,
         check_interval: int = 25,
-        cost: Literal["uniform", "macs", "params", "latency", "memory"] | None = None,
+        cost: Cost | None = None,
         drawn_share: float = 1.0,
         side_floor: float = 4.0,
         seed: int = 0,
@@ -114,11 +114,22 @@ class ConcurrentPruner:
         distill: float = 0.5,
         temperature: float = TEMPERATURE,
     ) -> None:
+        check_kinds(
+            model=model,
+            sections=sections,
+            optimizer=optimizer,
+            total_steps=total_steps,
+            warmup_steps=warmup_steps,
+            cost=cost,
+            seed=seed,
+            scaler=scaler,
+            on_removal=on_removal,
+        )
         wrapped, model = model, unwrapped(model)
         if forward is None and sections.model is model:
             sections = trainable(sections)
         self._forward = forward if forward is not None else Forward(sections)
-        self._optimizers = list(optimizer) if isinstance(optimizer, Sequence) else [optimizer]
+        self._optimizers = optimizers_of(optimizer)
         aims = Aims(
             nu, target_macs, target_params, target_depth, target_latency, target_memory, max_loss_increase, validate
         )
@@ -126,7 +137,7 @@ class ConcurrentPruner:
         aims.check()
         self.model, self.sections, self.optimizer, self._aims = model, sections, optimizer, aims
         self._scaler, self._on_removal, self._total, self._seed = scaler, on_removal, total_steps, seed
-        self._cost = cost or aims.cost
+        self._cost = cost if cost is not None else aims.cost
         knobs = dict(theta_lr=theta_lr, check_interval=check_interval, drawn_share=drawn_share, side_floor=side_floor)
         knobs["consolidate_at"] = aims.consolidate_at if consolidate_at is None else consolidate_at
         self._settings = settings_of(aims, self._cost, len(sections.removable), total_steps, warmup_steps, **knobs)

@@ -65,6 +65,23 @@ def moved(example: Any, device: torch.device) -> Any:
     return pytree.tree_map(lambda each: each.to(device) if isinstance(each, Tensor) else each, _plain(example))
 
 
+def precision_of(model: nn.Module) -> torch.dtype | None:
+    """The one type of the model's weights; None if they have several, or there are none."""
+    found = {each.dtype for each in model.parameters() if each.is_floating_point()}
+    return found.pop() if len(found) == 1 else None
+
+
+def in_precision(example: Any, before: torch.dtype | None, now: torch.dtype | None) -> Any:
+    """The example for a model whose weights have been cast: tensors in its former type follow, all others stay."""
+    if before is None or now is None or before == now:
+        return example
+
+    def cast(each: Any) -> Any:
+        return each.to(now) if isinstance(each, Tensor) and each.dtype == before else each
+
+    return pytree.tree_map(cast, _plain(example))
+
+
 def shape_of(example: Any) -> str:
     shapes = [list(each.shape) for each in tensors(example)]
     return str(shapes[0]) if len(shapes) == 1 else str(shapes)

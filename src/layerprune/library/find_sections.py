@@ -70,7 +70,7 @@ class FoundSections(Sequence[FoundSection]):
     ) -> None:
         self.model = model
         self.trace = trace
-        self.example = example
+        self._example = example
         self.macs = macs
         """Multiply-adds of the whole model, for one input."""
         self.passages = tuple(passages)
@@ -84,6 +84,11 @@ class FoundSections(Sequence[FoundSection]):
         return self._found[place]
 
     @property
+    def example(self) -> Any:
+        """The example input; if the model has been cast since (`model.bfloat16()`), in the type of its weights."""
+        return examples.in_precision(self._example, self.trace.dtype, examples.precision_of(self.model))
+
+    @property
     def removable(self) -> tuple[FoundSection, ...]:
         """The sections that may be removed."""
         return tuple(section for section in self if section.removable)
@@ -91,20 +96,20 @@ class FoundSections(Sequence[FoundSection]):
     def but(self, kept: dict[str, str]) -> "FoundSections":
         """The same sections, some of which must stay: `kept` maps their names to reasons."""
         found = [replace(one, removable=False, reason=kept[one.name]) if one.name in kept else one for one in self]
-        return FoundSections(self.model, self.trace, self.macs, found, self.example, self.passages)
+        return FoundSections(self.model, self.trace, self.macs, found, self._example, self.passages)
 
     def without_passages(self) -> "FoundSections":
         """The same sections; blocks stay even once they have no section left."""
-        return FoundSections(self.model, self.trace, self.macs, self._found, self.example)
+        return FoundSections(self.model, self.trace, self.macs, self._found, self._example)
 
     def shaped(self) -> "FoundSections":
         """The same sections; absent values know their shapes, which takes longer."""
         found = [replace(each, absence=replace(each.absence, shaped=True)) for each in self]
-        return FoundSections(self.model, self.trace, self.macs, found, self.example, self.passages)
+        return FoundSections(self.model, self.trace, self.macs, found, self._example, self.passages)
 
     def of_copy(self, model: nn.Module) -> "FoundSections":
         """The same sections in a copy of the model."""
-        return FoundSections(model, self.trace, self.macs, self._found, self.example, self.passages)
+        return FoundSections(model, self.trace, self.macs, self._found, self._example, self.passages)
 
     def __str__(self) -> str:
         width = max(len(section.name) for section in self)

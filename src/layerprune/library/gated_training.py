@@ -65,10 +65,6 @@ def settings_of(
     aims: Aims, cost: str, sections: int, total_steps: int, warmup_steps: int | None, **values: Any
 ) -> GatedSettings:
     """The method's settings for an aim; `values` are other settings. Raises LayerpruneError for one out of range."""
-    if total_steps < 1:
-        raise LayerpruneError(
-            f"ConcurrentPruner: total_steps is how often step() will be called, at least 1, not {total_steps}"
-        )
     warmup = total_steps // 10 if warmup_steps is None else warmup_steps
     try:
         return GatedSettings(

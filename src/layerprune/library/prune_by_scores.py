@@ -20,9 +20,11 @@ from layerprune.core.methods.base import keep_highest
 from layerprune.core.methods.parts.first_layer import WeightLayer, first_batch_norm, gate_position
 from layerprune.core.seeding import stream_seed
 from layerprune.errors import LayerpruneError
+from layerprune.library.arguments import is_whole, require
 from layerprune.library.find_sections import FoundSections, unwrapped
 from layerprune.library.gates import detach, gates_of
 from layerprune.library.network_files import reason_of
+from layerprune.library.pruner_checks import check_sections
 from layerprune.library.rewriting import Forward
 from layerprune.library.scored_batches import Batches, Repeated
 from layerprune.library.scored_network import Branch, ScoredNetwork
@@ -47,6 +49,7 @@ def prune_by_scores(
     Raises LayerpruneError for an unknown method, a `keep` that the network does not have, missing batches, and a
     network that the method cannot score, with the reason.
     """
+    require(is_whole(keep), "prune_by_scores", "keep is the number of removable sections to keep", keep)
     scores = section_scores(model, sections, method, batches, seed)
     if not 0 <= keep <= len(scores):
         raise LayerpruneError(f"keep: {keep} sections requested, but the network has {len(scores)} removable ones")
@@ -99,6 +102,7 @@ def _check(model: nn.Module, sections: FoundSections, method: str) -> None:
     known = sorted(slug for slug, family in methods.families().items() if family == "scores")
     if method not in known:
         raise LayerpruneError(f"method: '{method}' is not a score method (known: {', '.join(known)})")
+    check_sections("prune_by_scores", sections)
     if sections.model is not model:
         raise LayerpruneError("prune_by_scores: the sections were found in another model")
     if gates_of(model) is not None:

@@ -1,17 +1,78 @@
 """Refuses what a pruner does not support, before anything has changed."""
 
 import operator
+import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, get_args
 
 import torch
 from torch import nn
 
 from layerprune.errors import LayerpruneError
-from layerprune.library.aims import Aims
+from layerprune.library.aims import Aims, Cost
+from layerprune.library.arguments import is_whole, require
 from layerprune.library.find_sections import FoundSections, unwrapped
 from layerprune.library.gates import gates_of
 from layerprune.library.rewriting import Forward
+
+_require = partial(require, caller="ConcurrentPruner")
+
+
+def check_sections(caller: str, sections: Any) -> None:
+    """Raises LayerpruneError unless these are what find_sections returns, not a part of it."""
+    wanted = "sections are what find_sections returns; sections.but({name: reason}) keeps some of them"
+    require(isinstance(sections, FoundSections), caller, wanted, sections)
+
+
+def check_kinds(
+    *,
+    model: Any,
+    sections: Any,
+    optimizer: Any,
+    total_steps: Any,
+    warmup_steps: Any,
+    cost: Any,
+    seed: Any,
+    scaler: Any,
+    on_removal: Any,
+) -> None:
+    """Raises LayerpruneError where an argument is not of the kind that it has to be."""
+    _require(isinstance(model, nn.Module), wanted="model is a module", given=model)
+    check_sections("ConcurrentPruner", sections)
+    _require(
+        all(map(_is_optimizer, optimizers_of(optimizer))),
+        wanted="optimizer is an optimizer of torch.optim, or a list of them",
+        given=optimizer,
+    )
+    _require(
+        is_whole(total_steps) and total_steps >= 1,
+        wanted="total_steps is how often step() will be called, a whole number of at least 1",
+        given=total_steps,
+    )
+    _require(
+        warmup_steps is None or (is_whole(warmup_steps) and warmup_steps >= 0),
+        wanted="warmup_steps is how many steps theta waits, a whole number, 0 or more",
+        given=warmup_steps,
+    )
+    known = get_args(Cost)
+    _require(cost is None or cost in known, wanted=f"cost is one of {', '.join(known)}", given=cost)
+    _require(is_whole(seed), wanted="seed is a whole number", given=seed)
+    _require(
+        scaler is None or hasattr(scaler, "get_scale"),
+        wanted="scaler is the GradScaler of mixed precision, or None",
+        given=scaler,
+    )
+    _require(callable(on_removal), wanted="on_removal is a function of a list of names", given=on_removal)
+
+
+def optimizers_of(optimizer: Any) -> list[Any]:
+    return list(optimizer) if isinstance(optimizer, Sequence) else [optimizer]
+
+
+def _is_optimizer(given: Any) -> bool:
+    """Whether it is one, or somebody's wrapper around one."""
+    return not isinstance(given, type) and hasattr(given, "param_groups")
 
 
 def trainable(sections: FoundSections) -> FoundSections:
@@ -31,6 +92,11 @@ def check(
     model = unwrapped(wrapped)
     if sections.model is not model:
         raise LayerpruneError("ConcurrentPruner: the sections were found in another model")
+    if any(map(_is_sharded, model.parameters())):
+        raise LayerpruneError(
+            "ConcurrentPruner: the model is sharded (fully_shard: its parameters are DTensors), and sections cannot be "
+            "removed from it: use DistributedDataParallel or one device"
+        )
     if gates_of(model) is not None:
         raise LayerpruneError("ConcurrentPruner: the model already has gates; use one pruner per model")
     if not sections.removable:
@@ -42,6 +108,12 @@ def check(
             "ConcurrentPruner: sections are removed during training: give DistributedDataParallel "
             "find_unused_parameters=True"
         )
+
+
+def _is_sharded(parameter: nn.Parameter) -> bool:
+    # Whoever has a DTensor has imported its module; nobody else waits for that.
+    sharding = sys.modules.get("torch.distributed.tensor")
+    return sharding is not None and isinstance(parameter, sharding.DTensor)
 
 
 def _check_optimizers(sections: FoundSections, forward: Forward, optimizers: Sequence[torch.optim.Optimizer]) -> None:

@@ -10,6 +10,7 @@ from torch import nn
 
 from layerprune.core import timing
 from layerprune.core.measure import evaluating
+from layerprune.errors import LayerpruneError
 from layerprune.library import examples
 from layerprune.library.memory import peak_memory
 from layerprune.library.recording import Node, Recording, record, undisturbed
@@ -56,12 +57,20 @@ def depth_of(recording: Recording) -> int:
 
 def latencies(whole: nn.Module, smaller: nn.Module, example: Any, repeats: int) -> tuple[float, float]:
     """Median milliseconds of a forward pass of the example, in evaluation; the two models alternate."""
+    _check_precision(whole, smaller)
     device = _device_of(smaller)
     batch = examples.moved(example, device)
     works = [partial(examples.call, each, batch) for each in (whole, smaller)]
     with undisturbed(whole), undisturbed(smaller), evaluating(whole, smaller):
         before, after = (timing.quartiles(times)[1] for times in timing.milliseconds(works, repeats, device))
     return before, after
+
+
+def _check_precision(whole: nn.Module, smaller: nn.Module) -> None:
+    """Raises LayerpruneError where the two would not take the same batch."""
+    before, now = (examples.precision_of(each) for each in (whole, smaller))
+    if before != now and None not in (before, now):
+        raise LayerpruneError(f"report: the model's weights are {now}, those of the whole one {before}: cast it first")
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ that forward methods write, modes and random generators are as they were.
 
 import random
 import sys
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -22,11 +23,13 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from layerprune.errors import LayerpruneError
-from layerprune.library.examples import call, copied, shape_of
+from layerprune.library.examples import call, copied, precision_of, shape_of
 from layerprune.library.multiply_adds import MultiplyAdds
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.Transformer, nn.TransformerEncoder)
 _COMPOSED = (nn.TransformerDecoder, nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
+_ONE_AT_A_TIME = threading.RLock()
+"""Of threads: the compiler's stance and Function.apply are the whole process's, and are put back in turn."""
 _OF_TORCH = ("torch/overrides.py", "torch/_tensor.py", "torch/utils/_contextlib.py", "library/absence.py")
 
 
@@ -128,6 +131,8 @@ class Recording:
         self.returned: set[Node] = set()
         self.kept: dict[Node, str] = {}
         """Nodes whose tensors stayed behind as attributes of modules, with the attributes' paths."""
+        self.dtype = precision_of(model)
+        """Of the model when it was recorded; None if its weights have several."""
         self.paths = {id(module): path for path, module in reversed(list(model.named_modules(remove_duplicate=False)))}
 
     @property
@@ -217,6 +222,7 @@ class _Recorder(TorchFunctionMode):
     def __init__(self, model: nn.Module, recording: Recording) -> None:
         super().__init__()
         self.recording, self.counter = recording, MultiplyAdds()
+        self._thread = threading.get_ident()
         self._told = 0  # multiply-adds that operations have been said to take
         self._stack: list[ModuleCall] = []
         self._returned = 0
@@ -322,6 +328,10 @@ class _Recorder(TorchFunctionMode):
 
     # --- modules and autograd functions ---------------------------------------------------------------------
 
+    def _is_of_others(self) -> bool:
+        """Whether another thread calls: torch's hooks on all modules hear of whatever else the process trains."""
+        return threading.get_ident() != self._thread
+
     @contextmanager
     def watching(self) -> Iterator[None]:
         with ExitStack() as stack:
@@ -334,6 +344,8 @@ class _Recorder(TorchFunctionMode):
             yield
 
     def _enter(self, module: nn.Module, inputs: tuple) -> None:
+        if self._is_of_others():
+            return
         path = self.recording.paths.get(id(module), "")
         with torch._C.DisableTorchFunction():
             given = [(self._input(each), id(each)) for each in tensors_of(inputs)]
@@ -343,6 +355,8 @@ class _Recorder(TorchFunctionMode):
 
     def _leave(self, module: nn.Module, inputs: tuple, named: Any, *output: Any) -> None:
         """Where a forward method has raised an error, torch tells no output, and nothing of arguments by name."""
+        if self._is_of_others() or not any(each.module is module for each in self._stack):
+            return
         while self._stack:
             left = self._stack.pop()
             if left.module is module:
@@ -375,6 +389,8 @@ class _Recorder(TorchFunctionMode):
 
     def applied(self, function: Any, given: Sequence[Any], result: Any) -> None:
         """An autograd.Function, whose forward method may have been seen or not."""
+        if self._is_of_others():
+            return
         with torch._C.DisableTorchFunction():
             inputs = tuple(dict.fromkeys(map(self._input, tensors_of(given))))
             node = self.add("call", function.__name__, inputs, macs=self._taken())
@@ -502,9 +518,13 @@ def in_mode(model: nn.Module, training: bool) -> Iterator[None]:
 
 @contextmanager
 def eager() -> Iterator[None]:
-    """Nothing that is compiled: torch would go on with what it compiled before hooks and parts were changed."""
-    if "torch._dynamo" not in sys.modules:
-        yield
-        return
-    with torch.compiler.set_stance("force_eager"):
-        yield
+    """Nothing that is compiled: torch would go on with what it compiled before hooks and parts were changed.
+
+    One thread at a time.
+    """
+    with _ONE_AT_A_TIME:
+        if "torch._dynamo" not in sys.modules:
+            yield
+            return
+        with torch.compiler.set_stance("force_eager"):
+            yield

@@ -64,11 +64,11 @@ class GatedSettings(Settings):
         1.0, "share of a batch whose gates are drawn; the others' are theta rounded, so the network meets less noise"
     )
 
-    target_macs: Annotated[float, Field(gt=0, lt=1)] | None = later(
+    target_macs: Annotated[float, Field(gt=0, le=1)] | None = later(
         None, "share of the whole network's MACs to end with: nu follows this budget, and starts where it is given"
     )
     target_depth: PositiveInt | None = later(None, "removable sections to end with, in place of target_macs")
-    target_latency: Annotated[float, Field(gt=0, lt=1)] | None = later(
+    target_latency: Annotated[float, Field(gt=0, le=1)] | None = later(
         None, "share of the whole network's latency, measured at the start, to end with, in place of target_macs"
     )
     latency_batch: PositiveInt = later(1, "images of a batch whose latency counts")

@@ -30,6 +30,7 @@ class PruneLayers(Callback):
     with weights or, if there are several, the LightningModule itself. `example_input` is a batch for it; `granularity`
     is that of find_sections. `options` are ConcurrentPruner's (nu, target_macs, max_loss_increase, ...); total_steps
     and scaler default to the Trainer's. `trainer.fit(ckpt_path=...)` resumes exactly, into a whole LightningModule.
+    Batches for which the training step returns None are no steps of the pruner's.
 
     Raises LayerpruneError, before the first step, as ConcurrentPruner does, and for several optimizers.
     """
@@ -47,6 +48,7 @@ class PruneLayers(Callback):
         self._attached: Attached | None = None
         self._state: dict[str, Any] | None = None
         self._steps = 0
+        self._is_followed_back = False  # whether a loss has been, since the last optimizer step
 
     @property
     def pruner(self) -> ConcurrentPruner | None:
@@ -83,10 +85,19 @@ class PruneLayers(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._steps = trainer.global_step
 
+    def on_before_backward(self, *_: Any) -> None:
+        self._is_followed_back = True
+
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         if trainer.global_step == self._steps:  # gradients are being accumulated
             return
         self._steps = trainer.global_step
+        # In manual optimization backward() may be called without Lightning's hearing of it.
+        is_skipped = pl_module.automatic_optimization and not self._is_followed_back
+        self._is_followed_back = False
+        if is_skipped:
+            self.pruner._draws.clear()  # of a forward pass whose loss the training step did not return
+            return
         self.pruner.step()
         if trainer.loggers:
             pl_module.log_dict({f"layerprune/{name}": value for name, value in self._attached.left().items()})

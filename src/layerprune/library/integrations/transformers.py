@@ -122,6 +122,12 @@ class PruneLayers(TrainerCallback, ExportableState):
 def _check(args: TrainingArguments) -> None:
     if args.fsdp or args.deepspeed:
         raise LayerpruneError("PruneLayers: sections cannot be removed from a sharded model: use DDP or one device")
+    if args.load_best_model_at_end:
+        # The Trainer loads with strict=False: what the best checkpoint has of sections that have left since is lost.
+        raise LayerpruneError(
+            "PruneLayers: load_best_model_at_end would load weights from before removals into the smaller model, a "
+            "mixture that was never evaluated: leave it out, and resume from a checkpoint to go back to it"
+        )
     if args.n_gpu > 1:
         raise LayerpruneError(
             "PruneLayers: DataParallel copies the model for every step: use one process per GPU (torchrun)"

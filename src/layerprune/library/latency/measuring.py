@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from layerprune.core import timing
 from layerprune.core.timing import Work
 from layerprune.errors import LayerpruneError
+from layerprune.library.arguments import is_whole, require
 from layerprune.library.latency import engines, machine
 from layerprune.library.latency.engines import ENGINES, PRECISIONS, Engine, MeasuredModel, Precision
 from layerprune.library.latency.machine import Say
@@ -77,8 +78,7 @@ def measure_latency(
 
     Raises LayerpruneError for an unknown engine, precision or device, and while another process measures.
     """
-    if not models or min([*(batches or ()), threads, repeats]) < 1 or (batches is not None and not len(batches)):
-        raise LayerpruneError("measure_latency: give a model, and batches, threads and repeats of 1 or more")
+    _check(models, example_input, batches, threads, repeats)
     chosen_device = choose_device(str(device))
     conditions = Conditions(
         chosen_device,
@@ -94,6 +94,22 @@ def measure_latency(
     with machine.alone(threads, say):
         measured = list(measure(found, conditions, say))
     return [{"model": model.name, "macs": model.macs} | numbers for model, numbers in measured]
+
+
+def _check(models: Any, example_input: Any, batches: Any, threads: Any, repeats: Any) -> None:
+    """Raises LayerpruneError for arguments that nothing can be measured with."""
+    wanted = 'models are modules by name, as {"whole": whole, "smaller": smaller}'
+    require(isinstance(models, Mapping), "measure_latency", wanted, models)
+    for each in models.values():
+        require(isinstance(each, nn.Module), "measure_latency", wanted, each)
+    is_example = isinstance(example_input, Tensor) and example_input.dim() > 0
+    require(is_example, "measure_latency", "example_input is a tensor [B, ...]", example_input)
+    are_sizes = batches is None or (isinstance(batches, Sequence) and all(map(is_whole, batches)))
+    require(are_sizes, "measure_latency", "batches are whole numbers in a list", batches)
+    for name, value in (("threads", threads), ("repeats", repeats)):
+        require(is_whole(value), "measure_latency", f"{name} is a whole number", value)
+    if not models or min([*(batches or ()), threads, repeats]) < 1 or (batches is not None and not batches):
+        raise LayerpruneError("measure_latency: give a model, and batches, threads and repeats of 1 or more")
 
 
 def _warn_of_twins(models: Mapping[str, nn.Module], say: Say) -> None:
