@@ -263,3 +263,71 @@ def test_a_forward_of_the_modules_own_is_not_lost_silently() -> None:
         a_pruner(model, sections=found, nu=0.1)
     assert block.forward is replaced and not any(part._forward_pre_hooks for part in model.modules())
     assert all("forward" not in vars(other) for other in model.blocks if other is not block)
+
+
+class Towers(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.other = own(), own()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.one(x) + self.other(x)
+
+
+@pytest.mark.parametrize("first", ["the whole", "a part"])
+def test_a_second_pruner_on_a_part_or_on_the_whole_is_refused(first: str) -> None:
+    model = Towers()
+    pairs = [(each, find_sections(each, EXAMPLE)) for each in (model, model.one)]
+    (one, found), (other, others) = pairs if first == "the whole" else reversed(pairs)
+    a_pruner(one, sections=found, nu=0.1)
+    with pytest.raises(LayerpruneError, match="already has gates"):
+        a_pruner(other, sections=others, nu=0.1)
+    with pytest.raises(LayerpruneError, match="is being pruned"):
+        find_sections(other, EXAMPLE)
+    a_pruner(copy.deepcopy(model.other), nu=0.1)
+
+
+def test_sections_of_a_model_that_has_changed_since_are_one_line() -> None:
+    model = own()
+    found = find_sections(model, EXAMPLE)
+    model.blocks[1] = nn.Identity()
+    with pytest.raises(LayerpruneError, match=r"section 'blocks.1' is not in the model any more: call find_sections"):
+        a_pruner(model, sections=found, nu=0.1)
+
+
+def test_an_optimizer_of_many_passes_a_step_is_refused() -> None:
+    model = own()
+    with pytest.raises(LayerpruneError, match="LBFGS calls the model many times a step"):
+        a_pruner(model, torch.optim.LBFGS(model.parameters()), nu=0.1)
+
+
+# --- what an example is -----------------------------------------------------------------------------------------
+
+
+class Timed(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = Linear()
+
+    def forward(self, t: Tensor, x: Tensor, **rest: Tensor) -> Tensor:
+        return self.inner(x) + 0 * t.sum()
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda model, x: model(torch.zeros(1), x),
+        lambda model, x: model(t=torch.zeros(1), x=x),
+        lambda model, x: model(x=x, t=torch.zeros(7, 7)),
+        lambda model, x: model(mask=torch.zeros(9, 9), t=torch.zeros(1), x=x),
+    ],
+    ids=["by place", "by name", "in another order", "with one more"],
+)
+@pytest.mark.parametrize(
+    "example", [(torch.zeros(1), torch.zeros(1, 1)), {"x": torch.zeros(2, 1), "t": torch.zeros(3)}]
+)
+def test_each_example_has_its_gates_whatever_argument_comes_first(call: Callable, example: object) -> None:
+    model = Timed()
+    pruner = a_pruner(model, sections=find_sections(model, example), nu=0.1)
+    call(model.train(), torch.zeros(64, 1)).mean().backward()
+    assert pruner._method.drawn.shape[1] == 64

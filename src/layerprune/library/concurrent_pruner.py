@@ -143,6 +143,7 @@ class ConcurrentPruner:
         self._settings = settings_of(aims, self._cost, len(sections.removable), total_steps, warmup_steps, **knobs)
         self._teacher = Teacher(model, teacher, distill, temperature) if teacher else None
         self._group = _process_group_here(model)
+        self._leading = examples.leader(model, sections.example)
         self._draws: list[tuple[Tensor, int]] = []  # with the examples of their forward passes, in all processes
         self._scale, self._steps, self._is_verified = 1.0, 0, not verify
         self._shown: tuple[Tensor | None] | None = None  # gates of evaluation passes; None: the method's
@@ -335,7 +336,7 @@ class ConcurrentPruner:
                 "ConcurrentPruner: nn.DataParallel runs copies that have no gates: use DistributedDataParallel"
             )
         if model.training and torch.is_grad_enabled():
-            batch = examples.batch_size((inputs, named))
+            batch = examples.batch_size_of_call(model, inputs, named, self._leading)
             if not self._is_verified:
                 names = [section.name for section in self.sections.removable]
                 first_pass.compare(model, self._forward.gates, names, (inputs, named), batch)

@@ -44,6 +44,45 @@ def batch_size(example: Any) -> int:
     return len(found[0])
 
 
+def leader(model: nn.Module, example: Any) -> str | None:
+    """The argument whose first size is the batch's: of those with the first tensor's the one with the largest tensor.
+
+    A size alone does not tell: a time step or a table of positions may come first in one call, and last in another.
+    """
+    size, bound = batch_size(example), _bound(model, example)
+    sizes = {
+        name: max((each.dim(), each.numel()) for each in tensors(value) if each.dim() > 0 and len(each) == size)
+        for name, value in bound.items()
+        if any(each.dim() > 0 and len(each) == size for each in tensors(value))
+    }
+    return max(sizes, key=sizes.get, default=None)
+
+
+def batch_size_of_call(model: nn.Module, inputs: tuple, named: dict, leading: str | None) -> int:
+    """That of what a forward pass gets, by the argument that `leader` has named, if it is there."""
+    found = _arguments(model, inputs, named).get(leading)
+    return batch_size(found if found is not None and tensors(found) else (inputs, named))
+
+
+def _bound(model: nn.Module, example: Any) -> dict[str, Any]:
+    if isinstance(example, tuple):
+        return _arguments(model, example, {})
+    return _arguments(model, (), dict(example)) if is_named(model, example) else _arguments(model, (example,), {})
+
+
+def _arguments(model: nn.Module, inputs: tuple, named: dict) -> dict[str, Any]:
+    """By the names of the forward method's parameters; nothing where they do not fit."""
+    try:
+        bound = inspect.signature(model.forward).bind(*inputs, **named)
+    except (TypeError, ValueError):
+        return {}
+    rest = [each.name for each in bound.signature.parameters.values() if each.kind is inspect.Parameter.VAR_KEYWORD]
+    found = dict(bound.arguments)
+    for name in rest:
+        found |= found.pop(name, {})
+    return found
+
+
 def doubled(example: Any) -> Any:
     """The example twice: every tensor whose first size is the batch's."""
     size = batch_size(example)

@@ -18,7 +18,7 @@ from layerprune.library import examples, registered_blocks
 from layerprune.library.blocks import Block, blocks
 from layerprune.library.caches import uncached
 from layerprune.library.code_gates import Wrap, gated_function, gated_method, method_of
-from layerprune.library.gates import Gates, Gateway, attach, detach, gates_of
+from layerprune.library.gates import Gates, Gateway, attach, detach, has_gates
 from layerprune.library.hooks import is_hooked
 from layerprune.library.passages import Passage, passages
 from layerprune.library.plain_layers import blocks_of, runs
@@ -52,8 +52,13 @@ class FoundSection:
         return self.absence.owned
 
     def parameters(self, model: nn.Module) -> list[nn.Parameter]:
-        """The branch's parameters, in a model that still has them."""
-        return parameters_of(model, self.owned)
+        """The branch's parameters, in a model that still has them. Raises LayerpruneError where it has not."""
+        try:
+            return parameters_of(model, self.owned)
+        except AttributeError:
+            raise LayerpruneError(
+                f"section '{self.name}' is not in the model any more: call find_sections after the last change to it"
+            ) from None
 
 
 class FoundSections(Sequence[FoundSection]):
@@ -174,7 +179,7 @@ def _check(model: Any, example: Any) -> None:
     if not isinstance(model, nn.Module):
         raise LayerpruneError(f"find_sections: give an instance of a module, not {_short(model)}")
     name = type(model).__name__
-    if gates_of(model) is not None:
+    if has_gates(model):
         raise LayerpruneError(f"{name}: is being pruned: find sections in pruner.export() instead")
     if isinstance(model, torch.jit.ScriptModule):
         raise LayerpruneError(f"{name}: is TorchScript: find sections in the module it was made from")

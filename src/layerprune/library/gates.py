@@ -189,7 +189,7 @@ def attach(model: nn.Module, gates: Gates, gateways: Sequence[Gateway | None]) -
     """
     there = {place: each for place, each in enumerate(gateways) if each is not None}
     for each in there.values():
-        _check_own(model.get_submodule(each.path), each)
+        _check_own(_part(model, each.path), each)
     detach(model)
     gates.gated = {place: weakref.ref(model.get_submodule(each.path)) for place, each in there.items()}
     for place, each in there.items():
@@ -218,6 +218,15 @@ def _attach_in_code(module: nn.Module, gates: Gates, path: str, gateways: dict[i
             module, method, [(wraps.index(_key(each)), each.wrap) for each in own.values() if each.method == method]
         )
         vars(module)[method] = changed
+
+
+def _part(model: nn.Module, path: str) -> nn.Module:
+    try:
+        return model.get_submodule(path)
+    except AttributeError:
+        raise LayerpruneError(
+            f"ConcurrentPruner: the model has no '{path}' any more: call find_sections after the last change to it"
+        ) from None
 
 
 def _check_own(module: nn.Module, gateway: Gateway) -> None:
@@ -258,3 +267,16 @@ def gates_of(model: nn.Module) -> Gates | None:
     """The gates of a pruner on this very model, not those of a copy."""
     found = vars(model).get(MARK)
     return found if found is not None and not found.is_copy else None
+
+
+def has_gates(model: nn.Module) -> bool:
+    """Whether a pruner works on it or has gates on a part of it; a copy's are open for good, and do not count."""
+    return gates_of(model) is not None or any(
+        not gates.is_copy for part in model.modules() for gates in _gates_on(part)
+    )
+
+
+def _gates_on(part: nn.Module) -> list[Gates]:
+    hooks = [hook.gates for hook in part._forward_hooks.values() if isinstance(hook, Gate)]
+    found = vars(part).get(GATES)
+    return hooks if found is None else [*hooks, found.gates]

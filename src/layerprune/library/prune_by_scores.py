@@ -22,7 +22,7 @@ from layerprune.core.seeding import stream_seed
 from layerprune.errors import LayerpruneError
 from layerprune.library.arguments import is_whole, require
 from layerprune.library.find_sections import FoundSections, unwrapped
-from layerprune.library.gates import detach, gates_of
+from layerprune.library.gates import detach, has_gates
 from layerprune.library.network_files import reason_of
 from layerprune.library.pruner_checks import check_sections
 from layerprune.library.rewriting import Forward
@@ -105,7 +105,7 @@ def _check(model: nn.Module, sections: FoundSections, method: str) -> None:
     check_sections("prune_by_scores", sections)
     if sections.model is not model:
         raise LayerpruneError("prune_by_scores: the sections were found in another model")
-    if gates_of(model) is not None:
+    if has_gates(model):
         raise LayerpruneError("prune_by_scores: the model is already being pruned: use what its pruner exports")
     if not sections.removable:
         raise LayerpruneError(f"prune_by_scores: no section can be removed: {sections[0].reason}")

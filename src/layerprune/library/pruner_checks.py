@@ -13,7 +13,7 @@ from layerprune.errors import LayerpruneError
 from layerprune.library.aims import Aims, Cost
 from layerprune.library.arguments import is_whole, require
 from layerprune.library.find_sections import FoundSections, unwrapped
-from layerprune.library.gates import gates_of
+from layerprune.library.gates import has_gates
 from layerprune.library.rewriting import Forward
 
 _require = partial(require, caller="ConcurrentPruner")
@@ -97,8 +97,10 @@ def check(
             "ConcurrentPruner: the model is sharded (fully_shard: its parameters are DTensors), and sections cannot be "
             "removed from it: use DistributedDataParallel or one device"
         )
-    if gates_of(model) is not None:
-        raise LayerpruneError("ConcurrentPruner: the model already has gates; use one pruner per model")
+    if has_gates(model):
+        raise LayerpruneError(
+            "ConcurrentPruner: the model, or a part of it, already has gates; use one pruner per model"
+        )
     if not sections.removable:
         reasons = sorted({section.reason for section in sections})
         raise LayerpruneError(f"ConcurrentPruner: no section can be removed: {reasons[0]}; print(sections) lists them")
@@ -116,7 +118,17 @@ def _is_sharded(parameter: nn.Parameter) -> bool:
     return sharding is not None and isinstance(parameter, sharding.DTensor)
 
 
+def _check_kind_of_optimizer(optimizer: torch.optim.Optimizer) -> None:
+    if isinstance(optimizer, torch.optim.LBFGS):
+        raise LayerpruneError(
+            "ConcurrentPruner: LBFGS calls the model many times a step, with other gates each time, and remembers "
+            "gradients of parameters that leave: use an optimizer that takes one gradient a step"
+        )
+
+
 def _check_optimizers(sections: FoundSections, forward: Forward, optimizers: Sequence[torch.optim.Optimizer]) -> None:
+    for each in optimizers:
+        _check_kind_of_optimizer(each)
     model = forward.model
     held = {id(each) for one in optimizers for group in one.param_groups for each in group["params"]}
     there = [section for section, stays in zip(sections.removable, forward.alive, strict=True) if stays]

@@ -19,7 +19,7 @@ from layerprune.errors import LayerpruneError
 from layerprune.library.absence import Gone, HandedOn, PassedOn, Removed, Zeros
 from layerprune.library.caches import follow
 from layerprune.library.find_sections import Granularity, find_sections, unwrapped
-from layerprune.library.gates import gates_of
+from layerprune.library.gates import has_gates
 from layerprune.library.passages import Passage
 from layerprune.library.removal import hand_on, take_out
 from layerprune.library.rewriting import Forward
@@ -53,7 +53,7 @@ def remove(
 
 def write(model: nn.Module, path: Path) -> None:
     """Write a model's weights and buffers, and what has gone. Raises LayerpruneError while it is being pruned."""
-    if gates_of(model) is not None:
+    if has_gates(model):
         raise LayerpruneError("save: the model is being pruned: save what its pruner exports")
     weights = {name: each.detach().clone().contiguous() for name, each in model.state_dict().items()}
     content = safetensors.torch.save(weights, {_KEY: json.dumps(_gone_from(model))})

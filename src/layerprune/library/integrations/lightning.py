@@ -96,7 +96,7 @@ class PruneLayers(Callback):
         is_skipped = pl_module.automatic_optimization and not self._is_followed_back
         self._is_followed_back = False
         if is_skipped:
-            self.pruner._draws.clear()  # of a forward pass whose loss the training step did not return
+            self.pruner.discard()  # a forward pass whose loss the training step did not return
             return
         self.pruner.step()
         if trainer.loggers:
