@@ -85,7 +85,7 @@ def test_a_closed_block_hands_its_input_on_and_an_open_one_is_what_it_was(kind: 
     assert torch.equal(model(X), without(X))
     forward.values[1] = torch.tensor([[1.0], [0], [0], [1]])  # of examples
     assert torch.equal(model(X), torch.cat([expected[:1], without(X)[1:3], expected[3:]]))
-    forward.gates.stop(to_backward=False)
+    forward.gates.stop()
     forward.remove([1])
     assert torch.equal(model(X), without(X))
 

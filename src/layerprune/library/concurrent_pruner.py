@@ -28,7 +28,7 @@ from layerprune.core.methods.parts.section_latency import SectionLatencies
 from layerprune.core.surgery import drop_parameters
 from layerprune.core.training.finetuning import TEMPERATURE
 from layerprune.errors import LayerpruneError
-from layerprune.library import examples, first_pass
+from layerprune.library import examples, first_pass, recomputation
 from layerprune.library.aims import Aims, Cost, is_count
 from layerprune.library.distillation import Teacher
 from layerprune.library.find_sections import FoundSections, unwrapped
@@ -196,6 +196,7 @@ class ConcurrentPruner:
         """
         if not self.consolidated and any(self._forward.alive):
             self._take_in()
+        self._forward.gates.step()
         self._steps += 1
         is_check = self._steps % self._settings.check_interval == 0 or self._steps == self._total
         if not is_check or self._method is None:
@@ -335,23 +336,32 @@ class ConcurrentPruner:
             raise LayerpruneError(
                 "ConcurrentPruner: nn.DataParallel runs copies that have no gates: use DistributedDataParallel"
             )
-        if model.training and torch.is_grad_enabled():
-            batch = examples.batch_size_of_call(model, inputs, named, self._leading)
-            if not self._is_verified:
-                names = [section.name for section in self.sections.removable]
-                first_pass.compare(model, self._forward.gates, names, (inputs, named), batch)
-                self._is_verified = True
-            if self._method is None:
-                self._check_gates()
-                self._check_that_it_is_one_model()
-                self._begin(batch * self._group.size)
-            gates = self._drawn(batch * self._group.size)
-            if self._method.drawn is not None:
-                self._draws.append((self._method.drawn, batch * self._group.size))
-                self._scale = float(self._scaler.get_scale()) if self._scaler is not None else 1.0
+        if recomputation.is_calling_again():
+            self._forward.gates.repeat()
+            return
+        first = recomputation.first_node()
+        if model.training and first is not None:
+            with torch.enable_grad():  # which a checkpoint around the model may switch off
+                gates = self._gates_of_training(model, inputs, named)
         else:
             gates = self._gates_shown()
-        self._forward.gates.start(gates)
+        self._forward.gates.start(gates, first)
+
+    def _gates_of_training(self, model: nn.Module, inputs: tuple, named: dict) -> Tensor | None:
+        batch = examples.batch_size_of_call(model, inputs, named, self._leading)
+        if not self._is_verified:
+            names = [section.name for section in self.sections.removable]
+            first_pass.compare(model, self._forward.gates, names, (inputs, named), batch)
+            self._is_verified = True
+        if self._method is None:
+            self._check_gates()
+            self._check_that_it_is_one_model()
+            self._begin(batch * self._group.size)
+        gates = self._drawn(batch * self._group.size)
+        if self._method.drawn is not None:
+            self._draws.append((self._method.drawn, batch * self._group.size))
+            self._scale = float(self._scaler.get_scale()) if self._scaler is not None else 1.0
+        return None if gates is None else gates.unbind()
 
     def _drawn(self, count: int) -> Tensor | None:
         try:
@@ -380,7 +390,7 @@ class ConcurrentPruner:
     @torch.compiler.disable
     def _after_forward(self, model: nn.Module, inputs: tuple, output: Any) -> None:
         """Parts of the model that are called on their own are not gated."""
-        self._forward.gates.stop(to_backward=model.training and torch.is_grad_enabled())
+        self._forward.gates.stop()
 
     def _check_gates(self) -> None:
         lost = [place for place in self._forward.gates.lost() if self._forward.alive[place]]

@@ -21,6 +21,7 @@ from torch.utils import _pytree as pytree
 from layerprune.errors import LayerpruneError
 from layerprune.library.gates import Entrance, Gate, Gates, GateValue, detach
 from layerprune.library.hooks import is_of_torch
+from layerprune.library.recomputation import Passes, first_node, unseen_by_checkpoints
 from layerprune.library.recording import eager, tensors_of, undisturbed
 
 Given = tuple[tuple, dict[str, Any]]
@@ -90,20 +91,20 @@ def _tried(model: nn.Module, gates: Gates, values: Sequence[GateValue] | None, g
 
 
 def _passed(model: nn.Module, gates: Gates, values: Sequence[GateValue] | None, given: Given) -> _Pass:
-    with undisturbed(model), eager():
+    with undisturbed(model), eager(), unseen_by_checkpoints():
         _silence(model)
         if values is None:
             detach(model)  # from what _silence has put in their place
-        else:
-            gates.values[:] = values
+        passes, gates.passes = gates.passes, Passes()
         try:
             args, named = _copied(given)
+            gates.start(values, first_node())
             outputs = tensors_of(model(*args, **named))
-            gates.stop(to_backward=True)
+            gates.stop()
             return _Pass([each.detach() for each in outputs], _gradients(model, outputs))
         finally:
-            gates.stop(to_backward=False)
-            gates.recomputed = []
+            gates.start(None)
+            gates.passes = passes
             torch.clear_autocast_cache()  # of weights in other types, which know of these gradients
             parametrize._cache.clear()
 

@@ -19,6 +19,7 @@ from layerprune.library.caches import follow
 from layerprune.library.code_gates import GATES, Wrap, gated_function, gated_method
 from layerprune.library.hooks import OfPruner
 from layerprune.library.passages import Passage
+from layerprune.library.recomputation import Passes
 from layerprune.library.recording import tensors_of
 from layerprune.library.removal import hand_on, take_out
 from layerprune.library.what_goes import Absence
@@ -50,12 +51,13 @@ class Gateway:
 
 
 class Gates:
-    """What the gates of one model are: None for open ones; `recomputed` holds in backward passes, for checkpoints."""
+    """What the gates of one model are: None for open ones; `passes` knows what they were, for checkpoints."""
 
     def __init__(self, model: nn.Module | None = None, count: int = 0) -> None:
         self._model = weakref.ref(model) if model is not None else lambda: None
         self.values: list[GateValue] = [None] * count
-        self.recomputed: list[GateValue] = []
+        self.passes = Passes()
+        self._first: int | None = None
         self.is_copy = model is None
         self._copies: weakref.WeakSet[Gates] = weakref.WeakSet()
         self.gated: dict[int, weakref.ref[nn.Module]] = {}
@@ -71,9 +73,7 @@ class Gates:
         return self._model()
 
     def apply(self, place: int, batch: int, spread: bool, out: Any, given: Tensor | None = None) -> Any:
-        value = self.values[place] if self.values else None
-        if value is None and self.recomputed and not torch.compiler.is_compiling() and _in_backward():
-            value = self.recomputed[place]
+        value = self._value(place)
         if value is None or not isinstance(out, Tensor):
             return out
         if not isinstance(value, Tensor):
@@ -85,15 +85,35 @@ class Gates:
         value = value.to(out).view(shape)
         return out * value if given is None else out * value + given.to(out) * (1 - value)
 
-    def start(self, values: Tensor | None) -> None:
-        """A forward pass with gates [L, B, 1]; None for open ones."""
-        self.values[:] = [None] * len(self.values) if values is None else list(values.unbind(0))
+    def _value(self, place: int) -> GateValue:
+        if self.values and not torch.compiler.is_compiling():
+            again = self.passes.of_part()
+            if again is not None:
+                return again[place]
+        return self.values[place] if self.values else None
 
-    def stop(self, to_backward: bool) -> None:
-        """The forward pass has ended; checkpoints in it may compute parts of it again."""
-        if to_backward:
-            self.recomputed = list(self.values)
-        self.values[:] = [None] * len(self.values)
+    def start(self, values: Tensor | Sequence[GateValue] | None, first: int | None = None) -> None:
+        """A forward pass with gates [L, B, 1], or a value for each section; None for open ones.
+
+        `first` is that of recomputation.first_node, if checkpoints may compute the pass again.
+        """
+        self.values[:] = [None] * len(self.values) if values is None else list(values)
+        self._first = first
+
+    def repeat(self) -> None:
+        """A checkpoint calls the model again: the gates are those of that pass."""
+        self.start(self.passes.of_call())
+
+    def stop(self) -> None:
+        """The forward pass has ended."""
+        if self._first is not None:
+            self.passes.add(self._first, self.values)
+        self.start(None)
+
+    def step(self) -> None:
+        """The training step has ended, and with it a pass that was interrupted."""
+        self.start(None)
+        self.passes.step()
 
     def take_out(self, absences: Sequence[Absence], passages: Sequence[Passage]) -> None:
         """Take sections, and then blocks that have none left, out of the model and of its copies."""
@@ -101,6 +121,7 @@ class Gates:
             take_out(self.model, absences)
             hand_on(self.model, passages)
             follow(self.model)
+        self.passes.forget()
         for each in self._copies:
             each.take_out(absences, passages)
 
@@ -117,16 +138,13 @@ class Gates:
         return Gates, ()
 
 
-def _in_backward() -> bool:
-    return torch._C._current_graph_task_id() != -1
-
-
 class Gate(OfPruner):
     """A forward hook that multiplies the output of a module."""
 
     def __init__(self, gates: Gates, place: int, gateway: Gateway) -> None:
         self.gates, self.place, self.leaf, self.batch = gates, place, gateway.leaf, gateway.batch
         self.spread, self.given, self.is_run = gateway.spread, gateway.given, gateway.start is not None
+        self.run = f"'{gateway.start}' and '{gateway.path}'"
         self.entered: Tensor | None = None
         """What the first module of a run has got, until the last one returns."""
 
@@ -142,13 +160,21 @@ class Gate(OfPruner):
     def __call__(self, module: nn.Module, inputs: tuple, named: dict, output: Any) -> Any:
         given = self._given(inputs, named)
         if isinstance(output, Tensor):
-            return self.gates.apply(self.place, self.batch, self.spread, output, given)
+            return self._gated(output, given)
         leaves, layout = pytree.tree_flatten(output)
-        gated = self.gates.apply(self.place, self.batch, self.spread, leaves[self.leaf], given)
+        gated = self._gated(leaves[self.leaf], given)
         if gated is leaves[self.leaf]:
             return output
         leaves[self.leaf] = gated
         return pytree.tree_unflatten(leaves, layout)
+
+    def _gated(self, out: Any, given: Tensor | None) -> Any:
+        gated = self.gates.apply(self.place, self.batch, self.spread, out, given)
+        if gated is not out and given is None and self.is_run:
+            raise LayerpruneError(
+                f"ConcurrentPruner: a checkpoint begins between {self.run}, inside of a section: begin it before"
+            )
+        return gated
 
     def __getstate__(self) -> dict[str, Any]:
         return vars(self) | {"entered": None}
