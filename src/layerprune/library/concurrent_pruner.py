@@ -114,17 +114,7 @@ class ConcurrentPruner:
         distill: float = 0.5,
         temperature: float = TEMPERATURE,
     ) -> None:
-        check_kinds(
-            model=model,
-            sections=sections,
-            optimizer=optimizer,
-            total_steps=total_steps,
-            warmup_steps=warmup_steps,
-            cost=cost,
-            seed=seed,
-            scaler=scaler,
-            on_removal=on_removal,
-        )
+        check_kinds(model, sections, optimizer, total_steps, warmup_steps, cost, seed, scaler, on_removal)
         wrapped, model = model, unwrapped(model)
         if forward is None and sections.model is model:
             sections = trainable(sections)

@@ -26,7 +26,6 @@ def check_sections(caller: str, sections: Any) -> None:
 
 
 def check_kinds(
-    *,
     model: Any,
     sections: Any,
     optimizer: Any,
