@@ -147,6 +147,16 @@ def test_a_state_that_does_not_fit_changes_nothing(change: Callable[[dict], obje
     assert again._steps == 0 and again._method is None
 
 
+def test_a_state_that_is_kept_does_not_go_on_changing() -> None:
+    pruner = a_pruner(own(), nu=0.1, theta_lr=0.05)
+    train(pruner, range(20))
+    kept, theta = pruner.state_dict(), pruner.theta
+    train(pruner, range(20, 30))
+    again = a_pruner(own(), nu=0.1, theta_lr=0.05)
+    again.load_state_dict(kept)
+    assert again.theta == theta != pruner.theta
+
+
 def test_a_state_of_before_names_and_aims_were_in_it_fits() -> None:
     pruner = a_pruner(own(), nu=0.1)
     train(pruner, range(20))

@@ -12,6 +12,7 @@ subset of sections, theta weighs what each section is worth to the loss against 
 the model and the optimizer. The loss must be the mean over the examples of a step.
 """
 
+import copy
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -276,7 +277,7 @@ class ConcurrentPruner:
             "alive": list(self._forward.alive),
             "steps": self._steps,
             "batch": self._examples,
-            "method": method.state() if method is not None else None,
+            "method": copy.deepcopy(method.state()) if method is not None else None,  # it goes on changing
             "noise": method.noise.get_state() if method is not None else None,
             "memory": astuple(self._memory) if self._memory is not None else None,
             "allowance": self._budget.state() if isinstance(self._budget, LossAllowance) else None,
