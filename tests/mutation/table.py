@@ -430,7 +430,7 @@ GATES = [
     ),
     Fault("DisARM's half lost", "half = 0.5 * (losses", "half = 1.0 * (losses", mlp("gated", "disarm")),
     Fault("longer memory", "self._averages.mul_(self.decay)", "self._averages.mul_(1.0)", mlp("gated", "watched")),
-    Fault("no floor in sampling", "min(side_floor / batch_size, 0.5)", "0.0", mlp("estimator-error")),
+    Fault("no floor in sampling", "min(self.side_floor / batch_size, 0.5)", "0.0", mlp("estimator-error")),
     Fault("another stretch", "BETA = 2 / 3", "BETA = 1 / 2", mlp("hard-concrete")),
 ]
 METHODS = [
