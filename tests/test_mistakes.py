@@ -169,7 +169,7 @@ OF_ANOTHER_KIND: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("options", "complaint"), OF_ANOTHER_KIND, ids=[str(each[0]) for each in OF_ANOTHER_KIND])
+@pytest.mark.parametrize(("options", "complaint"), OF_ANOTHER_KIND, ids=[each[1] for each in OF_ANOTHER_KIND])
 def test_an_argument_of_another_kind_is_named_with_what_is_wanted(options: dict[str, Any], complaint: str) -> None:
     model = network()
     before, found = seen(model), find_sections(model, EXAMPLE)
