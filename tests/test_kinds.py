@@ -469,22 +469,11 @@ def _penalised(model: nn.Module, pruner: ConcurrentPruner, x: Tensor) -> None:
     pruner.optimizer.step()
 
 
-def _searching(model: nn.Module, pruner: ConcurrentPruner, x: Tensor) -> None:
-    def closure() -> Tensor:
-        pruner.optimizer.zero_grad()
-        loss = model(x).square().mean()
-        loss.backward()
-        return loss
-
-    pruner.optimizer.step(closure)
-
-
 LOOPS: dict[str, tuple[Callable, Callable, dict[str, Any]]] = {
     "mixed precision": (_scaled, torch.optim.SGD, {"scaler": torch.amp.GradScaler("cpu")}),
     "two passes a loss": (_twice, torch.optim.SGD, {}),
     "weights as arguments": (_functional, torch.optim.SGD, {}),
     "a penalty on slopes": (_penalised, torch.optim.AdamW, {}),
-    "a search along a line": (_searching, torch.optim.LBFGS, {}),
 }
 
 
