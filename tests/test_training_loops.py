@@ -167,23 +167,18 @@ def test_a_state_of_before_names_and_aims_were_in_it_fits() -> None:
 
 
 def batches_of_a_state(group: ProcessGroup) -> list:
-    model = own(rate=0.0)
-    trained = nn.parallel.DistributedDataParallel(model, find_unused_parameters=True)
-    pruners = []
-    for _ in range(2):
+    def made() -> tuple[nn.Module, ConcurrentPruner]:
+        model = own(rate=0.0)
+        wrapped = nn.parallel.DistributedDataParallel(model, find_unused_parameters=True)
         optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
-        fresh = copy.deepcopy(model)
-        wrapped = trained if not pruners else nn.parallel.DistributedDataParallel(fresh, find_unused_parameters=True)
-        inner = wrapped.module
-        optimizer = torch.optim.SGD(inner.parameters(), lr=0.05)
-        pruners.append(ConcurrentPruner(wrapped, find_sections(inner, EXAMPLE), optimizer, total_steps=60, nu=0.1))
-        if len(pruners) == 1:
-            x, y = (each[group.mine(len(each))] for each in batches()[0])
-            functional.cross_entropy(trained.train()(x), y).backward()
-            pruners[0].step()
-            optimizer.zero_grad()
-    pruners[1].load_state_dict(pruners[0].state_dict())
-    return [[each.state_dict()["batch"], each._method.estimator.floor] for each in pruners]
+        return wrapped, ConcurrentPruner(wrapped, find_sections(model, EXAMPLE), optimizer, total_steps=60, nu=0.1)
+
+    (trained, pruner), (_, again) = made(), made()
+    x, y = (each[group.mine(len(each))] for each in batches()[0])
+    functional.cross_entropy(trained.train()(x), y).backward()
+    pruner.step()
+    again.load_state_dict(pruner.state_dict())
+    return [[each.state_dict()["batch"], each._method.estimator.floor] for each in (pruner, again)]
 
 
 def test_processes_resume_with_the_batch_of_all(tmp_path) -> None:
