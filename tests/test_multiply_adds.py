@@ -1,4 +1,4 @@
-"""Multiply-adds that torch's counter leaves out: fused attention, recurrent layers, groups, deformable convolutions."""
+"""Multiply-adds that torch's counter leaves out: fused attention, recurrent layers, groups, rare products."""
 
 import re
 from typing import Any
@@ -206,6 +206,30 @@ def test_transformers_own_products_of_groups_are_counted() -> None:
     with MultiplyAdds() as counter:
         torch.ops.transformers.grouped_mm_fallback(torch.randn(6, 16), torch.randn(2, 16, 8), torch.tensor([2, 6]))
     assert counter.total == 6 * 16 * 8
+
+
+# --- rare products --------------------------------------------------------------------------------------------------
+
+RARE = {
+    "a matrix and a vector": (lambda: torch.randn(3, 5) @ torch.randn(5), 3 * 5),
+    "matrices and a vector": (lambda: torch.randn(2, 3, 5) @ torch.randn(5), 2 * 3 * 5),
+    "and a sum": (lambda: torch.addmv(torch.randn(3), torch.randn(3, 5), torch.randn(5)), 3 * 5),
+    "two vectors": (lambda: torch.randn(5) @ torch.randn(5), 5),
+    "complex vectors": (lambda: torch.vdot(torch.randn(5), torch.randn(5)), 5),
+    "sum of products": (lambda: torch.addbmm(torch.ones(3, 4), torch.ones(2, 3, 5), torch.ones(2, 5, 4)), 2 * 3 * 5 * 4),
+    "a bilinear layer": (lambda: nn.Bilinear(4, 5, 6)(torch.randn(2, 4), torch.randn(2, 5)), 2 * 6 * 4 * 5),
+    "of a sequence": (lambda: nn.Bilinear(4, 5, 6)(torch.randn(2, 7, 4), torch.randn(2, 7, 5)), 2 * 7 * 6 * 4 * 5),
+    "distances": (lambda: torch.cdist(torch.randn(2, 7, 4), torch.randn(2, 9, 4)), 2 * 7 * 9 * 4),
+}
+
+
+@pytest.mark.parametrize("grad", [True, False])
+@pytest.mark.parametrize("product", RARE)
+def test_rare_products_are_counted(product: str, grad: bool) -> None:
+    compute, expected = RARE[product]
+    with torch.set_grad_enabled(grad), MultiplyAdds() as counter:
+        compute()
+    assert counter.total == expected
 
 
 # --- the zoo --------------------------------------------------------------------------------------------------------

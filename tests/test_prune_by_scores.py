@@ -254,6 +254,7 @@ class Pairs(nn.Module):
         ({"keep": None}, "keep is the number of removable sections to keep, not None"),
         ({"method": "bn-scale"}, "section 'network.chain.0.branch' has no batch normalisation with gammas"),
         ({"batches": []}, "batches: there are none"),
+        ({"batches": [(torch.zeros(0, 3, 32, 32), torch.zeros(0, dtype=torch.long))]}, "one of them has no example"),
         ({"batches": [torch.zeros(4)]}, "batches: each has to be a pair of inputs and labels"),
         ({"batches": [(torch.zeros(2, 5), torch.zeros(2).long())]}, "cka: cannot score Plain: .*shapes"),
         ({"method": "taylor", "batches": [(torch.full((2, 1, 4, 4), torch.nan), torch.zeros(2).long())]}, "is nan"),

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import pickle
 import types
 from collections.abc import Callable
 
@@ -12,6 +13,7 @@ from test_concurrent_pruner import STEPS, Linear, a_pruner, batches, train
 from together import run_together
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.optim.swa_utils import AveragedModel
 
 from layerprune.core.surgery import drop_parameters
 from layerprune.errors import LayerpruneError
@@ -145,6 +147,18 @@ def test_a_state_that_does_not_fit_changes_nothing(change: Callable[[dict], obje
     with pytest.raises(LayerpruneError, match=told):
         again.load_state_dict(state)
     assert again._steps == 0 and again._method is None
+
+
+def test_a_pruner_is_not_pickled_but_a_module_that_holds_it_is_copied() -> None:
+    pruner = a_pruner(own(rate=0.0), nu=0.01)
+    pruner.model.pruner = pruner  # as a training module of Lightning may
+    train(pruner, range(3))
+    average = AveragedModel(pruner.model)
+    average.update_parameters(pruner.model)
+    train(pruner, range(3, 10))
+    with pytest.raises(LayerpruneError, match=r"cannot be pickled: keep its state_dict\(\)"):
+        pickle.dumps(pruner)
+    assert isinstance(pickle.dumps(pruner.state_dict()), bytes)
 
 
 def test_a_state_that_is_kept_does_not_go_on_changing() -> None:

@@ -285,6 +285,15 @@ class ConcurrentPruner:
             "course": [astuple(each) for each in self._course],
         }
 
+    def __reduce_ex__(self, protocol: Any) -> tuple:
+        raise LayerpruneError("ConcurrentPruner: cannot be pickled: keep its state_dict(), and what it exports")
+
+    def __deepcopy__(self, memo: dict) -> "ConcurrentPruner":
+        """So that a module which holds its pruner can be copied, for an average of its weights."""
+        copied = memo[id(self)] = object.__new__(type(self))
+        vars(copied).update(copy.deepcopy(vars(self), memo))
+        return copied
+
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Load a state into a pruner on the whole model; load the model's and the optimizer's states after it.
 

@@ -1,5 +1,6 @@
 """Counts the multiply-adds of whatever a model computes, with torch's FlopCounterMode and what that leaves out: fused
-attention on a CPU, recurrent layers that run as one operation, mixtures of experts, and deformable convolutions.
+attention on a CPU, recurrent layers that run as one operation, mixtures of experts, deformable convolutions, bilinear
+layers, distances, and products of a matrix and a vector.
 
 Masks are not taken off: an attention's two products count whole, as they do on a GPU.
 """
@@ -40,6 +41,31 @@ def _of_a_deformable_convolution(images: Shape, weight: Shape, offset: Shape, *o
     return 2 * offset[0] * prod(offset[2:]) * prod(weight)
 
 
+def _by_a_vector(first: Shape, *others: Any, **named: Any) -> int:
+    """Flops of a matrix, or a vector, times a vector."""
+    return 2 * prod(first)
+
+
+def _of_a_sum(added: Shape, first: Shape, second: Shape, *others: Any, **named: Any) -> int:
+    """Flops of something plus a matrix times a vector, or plus the sum of products [B, N, K] by [B, K, M]."""
+    return 2 * prod(first) * (second[-1] if len(second) == 3 else 1)
+
+
+def _of_distances(first: Shape, second: Shape, *others: Any, **named: Any) -> int:
+    """Flops of distances between all [..., N, D] and all [..., M, D]: one multiply-add for each of D differences."""
+    return 2 * prod(first) * second[-2]
+
+
+def _of_three(one: Shape, two: Shape, three: Shape, *given: Any, **named: Any) -> int:
+    """Flops of a bilinear layer, a multiply-add for each weight and example; `given` says which dimensions are new."""
+    whole = [1] * (len(one) + len(given[0]))
+    for shape, new in zip((one, two, three), given[:3], strict=True):
+        old = (place for place in range(len(whole)) if place not in new)
+        for place, size in zip(old, shape, strict=True):
+            whole[place] = max(whole[place], size)
+    return 2 * prod(whole)
+
+
 _ATTENTION = (
     *("_scaled_dot_product_flash_attention_for_cpu", "_scaled_dot_product_flash_attention"),
     *("_scaled_dot_product_efficient_attention", "_scaled_dot_product_cudnn_attention"),
@@ -51,6 +77,13 @@ _FORMULAS = {
     torch.ops.aten._cudnn_rnn: _of_recurrent_layers,
     torch.ops.aten._grouped_mm: _of_groups,
     torch.ops.aten._scaled_grouped_mm: _of_groups,
+    torch.ops.aten.mv: _by_a_vector,
+    torch.ops.aten.dot: _by_a_vector,
+    torch.ops.aten.vdot: _by_a_vector,
+    torch.ops.aten.addmv: _of_a_sum,
+    torch.ops.aten.addbmm: _of_a_sum,
+    torch.ops.aten._cdist_forward: _of_distances,
+    torch.ops.aten._trilinear: _of_three,
 }
 _OF_OTHERS = {
     ("torchvision", "deform_conv2d"): _of_a_deformable_convolution,

@@ -52,7 +52,10 @@ class Repeated:
             raise LayerpruneError(f"{self.method} looks at data: give batches, pairs of images and labels")
         count = 0
         for each in self.batches:
-            yield self._of(each)
+            inputs, labels = self._of(each)
+            if len(inputs) == 0:
+                raise LayerpruneError("batches: one of them has no example")
+            yield inputs, labels
             count += 1
         if count == 0:
             raise LayerpruneError("batches: there are none")
