@@ -216,7 +216,7 @@ RARE = {
     "and a sum": (lambda: torch.addmv(torch.randn(3), torch.randn(3, 5), torch.randn(5)), 3 * 5),
     "two vectors": (lambda: torch.randn(5) @ torch.randn(5), 5),
     "complex vectors": (lambda: torch.vdot(torch.randn(5), torch.randn(5)), 5),
-    "sum of products": (lambda: torch.addbmm(torch.ones(3, 4), torch.ones(2, 3, 5), torch.ones(2, 5, 4)), 2 * 3 * 5 * 4),
+    "sum of products": (lambda: torch.addbmm(torch.ones(3, 4), torch.ones(2, 3, 5), torch.ones(2, 5, 4)), 120),
     "a bilinear layer": (lambda: nn.Bilinear(4, 5, 6)(torch.randn(2, 4), torch.randn(2, 5)), 2 * 6 * 4 * 5),
     "of a sequence": (lambda: nn.Bilinear(4, 5, 6)(torch.randn(2, 7, 4), torch.randn(2, 7, 5)), 2 * 7 * 6 * 4 * 5),
     "distances": (lambda: torch.cdist(torch.randn(2, 7, 4), torch.randn(2, 9, 4)), 2 * 7 * 9 * 4),
