@@ -137,6 +137,7 @@ def make_record(parsed: config.Preset, key: RunKey) -> Record:
         equivalence_gap=2e-6,
         finished_at="2025-01-01T00:00:00Z",
         files=record.Files(),
+        details={"nu": settings.settings.get("nu") or 0.002} if key.method == "gated" else {},
         provenance=_provenance(key, settings, {name: parent.digest() for name, parent in parents.items()}),
     )
 

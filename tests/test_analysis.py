@@ -152,10 +152,20 @@ def test_training_cost_is_relative_to_dense_of_the_same_seed(runs):
     assert summary_of("gated")["train_macs_ratio_mean"] == pytest.approx(0.5)  # of 0.5, 0.25, 0.75
 
 
-def test_wall_time_is_not_compared_between_devices(runs):
+@pytest.mark.parametrize("machine", [{"device": "cuda"}, {"provenance__cpu": "another"}, {"provenance__threads": 7}], ids=str)
+def test_wall_time_is_not_compared_between_machines(runs, machine):
+    assert summary_of("gated")["wall_ratio_mean"] > 0
     for seed in range(3):
-        made_up.change(key("gated", seed), device="cuda")
+        made_up.change(key("gated", seed), **machine)
     assert math.isnan(summary_of("gated")["wall_ratio_mean"])
+
+
+@pytest.mark.parametrize(("dense", "is_one"), [("H200", True), ("H100", False)])
+def test_on_gpus_wall_time_is_that_of_the_model_of_gpu_beside_whatever_cpu(runs, dense, is_one):
+    for seed in range(3):
+        made_up.change(key("gated", seed), device="cuda", provenance__gpu="H200", provenance__cpu="another")
+        made_up.change(key("dense", seed), device="cuda", provenance__gpu=dense)
+    assert (summary_of("gated")["wall_ratio_mean"] > 0) is is_one
 
 
 def test_failed_and_missing_runs_are_counted_and_enter_no_mean(runs):

@@ -1,5 +1,6 @@
 """The claims ledger: each verdict from made-up records that must give it, and a ledger that follows its records."""
 
+import itertools
 import json
 import math
 from collections.abc import Callable
@@ -15,10 +16,12 @@ from scipy import stats
 
 from layerprune.analysis import compact, statistics, verify
 from layerprune.analysis.claims import QUANTITIES, ledger, verdicts
+from layerprune.analysis.claims.removal import steps_of_a_fall
 from layerprune.analysis.claims.sample import Sample
 from layerprune.analysis.claims.verdicts import Verdict
 from layerprune.analysis.figures import FIGURES
 from layerprune.analysis.frames import read_study
+from layerprune.core.settings import GatedSettings
 from layerprune.errors import LayerpruneError
 from layerprune.suite import config, record
 from layerprune.suite.config import Claim, Condition
@@ -116,13 +119,35 @@ def test_c1_is_decided_by_theta_and_not_by_rounding(study: list[RunKey]) -> None
     assert verdict_of("C1") == "not supported"
 
 
-@pytest.mark.parametrize("setting", [{"warmup": "2ep"}, {"theta_lr": 2.0}], ids=["long warm-up", "slow theta"])
+@pytest.mark.parametrize(
+    "setting",
+    [{"warmup": "2ep"}, {"theta_lr": 2.0}, {"cost_scale": "network"}, {"price_ramp": 0.3}],
+    ids=["long warm-up", "slow theta", "a small part of a network's price", "a price that rises slowly"],
+)
 def test_c1_does_not_ask_for_what_settings_leave_no_time_for(study: list[RunKey], setting: dict) -> None:
-    """A section of no use leaves at step 250 or 225 at the earliest, after the first quarter."""
+    """A section of no use leaves at step 203 at the earliest, after the first quarter."""
     set_settings(study, **setting)
     set_removals(study, 260, 270, 280)
     assert rows_of("C1", "removed-before-quarter-where-time-allows") == []
     assert (verdict_of("C1"), before_of("C1")) == ("supported", "not supported")
+
+
+def test_a_useless_section_s_theta_falls_as_fast_as_its_price_allows() -> None:
+    """Against theta moved step by step."""
+    for theta_lr, price, ramp in itertools.product((0.02, 0.3), (0.01, 0.2), (0.0, 0.1, 0.7)):
+        settings = GatedSettings(theta0=0.5, theta_lr=theta_lr, price_ramp=ramp)
+        theta, step = 0.5, 0
+        while theta > 0:
+            step += 1
+            theta -= theta_lr * price * min(1, step / (ramp * 1000) if ramp else 1)
+        assert steps_of_a_fall(settings, price, 1000) == pytest.approx(step, abs=2)
+    assert steps_of_a_fall(GatedSettings(theta0=0.5), 0.0, 1000) == math.inf
+
+
+def test_a_setting_that_no_longer_exists_keeps_no_claim_from_being_judged(study: list[RunKey]) -> None:
+    set_settings(study, of_before=1)
+    set_removals(study, 100, 150, 200)
+    assert verdict_of("C1") == "supported"
 
 
 def test_the_share_of_removals_counts_what_went_alone(study: list[RunKey]) -> None:
@@ -611,9 +636,13 @@ def test_how_finely_a_price_has_to_be_chosen_is_told(root: Path) -> None:
     raw = made_up.preset(ARCHS, ["dense", "gated"], SEEDS)
     gated = raw["datasets"][made_up.DATASET]["methods"]["gated"]
     gated["settings"] = {"nu": 0.001}
-    gated["variants"] = {"nu-0.004": {"settings": {"nu": 0.004}}, "nu-0.008": {"settings": {"nu": 0.008}}}
+    gated["variants"] = {
+        **{f"nu-{nu}": {"settings": {"nu": nu}} for nu in (0, 0.004, 0.008)},
+        "nu-0.004-ramp": {"settings": {"nu": 0.004, "price_ramp": 0.3}},  # another setting: not of the sweep
+    }
+    left = {"default": 18, "nu-0": 20, "nu-0.004": 10, "nu-0.008": 8, "nu-0.004-ramp": 1}
     for key in of(made_up.write_study(raw), "gated"):
-        set_depth(key, {"default": 18, "nu-0.004": 10, "nu-0.008": 8}[key.variant])
+        set_depth(key, left[key.variant])
     (row,) = rows_of("C6", "depth-where-the-price-doubles")
     assert (row["n"], row["mean"]) == (5, pytest.approx(0.2))
 

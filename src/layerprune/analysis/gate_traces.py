@@ -47,8 +47,7 @@ class GateTrace:
 
     @property
     def price(self) -> float:
-        """nu, of sections that all cost alike."""
-        return self.record.details["nu"]
+        return price_of_a_section(self.record)
 
     @property
     def warmup(self) -> int:
@@ -62,6 +61,12 @@ class GateTrace:
         size = self.record.provenance.config["training"]["batch_size"]
         floor = min(self.settings.side_floor / (self.settings.drawn_share * size), 0.5)
         return np.clip(self.theta, floor, 1 - floor)
+
+
+def price_of_a_section(run: Record) -> float:
+    """What nu charges for each of sections that all cost alike."""
+    scale = run.provenance.config["settings"].get("cost_scale", "section")
+    return run.details["nu"] / (run.sections_total if scale == "network" else 1)
 
 
 # --- which there are ------------------------------------------------------------------------------------------------

@@ -35,15 +35,20 @@ WITHOUT_INTERVAL = [
 ]
 RESAMPLES = 9999
 _AT_A_TIME = 50
+"""Samples resampled together: some tens of megabytes."""
 _VALUES_AT_A_TIME = 1000
 """Each of which is drawn RESAMPLES times: 80 MB."""
-"""Samples resampled together: some tens of megabytes."""
 _NONE = (float("nan"), float("nan"))
 
 
 def counted(runs: pd.DataFrame) -> pd.Series:
     """Which runs enter the means."""
     return runs["status"].isin(WITH_RESULT) & runs["test_accuracy"].notna()
+
+
+def on_sweep_of_prices(runs: pd.DataFrame) -> pd.Series:
+    """Which of gated's runs differ in the price alone: its default, and variants nu-NUMBER."""
+    return (runs["variant"] == "default") | runs["variant"].str.fullmatch(r"nu-[0-9.]+")
 
 
 def intervals(samples: list[np.ndarray]) -> list[tuple[float, float]]:
@@ -102,25 +107,32 @@ def compare_to_dense(runs: pd.DataFrame) -> pd.DataFrame:
 
     NaN where the run does not count or dense has no counted run of that seed. Accuracy is compared only with a
     dense network that was set to train as long (a variant may ask for more epochs), wall time only between runs on
-    one kind of device with as many threads.
+    one model of CPU, or of GPU, with as many threads.
     """
     paired = _dense_of_each(runs)
     counts = counted(runs)
     as_long = runs["duration"].fillna("") == paired["duration"].fillna("")
-    same_machine = (runs["device"] == paired["device"]) & (runs["threads"] == paired["threads"])
     return runs.assign(
         difference=(runs["test_accuracy"] - paired["test_accuracy"]).where(counts & as_long),
         val_difference=(runs["val_accuracy"] - paired["val_accuracy"]).where(counts & as_long),
         macs_ratio=(runs["macs"] / runs["macs_dense"]).where(counts),
         train_macs_ratio=(runs["train_macs"] / paired["train_macs"]).where(counts),
         train_macs_with_search_ratio=(runs["train_macs_with_search"] / paired["train_macs"]).where(counts),
-        wall_ratio=(runs["wall_seconds"] / paired["wall_seconds"]).where(counts & same_machine),
+        wall_ratio=(runs["wall_seconds"] / paired["wall_seconds"]).where(counts & _on_one_machine(runs, paired)),
     )
+
+
+def _on_one_machine(runs: pd.DataFrame, paired: pd.DataFrame) -> pd.Series:
+    device, threads, cpu, gpu = (
+        runs[name].fillna("") == paired[name].fillna("") for name in ("device", "threads", "cpu", "gpu")
+    )
+    return device & threads & gpu.where(runs["device"] != "cpu", cpu)
 
 
 def _dense_of_each(runs: pd.DataFrame) -> pd.DataFrame:
     """For every run, dense's run of its architecture and seed: same index, NaN if it does not exist."""
-    fields = ["test_accuracy", "val_accuracy", "train_macs", "wall_seconds", "device", "threads", "duration"]
+    results, machine = ["test_accuracy", "val_accuracy", "train_macs", "wall_seconds"], ["device", "threads", "cpu", "gpu"]
+    fields = [*results, *machine, "duration"]
     is_dense = counted(runs) & (runs["method"] == "dense") & (runs["variant"] == "default")
     dense = runs[is_dense].set_index(PAIR)[fields]
     return runs[PAIR].join(dense, on=PAIR)[fields]

@@ -141,8 +141,8 @@ def _at_equal_accuracy(study: Study, quantity: str, dense: float) -> list[Sample
 def _curves(study: Study) -> Iterator[tuple[str, pd.DataFrame]]:
     """Of every network the runs of gated's sweep that have a partner in dense, at points of LEAST_SEEDS or more."""
     compared = statistics.compare_to_dense(study.runs)
-    on_curve = (compared["variant"] == "default") | compared["variant"].str.startswith("nu-")
-    for arch, runs in compared[(compared["method"] == "gated") & on_curve].groupby("arch", sort=False):
+    on_curve = (compared["method"] == "gated") & statistics.on_sweep_of_prices(compared)
+    for arch, runs in compared[on_curve].groupby("arch", sort=False):
         paired = runs[runs["difference"].notna() & runs["val_difference"].notna()]
         yield str(arch), paired[paired.groupby("variant")["seed"].transform("size") >= LEAST_SEEDS]
 

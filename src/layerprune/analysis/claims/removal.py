@@ -1,5 +1,6 @@
 """C1, C2, C7: when sections leave, whether anything gets past those that are gone, and whether they stay closed."""
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -7,7 +8,7 @@ import numpy as np
 from layerprune.analysis.basin import VARIANT, Fates, fates
 from layerprune.analysis.claims.sample import Sample, gated_runs
 from layerprune.analysis.frames import KEY, Study
-from layerprune.analysis.gate_traces import GateTrace, archs_with, traces_of
+from layerprune.analysis.gate_traces import GateTrace, archs_with, price_of_a_section, traces_of
 from layerprune.analysis.selections import (
     RANDOM_REMOVAL,
     archs_with_experiment,
@@ -35,7 +36,7 @@ def removed_before_quarter(study: Study) -> list[Sample]:
 def removed_before_quarter_where_time_allows(study: Study) -> list[Sample]:
     """The same of networks whose settings let a section of no use leave before the quarter ends.
 
-    Its theta is frozen during the warm-up, and then falls from theta0 to 0 in theta0 / (nu theta_lr) steps.
+    Its theta is frozen during the warm-up, and then falls from theta0 to 0 (steps_of_a_fall).
     """
     allowed = {arch for arch, runs in gated_runs(study) if all(map(_may_leave_early, runs.to_dict("records")))}
     return [sample for sample in removed_before_quarter(study) if sample.arch in allowed]
@@ -66,8 +67,19 @@ def _shares(study: Study, moment: Callable[[dict], float]) -> list[Sample]:
 def _may_leave_early(run: dict) -> bool:
     settings = _settings(run)
     warmup = steps_of(settings.warmup, round(run["steps_total"] / run["epochs"]))
-    fall = settings.theta0 / (settings.nu * settings.theta_lr) if settings.nu else 0
+    fall = steps_of_a_fall(settings, price_of_a_section(_record(run)), run["steps_total"])
     return warmup + fall < run["steps_total"] / 4
+
+
+def steps_of_a_fall(settings: GatedSettings, price: float, steps_total: float) -> float:
+    """After how many steps from the warm-up theta of a section of no use is 0, under a price that may rise to its full
+    height within the first of them."""
+    needed, ramp = settings.theta0 / settings.theta_lr, settings.price_ramp * steps_total
+    if not price:
+        return math.inf
+    if needed < price * ramp / 2:
+        return math.sqrt(2 * ramp * needed / price)
+    return ramp / 2 + needed / price
 
 
 def _consolidation(run: dict) -> float:
@@ -76,8 +88,14 @@ def _consolidation(run: dict) -> float:
 
 
 def _settings(run: dict) -> GatedSettings:
-    """Those that the run was made with; what later versions added has its default."""
-    return GatedSettings(**store.find(RunKey(**{name: run[name] for name in KEY})).provenance.config["settings"])
+    """Those that the run was made with; what later versions added has its default, what they dropped is left out."""
+    known = GatedSettings.model_fields
+    asked = _record(run).provenance.config["settings"]
+    return GatedSettings(**{name: value for name, value in asked.items() if name in known})
+
+
+def _record(run: dict) -> Record:
+    return store.find(RunKey(**{name: run[name] for name in KEY}))
 
 
 # --- C2: whether anything gets past sections that are gone, from the experiment random-removal ----------------------

@@ -72,14 +72,15 @@ def depth_where_the_price_doubles(study: Study) -> list[Sample]:
     Share of all sections, per factor of two; how finely a price has to be chosen.
     """
     sweep = _used(study, "gated")
-    sweep = sweep[(sweep["variant"] == "default") | sweep["variant"].str.startswith("nu-")]
+    sweep = sweep[statistics.on_sweep_of_prices(sweep) & (sweep["nu"] > 0)]  # 0 has no double
     samples = []
     for arch, runs in sweep.groupby("arch", sort=False):
-        shares = (runs["sections_left"] / runs["sections_total"]).groupby(runs["nu"]).agg(["mean", "size"]).sort_index()
+        shares = (runs["sections_left"] / runs["sections_total"]).groupby(runs["nu"]).mean().sort_index()
         if len(shares) > 1:
             doublings = pd.Series(shares.index).map(math.log2).diff()[1:].to_numpy()
-            falls = -shares["mean"].diff()[1:].to_numpy() / doublings
-            samples.append(Sample(str(arch), (float(falls.max()),), seeds=int(shares["size"].min())))
+            falls = -shares.diff()[1:].to_numpy() / doublings
+            seeds = runs.groupby("nu")["seed"].nunique().min()
+            samples.append(Sample(str(arch), (float(falls.max()),), seeds=int(seeds)))
     return samples
 
 

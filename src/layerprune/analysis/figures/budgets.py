@@ -41,7 +41,7 @@ def prepare(study: Study) -> pd.DataFrame:
     """
     gated = study.runs[study.runs["method"] == "gated"]
     counted = gated[statistics.counted(gated)]
-    sweep = counted[(counted["variant"] == "default") | counted["variant"].str.startswith("nu-")]
+    sweep = counted[statistics.on_sweep_of_prices(counted)]
     asked = gated[gated["variant"].str.startswith("target-")]
     latencies = read_plain_latencies(study.preset, study.dataset)
     rows = [_row(run, sweep[sweep["arch"] == run["arch"]], latencies) for run in asked.to_dict("records")]
