@@ -152,7 +152,10 @@ def test_training_cost_is_relative_to_dense_of_the_same_seed(runs):
     assert summary_of("gated")["train_macs_ratio_mean"] == pytest.approx(0.5)  # of 0.5, 0.25, 0.75
 
 
-@pytest.mark.parametrize("machine", [{"device": "cuda"}, {"provenance__cpu": "another"}, {"provenance__threads": 7}], ids=str)
+OTHER = [{"device": "cuda"}, {"provenance__cpu": "another"}, {"provenance__threads": 7}]
+
+
+@pytest.mark.parametrize("machine", OTHER, ids=str)
 def test_wall_time_is_not_compared_between_machines(runs, machine):
     assert summary_of("gated")["wall_ratio_mean"] > 0
     for seed in range(3):
@@ -166,6 +169,15 @@ def test_on_gpus_wall_time_is_that_of_the_model_of_gpu_beside_whatever_cpu(runs,
         made_up.change(key("gated", seed), device="cuda", provenance__gpu="H200", provenance__cpu="another")
         made_up.change(key("dense", seed), device="cuda", provenance__gpu=dense)
     assert (summary_of("gated")["wall_ratio_mean"] > 0) is is_one
+
+
+def test_time_beside_others_is_left_out_of_what_starts_there_too(runs):
+    for seed in range(3):
+        made_up.change(key("dense", seed), provenance__lanes=8)
+    found = read().runs.set_index("method")
+    assert found.loc[["dense", "magnitude"], "wall_seconds"].isna().all()
+    assert found.loc["gated", "wall_seconds"].notna().all()
+    assert found.loc["magnitude", "wall_seconds_own"].notna().all()
 
 
 def test_failed_and_missing_runs_are_counted_and_enter_no_mean(runs):

@@ -2,10 +2,13 @@
 
 import json
 import lzma
+import os
 import re
 import shutil
 from pathlib import Path
+from unittest.mock import Mock
 
+import filelock
 import pytest
 
 from layerprune import cli
@@ -218,6 +221,50 @@ def test_an_older_record_that_nothing_starts_from_is_replaced(study: Path) -> No
     made_elsewhere(run_key("gated"))
     pack()
     assert len(store.all_stored(run_key("gated"))) == 1
+
+
+def test_a_stale_folder_takes_no_record_s_place(study: Path) -> None:
+    """As after new records were pulled where older runs still lay."""
+    pack(weights=True)
+    right = store.stored(run_key("dense"))
+    source = right.provenance.model_copy(update={"versions": right.provenance.versions | {"results": 0}})
+    record.write(paths.record(right.key), right.model_copy(update={"provenance": source, "test_accuracy": 0.1}))
+    first, second = pack(weights=True)[:2]
+    assert re.match(rf"{right.key}: left out: stale-code: versions .*'results': 0", first)
+    assert second.endswith("3 runs packed, 0 of them new")
+    shutil.rmtree(paths.run_folder(right.key))
+    assert store.find(right.key) == right
+
+
+def test_a_run_that_the_preset_does_not_have_is_left_out(study: Path) -> None:
+    write_preset(study, PRESET.replace("      magnitude: {settings: {keep: 2}}\n", ""))
+    assert pack()[0].startswith(f"{run_key('magnitude')}: left out: ")
+    assert store.stored(run_key("magnitude")) is None and store.stored(run_key("gated")) is not None
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+def test_packing_that_is_interrupted_leaves_the_store_as_it_was(
+    study: Path, monkeypatch: pytest.MonkeyPatch, parts: int
+) -> None:
+    """Wherever it is: files are written as long as none has taken its place."""
+    monkeypatch.setattr(store, "LARGEST_PART", 0 if parts > 1 else 900_000)
+    pack()
+    before = {path: path.read_bytes() for path in (study / "results").rglob("*.jsonl*")}
+    made_elsewhere(run_key("gated"))
+    for whole in range(len(before)):
+        outcomes = [None] * whole + [KeyboardInterrupt]
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(os, "fsync", Mock(side_effect=outcomes))
+            pack()
+        assert {path: path.read_bytes() for path in (study / "results").rglob("*.jsonl*")} == before
+        assert not list(study.rglob("*.tmp"))
+    pack()
+    assert store.stored(run_key("gated")).train_macs_own == 7
+
+
+def test_two_processes_do_not_pack_at_once(study: Path) -> None:
+    with filelock.FileLock(paths.pack_lock("study", "digits")), pytest.raises(LayerpruneError, match="by another"):
+        pack()
 
 
 # --- damage ---------------------------------------------------------------------------------------------------------

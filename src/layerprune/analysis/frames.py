@@ -12,6 +12,7 @@ import io
 import math
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -147,7 +148,15 @@ def _recorded(run: Record) -> dict[str, Any]:
     row["search"] = _search(run)
     if run.provenance.lanes is not None:  # wall time beside others: nothing to compare
         row |= {"wall_seconds": None, "wall_seconds_own": None}
+    elif any(_had_neighbours(name) for name in run.provenance.parents if name.split("/")[3] == "dense"):
+        row["wall_seconds"] = None
     return {name: value for name, value in row.items() if name in COLUMNS and name not in KEY}
+
+
+def _had_neighbours(run: str) -> bool:
+    """Whether a run shared its device with others in its process."""
+    made = store.find(paths.parse_run_folder(Path(run)))
+    return made is not None and made.provenance.lanes is not None
 
 
 def _search(run: Record) -> str | None:

@@ -131,8 +131,8 @@ def _on_one_machine(runs: pd.DataFrame, paired: pd.DataFrame) -> pd.Series:
 
 def _dense_of_each(runs: pd.DataFrame) -> pd.DataFrame:
     """For every run, dense's run of its architecture and seed: same index, NaN if it does not exist."""
-    results, machine = ["test_accuracy", "val_accuracy", "train_macs", "wall_seconds"], ["device", "threads", "cpu", "gpu"]
-    fields = [*results, *machine, "duration"]
+    results = ["test_accuracy", "val_accuracy", "train_macs", "wall_seconds", "duration"]
+    fields = [*results, "device", "threads", "cpu", "gpu"]
     is_dense = counted(runs) & (runs["method"] == "dense") & (runs["variant"] == "default")
     dense = runs[is_dense].set_index(PAIR)[fields]
     return runs[PAIR].join(dense, on=PAIR)[fields]

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from layerprune.errors import LayerpruneError
-from layerprune.suite import config, half_precision, store
+from layerprune.suite import config, current, half_precision, store
 from layerprune.suite.config import Preset
 from layerprune.system import files, paths
 from layerprune.system.paths import RunKey
@@ -24,20 +24,39 @@ Judge = Callable[[RunKey], Callable[[Path], float]]
 
 
 def pack(preset_name: str, datasets: Sequence[str], weights: bool, judge: Judge | None = None) -> Iterator[str]:
-    """Pack every run that has a folder with a record; a line for each data set, and for weights that are left out, or
-    stay in single precision in spite of the judge. Without a judge all stay so.
+    """Pack every run that has a folder with a current record; a line for each data set, for stale runs, and for weights
+    that are left out, or stay in single precision in spite of the judge. Without a judge all stay so.
 
     Raises LayerpruneError for a run whose files are not what its record says: nothing of its data set is packed then.
     """
     preset = config.load_preset(preset_name)
     for dataset in datasets:
-        runs = list(in_folders(preset_name, dataset))
-        if runs:
-            new = store.pack(preset_name, dataset, runs)
-            yield f"{paths.stored_records(preset_name, dataset)}: {len(runs)} runs packed, {new} of them new"
-            yield from _too_large(preset_name, dataset)
-        if weights:
-            yield from _pack_weights(headline(preset, preset_name, dataset), judge)
+        with files.exclusive(
+            paths.pack_lock(preset_name, dataset), "results of this data set are being packed by another process"
+        ):
+            yield from _pack_runs(preset, preset_name, dataset)
+            if weights:
+                chosen = headline(preset, preset_name, dataset)
+                yield from _pack_weights([key for key in chosen if _staleness(preset, key) is None], judge)
+
+
+def _pack_runs(preset: Preset, preset_name: str, dataset: str) -> Iterator[str]:
+    """A stale folder, as one that is older than the store, would take the place of what is right."""
+    stale = {key: _staleness(preset, key) for key in in_folders(preset_name, dataset)}
+    runs = [key for key, why in stale.items() if why is None]
+    yield from (f"{key}: left out: {why}" for key, why in stale.items() if why is not None)
+    if runs:
+        new = store.pack(preset_name, dataset, runs)
+        yield f"{paths.stored_records(preset_name, dataset)}: {len(runs)} runs packed, {new} of them new"
+        yield from _too_large(preset_name, dataset)
+
+
+def _staleness(preset: Preset, key: RunKey) -> str | None:
+    try:
+        found = next(current.differences(preset, store.find(key)), None)
+    except LayerpruneError as error:  # of a run that the preset does not have, for one
+        return str(error)
+    return None if found is None else f"{found.kind}: {found.message}"
 
 
 def _too_large(preset_name: str, dataset: str) -> Iterator[str]:

@@ -13,11 +13,11 @@ the store as long as another stored run starts from it. Everything is checked ag
 import json
 import lzma
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -294,10 +294,10 @@ def pack(preset: str, dataset: str, runs: Iterable[RunKey]) -> int:
             arrays.append({"run": str(key), "record": made.checksum} | rest)
             own = texts[key] if made == fresh.get(key) else old_texts[key].get(made.checksum, Texts(None, None))
             packed.append({"run": str(key), "record": made.checksum, "curves": own.curves, "arch": own.arch})
-    # Arrays and texts first: a record is in the store only once everything of it is.
-    _write_compressed(paths.stored_arrays(preset, dataset), arrays)
-    _write_compressed(paths.stored_texts(preset, dataset), packed)
-    files.write_text(paths.stored_records(preset, dataset), _as_lines(lines))
+    _write(
+        {paths.stored_arrays(preset, dataset): arrays, paths.stored_texts(preset, dataset): packed},
+        {paths.stored_records(preset, dataset): _as_lines(lines).encode()},
+    )
     return sum(made not in kept.get(key, []) for key, made in fresh.items())
 
 
@@ -343,12 +343,16 @@ def _as_lines(lines: Iterable[Line]) -> str:
     return "".join(f"{json.dumps(line, sort_keys=True, allow_nan=False)}\n" for line in lines)
 
 
-def _write_compressed(path: Path, lines: list[Line]) -> None:
-    contents = {paths.stored_part(path, number): each for number, each in enumerate(_in_parts(lines), 1)}
-    for part, content in contents.items():
-        files.write_atomically(part, _writer_of(content))
-    for part in set(_parts(path)) - contents.keys():
-        part.unlink()
+def _write(compressed: Mapping[Path, list[Line]], plain: Mapping[Path, bytes]) -> None:
+    """All at once: a line of records.jsonl cannot be read without its rest in the other files."""
+    parts = {
+        paths.stored_part(path, number): content
+        for path, lines in compressed.items()
+        for number, content in enumerate(_in_parts(lines), 1)
+    }
+    files.write_together(parts | plain)
+    for part in {part for path in compressed for part in _parts(path)} - parts.keys():
+        part.unlink(missing_ok=True)
 
 
 def _in_parts(lines: list[Line]) -> list[bytes]:
@@ -362,10 +366,6 @@ def _in_parts(lines: list[Line]) -> list[bytes]:
 
 def _squeezed(lines: list[Line]) -> bytes:
     return lzma.compress(_as_lines(lines).encode(), preset=9 | lzma.PRESET_EXTREME)
-
-
-def _writer_of(content: bytes) -> Callable[[BinaryIO], object]:
-    return lambda stream: stream.write(content)
 
 
 def unpack(key: RunKey) -> bool:

@@ -9,7 +9,7 @@ import os
 import stat
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -35,12 +35,32 @@ LARGEST_WEIGHTS = 2**32
 """Largest file of weights or states, in bytes: a thousand million numbers."""
 
 
-def write_atomically(path: Path, fill: Callable[[BinaryIO], None]) -> None:
+def write_atomically(path: Path, fill: Callable[[BinaryIO], object]) -> None:
     """Let `fill` write to a temporary file beside `path`, flush it to disk, and rename it to `path`.
 
     Raises LayerpruneError when the disk is full or the folder cannot be written; nothing half-written stays. What is
     there already is replaced if it is a regular file, and nothing else: no folder, pipe or device.
     """
+    with _beside(path, fill) as temporary:
+        os.replace(temporary, path)
+
+
+def write_together(contents: Mapping[Path, bytes]) -> None:
+    """Write files that belong together: every one is on the disk before the first takes its place, so that a full disk
+    or an interruption leaves all of them as they were."""
+    with contextlib.ExitStack() as held:
+        ready = {path: held.enter_context(_beside(path, _writer_of(each))) for path, each in contents.items()}
+        for path, temporary in ready.items():
+            os.replace(temporary, path)
+
+
+def _writer_of(content: bytes) -> Callable[[BinaryIO], object]:
+    return lambda stream: stream.write(content)
+
+
+@contextmanager
+def _beside(path: Path, fill: Callable[[BinaryIO], object]) -> Iterator[Path]:
+    """A temporary file beside `path`, written and flushed to disk; gone where it is not renamed."""
     _check_target(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     try:
@@ -49,7 +69,7 @@ def write_atomically(path: Path, fill: Callable[[BinaryIO], None]) -> None:
             fill(stream)
             stream.flush()
             os.fsync(stream.fileno())
-        os.replace(temporary, path)
+        yield temporary
     except BaseException as error:
         with contextlib.suppress(OSError):  # where nothing can be written, nothing can be deleted either
             temporary.unlink()

@@ -105,6 +105,10 @@ def lock(key: RunKey) -> Path:
     return root() / "state" / str(key) / "lock"
 
 
+def pack_lock(preset: str, dataset: str) -> Path:
+    return root() / "state" / preset / dataset / "pack.lock"
+
+
 def record_in(folder: Path) -> Path:
     """The record in a run's folder, wherever that is."""
     return folder / "record.json"
