@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from conftest import REPOSITORY, Outcome, Study, copy_presets, run_process
 from PIL import Image
 
 from layerprune.core.data import catalog
-from layerprune.suite import config, packing
+from layerprune.suite import config, packing, record
 from layerprune.system import paths
 from layerprune.system.paths import RunKey
 
@@ -135,6 +136,44 @@ def test_a_changed_setting_repeats_its_runs_and_what_starts_from_them(copy: Stud
     outcome = copy.snakemake("--dry-run", "--quiet", "host")
     assert planned_jobs(outcome) == 2
     assert planned_runs(outcome) == {"gated", "random"}
+
+
+def rewrite(study: Study, method: str, change: Callable[[dict], object]) -> None:
+    path = study.folder / RUNS / method / "default" / "seed0" / "record.json"
+    raw = json.loads(path.read_text())
+    change(raw["provenance"])
+    path.write_text(json.dumps(raw | {"checksum": record.checksum_of(raw)}))
+
+
+STALE = {
+    "another version": lambda source: source["versions"].update(method=99),
+    "another setting": lambda source: source.update(config_digest="0" * 64),
+}
+
+
+@pytest.mark.parametrize("change", STALE)
+def test_a_run_that_the_code_or_the_preset_has_left_behind_is_made_again(copy: Study, change: str) -> None:
+    """Of that Snakemake's own books know nothing."""
+    rewrite(copy, "gated", STALE[change])
+    outcome = copy.snakemake("--dry-run", "--quiet", "host")
+    assert planned_runs(outcome) == {"gated", "random"}, outcome.stderr
+    assert re.search(rf"^Again: {RUNS[8:]}/gated/default/seed0: ", outcome.stderr, re.MULTILINE)
+    for target in ("partial", f"{RUNS}/dense/default/seed0/record.json"):
+        assert planned_jobs(copy.snakemake("--dry-run", target)) == 0
+    assert planned_jobs(copy.snakemake("--dry-run", "digits_lenet300100")) == 2
+
+
+def test_a_run_that_snakemake_did_not_make_is_made_again_under_other_settings(copy: Study) -> None:
+    shutil.rmtree(copy.folder / ".snakemake")
+    assert planned_jobs(copy.snakemake("--dry-run")) == 0
+    copy.edit_preset("nu: 0.02", "nu: 0.03")
+    outcome = copy.snakemake()
+    assert outcome.code == 0, outcome.stderr
+    assert "gated/default/seed0: settings differ: settings.nu (0.02 -> 0.03)" in outcome.stderr
+    made = json.loads((copy.folder / RUNS / "gated/default/seed0/record.json").read_text())
+    assert made["provenance"]["config"]["settings"]["nu"] == 0.03
+    again = copy.snakemake("--dry-run")
+    assert planned_jobs(again) == 0 and "Again" not in again.stderr
 
 
 def test_progress_names_the_run_that_ended(copy: Study) -> None:

@@ -149,6 +149,9 @@ def log_file(name, suffix="log"):
     return paths.root() / "logs" / f"{name}.{suffix}"
 
 
+include: "stale.smk"
+
+
 def run_of(wildcards):
     names = wildcards.dataset, wildcards.arch, wildcards.method, wildcards.variant
     return RunKey(PRESET_NAME, *names, int(wildcards.seed))
@@ -224,6 +227,7 @@ def starts_from(wildcards):
     """What this run starts from and has to be made first: records, and weights of the runs whose weights it needs; in
     storage all that a run is checked by, as a job finds there what it asks for alone."""
     key = run_of(wildcards)
+    repeat_if_stale(key)
     by_weights = settings.weight_prerequisites(PRESET, key)
     by_record = [parent for parent in settings.prerequisites(PRESET, key) if parent not in by_weights]
     kinds = (paths.record, paths.arch, paths.curves) if IN_STORAGE else (paths.record,)
