@@ -6,6 +6,7 @@ import shutil
 import tarfile
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -271,6 +272,23 @@ def test_absent_data_names_every_form(tmp_path: Path) -> None:
 def test_staging_what_is_there_downloads_nothing(tree: Path) -> None:
     manifest = stage("cifar10", tree.parent)
     assert manifest["source"] == "cifar10-jpeg" and manifest["sizes"] == {"train": 180, "validation": 20, "test": 20}
+
+
+@pytest.mark.parametrize("source", ["cifar10-jpeg", "cifar10-png"])
+def test_a_form_that_no_download_brings_is_not_waited_for(tmp_path: Path, source: str) -> None:
+    available, why = catalog.is_available("cifar10", tmp_path, True, source)
+    assert not available and why.endswith(": put it there, or set data.root or LAYERPRUNE_DATA")
+    assert f"cifar10 needs {source}" in complaint(stage, "cifar10", tmp_path, True, Reading(source))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_archive_is_downloaded_beside_another_form(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def downloaded(folder: str, download: bool) -> None:
+        raise RuntimeError("the network was asked")
+
+    monkeypatch.setitem(sys.modules, "torchvision.datasets", SimpleNamespace(CIFAR10=downloaded))
+    assert catalog.is_available("cifar10", tree.parent, True, "cifar10") == (True, "")
+    assert "the network was asked" in complaint(stage, "cifar10", tree.parent, True, Reading("cifar10"))
 
 
 @pytest.fixture(scope="module")

@@ -193,10 +193,15 @@ def asked_forms(name: str, source: str | None) -> list[DataSpec]:
     return asked
 
 
+def can_be_downloaded(name: str, source: str | None = None) -> bool:
+    """Whether the form that a download brings is among those of the source."""
+    return name in DOWNLOADABLE and forms(name)[0] in asked_forms(name, source)
+
+
 def is_available(name: str, root: Path, download: bool, source: str | None = None) -> tuple[bool, str]:
     """Can `name` be loaded from `root`, or be downloaded? If not, the text is one line that says why."""
     wanted = asked_forms(name, source)
-    if present_form(name, root, source) is not None or (download and wanted[0].name in DOWNLOADABLE):
+    if present_form(name, root, source) is not None or (download and can_be_downloaded(name, source)):
         return True, ""
     return False, _why_missing(wanted, root)
 
@@ -208,7 +213,9 @@ def _with_suffix(path: Path, suffixes: tuple[str, ...]) -> Path | None:
 
 def _why_missing(wanted_forms: list[DataSpec], root: Path) -> str:
     spec = wanted_forms[0]
-    get = f"run `layerprune stage {spec.name}`" if spec.name in DOWNLOADABLE else "get it from its publisher"
+    get = "put it there" if spec.name in DOWNLOADABLE else "get it from its publisher"
+    if forms(spec.name)[0] in wanted_forms and spec.name in DOWNLOADABLE:
+        get = f"run `layerprune stage {spec.name}`"
     remedy = f"{get}, or set data.root or LAYERPRUNE_DATA"
     if not root.is_dir():
         return f"{root}: no such data folder for {spec.name}: {remedy}"

@@ -69,8 +69,8 @@ def stage(
     Raises LayerpruneError if the data are absent and cannot be downloaded, or are damaged.
     """
     spec = catalog.find(name)
-    if download and name in catalog.DOWNLOADABLE and catalog.present_form(name, root, reading.source) is None:
-        _fetch_once(spec, root)
+    if download and catalog.can_be_downloaded(name, reading.source):
+        _fetch_unless_present(spec, root, reading.source)
     return manifest(load(name, root, reading=reading))
 
 
@@ -86,11 +86,14 @@ def manifest(data: DataSet) -> dict[str, Any]:
     }
 
 
-def _fetch_once(spec: catalog.DataSpec, root: Path) -> None:
+def _fetch_unless_present(spec: catalog.DataSpec, root: Path, source: str | None) -> None:
+    """Once, however many processes want it."""
+    if catalog.present_form(spec.name, root, source) is not None:
+        return
     try:
         root.mkdir(parents=True, exist_ok=True)
         with FileLock(root / f".{spec.name}.lock"):
-            if catalog.present_form(spec.name, root) is None:
+            if catalog.present_form(spec.name, root, source) is None:
                 _fetch(spec, root)
     except OSError as error:
         raise LayerpruneError(f"{root}: cannot stage {spec.name} here: {error.strerror or error}") from error
