@@ -3,6 +3,7 @@
 import os
 import pickle
 import shutil
+import sys
 import tarfile
 from dataclasses import replace
 from pathlib import Path

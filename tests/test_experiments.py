@@ -1,6 +1,9 @@
 """Experiments on trained networks: what they measure, what they leave alone, and what is made of their records."""
 
 import itertools
+import os
+import signal
+from collections.abc import Callable
 from math import prod
 from operator import mul
 from pathlib import Path
@@ -25,11 +28,14 @@ from layerprune.core.networks.build import build
 from layerprune.core.networks.sections import SectionedNetwork
 from layerprune.core.settings import EstimatorErrorSettings, ModelSettings, RandomRemovalSettings
 from layerprune.core.training.evaluate import evaluate
+from layerprune.core.training.loop import Trainer
 from layerprune.errors import SettingError
 from layerprune.suite import record
 from layerprune.suite import run as running
+from layerprune.suite.run import starts
 from layerprune.system import paths
 from layerprune.system.paths import RunKey
+from layerprune.system.processes import Preempted
 
 PRESET = """
 training: {duration: 3ep, batch_size: 64, lr: 0.01}
@@ -64,12 +70,51 @@ def inputs(arch: str = "resnet-14", **changes: object) -> ExperimentInput:
     x = images(8, (3, 16, 16)).float() / 255
     values = {"network": network, "seed": 0, "classes": 10, "images_seen": 8, "certified": x, "accuracy": kept}
     trained = {"sample": lambda count: (x[:count], torch.arange(8)[:count]), "train": lambda method, epochs: network}
-    return ExperimentInput(**(values | trained | changes))
+    return ExperimentInput(**(values | trained | {"go_on": lambda: None} | changes))
 
 
 def kept(network: SectionedNetwork) -> float:
     """In place of an accuracy: the share of sections that are there."""
     return sum(network.keep()) / len(network.keep())
+
+
+# --- being told to end ------------------------------------------------------------------------------------------
+
+
+def test_an_experiment_that_is_told_to_end_ends_with_its_next_measurement(
+    study: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running.run(DENSE, "cpu", 1, lambda *_: None, lambda _: None)
+    measured, measure = [], starts.evaluate
+
+    def told(*given: object, **named: object) -> object:
+        measured.append(given)
+        if len(measured) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return measure(*given, **named)
+
+    monkeypatch.setattr(starts, "evaluate", told)
+    with pytest.raises(Preempted, match=r"told to end \(SIGTERM\): there is no state"):
+        made()
+    assert len(measured) == 3 and not paths.record(EXPERIMENT).exists()
+
+
+def test_so_does_one_within_its_training_and_between_its_readings(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = RunKey("study", "digits", "mlp-residual-6", "estimator-error", "default", 0)
+    settings = "estimator-error: {settings: {epochs: [1], batches: 1, repetitions: 2}}"
+    (study / "config" / "study.yaml").write_text(PRESET + f"      {settings}\n")
+    for owner, name in ((Trainer, "_step"), (estimator_error, "_take_in")):
+        with monkeypatch.context() as patch:
+            original = getattr(owner, name)
+
+            def told(*given: object, original: Callable = original) -> object:
+                os.kill(os.getpid(), signal.SIGTERM)
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough
+                return original(*given)
+
+            patch.setattr(owner, name, told)
+            with pytest.raises(Preempted, match="there is no state"):
+                running.run(key, "cpu", 1, lambda *_: None, lambda _: None)
 
 
 # --- random removal ---------------------------------------------------------------------------------------------

@@ -69,6 +69,9 @@ def stage(
     Raises LayerpruneError if the data are absent and cannot be downloaded, or are damaged.
     """
     spec = catalog.find(name)
+    available, why = catalog.is_available(name, root, download, reading.source)
+    if not available:
+        raise LayerpruneError(why)
     if download and catalog.can_be_downloaded(name, reading.source):
         _fetch_unless_present(spec, root, reading.source)
     return manifest(load(name, root, reading=reading))

@@ -401,7 +401,9 @@ class Trainer:
         return self.job.group.any(bool(self.job.notice))
 
     def _end(self) -> None:
-        """Store where training is. Raises Preempted."""
+        """Store where training is, if there is a place for it. Raises Preempted."""
+        if self.job.state.path is None:
+            raise Preempted("told to end (SIGTERM): there is no state, the same command begins anew")
         self.job.group.take_over(self.network.buffers())
         self._store()
         raise Preempted(

@@ -28,6 +28,7 @@ from layerprune.core.training.section_scores import draw_sample, metered_score
 from layerprune.core.training.state import StateFile
 from layerprune.errors import SettingError
 from layerprune.suite.run.task import Task
+from layerprune.system.processes import Preempted
 
 
 @dataclass(frozen=True)
@@ -201,9 +202,15 @@ class Bench:
             accuracy=self._accuracy,
             sample=self._sample,
             train=self._train,
+            go_on=self._go_on,
         )
 
+    def _go_on(self) -> None:
+        if self.task.group.any(bool(self.task.notice)):
+            raise Preempted("told to end (SIGTERM): there is no state, the same command begins anew")
+
     def _accuracy(self, network: SectionedNetwork) -> float:
+        self._go_on()
         return evaluate(network, self.task.data, self.task.data.validation, group=self.task.group).accuracy
 
     def _sample(self, count: int) -> tuple[Tensor, Tensor]:
@@ -216,7 +223,7 @@ class Bench:
         network = task.fresh_network()
         batches = training_batches(task.data, training, task.settings.seed, task.device, task.group)
         steps = epochs * batches.steps_per_epoch
-        shared = {"group": task.group, "records": task.records}
+        shared = {"group": task.group, "records": task.records, "notice": task.notice}
         job = Job(task.data, batches, training, training, steps, StateFile(None, "", 0.0), Progress(), **shared)
         progress = Trainer(network, method(task.method_settings, network, context_of(task, network, steps)), job).run()
         self.train_macs += progress.train_macs

@@ -18,7 +18,8 @@ class ExperimentInput:
 
     `accuracy` is a network's on the validation split of `images_seen` images in `classes` classes, `certified` the
     images [B, C, H, W] on which two networks are compared, `sample` gives so many training images [B, C, H, W] with
-    their labels [B], and `train` a fresh network after so many epochs of training by a method.
+    their labels [B], and `train` a fresh network after so many epochs of training by a method. What takes longer than
+    these calls `go_on` now and then: it raises Preempted where the process has been told to end.
     """
 
     network: SectionedNetwork
@@ -29,6 +30,7 @@ class ExperimentInput:
     accuracy: Callable[[SectionedNetwork], float]
     sample: Callable[[int], tuple[Tensor, Tensor]]
     train: Callable[[type[TrainingMethod], int], SectionedNetwork]
+    go_on: Callable[[], None]
 
     def without(self, keep: Sequence[int]) -> SectionedNetwork:
         """A copy from which the sections with entry 0 are gone, folded as a finished run's network."""

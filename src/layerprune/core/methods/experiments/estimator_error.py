@@ -92,6 +92,7 @@ def _errors(
     moments = [4**power for power in range(10) if 4**power <= settings.batches]
     read: dict[tuple[str, int], list[Tensor]] = {}
     for repetition in range(settings.repetitions):
+        inputs.go_on()
         noise = generator("estimators", inputs.seed, repetition, device=sample[0].device)
         estimators = {
             name: kind(len(truth), settings.batch_size, 1.0, SIDE_FLOOR, sample[0].device)
