@@ -1,6 +1,7 @@
 """A campaign makes first things first, ends in time, and goes on where another one ended, however that ended."""
 
 import json
+import os
 import random
 import signal
 import sys
@@ -133,6 +134,25 @@ def test_every_plan_names_runs_of_its_preset_and_its_schema(file: Path, monkeypa
     assert runs_of(plan, config.load_preset(plan.preset), file.stem)
     told = file.read_text().splitlines()[0].partition("$schema=")[2]
     assert (file.parent / told).resolve() == REPOSITORY / "workflow" / "schemas" / "campaign.schema.json"
+
+
+SHARES = [(None, 8), ("2", 1), ("2,5,7", 3), ("", 0), ("-1", 0), ("1,-1,2", 1), ("GPU-5a", 1), ("x," * 20, 8)]
+"""CUDA_VISIBLE_DEVICES on a machine with eight GPUs, and how many of them it gives."""
+
+
+@pytest.mark.parametrize(("given", "count"), SHARES)
+def test_the_gpus_that_a_campaign_was_given_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str | None, count: int
+) -> None:
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\nfor each in 1 2 3 4 5 6 7 8; do echo GPU $each; done\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if given is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
+    assert command._gpus("auto") == count
+    assert command._gpus("cpu") == 0
 
 
 # --- what is to be done ---------------------------------------------------------------------------------------------

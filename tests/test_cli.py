@@ -194,6 +194,21 @@ def test_plan_lists_the_runs_parents_first(command: Command) -> None:
     assert out.splitlines() == [str(run_key(method)) for method in ("dense", "gated", "magnitude", "random")]
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--dataset", "nosuch"), "--dataset: 'nosuch' is not in preset tiny"),
+        (("--dataset", "nosuch", "--claim", "C1"), "--dataset: 'nosuch' is not in preset tiny"),
+        (("--claim", "C7"), "--claim: no run of preset tiny decides C7"),
+    ],
+    ids=str,
+)
+def test_a_plan_of_nothing_is_one_line(root: Path, words: tuple[str, ...], told: str) -> None:
+    done = run_process([sys.executable, "-m", "layerprune", "plan", "--preset", "tiny", *words], cwd=root)
+    assert (done.code, done.stdout) == (2, "")
+    assert told in done.stderr and done.stderr.count("\n") == 1
+
+
 def test_methods_lists_all_with_their_settings(command: Command) -> None:
     out, _ = command("methods")
     for slug in methods.families():

@@ -73,6 +73,18 @@ def test_data_other_than_the_staged_make_a_record_stale(study: Path, source: str
     assert not is_current(DENSE)
 
 
+def test_where_no_data_are_staged_those_of_the_store_count(study: Path) -> None:
+    """As where two machines read copies that were encoded each in its own way."""
+    list(packing.pack("study", ["digits"], weights=False))
+    paths.data_manifest("study", "digits").unlink(missing_ok=True)
+    assert all(map(is_current, RUNS))
+    made = store.find(DENSE)
+    source = made.provenance.model_copy(update={"data_checksums": {"images": "0" * 64}})
+    record.write(paths.record(DENSE), made.model_copy(update={"provenance": source}))
+    (found,) = current.differences(config.load_preset("study"), store.find(DENSE))
+    assert found.kind == "stale-data" and "in the store" in found.message
+
+
 @pytest.mark.parametrize("content", [[], None, 1, {"checksums": 5}, {"checksums": {"a": 1}}, {"checksums": [1]}])
 def test_what_is_no_manifest_is_named(study: Path, content: object) -> None:
     path = paths.data_manifest("study", "digits")

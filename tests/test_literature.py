@@ -61,6 +61,14 @@ def test_wrong_counts_are_an_error_and_right_ones_none(parsed):
     assert {finding.kind for finding in found} == {"out-of-range"} and verify.has_errors(found)
 
 
+def test_a_record_from_before_its_network_had_settings_has_the_defaults(parsed):
+    run = record(parsed, "cka")
+    older = run.provenance.model_copy(update={"config": run.provenance.config | {"model": {}}})
+    before = run.model_copy(update={"provenance": older})
+    assert list(literature.wrong_counts(before)) == list(literature.wrong_counts(run)) != []
+    assert list(literature.unlike_published(before)) == list(literature.unlike_published(run))
+
+
 def test_networks_without_a_closed_form_are_left_alone(parsed):
     option_b = record(parsed, "dense", macs_dense=1)
     option_b.provenance.config["model"]["shortcut"] = "b"

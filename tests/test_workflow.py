@@ -301,6 +301,21 @@ def test_partial_shows_the_gap_of_a_missing_run_and_trains_nothing(copy: Study) 
     assert not (copy.folder / RUNS / "magnitude").exists()
 
 
+def test_a_checkout_s_path_may_have_a_space(copy: Study) -> None:
+    house = copy.folder / "my house"
+    house.symlink_to(REPOSITORY)
+    page = copy.folder / "results" / "tiny" / "tables" / "digits.html"
+    page.unlink()
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(house / "Snakefile"), "--cores", "2"]
+    words = ["partial", "--directory", str(copy.folder), "--config", "preset=tiny"]
+    outcome = run_process([*command, *words], cwd=copy.folder)
+    assert outcome.code == 0, outcome.stderr + outcome.stdout
+    assert page.is_file()
+    page.unlink()
+    outcome = run_process([*command, "tables", *words[1:]], cwd=copy.folder)
+    assert outcome.code == 0 and page.is_file(), outcome.stderr
+
+
 def test_verify_tells_a_complete_study_from_one_with_a_gap(copy: Study) -> None:
     complete = copy.snakemake("verify")
     assert complete.code == 0, complete.stdout

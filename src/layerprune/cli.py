@@ -117,15 +117,19 @@ def plan(
     ] = None,
 ) -> None:
     """List the runs of a preset, base runs first."""
+    asked = _datasets(preset, dataset)
     for key in config.plan(config.load_preset(preset), preset, dataset) if claim is None else _runs_of(claim, preset):
-        if dataset in (None, key.dataset):
+        if key.dataset in asked:
             print(key)
 
 
 def _runs_of(claim: str, preset: str) -> list[RunKey]:
     from layerprune.analysis.claims import needs
 
-    return needs.runs_of(claim, preset)
+    runs = needs.runs_of(claim, preset)
+    if not runs:
+        raise LayerpruneError(f"--claim: no run of preset {preset} decides {claim}")
+    return runs
 
 
 @app.command()

@@ -54,7 +54,7 @@ rule table_page:
     conda:
         ENVIRONMENT
     shell:
-        "python {input.program} {input.table} {output} > {log} 2>&1"
+        "python {input.program:q} {input.table:q} {output:q} > {log:q} 2>&1"
 
 
 # One network on one data set, such as cifar10_resnet20: its runs, then tables and figures of what is there by then.

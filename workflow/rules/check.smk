@@ -11,11 +11,12 @@ rule partial:
         preset=PRESET_NAME,
         claims=f"&& python -m layerprune claims --preset {PRESET_NAME}" if claims_of_preset() else "",
         program=Path(workflow.basedir, "workflow", "scripts", "table_page.py"),
-        pages=[path.with_suffix("") for path in [*tables_of(DATASETS), *claims_of_preset()] if path.suffix == ".html"],
+        pages=pages(),
     shell:
         "(python -m layerprune tables --preset {params.preset} --partial &&"
         " python -m layerprune figures --preset {params.preset} --partial {params.claims} &&"
-        " for page in {params.pages}; do python {params.program} $page.md $page.html || exit 1; done) 2>&1 | tee {log}"
+        ' for page in {params.pages}; do python {params.program:q} "$page.md" "$page.html" || exit 1; done) 2>&1'
+        " | tee {log:q}"
 
 
 rule verify:

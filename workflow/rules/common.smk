@@ -2,6 +2,7 @@
 
 import ast
 import os
+import shlex
 import shutil
 import sys
 from functools import cache
@@ -186,6 +187,12 @@ def claims_of_preset():
     """The claims ledger; none where a study elsewhere has no rules for it."""
     there = paths.claim_rules().is_file()
     return [paths.claims(PRESET_NAME, suffix) for suffix in ("csv", "md", "html") if there]
+
+
+def pages():
+    """What has a page beside it, without suffixes, as words of the shell."""
+    made = [path.with_suffix("") for path in [*tables_of(DATASETS), *claims_of_preset()] if path.suffix == ".html"]
+    return shlex.join(map(str, made))
 
 
 def figures_of(datasets):

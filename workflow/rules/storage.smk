@@ -21,7 +21,7 @@ def work_in(copies):
         if not link.is_symlink():
             link.symlink_to((paths.root() / name).absolute())
     data = settings.data_root(PRESET).absolute()
-    shell.prefix(f"export LAYERPRUNE_ROOT={copies} LAYERPRUNE_DATA={data}; ")
+    shell.prefix(f"export LAYERPRUNE_ROOT={shlex.quote(str(copies))} LAYERPRUNE_DATA={shlex.quote(str(data))}; ")
 
 
 if IN_STORAGE:

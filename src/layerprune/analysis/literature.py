@@ -10,10 +10,12 @@ another one is worth a look and no error.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.resources import files as package_files
+from typing import Any
 
 import pandas as pd
 
 from layerprune.analysis.compact import latex_table, latex_text
+from layerprune.core.settings import ModelSettings
 from layerprune.suite.record import Record
 
 TAGS = {
@@ -118,7 +120,7 @@ class CifarResNet:
 def wrong_counts(run: Record) -> Iterator[str]:
     """Where the whole network's counts are not those of the closed form; nothing for other networks."""
     form = _form(run)
-    if form is None or run.provenance.config["model"]["shortcut"] != "a":
+    if form is None or _model(run)["shortcut"] != "a":
         return
     for name, expected in (("macs_dense", form.macs()), ("params_dense", form.params())):
         found = getattr(run, name)
@@ -137,14 +139,19 @@ def _form(run: Record) -> CifarResNet | None:
     family, _, number = run.arch.rpartition("-")
     if run.dataset not in DATASETS or family != "resnet" or "model" not in run.provenance.config:
         return None
-    width = run.provenance.config["model"]["width"] or 16
+    width = _model(run)["width"] or 16
     return CifarResNet((int(number) - 2) // 6, width, 100 if run.dataset == "cifar100" else 10)
+
+
+def _model(run: Record) -> dict[str, Any]:
+    """The network's settings; what records of before say nothing of has its default."""
+    return ModelSettings().model_dump() | run.provenance.config["model"]
 
 
 def _stages(run: Record) -> list[int]:
     """The stage, 0 to 2, of each removable section."""
     sections = _form(run).sections
-    first = 1 if run.provenance.config["model"]["removable"] == "shape-preserving" else 0
+    first = 1 if _model(run)["removable"] == "shape-preserving" else 0
     stages = [stage for stage in range(3) for _ in range(sections - (first if stage else 0))]
     return stages if len(stages) == len(run.keep) else []
 

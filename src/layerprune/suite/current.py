@@ -1,7 +1,7 @@
 """Is a run's record what today's code, settings and data would give? Imports no torch.
 
-Current means: the same versions of what decides its numbers, the same settings, the data that are staged, parents whose
-records are the ones it names, and files that are what the record says.
+Current means: the same versions of what decides its numbers, the same settings, the data that are staged (where none
+are: those of the store), parents whose records are the ones it names, and files that are what the record says.
 """
 
 from collections.abc import Iterator, Mapping
@@ -105,15 +105,23 @@ def of_data(checksums: Mapping[str, str]) -> dict[str, str]:
 
 
 def _of_data(made: Record, manifest: dict) -> Iterator[Difference]:
-    source, now = manifest.get("source", made.data_source), manifest.get("checksums")
+    source, now, whose = manifest.get("source", made.data_source), manifest.get("checksums"), "staged"
     if made.data_source != source:
         yield Difference("stale-data", f"made from {made.data_source}, {source} is staged")
         return
     recorded = of_data(made.provenance.data_checksums)
+    if now is None:
+        now, whose = _of_the_store(made), "in the store"
     if now is not None and recorded != now:
         name = min(name for name in recorded.keys() | now.keys() if recorded.get(name) != now.get(name))
         told = [(each.get(name) or "none")[:16] for each in (recorded, now)]
-        yield Difference("stale-data", f"{name}: SHA-256 {told[0]}, staged {told[1]}")
+        yield Difference("stale-data", f"{name}: SHA-256 {told[0]}, {whose} {told[1]}")
+
+
+def _of_the_store(made: Record) -> dict[str, str] | None:
+    """Checksums of the data that the store's runs were made from; None where it has none."""
+    there = next(iter(store.keys(made.preset, made.dataset)), None)
+    return None if there is None else of_data(store.stored(there).provenance.data_checksums)
 
 
 # --- parents ------------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 
 from layerprune.errors import LayerpruneError
@@ -136,4 +137,7 @@ def _gpus(device: str) -> int:
         return 0
     if device.startswith("cuda:"):
         return 1
-    return len(output_of("nvidia-smi", "-L").splitlines())
+    there, given = len(output_of("nvidia-smi", "-L").splitlines()), os.environ.get("CUDA_VISIBLE_DEVICES")
+    if given is None:
+        return there
+    return min(there, len(list(takewhile(lambda name: name.strip() not in ("", "-1"), given.split(",")))))
