@@ -57,10 +57,14 @@ def test_the_teacher_is_on_the_bill_and_stays_as_it_was() -> None:
 # --- one at a time --------------------------------------------------------------------------------------------
 
 
-def test_iterative_removal_spreads_over_the_one_budget_and_ends_at_the_asked_depth() -> None:
-    finished = scored("magnitude", keep=1, removal="iterative")
+@pytest.mark.parametrize(("method", "removed_by", "steps"), [("magnitude", 1.0, [0, 4, 8]), ("cka", None, [0, 2, 4])])
+def test_iterative_removal_spreads_over_its_share_of_the_one_budget_and_ends_at_the_asked_depth(
+    method: str, removed_by: float | None, steps: list[int]
+) -> None:
+    share = {} if removed_by is None else {"removed_by": removed_by}
+    finished = scored(method, keep=1, removal="iterative", **share)
     assert sum(finished.outcome.keep) == 1 and finished.progress.step == 3 * STEPS
-    assert sorted(step for step in finished.progress.removed_step if step is not None) == [0, 4, 8]
+    assert sorted(step for step in finished.progress.removed_step if step is not None) == steps
     assert [len(scores) for scores in finished.outcome.details["scores_by_round"]] == [3, 2]
 
 

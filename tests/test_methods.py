@@ -2,6 +2,7 @@
 
 import copy
 import csv
+from dataclasses import replace
 from importlib import import_module
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +15,7 @@ from torch.nn import functional
 
 from layerprune.core import surgery
 from layerprune.core.data.batches import evaluation_batches
+from layerprune.core.data.dataset import Split
 from layerprune.core.measure import count_macs, count_params
 from layerprune.core.methods import families, lack, module_name
 from layerprune.core.methods.base import ControlPlan, Question, keep_highest
@@ -25,7 +27,7 @@ from layerprune.core.networks.build import build
 from layerprune.core.networks.sections import CLOSED, Section, SectionedNetwork
 from layerprune.core.settings import GatedSettings, ModelSettings, ScratchAtDepthSettings, StochasticDepthSettings
 from layerprune.core.training.evaluate import evaluate
-from layerprune.core.training.section_scores import draw_sample, metered_score
+from layerprune.core.training.section_scores import BATCH, draw_sample, metered_score
 from layerprune.errors import LayerpruneError
 from layerprune.suite import run as running
 from layerprune.suite.record import Record
@@ -409,10 +411,21 @@ def test_leave_one_out_is_the_rise_of_the_validation_loss() -> None:
 def test_leave_one_out_looks_at_validation_and_others_at_training_examples() -> None:
     data = random_data()
     assert leave_one_out.LOOKS_AT == "validation"
-    assert draw_sample(data, "validation", 5, 0).split is data.validation
+    seen = draw_sample(data, "validation", 5, 0).split.images
+    assert sorted(seen.flatten(1).tolist()) == sorted(data.validation.images.flatten(1).tolist())
     drawn = draw_sample(data, "training", 5, 0).split
     known = {tuple(image.flatten().tolist()) for image in data.train.images}
     assert len(drawn) == 5 and all(tuple(image.flatten().tolist()) in known for image in drawn.images)
+
+
+@pytest.mark.parametrize("looks_at", ["validation", "training"])
+def test_a_batch_has_all_classes_where_images_are_stored_by_class(looks_at: str) -> None:
+    labels = torch.arange(4).repeat_interleave(BATCH)
+    split = Split(torch.zeros(len(labels), 1, 2, 2, dtype=torch.uint8), labels)
+    by_class = replace(random_data(), train=split, validation=split)
+    batches = list(draw_sample(by_class, looks_at, len(labels), 0))
+    assert [len(batch_labels) for _, batch_labels in batches] == [BATCH] * 4
+    assert all(torch.bincount(batch_labels, minlength=4).min() > BATCH / 8 for _, batch_labels in batches)
 
 
 @pytest.mark.parametrize(

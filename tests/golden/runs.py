@@ -19,6 +19,7 @@ from typing import Any
 from layerprune.cli import app
 from layerprune.core.version import versions_of
 from layerprune.suite import config
+from layerprune.suite.record import IF_MEASURED
 from layerprune.system import paths
 from layerprune.system.paths import RunKey
 
@@ -26,8 +27,8 @@ from .compare import EVERYWHERE
 from .made_up import small_imagenet, write_data
 
 STUDIES = Path(__file__).parent / "studies"
-TIMES = ("wall_seconds", "wall_seconds_own", "finished_at")
-NOT_COMPARED = (*TIMES, "provenance", "resumed", "device", "files", "checksum")
+MEASURED = ("wall_seconds", "wall_seconds_own", "finished_at", *IF_MEASURED)
+NOT_COMPARED = (*MEASURED, "provenance", "resumed", "device", "files", "checksum")
 DEVICE, THREADS = "cpu", 1
 GAP = 1e-4
 """What the certificate may differ by between the gated and the smaller network: it is nothing but rounding."""

@@ -98,8 +98,8 @@ TRAINING = [
     ),
     Fault(
         "sample in order",
-        'torch.randperm(len(data.train), generator=generator("sample", seed))[:size]',
-        "torch.arange(size)",
+        'torch.randperm(len(split), generator=generator("sample", seed))[:size]',
+        "torch.arange(len(split))[:size]",
         mlp("taylor"),
     ),
     Fault(
@@ -112,8 +112,8 @@ TRAINING = [
     Fault("cooler distillation", "TEMPERATURE = 4.0", "TEMPERATURE = 2.0", mlp("leave-one-out", "distilled")),
     Fault(
         "removal one step late",
-        "context.steps_total // self.to_go)",
-        "context.steps_total // self.to_go + 1)",
+        "context.steps_total) // self.to_go)",
+        "context.steps_total) // self.to_go + 1)",
         mlp("magnitude", "iterative"),
     ),
     Fault(

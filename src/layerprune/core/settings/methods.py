@@ -175,6 +175,7 @@ class ScoreSettings(Settings):
     removal: Literal["one-shot", "iterative"] = later(
         "one-shot", "iterative: one section at a time, scored anew, within the one fine-tuning budget"
     )
+    removed_by: Fraction = later(1.0, "iterative: the share of fine-tuning over which removals are spread")
     distill: Fraction = later(0.0, "weight of distillation from the dense network (temperature 4) in fine-tuning")
 
 
@@ -189,9 +190,11 @@ class TaylorSettings(ScoreSettings):
 
 
 class IterativeScoreSettings(ScoreSettings):
-    """Scores that their authors take anew after each removal."""
+    """Scores that their authors take anew after each removal. The second half of fine-tuning is for what remains: what
+    goes at a rate that has nearly fallen to 0 is not made up for."""
 
     removal: Literal["one-shot", "iterative"] = describe("iterative", "one section at a time, or all at once")
+    removed_by: Fraction = describe(0.5, "iterative: the share of fine-tuning over which removals are spread")
 
 
 class EnergySettings(ScoreSettings):
@@ -208,10 +211,8 @@ class ConsensusSettings(IterativeScoreSettings):
     )
 
 
-class CkaSettings(ScoreSettings):
+class CkaSettings(IterativeScoreSettings):
     """CKA layer pruning (Pons et al., ICPR 2024): iterative as published; one-shot is the other form."""
-
-    removal: Literal["one-shot", "iterative"] = describe("iterative", "one section at a time, or all at once")
 
 
 class LinearProbeSettings(ScoreSettings):

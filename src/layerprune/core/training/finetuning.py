@@ -1,8 +1,8 @@
 """Training on after a score: plain, with distillation, and with sections that go one at a time.
 
     loss = (1 - a) CE + a T^2 KL(teacher || student),  both softened by the temperature T = 4 (Hinton et al. 2015)
-Iterative removal spends the same steps as one-shot removal: the sections that go are spread evenly over them, the
-first before the first step, each chosen by scores of what is then left.
+Iterative removal spends the same steps as one-shot removal: the sections that go are spread evenly over them, or over a
+share of them (`removed_by`), the first before the first step, each chosen by scores of what is then left.
 """
 
 from collections.abc import Callable, Hashable
@@ -35,7 +35,7 @@ class Finetuning(TrainingMethod):
         self.rounds: list[list[float]] = []
         if ranking is not None:
             self.to_go = sum(network.keep()) - (context.keep_count or 0) + 1  # one has gone already
-            self.check_interval = max(1, context.steps_total // self.to_go)
+            self.check_interval = max(1, int(settings.removed_by * context.steps_total) // self.to_go)
 
     def phase(self, step: int) -> Hashable:
         return ()

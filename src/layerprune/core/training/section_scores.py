@@ -27,11 +27,13 @@ class Sample:
 
 
 def draw_sample(data: DataSet, looks_at: str, size: int, seed: int) -> Sample:
-    """The whole validation split, or `size` examples of the training split drawn by seed."""
-    if looks_at == "validation":
-        return Sample(data, data.validation)
-    order = torch.randperm(len(data.train), generator=generator("sample", seed))[:size]
-    return Sample(data, data.train.take(order.to(data.train.labels.device)))
+    """The whole validation split, or `size` examples of the training split; in an order drawn by seed.
+
+    Images that are stored by class would otherwise come class by class, and a batch of them be no sample.
+    """
+    split, size = (data.validation, None) if looks_at == "validation" else (data.train, size)
+    order = torch.randperm(len(split), generator=generator("sample", seed))[:size]
+    return Sample(data, split.take(order.to(split.labels.device)))
 
 
 def metered_score(score: Score, model: SectionedNetwork, sample: Sample, seed: int) -> tuple[list[float], int]:

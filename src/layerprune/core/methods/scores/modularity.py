@@ -22,7 +22,7 @@ from layerprune.core.methods.parts.features import chain_outputs, gains
 from layerprune.core.methods.parts.first_layer import WeightLayer
 from layerprune.core.networks.sections import SectionedNetwork
 
-VERSION = 2
+VERSION = 3
 LOOKS_AT = "validation"
 NEIGHBOURS = 3
 IMAGES = 500
