@@ -5,7 +5,9 @@ deviation. It is a multinomial logistic regression with an offset, minimising in
 
     mean cross-entropy + L2 / 2 * ||weights||^2
 
-on every other image of the sample; its accuracy is taken on the others. No random number is drawn.
+on every other image of the sample; its accuracy is taken on the others. No random number is drawn. Both halves are
+training images, where a probe of the whole training split judged by validation would be less noisy: with the default
+`sample` a gain rests on 1,024 images, and one of them is a tenth of a point.
 """
 
 from collections.abc import Iterable

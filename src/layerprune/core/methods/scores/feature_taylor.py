@@ -2,10 +2,12 @@
 
 |a dL/da| is averaged over examples and space at the gate behind the first weight layer's batch normalisation and
 divided by its L2 norm over the layer's filters: a layer of C filters scores between 1/C and 1/sqrt(C), or 0 where
-nothing reaches the loss. Deviations: weights and running statistics stay put (the authors train on during the scoring
-epoch); batch normalisation is in evaluation mode unless the setting `bn` says train, which is the published form;
-every example counts the same, those of a smaller last batch too; in a branch of three convolutions the first gate
-alone is scored; in a branch without batch normalisation the gate stands behind the layer itself.
+nothing reaches the loss; so whatever the data are, the widest stage scores lowest and goes first, unless a few of its
+filters take nearly all. Deviations: `sample` images in place of an epoch; weights and running statistics stay put (the
+authors train on during the scoring epoch); batch normalisation is in evaluation mode unless the setting `bn` says
+train, which is the published form; every example counts the same, those of a smaller last batch too; in a branch of
+three convolutions the first gate alone is scored; in a branch without batch normalisation the gate stands behind the
+layer itself.
 """
 
 from collections.abc import Iterable

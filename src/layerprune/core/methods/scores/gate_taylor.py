@@ -1,10 +1,10 @@
 """Gate Taylor (LayerPrune, Elkerdawy et al., ACCV 2020, arXiv 2007.05667): mean over channels of sum (g dL/dg)^2.
 
 g = 1 is a gate per channel behind the first weight layer's batch normalisation, L a batch's mean cross-entropy; squares
-are summed over batches. Deviations: weights and running statistics stay put (the authors train on during the scoring
-epoch); batch normalisation is in evaluation mode unless the setting `bn` says train, which is the published form; in a
-branch of three convolutions the first gate alone is scored, and there is no gate on a stage's shortcut; in a branch
-without batch normalisation the gate stands behind the layer itself.
+are summed over batches. Deviations: `sample` images in place of an epoch; weights and running statistics stay put (the
+authors train on during the scoring epoch); batch normalisation is in evaluation mode unless the setting `bn` says
+train, which is the published form; in a branch of three convolutions the first gate alone is scored, and there is no
+gate on a stage's shortcut; in a branch without batch normalisation the gate stands behind the layer itself.
 """
 
 from collections.abc import Iterable

@@ -1,8 +1,8 @@
 """Weight Taylor (LayerPrune, Elkerdawy et al., ACCV 2020, arXiv 2007.05667): mean over filters of sum (w dC/dw)^2.
 
-Accumulated over batches, on the first weight layer of each branch. Deviations: the weights stay put while scoring (the
-authors' script trains on during the scoring epoch); batch normalisation is in evaluation mode unless the setting `bn`
-says train, which is the published form.
+Accumulated over batches, on the first weight layer of each branch. Deviations: `sample` images in place of an epoch;
+the weights stay put while scoring (the authors' script trains on during the scoring epoch); batch normalisation is in
+evaluation mode unless the setting `bn` says train, which is the published form.
 """
 
 from collections.abc import Iterable
