@@ -15,7 +15,8 @@ split.
 
 Deviations: of ResNet-18 the authors' code regularises and removes the second section of each stage, here it is every
 section of one shape; their `tolerance` was not found; distances are not taken anew after a removal, as in their code;
-they project validation images in batches of 128, here in those of the evaluation.
+they project validation images in batches of 128, here in those of the evaluation, which hold few classes each where
+images are stored by class.
 It looks at sections from outside while they are computed: it runs eagerly where training is `compiled`, not by several
 processes, and its steps can be recorded (`graphs`).
 """
