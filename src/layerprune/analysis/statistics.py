@@ -123,9 +123,7 @@ def compare_to_dense(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _on_one_machine(runs: pd.DataFrame, paired: pd.DataFrame) -> pd.Series:
-    device, threads, cpu, gpu = (
-        runs[name].fillna("") == paired[name].fillna("") for name in ("device", "threads", "cpu", "gpu")
-    )
+    device, threads, cpu, gpu = (runs[name] == paired[name] for name in ("device", "threads", "cpu", "gpu"))
     return device & threads & gpu.where(runs["device"] != "cpu", cpu)
 
 

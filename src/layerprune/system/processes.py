@@ -16,6 +16,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import takewhile
 
 from layerprune.errors import LayerpruneError
 
@@ -150,6 +151,14 @@ def name_user() -> None:
 
 
 # --- asked for an answer --------------------------------------------------------------------------------------------
+
+
+def gpus_given() -> int:
+    """How many GPUs this process may use, without torch: the machine's, or those of them in CUDA_VISIBLE_DEVICES."""
+    there, given = len(output_of("nvidia-smi", "-L").splitlines()), os.environ.get("CUDA_VISIBLE_DEVICES")
+    if given is None:
+        return there
+    return min(there, len(list(takewhile(lambda name: name.strip() not in ("", "-1"), given.split(",")))))
 
 
 def output_of(*words: str) -> str:

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from itertools import takewhile
 from pathlib import Path
 
 from layerprune.errors import LayerpruneError
@@ -20,9 +19,8 @@ from layerprune.suite.campaign.plan import runs_of
 from layerprune.suite.campaign.schedule import simulate
 from layerprune.suite.campaign.todo import is_done, to_do
 from layerprune.suite.config import Preset
-from layerprune.system import files, paths
+from layerprune.system import files, paths, processes
 from layerprune.system.paths import RunKey
-from layerprune.system.processes import output_of
 
 Say = Callable[[str], None]
 WHOLE = Part()
@@ -137,7 +135,4 @@ def _gpus(device: str) -> int:
         return 0
     if device.startswith("cuda:"):
         return 1
-    there, given = len(output_of("nvidia-smi", "-L").splitlines()), os.environ.get("CUDA_VISIBLE_DEVICES")
-    if given is None:
-        return there
-    return min(there, len(list(takewhile(lambda name: name.strip() not in ("", "-1"), given.split(",")))))
+    return processes.gpus_given()
