@@ -47,7 +47,7 @@ class GateTrace:
 
     @property
     def price(self) -> float:
-        return price_of_a_section(self.record)
+        return price_of_a_section(self.record, self.settings)
 
     @property
     def warmup(self) -> int:
@@ -63,10 +63,9 @@ class GateTrace:
         return np.clip(self.theta, floor, 1 - floor)
 
 
-def price_of_a_section(run: Record) -> float:
+def price_of_a_section(run: Record, settings: GatedSettings) -> float:
     """What nu charges for each of sections that all cost alike."""
-    scale = run.provenance.config["settings"].get("cost_scale", "section")
-    return run.details["nu"] / (run.sections_total if scale == "network" else 1)
+    return run.details["nu"] / (run.sections_total if settings.cost_scale == "network" else 1)
 
 
 # --- which there are ------------------------------------------------------------------------------------------------

@@ -67,7 +67,7 @@ def _shares(study: Study, moment: Callable[[dict], float]) -> list[Sample]:
 def _may_leave_early(run: dict) -> bool:
     settings = _settings(run)
     warmup = steps_of(settings.warmup, round(run["steps_total"] / run["epochs"]))
-    fall = steps_of_a_fall(settings, price_of_a_section(_record(run)), run["steps_total"])
+    fall = steps_of_a_fall(settings, price_of_a_section(_record(run), settings), run["steps_total"])
     return warmup + fall < run["steps_total"] / 4
 
 
