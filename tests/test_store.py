@@ -236,6 +236,13 @@ def test_a_stale_folder_takes_no_record_s_place(study: Path) -> None:
     assert store.find(right.key) == right
 
 
+def test_a_folder_whose_record_cannot_be_read_is_an_error_and_nothing_is_packed(study: Path) -> None:
+    paths.record(run_key("gated")).write_text("{}")
+    with pytest.raises(LayerpruneError, match=r"gated/default/seed0/record\.json: "):
+        pack()
+    assert not paths.stored_records("study", "digits").exists()
+
+
 def test_a_run_that_the_preset_does_not_have_is_left_out(study: Path) -> None:
     write_preset(study, PRESET.replace("      magnitude: {settings: {keep: 2}}\n", ""))
     assert pack()[0].startswith(f"{run_key('magnitude')}: left out: ")

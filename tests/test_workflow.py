@@ -150,7 +150,7 @@ def test_a_run_that_the_code_has_left_behind_is_made_again(copy: Study) -> None:
     rewrite(copy, "gated", lambda source: source["versions"].update(method=99))
     outcome = copy.snakemake("--dry-run", "--quiet", "host")
     assert planned_runs(outcome) == {"gated", "random"}, outcome.stderr
-    assert re.search(rf"^Again: {RUNS[8:]}/gated/default/seed0: versions", outcome.stderr, re.MULTILINE)
+    assert re.search(rf"^Again: {RUNS[8:]}/gated/default/seed0: stale-code: versions", outcome.stderr, re.MULTILINE)
     assert planned_jobs(copy.snakemake("--dry-run", f"{RUNS}/dense/default/seed0/record.json")) == 0
 
 
@@ -159,7 +159,7 @@ def test_a_run_that_snakemake_did_not_make_is_made_again_under_other_settings(co
     copy.edit_preset("nu: 0.02", "nu: 0.03")
     outcome = copy.snakemake("--dry-run", "--quiet", "host")
     assert planned_runs(outcome) == {"gated", "random"}, outcome.stderr
-    assert "gated/default/seed0: settings differ: settings.nu (0.02 -> 0.03)" in outcome.stderr
+    assert "gated/default/seed0: stale-config: settings differ: settings.nu (0.02 -> 0.03)" in outcome.stderr
 
 
 def test_progress_names_the_run_that_ended(copy: Study) -> None:

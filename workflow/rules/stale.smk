@@ -9,20 +9,18 @@ SHOWN = 3
 STALE = set()
 
 
-def difference(key):
+def why_stale(key):
     """Why the record in a run's folder is stale, in one line; None if it is current, or if there is none that can be read:
     who reads it says so."""
     try:
-        made = store.find(key) if paths.record(key).is_file() else None
-        found = None if made is None else next(current.differences(PRESET, made), None)
+        return current.staleness(PRESET, store.find(key)) if paths.record(key).is_file() else None
     except (LayerpruneError, OSError):
         return None
-    return None if found is None else found.message
 
 
 def repeat_if_stale(key):
     """Have a run of the graph made again, as Snakemake does itself with outputs that are incomplete."""
-    if not workflow.is_main_process or key in STALE or (why := difference(key)) is None:
+    if not workflow.is_main_process or key in STALE or (why := why_stale(key)) is None:
         return
     STALE.add(key)
     workflow.dag.forcefiles.add(str(paths.record(key)))

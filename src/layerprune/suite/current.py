@@ -35,6 +35,12 @@ def differences(preset: Preset, made: Record, settings: RunSettings | None = Non
     yield from _of_parents(preset, made)
 
 
+def staleness(preset: Preset, made: Record) -> str | None:
+    """The first way in which a record is not current, in one line; None for one that is."""
+    found = next(differences(preset, made), None)
+    return None if found is None else f"{found.kind}: {found.message}"
+
+
 def is_current(preset: Preset, made: Record, settings: RunSettings | None = None) -> bool:
     """Whether a record is current; whether its files are intact is not looked at."""
     return next(differences(preset, made, settings), None) is None
@@ -120,8 +126,8 @@ def _of_data(made: Record, manifest: dict) -> Iterator[Difference]:
 
 def _of_the_store(made: Record) -> dict[str, str] | None:
     """Checksums of the data that the store's runs were made from; None where it has none."""
-    there = next(iter(store.keys(made.preset, made.dataset)), None)
-    return None if there is None else of_data(store.stored(there).provenance.data_checksums)
+    first = store.first(made.preset, made.dataset)
+    return None if first is None else of_data(first.provenance.data_checksums)
 
 
 # --- parents ------------------------------------------------------------------------------------------------------

@@ -41,7 +41,7 @@ def pack(preset_name: str, datasets: Sequence[str], weights: bool, judge: Judge 
 
 
 def _pack_runs(preset: Preset, preset_name: str, dataset: str) -> Iterator[str]:
-    """A stale folder, as one that is older than the store, would take the place of what is right."""
+    """Stale folders are left out: one that is older than the store would take the place of what is right."""
     stale = {key: _staleness(preset, key) for key in in_folders(preset_name, dataset)}
     runs = [key for key, why in stale.items() if why is None]
     yield from (f"{key}: left out: {why}" for key, why in stale.items() if why is not None)
@@ -52,11 +52,11 @@ def _pack_runs(preset: Preset, preset_name: str, dataset: str) -> Iterator[str]:
 
 
 def _staleness(preset: Preset, key: RunKey) -> str | None:
+    made = store.find(key)
     try:
-        found = next(current.differences(preset, store.find(key)), None)
-    except LayerpruneError as error:  # of a run that the preset does not have, for one
+        return current.staleness(preset, made)
+    except LayerpruneError as error:  # of a run that the preset does not have
         return str(error)
-    return None if found is None else f"{found.kind}: {found.message}"
 
 
 def _too_large(preset_name: str, dataset: str) -> Iterator[str]:

@@ -157,6 +157,12 @@ def checked(content: bytes, digest: str | None, source: object) -> bytes:
     return content
 
 
+def first(preset: str, dataset: str) -> Record | None:
+    """The record of the first run in the store of a data set; None where there is none."""
+    key = next(iter(_records(paths.stored_records(preset, dataset))), None)
+    return None if key is None else stored(key)
+
+
 def keys(preset: str, dataset: str) -> list[RunKey]:
     """Every run in the store of a data set, in its order."""
     return list(_records(paths.stored_records(preset, dataset)))

@@ -79,8 +79,7 @@ def _record_verdict(contents: Contents, key: RunKey) -> Verdict:
 
 def _stale(made: Record) -> str | None:
     """How a record differs from what this checkout would make."""
-    found = next(current.differences(config.load_preset(made.preset), made), None)
-    return None if found is None else f"{found.kind}: {found.message}"
+    return current.staleness(config.load_preset(made.preset), made)
 
 
 def _is_current(made: Record) -> bool:
