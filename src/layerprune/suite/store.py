@@ -158,7 +158,7 @@ def checked(content: bytes, digest: str | None, source: object) -> bytes:
 
 
 def first(preset: str, dataset: str) -> Record | None:
-    """The record of the first run in the store of a data set; None where there is none."""
+    """The record of the first run in the store of a data set; None if the store has none."""
     key = next(iter(_records(paths.stored_records(preset, dataset))), None)
     return None if key is None else stored(key)
 
