@@ -18,6 +18,8 @@ from layerprune.analysis.gate_traces import (
     objective,
     premature_share,
     premature_share_seen_once,
+    too_early,
+    too_early_share,
     undecided_share,
 )
 from layerprune.core.settings import GatedSettings
@@ -26,8 +28,10 @@ NU, DECAY, MOMENTUM, LR, THETA_LR, BATCH = 0.02, 0.3, 0.5, 0.05, 0.4, 128
 NOTES = ("theta", "norm", "delta", "gradient", "benefit")
 
 
-def trace_with(keep: list[int] | None = None, removed: list[int | None] | None = None, **notes: list) -> GateTrace:
-    """Checks every 25 steps; what is not given is plausible and constant."""
+def trace_with(
+    keep: list[int] | None = None, removed: list[int | None] | None = None, steps_total: int = 1000, **notes: list
+) -> GateTrace:
+    """Checks every 25 steps, the sixteenth of 1,000 rounds; what is not given is plausible and constant."""
     shape = np.array(next(values for name, values in notes.items() if name in NOTES)).shape
     arrays = {name: np.array(notes.get(name, np.full(shape, 0.5)), float) for name in NOTES}
     sections = shape[1]
@@ -37,6 +41,7 @@ def trace_with(keep: list[int] | None = None, removed: list[int | None] | None =
         keep=keep or [1] * sections,
         removed_step=removed or [None] * sections,
         sections_total=sections,
+        steps_total=steps_total,
         test_accuracy=0.9,
         details={"nu": NU, "theta_before_consolidation": list(arrays["theta"][-1])},
         provenance=SimpleNamespace(
@@ -152,19 +157,49 @@ def test_premature_is_what_was_worth_more_than_the_median_when_it_went() -> None
     assert premature_share_seen_once(trace) == pytest.approx(2 / 3)
 
 
+def test_too_early_is_what_was_worth_more_than_the_median_of_what_stayed() -> None:
+    benefit = [[0.1, 0.3, 0.2, 0.5, 0.4]] * 3 + [[0.1, 0.3, 0.2, math.nan, 0.4]]
+    trace = trace_with(removed=[100, 100, None, 75, None], benefit=benefit)
+    # Section 3 went at step 75 as the best. Of 0 and 1, which went at 100, neither was above the median of 2 and 4.
+    assert too_early(trace) == (1, 3) and too_early_share(trace) == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize("leaving", range(1, 9))
+def test_whoever_removes_what_is_worth_least_removes_nothing_too_early(leaving: int) -> None:
+    """However many go at one check; beside the median of all, some would be."""
+    removed = [150 if place < leaving else None for place in range(9)]
+    trace = trace_with(removed=removed, benefit=[[0.1 * place for place in range(9)]] * 6)
+    assert too_early(trace) == (0, leaving)
+    assert (premature_share(trace) > 0) == (leaving > 5)
+
+
+def test_what_rounding_removes_is_not_removed_too_early() -> None:
+    benefit = [[0.9, 0.2, 0.3]] * 6
+    due = 150 / GatedSettings().consolidate_at
+    for steps_total, counts in ((due, (0, 0)), (due + 10, (0, 0)), (due + 20, (1, 1))):  # of a check of 25 steps
+        assert too_early(trace_with(removed=[150, None, None], benefit=benefit, steps_total=steps_total)) == counts
+    assert too_early_share(trace_with(removed=[150, None, None], benefit=benefit, steps_total=due)) is None
+
+
+def test_where_all_go_at_once_none_is_too_early() -> None:
+    assert too_early(trace_with(removed=[150] * 3, benefit=[[0.9, 0.2, 0.3]] * 6)) == (0, 0)
+
+
 def test_both_measurements_have_to_call_a_removal_premature() -> None:
-    low, high, gone = [0.1, 0.2, 0.3], [0.9, 0.2, 0.3], [1, None, None]
+    low, high, gone = [0.1, 0.2, 0.3], [0.9, 0.2, 0.3], [1, None, None, None]
     for benefit, share in (
         ([high] * 6, 1.0),
         ([low, high] * 3, 0.0),  # the even checks say that it is worth least
         ([high, low] * 3, 0.0),
         ([high] * 5 + [low], 1.0),  # 0.63 and 0.9 on average
         ([low] * 2 + [high] * 4, 1.0),
-        ([low] * 4 + [[0.3, 0.2, 0.3]] * 2, 0.0),  # no more than the median
+        ([low] * 4 + [[0.2, 0.2, 0.3]] * 2, 0.0),  # no more than the median
         ([high] * 6 + [low] * 6, 0.0),  # what is long past does not count
     ):
         gone[0] = 25 * len(benefit)
-        assert premature_share(trace_with(removed=gone, benefit=benefit)) == share, benefit
+        for share_of in (premature_share, too_early_share):
+            found = share_of(trace_with(removed=gone, benefit=[[*row, 0.2] for row in benefit], steps_total=2000))
+            assert found == share, benefit
 
 
 def test_noise_alone_calls_few_removals_premature() -> None:

@@ -63,6 +63,11 @@ class GateTrace:
         return np.clip(self.theta, floor, 1 - floor)
 
 
+def rounding_due(settings: GatedSettings, steps_total: float) -> float:
+    """Half a check before the step at which theta is rounded, which falls on the check nearest to `consolidate_at`."""
+    return settings.consolidate_at * steps_total - settings.check_interval / 2
+
+
 def price_of_a_section(run: Record, settings: GatedSettings) -> float:
     """What nu charges for each of sections that all cost alike."""
     return run.details["nu"] / (run.sections_total if settings.cost_scale == "network" else 1)
@@ -121,14 +126,35 @@ def undecided_share(thetas: Sequence[float]) -> float:
     return sum(DECIDED < theta < 1 - DECIDED for theta in thetas) / len(thetas)
 
 
-def premature_share(trace: GateTrace) -> float | None:
-    """Share of a run's removals of sections that were then worth more than the median section; None without removals.
+def too_early(trace: GateTrace) -> tuple[int, int]:
+    """Of the sections that theta removed by itself: how many were worth more than the median of those that stayed, and
+    how many there were.
 
-    Worth: what opening a section lowers the loss by. It is measured twice, on the even and on the odd ones of the last
-    2 AVERAGED checks, and both have to say so: sections are worth little when they leave, and by one measurement alone
-    many seem to be worth more than they are.
+    Not of those that went because theta was rounded, nor of a check at which all went. Worth: what opening a section
+    lowers the loss by. It is measured twice, on the even and on the odd ones of the last 2 AVERAGED checks, and both
+    have to say so: sections are worth little when they leave, and by one measurement alone many seem to be worth more
+    than they are. Of those that stayed, because of many that leave together some are worth more than the median of
+    all, whichever they are.
     """
-    return _share_of_removals(trace, lambda check: (range(check, -1, -2), range(check - 1, -1, -2)))
+    due = rounding_due(trace.settings, trace.record.steps_total)
+    found = []
+    for place, check in _removals(trace):
+        stays = ~np.isnan(trace.benefit[check]) & ~_gone(trace, check)
+        if trace.step[check] < due and stays.any():
+            found.append(_worth_more(trace, place, stays, _twice(check)))
+    return sum(found), len(found)
+
+
+def too_early_share(trace: GateTrace) -> float | None:
+    """The same as a share; None without such removals."""
+    events, removals = too_early(trace)
+    return events / removals if removals else None
+
+
+def premature_share(trace: GateTrace) -> float | None:
+    """Share of a run's removals, rounding's too, of sections that were worth more than the median of all there, by two
+    measurements; None without removals."""
+    return _share_of_removals(trace, _twice)
 
 
 def premature_share_seen_once(trace: GateTrace) -> float | None:
@@ -138,17 +164,32 @@ def premature_share_seen_once(trace: GateTrace) -> float | None:
 
 def _share_of_removals(trace: GateTrace, checks_of: Callable[[int], Sequence[Sequence[int]]]) -> float | None:
     """Share of removals that every measurement calls premature; `checks_of` gives their checks, the last one first."""
+    found = [
+        _worth_more(trace, place, ~np.isnan(trace.benefit[check]), checks_of(check))
+        for place, check in _removals(trace)
+    ]
+    return float(np.mean(found)) if found else None
+
+
+def _removals(trace: GateTrace) -> list[tuple[int, int]]:
+    """Section and check of every removal."""
     at = {int(step): check for check, step in enumerate(trace.step)}
-    removals = [(place, at[step]) for place, step in enumerate(trace.record.removed_step) if step in at]
-    if not removals:
-        return None
-    return float(np.mean([_was_worth_more(trace, place, check, checks_of(check)) for place, check in removals]))
+    return [(place, at[step]) for place, step in enumerate(trace.record.removed_step) if step in at]
 
 
-def _was_worth_more(trace: GateTrace, place: int, check: int, measurements: Sequence[Sequence[int]]) -> bool:
-    there = ~np.isnan(trace.benefit[check])
+def _gone(trace: GateTrace, check: int) -> np.ndarray:
+    """Which sections have left with this check, or before."""
+    return np.array([step is not None and step <= trace.step[check] for step in trace.record.removed_step])
+
+
+def _twice(check: int) -> Sequence[Sequence[int]]:
+    return range(check, -1, -2), range(check - 1, -1, -2)
+
+
+def _worth_more(trace: GateTrace, place: int, others: np.ndarray, measurements: Sequence[Sequence[int]]) -> bool:
+    """Whether every measurement finds the section worth more than the median of `others` [sections]."""
     for checks in filter(None, measurements):  # at the first check there is only one
         worth = trace.benefit[list(checks[:AVERAGED])].mean(0)
-        if worth[place] <= np.median(worth[there]):
+        if worth[place] <= np.median(worth[others]):
             return False
     return True

@@ -47,7 +47,10 @@ def counted(runs: pd.DataFrame) -> pd.Series:
 
 
 def on_sweep_of_prices(runs: pd.DataFrame) -> pd.Series:
-    """Which of gated's runs differ in the price alone: its default, and variants nu-NUMBER."""
+    """Which of gated's runs differ in the price: its default, and variants nu-NUMBER.
+
+    Most of these change theta_lr, too, so that theta takes as many steps whatever the price.
+    """
     return (runs["variant"] == "default") | runs["variant"].str.fullmatch(r"nu-[0-9.]+")
 
 
@@ -76,6 +79,12 @@ def _bootstrap(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         (samples,), np.mean, n_resamples=RESAMPLES, method="percentile", rng=np.random.default_rng(0), axis=-1
     )
     return found.confidence_interval.low, found.confidence_interval.high
+
+
+def interval_of_share(events: int, chances: int) -> tuple[float, float]:
+    """95 % interval of the probability of an event that happened so often in independent trials (Clopper, Pearson)."""
+    found = stats.binomtest(events, chances).proportion_ci(0.95, method="exact")
+    return float(found.low), float(found.high)
 
 
 def interval_of_spread(deviation: float, count: int) -> tuple[float, float]:

@@ -5,7 +5,7 @@ Others are priors of the same slope at the start.
 
 from collections.abc import Callable, Iterator
 
-from layerprune.analysis.claims.sample import Sample, gated_runs
+from layerprune.analysis.claims.sample import Sample, gated_runs, share_of_events
 from layerprune.analysis.frames import KEY, Study
 from layerprune.analysis.gate_traces import (
     PRIORS,
@@ -15,6 +15,8 @@ from layerprune.analysis.gate_traces import (
     premature_share,
     premature_share_seen_once,
     theta_starts,
+    too_early,
+    too_early_share,
     traces_of,
     undecided_share,
     variant_of,
@@ -40,11 +42,17 @@ def undecided_theta(study: Study) -> list[Sample]:
 
 
 def cost_of_rounding(study: Study) -> list[Sample]:
-    """J at theta rounded over J at theta, minus 1, when theta is rounded (J without the weights' prior)."""
+    """J at theta rounded over J at theta, minus 1, when theta is rounded (J without the weights' prior).
+
+    J at theta is measured on drawn gates, whose probabilities stay away from 0 and 1 (`GateTrace.sampling`). Where
+    every theta is 0 or 1 that alone would make a difference, and rounding costs nothing.
+    """
     values: dict[str, list[float]] = {arch: [] for arch in archs_with(study, variant_of(FLATTENING))}
     for trace in traces_of(study, variant_of(FLATTENING)):
         drawn, rounded = objective(trace)
-        values[trace.record.arch].append(float(rounded[-1] / drawn[-1] - 1))
+        theta = trace.theta[-1]
+        between = ((theta > 0) & (theta < 1)).any()
+        values[trace.record.arch].append(float(rounded[-1] / drawn[-1] - 1) if between else 0.0)
     return [Sample(arch, tuple(each)) for arch, each in values.items()]
 
 
@@ -55,8 +63,29 @@ def _before_rounding(run: dict) -> list[float]:
 # --- C5: against other priors ---------------------------------------------------------------------------------------
 
 
+def too_early_removals(study: Study) -> list[Sample]:
+    """Share of theta's own removals, of all seeds, of sections that were worth more than the median of those that
+    stayed."""
+    counts: dict[str, list[tuple[int, int]]] = {arch: [] for arch in archs_with(study, variant_of(FLATTENING))}
+    for trace in traces_of(study, variant_of(FLATTENING)):
+        counts[trace.record.arch].append(too_early(trace))
+    return [share_of_events(arch, each) for arch, each in counts.items()]
+
+
+def too_early_against_other_priors(study: Study) -> list[Sample]:
+    """The share under flattening minus that under another prior, by seed; not where no theta removed a section."""
+    return list(_against(study, too_early_share))
+
+
+def too_early_from_other_starts(study: Study) -> list[Sample]:
+    """The same difference where theta starts elsewhere."""
+    return [
+        sample for start in theta_starts(study) if start for sample in _against(study, too_early_share, start=start)
+    ]
+
+
 def premature_removals(study: Study) -> list[Sample]:
-    """Share of a run's removals of sections that were then worth more than the median section."""
+    """Share of a run's removals, rounding's too, of sections that were worth more than the median of all there."""
     return _under_flattening(study, premature_share)
 
 
@@ -73,13 +102,6 @@ def premature_against_other_priors(study: Study) -> list[Sample]:
 def premature_against_other_priors_seen_once(study: Study) -> list[Sample]:
     """The same difference where one measurement is enough, as it was at first."""
     return list(_against(study, premature_share_seen_once))
-
-
-def premature_from_other_starts(study: Study) -> list[Sample]:
-    """The same difference where theta starts elsewhere."""
-    return [
-        sample for start in theta_starts(study) if start for sample in _against(study, premature_share, start=start)
-    ]
 
 
 def spread_against_other_priors(study: Study) -> list[Sample]:
@@ -100,10 +122,12 @@ def _against(
         mine = _distances(own.get(arch, {})) if centred else own.get(arch, {})
         for other in OTHERS:
             if arch in archs_with(study, variant_of(other, start)):
+                made = _by_seed(study, variant_of(other, start), lambda trace: 1.0).get(arch, {})
                 theirs = _by_seed(study, variant_of(other, start), number).get(arch, {})
                 theirs = _distances(theirs) if centred else theirs
                 pairs = [mine[seed] - theirs[seed] for seed in mine if seed in theirs]
-                yield Sample(arch, tuple(pairs), against=other + start.replace("-theta0-", ", theta0 "))
+                if pairs or not made:  # of trainings that were made, and have nothing to compare, nothing is asked
+                    yield Sample(arch, tuple(pairs), against=other + start.replace("-theta0-", ", theta0 "))
 
 
 def _distances(values: dict[int, float]) -> dict[int, float]:

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from layerprune.analysis.basin import VARIANT, Fates, fates
-from layerprune.analysis.claims.sample import Sample, gated_runs
+from layerprune.analysis.claims.sample import Sample, gated_runs, share_of_events
 from layerprune.analysis.frames import KEY, Study
-from layerprune.analysis.gate_traces import GateTrace, archs_with, price_of_a_section, traces_of
+from layerprune.analysis.gate_traces import GateTrace, archs_with, price_of_a_section, rounding_due, traces_of
 from layerprune.analysis.selections import (
     RANDOM_REMOVAL,
     archs_with_experiment,
@@ -34,12 +34,24 @@ def removed_before_quarter(study: Study) -> list[Sample]:
 
 
 def removed_before_quarter_where_time_allows(study: Study) -> list[Sample]:
-    """The same of networks whose settings let a section of no use leave before the quarter ends.
-
-    Its theta is frozen during the warm-up, and then falls from theta0 to 0 (steps_of_a_fall).
-    """
-    allowed = {arch for arch, runs in gated_runs(study) if all(map(_may_leave_early, runs.to_dict("records")))}
+    """The same of networks whose settings let a section of no use leave before the quarter ends."""
+    allowed = _where_time_allows(study)
     return [sample for sample in removed_before_quarter(study) if sample.arch in allowed]
+
+
+def removed_by_quarter_where_time_allows(study: Study) -> list[Sample]:
+    """Share of a run's removals that came by the check that is nearest to a quarter of its steps.
+
+    Of networks whose settings let a section of no use leave by then, or from which any section left.
+    """
+    found = _shares(study, lambda run: _by(run, 0.25))
+    allowed = _where_time_allows(study)
+    return [sample for sample in found if sample.arch in allowed or any(sample.values)]
+
+
+def removed_by_half(study: Study) -> list[Sample]:
+    """Share of a run's removals that came by the check that is nearest to half of its steps."""
+    return _shares(study, lambda run: _by(run, 0.5))
 
 
 def removed_before_half(study: Study) -> list[Sample]:
@@ -49,7 +61,7 @@ def removed_before_half(study: Study) -> list[Sample]:
 
 def removed_before_consolidation(study: Study) -> list[Sample]:
     """Share of a run's removals that came before theta was rounded: those that theta decided by itself."""
-    return _shares(study, _consolidation)
+    return _shares(study, lambda run: rounding_due(_settings(run), run["steps_total"]))
 
 
 def _shares(study: Study, moment: Callable[[dict], float]) -> list[Sample]:
@@ -62,6 +74,19 @@ def _shares(study: Study, moment: Callable[[dict], float]) -> list[Sample]:
         if shares or runs.empty:  # where nothing went there is nothing to ask
             samples.append(Sample(arch, tuple(shares)))
     return samples
+
+
+def _by(run: dict, share: float) -> float:
+    """Half a check after this share of the steps."""
+    return share * run["steps_total"] + _settings(run).check_interval / 2
+
+
+def _where_time_allows(study: Study) -> set[str]:
+    """Networks whose settings let a section of no use leave in the first quarter of every run.
+
+    Its theta is frozen during the warm-up, and then falls from theta0 to 0 (steps_of_a_fall).
+    """
+    return {arch for arch, runs in gated_runs(study) if all(map(_may_leave_early, runs.to_dict("records")))}
 
 
 def _may_leave_early(run: dict) -> bool:
@@ -80,11 +105,6 @@ def steps_of_a_fall(settings: GatedSettings, price: float, steps_total: float) -
     if needed < price * ramp / 2:
         return math.sqrt(2 * ramp * needed / price)
     return ramp / 2 + needed / price
-
-
-def _consolidation(run: dict) -> float:
-    """Half a check before the step of rounding, which falls on the check nearest to `consolidate_at`."""
-    return run["consolidate_at"] * run["steps_total"] - _settings(run).check_interval / 2
 
 
 def _settings(run: dict) -> GatedSettings:
@@ -128,13 +148,13 @@ def _of_removals(study: Study, number: Callable[[Record], float]) -> list[Sample
 
 
 def came_back(study: Study) -> list[Sample]:
-    """Of the sections of a run that met the pruning condition and were left in place, the share open at the end."""
-    return _of_fates(study, lambda found: _share(~found.closed[found.may_go[-1]]))
+    """Of the sections that met the pruning condition and were left in place, the share open at the end."""
+    return _open_at_the_end(study, lambda found: found.may_go[-1])
 
 
 def came_back_though_predicted_to_go(study: Study) -> list[Sample]:
     """Of the sections that were below the comparison system's manifold, the share open at the end."""
-    return _of_fates(study, lambda found: _share(~found.closed[found.predicted[-1]]))
+    return _open_at_the_end(study, lambda found: found.predicted[-1])
 
 
 def weights_of_sections_that_may_go(study: Study) -> list[Sample]:
@@ -208,6 +228,15 @@ def _projected(trace: GateTrace, check: int) -> np.ndarray:
     return np.where(held, 0.0, drift)
 
 
+def _open_at_the_end(study: Study, among: Callable[[Fates], np.ndarray]) -> list[Sample]:
+    counts: dict[str, list[tuple[int, int]]] = {arch: [] for arch in archs_with(study, VARIANT)}
+    for trace in traces_of(study, VARIANT):
+        if (found := fates(trace)) is not None:
+            chosen = among(found)
+            counts[trace.record.arch].append((int((chosen & ~found.closed).sum()), int(chosen.sum())))
+    return [share_of_events(arch, each) for arch, each in counts.items()]
+
+
 def _of_fates(study: Study, number: Callable[[Fates], float | None]) -> list[Sample]:
     def of_run(trace: GateTrace) -> float | None:
         found = fates(trace)
@@ -223,7 +252,3 @@ def _of_traces(study: Study, variant: str, number: Callable[[GateTrace], float |
         if found is not None:
             values[trace.record.arch].append(found)
     return [Sample(arch, tuple(each)) for arch, each in values.items()]
-
-
-def _share(flags: np.ndarray) -> float | None:
-    return float(flags.mean()) if len(flags) else None

@@ -1,5 +1,6 @@
 """What a quantity of a claim was on one network."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -28,6 +29,19 @@ class Sample:
     def n(self) -> int:
         """Seeds behind the values."""
         return len(self.values) if self.seeds is None else self.seeds
+
+
+def share_of_events(arch: str, counts: Sequence[tuple[int, int]]) -> Sample:
+    """The share of events among all that could have been one, from a pair (events, chances) a seed.
+
+    With the exact interval of a share (Clopper and Pearson), as if chances were independent: where no seed has an event
+    a bootstrap interval over seeds has no width, however few chances there were. Seeds without a chance say nothing.
+    """
+    there = [pair for pair in counts if pair[1]]
+    if not there:
+        return Sample(arch, ())
+    events, chances = (sum(each) for each in zip(*there, strict=True))
+    return Sample(arch, (events / chances,), seeds=len(there), interval=statistics.interval_of_share(events, chances))
 
 
 def gated_runs(study: Study) -> list[tuple[str, pd.DataFrame]]:

@@ -87,9 +87,9 @@ def _holm_within_networks(samples: Sequence[Sample], condition: Condition) -> li
 
 
 def _p_value(differences: np.ndarray) -> float:
-    """Two-sided p of a t test that the mean is 0; equal differences leave no doubt, whatever they are."""
+    """Two-sided p of a t test that the mean is 0, or, of equal differences, which tell it no scale, of a sign test."""
     if np.ptp(differences) == 0:
-        return float(differences[0] == 0)
+        return 2.0 ** (1 - len(differences)) if differences[0] else 1.0
     return float(stats.ttest_1samp(differences, 0).pvalue)
 
 

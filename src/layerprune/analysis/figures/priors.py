@@ -12,8 +12,8 @@ from layerprune.analysis.frames import Study
 from layerprune.analysis.gate_traces import (
     PRIORS,
     archs_with,
-    premature_share,
     theta_starts,
+    too_early_share,
     traces_of,
     undecided_share,
     variant_of,
@@ -22,12 +22,12 @@ from layerprune.analysis.gate_traces import (
 TITLE = "Gated training under several priors"
 CAPTION = (
     "Gated training under several priors whose prices have the same slope at theta's initial value and differ only in "
-    "shape (`l0`: the flattening prior's price, learnt on theta's logit; `none`: no price). Removed too early: share "
-    "of the removed sections that were worth more than the median section at that moment, by two measurements, on "
-    "alternate ones of the last checks. "
+    "shape (`l0`: the flattening prior's price, learnt on theta's logit; `none`: no price). Removed too early: of "
+    "the sections that left before theta was rounded, the share that was worth more than the median of those that "
+    "stayed, by two measurements, on alternate ones of the last checks. "
     "Undecided: theta neither 0 nor 1 when it was rounded. Dots are seeds, to the left of their mean with its 95 % "
-    "bootstrap interval; the number after each name counts the seeds. A dash in place of a mark: no section was "
-    "removed."
+    "bootstrap interval; the number after each name counts the seeds. A dash in place of a mark: no section "
+    "left before theta was rounded."
 )
 NEEDS = "variants prior-... of gated"
 SHOWS = "sections_left"
@@ -54,7 +54,7 @@ def prepare(study: Study) -> pd.DataFrame:
 def _runs(study: Study) -> Iterator[dict]:
     for start, prior in product(theta_starts(study), PRIORS):
         for trace in traces_of(study, variant_of(prior, start)):
-            premature = premature_share(trace)
+            premature = too_early_share(trace)
             yield {
                 "arch": trace.record.arch,
                 "start": start,
