@@ -29,7 +29,7 @@ NOTES = ("theta", "norm", "delta", "gradient", "benefit")
 
 
 def trace_with(
-    keep: list[int] | None = None, removed: list[int | None] | None = None, steps_total: int = 1000, **notes: list
+    keep: list[int] | None = None, removed: list[int | None] | None = None, steps_total: float = 1000, **notes: list
 ) -> GateTrace:
     """Checks every 25 steps, the sixteenth of 1,000 rounds; what is not given is plausible and constant."""
     shape = np.array(next(values for name, values in notes.items() if name in NOTES)).shape
@@ -174,11 +174,12 @@ def test_whoever_removes_what_is_worth_least_removes_nothing_too_early(leaving: 
 
 
 def test_what_rounding_removes_is_not_removed_too_early() -> None:
-    benefit = [[0.9, 0.2, 0.3]] * 6
-    due = 150 / GatedSettings().consolidate_at
-    for steps_total, counts in ((due, (0, 0)), (due + 10, (0, 0)), (due + 20, (1, 1))):  # of a check of 25 steps
-        assert too_early(trace_with(removed=[150, None, None], benefit=benefit, steps_total=steps_total)) == counts
-    assert too_early_share(trace_with(removed=[150, None, None], benefit=benefit, steps_total=due)) is None
+    """One left at step 150, of checks every 25 steps."""
+    for due, counts in ((150, (0, 0)), (162, (0, 0)), (163, (1, 1))):
+        steps_total = due / GatedSettings().consolidate_at
+        trace = trace_with(removed=[150, None, None], benefit=[[0.9, 0.2, 0.3]] * 6, steps_total=steps_total)
+        assert too_early(trace) == counts
+        assert too_early_share(trace) == (1 if counts[1] else None)
 
 
 def test_where_all_go_at_once_none_is_too_early() -> None:
