@@ -104,7 +104,7 @@ class Gone:
         return self._itself
 
     def __reduce__(self) -> tuple:
-        return Gone, (self.copied, self.dimensions, self.type, self.same_as, None, self.other)
+        return Gone, (self.copied, self.dimensions, self.type, self.same_as, self.like, self.other)
 
     def __fx_create_arg__(self, tracer: Any) -> Any:
         """In graphs of torch.fx, a call that makes it."""

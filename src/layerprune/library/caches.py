@@ -32,7 +32,12 @@ def uncached(model: nn.Module) -> Iterator[None]:
 
 
 def follow(model: nn.Module) -> None:
-    """Give the first attention that is left of each kind the first slot of that kind, in every list of layers."""
+    """Give the first attention that is left of each kind the first slot of that kind, in every list of layers.
+
+    Of models whose configuration knows of a cache: numbers in anybody else's layers may mean anything.
+    """
+    if not hasattr(_config(model), "use_cache"):
+        return
     lists = [path for path, part in model.named_modules() if isinstance(part, nn.ModuleList)]
     for path in lists:
         if not any(path.startswith(f"{outer}.") for outer in lists):
@@ -44,8 +49,7 @@ def _follow(model: nn.Module, layers: nn.ModuleList) -> None:
     if not left or any(_number(each) > place for place, _, each in left):  # numbers of another meaning
         return
     kinds = _kinds(model, layers)
-    is_cached = hasattr(_config(model), "use_cache")
-    if is_cached and kinds[0] not in {kinds[place] for place, _, _ in left}:  # slot 0 tells how many tokens there were
+    if kinds[0] not in {kinds[place] for place, _, _ in left}:  # slot 0 tells how many tokens there were
         kinds[0] = _become(model, layers[0], kinds[left[0][0]])
     taken = set()
     for place, name, each in left:

@@ -350,8 +350,8 @@ class ConcurrentPruner:
     def _gates_of_training(self, model: nn.Module, inputs: tuple, named: dict) -> Tensor | None:
         batch = examples.batch_size_of_call(model, inputs, named, self._leading)
         if not self._is_verified:
-            names = [section.name for section in self.sections.removable]
-            first_pass.compare(model, self._forward.gates, names, (inputs, named), batch)
+            weights = {each.name: each.parameters(model) for each in self.sections.removable}
+            first_pass.compare(model, self._forward.gates, weights, (inputs, named), batch)
             self._is_verified = True
         if self._method is None:
             self._check_gates()

@@ -5,7 +5,8 @@ removed if nothing outside needs what it computes and no other layer shares its 
 in evaluation and in training, with all removable sections closed and without them; these last two must agree.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from layerprune.core.measure import evaluating
 from layerprune.errors import LayerpruneError
 from layerprune.library import examples, registered_blocks
+from layerprune.library.arguments import shown
 from layerprune.library.blocks import Block, blocks
 from layerprune.library.caches import uncached
 from layerprune.library.code_gates import Wrap, gated_function, gated_method, method_of
@@ -22,7 +24,16 @@ from layerprune.library.gates import Gates, Gateway, attach, detach, has_gates
 from layerprune.library.hooks import is_hooked
 from layerprune.library.passages import Passage, passages
 from layerprune.library.plain_layers import blocks_of, runs
-from layerprune.library.recording import ModuleCall, Node, Recording, eager, record, tensors_of, undisturbed
+from layerprune.library.recording import (
+    ModuleCall,
+    Node,
+    Recording,
+    eager,
+    in_mode,
+    record,
+    tensors_of,
+    undisturbed,
+)
 from layerprune.library.removal import parameters_of, without
 from layerprune.library.residuals import Residual, residuals
 from layerprune.library.what_goes import Absence, absence_of, is_absent
@@ -160,6 +171,8 @@ def find_sections(model: nn.Module, example_input: Any, granularity: Granularity
             return _described(model, place, evaluation, other, size, True)
 
         _prefer_outer(described, evaluation.parts, around)
+        if granularity == "layer":
+            described = _outer_blocks(described)
         if granularity == "any":
             described = _with_plain_layers(model, described, evaluation, other, size)
         macs = -(-evaluation.recording.macs // size)
@@ -179,6 +192,13 @@ def _check(model: Any, example: Any) -> None:
     if not isinstance(model, nn.Module):
         raise LayerpruneError(f"find_sections: give an instance of a module, not {_short(model)}")
     name = type(model).__name__
+    if torch.is_inference_mode_enabled():
+        raise LayerpruneError("find_sections: torch.inference_mode shows no operations: call it outside")
+    if not examples.tensors(example):
+        raise LayerpruneError(
+            "find_sections: the example input is a tensor [B, ...], a tuple of arguments, or a dictionary of arguments "
+            f"by name, not {shown(example)}"
+        )
     if has_gates(model):
         raise LayerpruneError(f"{name}: is being pruned: find sections in pruner.export() instead")
     if isinstance(model, torch.jit.ScriptModule):
@@ -190,7 +210,7 @@ def _check(model: Any, example: Any) -> None:
         )
     if any(each.is_meta for each in [*model.parameters(), *model.buffers(), *examples.tensors(example)]):
         raise LayerpruneError(f"{name}: is on the meta device, where nothing is computed: load weights first")
-    if examples.tensors(example) and examples.batch_size(example) == 0:
+    if examples.batch_size(example) == 0:
         raise LayerpruneError(f"{name}: the example input is an empty batch; one input is enough")
 
 
@@ -264,6 +284,8 @@ def _prefer_outer(
     changed = False
     nested = [place for place, section in found.items() if section.reason == _CONTAINS]
     for place in sorted(nested, key=lambda each: len(parts[each].nodes)):
+        if _is_within_another(place, found, parts):
+            continue
         nodes = set(parts[place].nodes)
         inner = [each for each in found if parts[each].addition in nodes and found[each].removable]
         if 2 * sum(found[each].macs for each in inner) >= found[place].macs:
@@ -274,6 +296,29 @@ def _prefer_outer(
             kept = {each: f"is within '{outer.name}'" for each in inner}
             found.update({each: replace(found[each], removable=False, reason=why) for each, why in kept.items()})
     return changed
+
+
+def _is_within_another(place: tuple, found: dict[tuple, FoundSection], parts: dict[tuple, Residual]) -> bool:
+    """Whether a section that may go would take this one along."""
+    addition = parts[place].addition
+    return any(each.removable and other != place and addition in parts[other].nodes for other, each in found.items())
+
+
+def _outer_blocks(found: dict[tuple, FoundSection]) -> dict[tuple, FoundSection]:
+    """Of blocks within blocks that may go, the outer ones alone may."""
+    paths = {each.residual.path: each.name for each in found.values() if each.removable and _is_block(each)}
+
+    def told(each: FoundSection) -> FoundSection:
+        around = [path for path in paths if _is_block(each) and each.residual.path.startswith(f"{path}.")]
+        if not around or not each.removable:
+            return each
+        return replace(each, removable=False, reason=f"is within '{paths[min(around, key=len)]}'")
+
+    return {place: told(each) for place, each in found.items()}
+
+
+def _is_block(section: FoundSection) -> bool:
+    return isinstance(section.residual, Block)
 
 
 def _with_plain_layers(
@@ -610,9 +655,25 @@ def _why_it_fails(sections: FoundSections, chosen: Sequence[FoundSection]) -> st
             blocks = [each for each in sections.passages if each.sections <= names]
             with without(model, [each.absence for each in chosen], blocks):
                 left = _output(sections)
+                trouble = _trouble_in_training(sections)
         except Exception as error:  # whatever the model's code does with an absent value
             return f"the model does not run without it: {_first_line(error)}"
+        if trouble and not _trouble_in_training(sections):
+            return f"the model does not train without it: {trouble}"
     return None if _is_close(closed, left) else "the model computes otherwise without it than with its gate closed"
+
+
+def _trouble_in_training(sections: FoundSections) -> str:
+    """What a forward pass in training says that does not end, of twice the batch; empty where it does.
+
+    Code that runs in training alone, such as that of stochastic depth, may ask for what an absent value does not have.
+    """
+    try:
+        with in_mode(sections.model, True), torch.random.fork_rng():
+            examples.call(sections.model, examples.copied(examples.doubled(sections.example)))
+    except Exception as error:  # whatever the model's code does with an absent value, or with no targets
+        return _first_line(error)
+    return ""
 
 
 def _told_apart(sections: FoundSections) -> FoundSections:
@@ -628,7 +689,7 @@ def _is_apart(sections: FoundSections, chosen: FoundSection) -> bool:
     doubled = FoundSections(model, sections.trace, sections.macs, sections, examples.doubled(sections.example))
     gate = torch.ones(examples.batch_size(doubled.example), 1, device=_device(model))
     first = torch.cat([torch.zeros_like(gate[:1]), gate[1:]])
-    with undisturbed(model), evaluating(model), eager(), torch.no_grad():
+    with undisturbed(model), evaluating(model), eager(), torch.no_grad(), _awake(chosen.parameters(model)):
         attach(model, gates, [chosen.gateway])
         outputs = []
         try:
@@ -640,6 +701,19 @@ def _is_apart(sections: FoundSections, chosen: FoundSection) -> bool:
     opened, mixed, closed = outputs
     expected = [torch.cat([zero[:1], one[1:]]) for zero, one in zip(closed, opened, strict=True)]
     return _is_close(mixed, expected) and not _is_close(mixed, opened)
+
+
+@contextmanager
+def _awake(weights: Sequence[nn.Parameter]) -> Iterator[None]:
+    """For a while no weight is all zeros: what a branch adds that begins at zero does not tell whose it is."""
+    asleep = [(each, each.detach().clone()) for each in weights if each.numel() and not each.any()]
+    try:
+        for each, _ in asleep:
+            each.uniform_(0.5, 1.0)
+        yield
+    finally:
+        for each, value in asleep:
+            each.copy_(value)
 
 
 def _first_line(error: Exception) -> str:

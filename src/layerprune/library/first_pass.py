@@ -35,20 +35,23 @@ _OURS = (Gate, Entrance, bool)
 _TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-6}  # of the largest value; both passes run the same kernels
 
 
-def compare(model: nn.Module, gates: Gates, names: Sequence[str], given: Given, batch: int) -> None:
+def compare(
+    model: nn.Module, gates: Gates, weights: dict[str, Sequence[nn.Parameter]], given: Given, batch: int
+) -> None:
     """Raise LayerpruneError, one line, where the network with gates is another one than without.
 
-    `names` are the sections' by the places of their gates, `given` what the model is about to be called with, a batch
-    of so many examples. A network that fails, or differs from itself, cannot be compared: a warning says so.
+    `weights` are the sections', by their names in the order of their gates, `given` what the model is about to be
+    called with, a batch of so many examples. A network that fails, or differs from itself, cannot be compared: a
+    warning says so. Another says what gets no gradient.
     """
-    plain = _tried(model, gates, None, given)
+    names, plain = list(weights), _tried(model, gates, None, given)
     if plain.failure:
         return _pass_over(model, f"it fails when it is tried ({plain.failure})")
     ones = _ones(model, batch)
     gated = _tried(model, gates, [ones] * len(names), given)
     difference = _difference(plain, gated)
     if not difference:
-        return None
+        return _warn_of_what_gets_no_gradient(model, plain, weights)
     if _difference(plain, _tried(model, gates, None, given)):
         return _pass_over(model, "it differs from itself, by random numbers that are not torch's, NumPy's or Python's")
     name = _culprit(model, gates, names, given, plain, ones)
@@ -57,6 +60,22 @@ def compare(model: nn.Module, gates: Gates, names: Sequence[str], given: Given, 
         f"{name or 'some sections'} with sections.but({{{name or 'name'!r}: 'differs'}}), or find sections in part of "
         "the model; verify=False skips this check"
     )
+
+
+def _warn_of_what_gets_no_gradient(
+    model: nn.Module, plain: "_Pass", weights: dict[str, Sequence[nn.Parameter]]
+) -> None:
+    names = {id(each): name for name, each in model.named_parameters() if each.requires_grad}
+    trained = {section: {names[id(each)] for each in own if id(each) in names} for section, own in weights.items()}
+    cut = [section for section, own in trained.items() if own and own.isdisjoint(plain.gradients or {})]
+    if plain.gradients and cut:
+        rest = f" and {len(cut) - 1} more" if len(cut) > 1 else ""
+        warnings.warn(
+            f"ConcurrentPruner: section '{cut[0]}'{rest} got no gradient in the first pass, as of parts that run under "
+            "torch.no_grad(), are detached, or were skipped: where none ever comes, nothing tells what a section is "
+            "worth, and it goes; sections.but({name: 'frozen'}) keeps it",
+            stacklevel=2,
+        )
 
 
 def _pass_over(model: nn.Module, reason: str) -> None:

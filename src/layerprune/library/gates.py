@@ -79,6 +79,11 @@ class Gates:
         if not isinstance(value, Tensor):
             value = value(out)
         if spread and len(value) > 1:
+            if out.shape[batch] % len(value):
+                raise LayerpruneError(
+                    f"ConcurrentPruner: a section adds {out.shape[batch]} rows for {len(value)} examples: nothing "
+                    "tells which row is whose: give batches padded to one length"
+                )
             value = value.repeat_interleave(out.shape[batch] // len(value), 0)
         shape = [1] * out.dim()
         shape[batch] = -1

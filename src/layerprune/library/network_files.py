@@ -18,6 +18,7 @@ from layerprune.core.measure import evaluating
 from layerprune.core.networks.sections import SectionedNetwork
 from layerprune.core.networks.storage import construct, describe, read_tensors, write_tensors
 from layerprune.errors import LayerpruneError
+from layerprune.library.arguments import require
 from layerprune.library.checked_programs import module_of, read_program
 from layerprune.system import files
 
@@ -37,6 +38,8 @@ def save(module: nn.Module, path: Path | str, example_input: Tensor | None = Non
     file cannot be written.
     """
     path = Path(path)
+    is_tensor = example_input is None or isinstance(example_input, Tensor)
+    require(is_tensor, "save", "example_input is one tensor [B, ...]", example_input)
     if path.suffix == ".safetensors":
         from layerprune.library import smaller_models
 
@@ -61,6 +64,10 @@ def load(path: Path | str, into: nn.Module | None = None) -> nn.Module:
     than a plain graph (see checked_programs).
     """
     path = Path(path)
+    if into is None and path.suffix == ".safetensors":
+        raise LayerpruneError(
+            f"{path}: weights of a model whose code is yours: load(path, into=model) reads them into one"
+        )
     if into is not None:
         from layerprune.library import smaller_models
 

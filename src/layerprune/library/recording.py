@@ -496,8 +496,14 @@ def _own(name: str) -> bool:
     return name not in _OF_EVERY_MODULE and name != "_layerprune"
 
 
+_HOOKS = frozenset(name for name in _OF_EVERY_MODULE if "hooks" in name)
+
+
 def _contents(module: nn.Module) -> list[tuple[Any, Any]]:
+    """Lists, dictionaries and sets that a module holds, and what is in them: its hooks, too, since a forward method may
+    register some (as those of Transformers do that return hidden states)."""
     held = [value for name, value in vars(module).items() if _own(name) and type(value) in (list, dict, set)]
+    held += [value for name, value in vars(module).items() if name in _HOOKS and isinstance(value, dict)]
     return [(each, each.copy()) for each in held]
 
 

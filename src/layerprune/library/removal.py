@@ -28,8 +28,9 @@ def _take_out(model: nn.Module, absence: Absence) -> None:
     for path in absence.weights:
         owner, _, name = path.rpartition(".")
         module = model.get_submodule(owner)
-        (module._parameters if name in module._parameters else module._buffers).pop(name)
-        vars(module)[name] = Gone(absence.copied)
+        weight = (module._parameters if name in module._parameters else module._buffers).pop(name)
+        like = torch.empty_like(weight, device="meta") if absence.shaped and weight is not None else None
+        vars(module)[name] = Gone(absence.copied, like=like)
 
 
 def _in_its_place(module: nn.Module, output: Any, absence: Absence) -> Removed:

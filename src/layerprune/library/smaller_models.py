@@ -5,7 +5,7 @@ absent, and what replaces them. It holds no code.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from torch.utils import _pytree as pytree
 
 from layerprune.errors import LayerpruneError
 from layerprune.library.absence import Gone, HandedOn, PassedOn, Removed, Zeros
+from layerprune.library.arguments import require
 from layerprune.library.caches import follow
 from layerprune.library.find_sections import Granularity, find_sections, unwrapped
 from layerprune.library.gates import has_gates
@@ -39,6 +40,9 @@ def remove(
 
     Raises LayerpruneError for an unknown name, and for a section that may not be removed.
     """
+    is_list = not isinstance(names, str) and isinstance(names, Iterable)
+    require(is_list, "remove", "names are a list of sections' names", names)
+    names = list(names)
     sections = find_sections(model, example_input, granularity)
     known = {each.name: each for each in sections}
     for name in names:
@@ -53,6 +57,7 @@ def remove(
 
 def write(model: nn.Module, path: Path) -> None:
     """Write a model's weights and buffers, and what has gone. Raises LayerpruneError while it is being pruned."""
+    require(isinstance(model, nn.Module), "save", "module is the model itself", model)
     if has_gates(model):
         raise LayerpruneError("save: the model is being pruned: save what its pruner exports")
     weights = {name: each.detach().clone().contiguous() for name, each in model.state_dict().items()}
@@ -65,12 +70,13 @@ def read_into(model: nn.Module, path: Path) -> nn.Module:
 
     Raises LayerpruneError, and leaves the model as it was, for a file that is none, or is of another model.
     """
+    require(isinstance(model, nn.Module), "load", "into is a whole model, an instance of its class", model)
     try:
         with safetensors.safe_open(path, "pt") as file:
             told = json.loads((file.metadata() or {})[_KEY])
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dictionary)
         absences = [_absence(each) for each in told["modules"]] + [
-            Absence((), (_name(name),), False) for name in told["weights"]
+            Absence((), (_name(name),), False, name in told.get("shaped_weights", ())) for name in told["weights"]
         ]
         blocks = [_passage(each) for each in told["blocks"]]
         lists = _places(told.get("lists", {}))
@@ -115,13 +121,13 @@ def _check(model: nn.Module, weights: dict[str, Any], gone: Sequence[str], path:
 
 def _gone_from(model: nn.Module) -> dict[str, Any]:
     named = [(name, each) for name, each in model.named_modules() if isinstance(each, Removed)]
-    bare = [
-        f"{name}.{key}".lstrip(".")
+    bare = {
+        f"{name}.{key}".lstrip("."): value.like is not None
         for name, part in model.named_modules()
         if not isinstance(part, Removed)
         for key, value in vars(part).items()
         if isinstance(value, Gone)
-    ]
+    }
     return {
         "lists": taken(model),
         "modules": [_described(name, each) for name, each in named if not isinstance(each, HandedOn)],
@@ -130,7 +136,8 @@ def _gone_from(model: nn.Module) -> dict[str, Any]:
             for name, each in named
             if isinstance(each, HandedOn)
         ],
-        "weights": bare,
+        "weights": list(bare),
+        "shaped_weights": [name for name, is_shaped in bare.items() if is_shaped],
     }
 
 

@@ -1,0 +1,306 @@
+"""Habits of other people's networks: hooks that register themselves, numbers of layers, shapes asked for in training,
+blocks within blocks, frames folded into the batch, parts that nobody trains."""
+
+import copy
+import io
+import pickle
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import layerprune
+from layerprune.errors import LayerpruneError
+from layerprune.library.concurrent_pruner import ConcurrentPruner
+from layerprune.library.find_sections import find_sections
+
+WIDTH = 8
+X = torch.randn(4, WIDTH, generator=torch.Generator().manual_seed(0))
+LABELS = torch.arange(4) % 3
+
+
+class Net(nn.Module):
+    """Blocks in a row, and a head."""
+
+    def __init__(self, block: Callable[[int], nn.Module], count: int = 3) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.blocks, self.head = nn.ModuleList(block(place) for place in range(count)), nn.Linear(WIDTH, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self.blocks:
+            x = block(x)
+        return self.head(x)
+
+
+class Plain(nn.Module):
+    def __init__(self, place: int = 0) -> None:
+        super().__init__()
+        self.inner = nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + torch.tanh(self.inner(x))
+
+
+def train(model: nn.Module, steps: int = 12, **settings: Any) -> ConcurrentPruner:
+    optimizer = torch.optim.SGD([each for each in model.parameters() if each.requires_grad], lr=0.01)
+    given = {"check_interval": 1, "warmup_steps": 1} | (settings or {"nu": 0.01})
+    pruner = ConcurrentPruner(model, find_sections(model, X), optimizer, total_steps=steps, **given)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        F.cross_entropy(model(X), LABELS).backward()
+        optimizer.step()
+        pruner.step()
+    return pruner
+
+
+# --- the model stays as it is -------------------------------------------------------------------------------------
+
+
+class Capturing(Net):
+    """Puts hooks on its blocks once, when it is used first, as models of Transformers do that return hidden states."""
+
+    installed = False
+
+    def forward(self, x: Tensor) -> tuple[Tensor, int]:
+        if not self.installed:
+            self.installed = True
+            for block in self.blocks:
+                block.register_forward_hook(lambda *_: self.seen.append(1))
+        self.seen: list[int] = []
+        return super().forward(x), len(self.seen)
+
+
+def test_hooks_that_a_model_registers_itself_are_not_left_behind() -> None:
+    model = Capturing(Plain)
+    find_sections(model, X)
+    find_sections(model, X)
+    assert [model(X)[1] for _ in range(2)] == [3, 3]
+
+
+# --- numbers of layers ----------------------------------------------------------------------------------------------
+
+
+class Numbered(Plain):
+    """Every second one looks at what is shifted by one."""
+
+    def __init__(self, place: int) -> None:
+        super().__init__()
+        self.inner = Shift(place)
+
+
+class Shift(nn.Linear):
+    def __init__(self, place: int) -> None:
+        super().__init__(WIDTH, WIDTH)
+        self.layer_idx = place
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.roll(self.layer_idx % 2, 1))
+
+
+@pytest.mark.parametrize("gone", [0, 1])
+def test_numbers_of_layers_stay_in_a_model_without_a_cache(gone: int) -> None:
+    model = Net(Numbered).eval()
+    smaller = layerprune.remove(copy.deepcopy(model), [f"blocks.{gone}.inner"], X)
+    nn.init.zeros_(model.blocks[gone].inner.weight), nn.init.zeros_(model.blocks[gone].inner.bias)
+    torch.testing.assert_close(smaller(X), model(X))
+
+
+# --- shapes that are asked for in training -------------------------------------------------------------------------
+
+
+def drop_path(x: Tensor, training: bool) -> Tensor:
+    if not training:
+        return x
+    keep = torch.rand(x.shape[0], *[1] * (x.ndim - 1)) < 0.9
+    return x * keep / 0.9
+
+
+class Dropping(nn.Module):
+    """Two branches; one of them scaled by a weight of the block's own."""
+
+    def __init__(self, place: int) -> None:
+        super().__init__()
+        self.one, self.other = (nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.Tanh()) for _ in range(2))
+        self.scale = nn.Parameter(torch.full((WIDTH,), 0.5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + drop_path(self.scale * self.one(x), self.training)
+        return x + drop_path(self.other(x), self.training)
+
+
+def test_what_asks_for_shapes_in_training_alone_trains_without_some_of_its_branches() -> None:
+    model = Net(Dropping)
+    assert len(find_sections(model, X).removable) == 6
+    assert train(model, target_depth=4).removed
+
+
+def copies(model: nn.Module, path: Path) -> list[nn.Module]:
+    layerprune.save(model, path / "smaller.safetensors")
+    packed = io.BytesIO()
+    torch.save(model, packed)
+    packed.seek(0)
+    return [
+        copy.deepcopy(model),
+        pickle.loads(pickle.dumps(model)),
+        torch.load(packed, weights_only=False),
+        layerprune.load(path / "smaller.safetensors", into=Net(Dropping)),
+    ]
+
+
+def test_copies_and_files_of_it_train_on(tmp_path: Path) -> None:
+    model = Net(Dropping)
+    names = [each.name for each in find_sections(model, X)][::2]
+    layerprune.remove(model, names, X)
+    for each in [model, *copies(model, tmp_path)]:
+        F.cross_entropy(each.train()(X), LABELS).backward()
+        torch.testing.assert_close(each.eval()(X), model.eval()(X))
+
+
+class Asking(Plain):
+    """In training its code needs numbers of the branch."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = torch.tanh(self.inner(x))
+        if self.training:
+            out = out * (1 + 0 * float(out.abs().max()))
+        return x + out * 1
+
+
+def test_what_cannot_be_trained_without_a_section_keeps_it_and_says_why() -> None:
+    model = Net(lambda place: Asking() if place == 1 else Plain())
+    kept = [each for each in find_sections(model, X) if not each.removable]
+    assert not kept or "does not train without it" in kept[0].reason
+    smaller = copy.deepcopy(model)
+    layerprune.remove(smaller, [each.name for each in find_sections(model, X).removable], X)
+    F.cross_entropy(smaller.train()(X), LABELS).backward()
+
+
+# --- blocks within blocks -------------------------------------------------------------------------------------------
+
+
+class Outer(nn.Module):
+    def __init__(self, place: int, weight: int = 1) -> None:
+        super().__init__()
+        self.up, self.down = (nn.Sequential(*(nn.Linear(WIDTH, WIDTH) for _ in range(weight))) for _ in range(2))
+        self.within = nn.ModuleList(Plain() for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = torch.relu(self.up(x))
+        for each in self.within:
+            out = each(out)
+        return x + self.down(out)
+
+
+@pytest.mark.parametrize("weight", [1, 4])
+@pytest.mark.parametrize("granularity", ["section", "layer", "any"])
+def test_no_section_that_may_go_is_within_another(granularity: Any, weight: int) -> None:
+    model = Net(lambda place: Outer(place, weight))
+    found = find_sections(model, X, granularity)
+    assert found.removable and sum(each.macs for each in found.removable) <= found.macs
+    owned = [name for each in found.removable for name in each.owned]
+    assert not [one for one in owned for other in owned if one.startswith(f"{other}.")]
+
+
+# --- whose is whose -------------------------------------------------------------------------------------------------
+
+
+class Frames(Net):
+    """Frames are folded into the batch; branches begin at zero."""
+
+    def __init__(self) -> None:
+        super().__init__(Plain)
+        for block in self.blocks:
+            nn.init.zeros_(block.inner.weight), nn.init.zeros_(block.inner.bias)
+
+    def forward(self, x: Tensor) -> Tensor:  # [B, T, WIDTH]
+        return super().forward(x.flatten(0, 1)).view(*x.shape[:2], -1).mean(1)
+
+
+def test_branches_that_begin_at_zero_can_be_told_apart() -> None:
+    model = Frames()
+    before = copy.deepcopy(model.state_dict())
+    assert len(find_sections(model, torch.randn(2, 3, WIDTH)).removable) == 3
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+class Packed(Net):
+    """Rows of texts one after the other, [B, T, WIDTH] with marks of which are there."""
+
+    def forward(self, x: Tensor, there: Tensor) -> Tensor:
+        rows = super().forward(x[there])
+        counts = there.sum(1).tolist()
+        return torch.stack([each.mean(0) for each in rows.split(counts)])
+
+
+def test_rows_that_cannot_be_shared_out_among_examples_are_one_line() -> None:
+    model, x, there = Packed(Plain), torch.randn(4, 6, WIDTH), torch.ones(4, 6, dtype=torch.bool)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    sections = find_sections(model, (x, there))
+    if not sections.removable:
+        return
+    ConcurrentPruner(model, sections, optimizer, total_steps=5, nu=0.01, warmup_steps=0, verify=False)
+    there[0, 3:] = False
+    with pytest.raises(LayerpruneError, match="21 rows for 4 examples: nothing tells which row is whose"):
+        model(x, there)
+
+
+# --- what nobody trains ---------------------------------------------------------------------------------------------
+
+
+class Probe(nn.Module):
+    def __init__(self, way: str) -> None:
+        super().__init__()
+        self.way, self.backbone, self.top = way, Net(Plain).blocks, Net(Plain, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.set_grad_enabled(self.way != "no_grad" and torch.is_grad_enabled()):
+            for block in self.backbone:
+                x = block(x)
+        return self.top(x.detach() if self.way == "detach" else x)
+
+
+@pytest.mark.parametrize(("way", "warned"), [("no_grad", True), ("detach", True), ("trained", False)])
+def test_parts_that_get_no_gradient_are_said_to_go(way: str, warned: bool) -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        train(Probe(way), steps=4)
+    told = [str(each.message) for each in caught if "no gradient in the first pass" in str(each.message)]
+    assert len(told) == warned and all("section 'backbone.0.inner' and 2 more" in each for each in told)
+
+
+# --- wrong kinds of arguments ---------------------------------------------------------------------------------------
+
+
+def within_inference_mode() -> None:
+    with torch.inference_mode():
+        find_sections(Net(Plain), X)
+
+
+MISTAKES: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "a tuple to save": (lambda path: layerprune.save(Net(Plain), path / "x.pt2", (X, X)), "one tensor .*, not tuple"),
+    "a tuple to onnx": (lambda path: layerprune.save(Net(Plain), path / "x.onnx", (X,)), "one tensor .*, not tuple"),
+    "weights alone": (
+        lambda path: layerprune.save(Net(Plain).state_dict(), path / "x.safetensors"),
+        "save: module is the model itself, not OrderedDict",
+    ),
+    "into a class": (lambda path: layerprune.load(path / "x.safetensors", into=Net), "load: into is a whole model"),
+    "no model": (lambda path: layerprune.load(path / "x.safetensors"), r"load\(path, into=model\) reads them"),
+    "no names": (lambda path: layerprune.remove(Net(Plain), None, X), "remove: names are a list .*, not None"),
+    "one name": (lambda path: layerprune.remove(Net(Plain), "blocks.0", X), "names are a list .*, not 'blocks.0'"),
+    "an array": (lambda path: find_sections(Net(Plain), X.numpy()), r"example input is a tensor .*, not ndarray"),
+    "inference mode": (lambda path: within_inference_mode(), "find_sections: torch.inference_mode shows no operations"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_wrong_kind_of_argument_is_one_line(name: str, tmp_path: Path) -> None:
+    mistake, told = MISTAKES[name]
+    with pytest.raises(LayerpruneError, match=told) as caught:
+        mistake(tmp_path)
+    assert "\n" not in str(caught.value)
