@@ -260,7 +260,7 @@ WRONG: dict[str, tuple[Callable[[], Any], Any, str]] = {
     "an unknown name": (lambda: three(Plain), {"y": vectors()}, "does not accept the example input of shape"),
     "a class": (Plain, vectors(), "find_sections: give an instance of a module, not the class Plain"),
     "no module": ("resnet18", vectors(), "find_sections: give an instance of a module"),
-    "no tensor": (mlp, (3,), "does not accept the example input"),
+    "no tensor": (mlp, (3,), r"the example input is a tensor .*, not \(3,\)"),
     "an empty batch": (mlp, vectors()[:0], "is an empty batch"),
     "nowhere": (lambda: mlp().to("meta"), vectors(), "is on the meta device, where nothing is computed"),
     "TorchScript": (scripted, vectors(), "is TorchScript: find sections in the module it was made from"),
