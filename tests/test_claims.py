@@ -787,6 +787,12 @@ def test_c6_tells_what_diverged(root: Path) -> None:
     assert (row["against"], row["n"]) == ("sss, without initial-scale-2, which diverged", 5)
 
 
+def test_equal_differences_get_a_sign_test() -> None:
+    for values, p in (([0.1] * 3, 0.25), ([-0.1] * 6, 1 / 32), ([0.0] * 5, 1.0)):
+        assert verdicts._p_value(np.array(values)) == p == stats.binomtest(0, len(values)).pvalue ** (values[0] != 0)
+    assert verdicts._p_value(np.array([0.1, 0.2, 0.3])) == pytest.approx(stats.ttest_1samp([0.1, 0.2, 0.3], 0).pvalue)
+
+
 def test_holms_correction_is_the_published_one() -> None:
     # Worked by hand: sorted 0.01, 0.02, 0.03, 0.04 times 4, 3, 2, 1, never falling.
     assert verdicts.holm([0.04, 0.01, 0.03, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])

@@ -207,6 +207,21 @@ def test_no_section_that_may_go_is_within_another(granularity: Any, weight: int)
     assert not [one for one in owned for other in owned if one.startswith(f"{other}.")]
 
 
+class Counting(Net):
+    """Its own code looks into the outer blocks, which so cannot do without them."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self.blocks:
+            x = block(x) * (len(block.within) / 2)
+        return self.head(x)
+
+
+def test_blocks_within_one_that_cannot_go_may_go() -> None:
+    found = find_sections(Counting(Outer), X, "layer")
+    assert [each.name for each in found.removable] == [f"blocks.{a}.within.{b}" for a in range(3) for b in range(2)]
+    assert all("does not run without it" in each.reason for each in found if not each.removable)
+
+
 # --- whose is whose -------------------------------------------------------------------------------------------------
 
 

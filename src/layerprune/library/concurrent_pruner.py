@@ -78,7 +78,7 @@ class ConcurrentPruner:
     of distillation, and `temperature` softens the outputs of both.
 
     `verify` compares outputs and gradients with open gates and without gates at the first training pass, at the cost of
-    two more passes, and raises LayerpruneError if they differ.
+    two more passes, and raises LayerpruneError if they differ. It warns of sections that get no gradient there.
 
     Raises LayerpruneError, and leaves the model as it was, if the model has no removable section, its branches are
     frozen, the optimizer does not hold their parameters, or the target cannot be met.

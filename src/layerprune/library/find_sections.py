@@ -171,18 +171,21 @@ def find_sections(model: nn.Module, example_input: Any, granularity: Granularity
             return _described(model, place, evaluation, other, size, True)
 
         _prefer_outer(described, evaluation.parts, around)
-        if granularity == "layer":
-            described = _outer_blocks(described)
         if granularity == "any":
             described = _with_plain_layers(model, described, evaluation, other, size)
         macs = -(-evaluation.recording.macs // size)
         while True:
             described = dict(sorted(described.items(), key=lambda each: each[1].residual.addition.index))
-            found = _named(list(described.values()))
-            through = _passages(model, dict(zip(described, found, strict=True)), [evaluation, other])
+            asked = _outer_blocks(described)
+            found = _named(list(asked.values()))
+            through = _passages(model, dict(zip(asked, found, strict=True)), [evaluation, other])
             tried = _tried(FoundSections(model, evaluation.recording, macs, found, example_input, through))
-            for (place, section), one in zip(described.items(), tried, strict=True):
-                described[place] = replace(section, removable=one.removable, reason=one.reason)
+            for (place, section), one in zip(asked.items(), tried, strict=True):
+                if section.removable:
+                    described[place] = replace(section, removable=one.removable, reason=one.reason)
+            freed = _outer_blocks(described)
+            if any(each.removable and not asked[place].removable for place, each in freed.items()):
+                continue  # blocks within one that may not go after all
             if granularity == "any" or not _prefer_outer(described, evaluation.parts, around):
                 return _told_apart(tried)
 

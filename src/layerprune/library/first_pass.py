@@ -62,22 +62,6 @@ def compare(
     )
 
 
-def _warn_of_what_gets_no_gradient(
-    model: nn.Module, plain: "_Pass", weights: dict[str, Sequence[nn.Parameter]]
-) -> None:
-    names = {id(each): name for name, each in model.named_parameters() if each.requires_grad}
-    trained = {section: {names[id(each)] for each in own if id(each) in names} for section, own in weights.items()}
-    cut = [section for section, own in trained.items() if own and own.isdisjoint(plain.gradients or {})]
-    if plain.gradients and cut:
-        rest = f" and {len(cut) - 1} more" if len(cut) > 1 else ""
-        warnings.warn(
-            f"ConcurrentPruner: section '{cut[0]}'{rest} got no gradient in the first pass, as of parts that run under "
-            "torch.no_grad(), are detached, or were skipped: where none ever comes, nothing tells what a section is "
-            "worth, and it goes; sections.but({name: 'frozen'}) keeps it",
-            stacklevel=2,
-        )
-
-
 def _pass_over(model: nn.Module, reason: str) -> None:
     name = type(model).__name__
     warnings.warn(
@@ -162,6 +146,23 @@ def _gradients(model: nn.Module, outputs: Sequence[Tensor]) -> dict[str, Tensor]
 
 def _signs(output: Tensor) -> Tensor:
     return torch.arange(output.numel(), device=output.device).float().mul(2.4).cos()
+
+
+# --- what gets no gradient ---------------------------------------------------------------------------------------
+
+
+def _warn_of_what_gets_no_gradient(model: nn.Module, plain: _Pass, weights: dict[str, Sequence[nn.Parameter]]) -> None:
+    names = {id(each): name for name, each in model.named_parameters() if each.requires_grad}
+    trained = {section: {names[id(each)] for each in own if id(each) in names} for section, own in weights.items()}
+    cut = [section for section, own in trained.items() if own and own.isdisjoint(plain.gradients or {})]
+    if plain.gradients and cut:
+        rest = f" and {len(cut) - 1} more" if len(cut) > 1 else ""
+        warnings.warn(
+            f"ConcurrentPruner: section '{cut[0]}'{rest} got no gradient in the first pass, as of parts that run under "
+            "torch.no_grad(), are detached, or were skipped: where none ever comes, nothing tells what a section is "
+            "worth, and it goes; sections.but({name: 'frozen'}) keeps it",
+            stacklevel=2,
+        )
 
 
 # --- in what two passes differ ----------------------------------------------------------------------------------

@@ -232,8 +232,9 @@ LEGEND = (
     "By the rules in `config/claims/rules.yaml`, a condition holds on a network if the whole 95 % interval over seeds "
     "keeps its bound, fails if the whole interval breaks it, and is inconclusive otherwise. Intervals of means are "
     "bootstrap intervals, which are too narrow for few seeds: of three they are the range of what was seen, which "
-    "holds the true mean three times in four. Comparisons between methods use a paired t test with Holm's correction "
-    "over the comparisons of one network under one condition."
+    "holds the true mean three times in four. Shares of sections that left too early, or came back, are of all seeds' "
+    "sections, with the exact interval of a share. Comparisons between methods use a paired t test, or a sign test "
+    "where all differences are equal, with Holm's correction over the comparisons of one network under one condition."
 )
 
 
