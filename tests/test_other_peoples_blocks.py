@@ -18,6 +18,7 @@ import layerprune
 from layerprune.errors import LayerpruneError
 from layerprune.library.concurrent_pruner import ConcurrentPruner
 from layerprune.library.find_sections import find_sections
+from layerprune.library.rewriting import Forward
 
 WIDTH = 8
 X = torch.randn(4, WIDTH, generator=torch.Generator().manual_seed(0))
@@ -318,3 +319,88 @@ def test_a_wrong_kind_of_argument_is_one_line(name: str, tmp_path: Path) -> None
     with pytest.raises(LayerpruneError, match=told) as caught:
         mistake(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+# --- which argument is handed on --------------------------------------------------------------------------------------
+
+
+class OfStates(nn.Module):
+    """Takes a dictionary of states, changes one, and hands all on in the order in which it got them."""
+
+    def __init__(self, place: int = 0) -> None:
+        super().__init__()
+        self.inner = nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, states: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {name: each + torch.tanh(self.inner(each)) if name == "x" else each for name, each in states.items()}
+
+
+class Masked(nn.Module):
+    """An optional argument stands before the input."""
+
+    def __init__(self, place: int = 0) -> None:
+        super().__init__()
+        self.inner = nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, mask: Tensor | None, x: Tensor) -> Tensor:
+        branch = torch.tanh(self.inner(x))
+        return x + (branch if mask is None else branch * mask)
+
+
+class Dictionaries(Net):
+    def __init__(self) -> None:
+        super().__init__(OfStates)
+
+    def forward(self, x: Tensor, y: Tensor, first: str = "x") -> Tensor:
+        states = {"x": x, "y": y} if first == "x" else {"y": y, "x": x}
+        for block in self.blocks:
+            states = block(states)
+        return self.head(states["x"] + 0.5 * states["y"])
+
+
+class OptionalMasks(Net):
+    def __init__(self) -> None:
+        super().__init__(Masked)
+
+    def forward(self, x: Tensor, y: Tensor, first: str = "x") -> Tensor:
+        for block in self.blocks:
+            x = block(None, x) if first == "x" else block(y, x=x)
+        return self.head(x)
+
+
+@pytest.mark.parametrize("granularity", ["section", "layer"])
+@pytest.mark.parametrize("network", [Dictionaries, OptionalMasks])
+def test_hands_on_the_same_argument_however_it_is_called(network: type[Net], granularity: str, tmp_path: Path) -> None:
+    model, y = network(), torch.rand(4, WIDTH, generator=torch.Generator().manual_seed(1))
+    alone = copy.deepcopy(model)
+    second = [each.name for each in find_sections(model, (X, y), granularity)][1]
+    smaller = layerprune.remove(copy.deepcopy(model), [second], (X, y), granularity=granularity)
+    nn.init.zeros_(alone.blocks[1].inner.weight)
+    nn.init.zeros_(alone.blocks[1].inner.bias)
+    layerprune.save(smaller, tmp_path / "smaller.safetensors")
+    loaded = layerprune.load(tmp_path / "smaller.safetensors", into=network())
+    for each in (smaller, loaded, pickle.loads(pickle.dumps(smaller)), copy.deepcopy(smaller)):
+        for first in ("x", "y"):
+            torch.testing.assert_close(each(X, y, first), alone(X, y, first))
+
+
+@pytest.mark.parametrize("network", [Dictionaries, OptionalMasks])
+def test_a_closed_layer_hands_on_the_same_argument_however_it_is_called(network: type[Net]) -> None:
+    model, y = network(), torch.rand(4, WIDTH, generator=torch.Generator().manual_seed(1))
+    alone = copy.deepcopy(model)
+    for block in alone.blocks:
+        nn.init.zeros_(block.inner.weight)
+        nn.init.zeros_(block.inner.bias)
+    sections = find_sections(model, (X, y), granularity="layer")
+    forward = Forward(sections)
+    forward.install()
+    forward.values[:] = [torch.zeros(1, 1)] * 3
+    for first in ("x", "y"):
+        torch.testing.assert_close(model(X, y, first), alone(X, y, first))
+
+
+def test_says_which_argument_a_call_lacks() -> None:
+    model, y = OptionalMasks(), torch.rand(4, WIDTH)
+    smaller = layerprune.remove(model, ["blocks.1"], (X, y), granularity="layer")
+    with pytest.raises(LayerpruneError, match="hands on its argument 'x'"):
+        smaller.blocks[1](y)

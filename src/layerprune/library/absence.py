@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from layerprune.library.places import Argument, is_value
+
 ADDITIONS = {"add", "add_", "__add__", "__radd__", "__iadd__", "sub", "sub_", "__sub__", "__isub__", "subtract"}
 
 
@@ -25,8 +27,8 @@ class Gone:
     """The absent value of a branch.
 
     `copied` says that the sum has to be a tensor of its own, since it is overwritten later; `dimensions` how many the
-    value had, and `type` of number it was, where that is known. `same_as` is the place of the input, of the module that
-    put it out, that had its shape; `other` the place from the end, and the size, where one size was another. `like` is
+    value had, and `type` of number it was, where that is known. `same_as` is the argument, of the module that put it
+    out, that had its shape; `other` the place from the end, and the size, where one size was another. `like` is
     a tensor of its shape without numbers, for code that asks for sizes.
     """
 
@@ -37,11 +39,13 @@ class Gone:
         copied: bool = False,
         dimensions: int | None = None,
         type: torch.dtype | None = None,
-        same_as: int | None = None,
+        same_as: Argument | None = None,
         like: Tensor | None = None,
         other: tuple[int, int] | int | None = None,
     ) -> None:
-        self.copied, self.dimensions, self.type, self.same_as, self.like = copied, dimensions, type, same_as, like
+        self.copied, self.dimensions, self.type, self.like = copied, dimensions, type, like
+        is_known = same_as is None or isinstance(same_as, Argument)
+        self.same_as = same_as if is_known else Argument(same_as)  # pickles of before have its number
         self.other = (-1, other) if isinstance(other, int) else other  # pickles of before have the last size
 
     @classmethod
@@ -53,7 +57,7 @@ class Gone:
         return first._itself() if first.like is None else _shaped(function, args, kwargs or {})
 
     def _added(self, other: Any) -> Any:
-        if isinstance(other, Gone) or not _is_value(other):
+        if isinstance(other, Gone) or not is_value(other):
             return self
         if self.like is not None and self.like.shape != other.shape:  # within the branch: a mask, or a bias
             return _shaped(torch.add, (self, other), {})
@@ -145,26 +149,26 @@ def _gone_in(*values: Any) -> Gone:
 _ASKING = {"size", "item", "tolist", "numel", "unbind", "split", "max", "min", "topk", "sort", "stride"}
 
 
-class PassedOn(int):
-    """A part of a removed module's output: the tensor among its inputs that it passes on."""
+class PassedOn(Argument):
+    """A part of a removed module's output: the argument that it passes on."""
 
 
 @dataclass(frozen=True)
 class Zeros:
-    """Of what a removed module puts out: zeros of these sizes, and of the input's at `given` where a size is -1."""
+    """Of what a removed module puts out: zeros of these sizes, and of the argument's `given` where a size is -1."""
 
-    given: int
+    given: Argument
     sizes: tuple[int, ...]
 
     @classmethod
-    def like(cls, given: int, shape: Sequence[int], dim: int) -> "Zeros":
+    def like(cls, given: Argument, shape: Sequence[int], dim: int) -> "Zeros":
         """In a shape that is the input's but for one dimension."""
         return cls(given, tuple(size if place == dim else -1 for place, size in enumerate(shape)))
 
     @classmethod
-    def told(cls, given: Any, sizes: Any) -> "Zeros":
+    def told(cls, given: Argument, sizes: Any) -> "Zeros":
         """As a file says. Raises ValueError for anything else than numbers, one of which is a size."""
-        if any(type(each) is not int for each in [given, *sizes]) or all(each == -1 for each in sizes):
+        if any(type(each) is not int for each in sizes) or all(each == -1 for each in sizes):
             raise ValueError("zeros without a size")
         return cls(given, tuple(sizes))
 
@@ -198,9 +202,8 @@ class Removed(nn.Module):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         if not self._hands_on and not self.is_shaped:
             return self.puts_out
-        given = [each for each in pytree.tree_leaves((args, kwargs)) if _is_value(each)]
-        output = pytree.tree_map(lambda each: _made_of(each, given), self.puts_out)
-        return pytree.tree_map_only(Gone, lambda each: _like(each, given), output) if self.is_shaped else output
+        output = pytree.tree_map(lambda each: _made_of(each, args, kwargs), self.puts_out)
+        return pytree.tree_map_only(Gone, lambda each: _like(each, args, kwargs), output) if self.is_shaped else output
 
     def __getattr__(self, name: str) -> Any:
         if name in self.__dict__.get("_weights", {}):
@@ -212,16 +215,16 @@ def _copy_of(module: nn.Module, path: str) -> nn.Module:
     return copy.copy(module.get_submodule(path))
 
 
-def _made_of(leaf: Any, given: Sequence[Any]) -> Any:
+def _made_of(leaf: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
     if isinstance(leaf, Zeros):
-        return leaf.made_of(given[leaf.given])
-    return given[leaf] if isinstance(leaf, PassedOn) else leaf
+        return leaf.made_of(leaf.given.of(args, kwargs))
+    return leaf.of(args, kwargs) if isinstance(leaf, PassedOn) else leaf
 
 
-def _like(gone: Gone, given: Sequence[Tensor | Gone]) -> Gone:
+def _like(gone: Gone, args: tuple, kwargs: dict[str, Any]) -> Gone:
     if gone.same_as is None or gone.like is not None:
         return gone
-    source = given[gone.same_as]
+    source = gone.same_as.of(args, kwargs)
     like = source.like if isinstance(source, Gone) else torch.empty_like(source, device="meta")
     if gone.other is not None and like is not None:
         place, size = gone.other
@@ -240,7 +243,7 @@ class HandedOn(Removed):
         """`output` is the tree of the output: PassedOn, Zeros, and what is no tensor. `put_through` names the layer of
         the module that is its activation, or RELU."""
         super().__init__(module, output, copied)
-        self._is_first = isinstance(output, PassedOn) and output == 0
+        self._is_first = isinstance(output, PassedOn) and output.is_first
         self.put_through = put_through
         self._activation = nn.ReLU() if put_through == RELU else put_through and _copy_of(module, put_through)
         if hasattr(self._activation, "inplace"):
@@ -259,13 +262,8 @@ class HandedOn(Removed):
         return pytree.tree_map(_copied, output) if self.is_copied else output
 
 
-def _is_value(each: Any) -> bool:
-    """A tensor, or what stands for one: Gone, or a proxy of a tracer."""
-    return hasattr(each, "__torch_function__")
-
-
 def _copied(each: Any) -> Any:
-    return torch.clone(each) if _is_value(each) and not isinstance(each, Gone) else each
+    return torch.clone(each) if is_value(each) and not isinstance(each, Gone) else each
 
 
 def _is_plain(value: Any) -> bool:

@@ -13,6 +13,7 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from layerprune.library.absence import Gone, HandedOn, PassedOn
+from layerprune.library.places import FIRST, Argument, Place
 from layerprune.library.recording import ModuleCall, Node, Recording
 from layerprune.library.residuals import Residual, between
 
@@ -24,10 +25,10 @@ class Block(Residual):
     """A block at `path` in place of its additions: `passed` is its input, `addition` its output."""
 
     path: str
-    given: int = 0
-    """The place of the input among the block's inputs."""
-    leaf: int = 0
-    """The place of the output among its outputs: that of the first tensor."""
+    given: Argument | None = None
+    """The argument that is its input."""
+    leaf: Place = FIRST
+    """The place of the output in what it returns: that of the first tensor."""
     puts_out: Any = None
     """The tree of its output once it is removed; None if it cannot be removed."""
     inside: tuple[Node, ...] = ()
@@ -88,11 +89,14 @@ def _block(recording: Recording, path: str, within: Sequence[Residual]) -> Block
     if len(calls) != 1:
         return lasting
     leaf = next((place for place, each in enumerate(calls[0].outputs) if isinstance(each, tuple)), None)
-    for given, (node, _) in enumerate(calls[0].inputs if leaf is not None else ()):
+    if leaf is None:
+        return lasting
+    for given, (node, _) in zip(calls[0].arguments, calls[0].inputs, strict=True):
         out, _ = calls[0].outputs[leaf]
         found = _from_input(recording, calls[0], out, node) if out.shape == node.shape else None
         if found:
-            return replace(lasting, **found, given=given, leaf=leaf, puts_out=_output(calls[0], leaf, given))
+            puts_out = _output(calls[0], leaf, given)
+            return replace(lasting, **found, given=given, leaf=calls[0].places[leaf], puts_out=puts_out)
     return lasting
 
 
@@ -116,15 +120,15 @@ def _from_input(recording: Recording, made: ModuleCall, out: Node, given: Node) 
     }
 
 
-def _output(made: ModuleCall, leaf: int, given: int) -> Any:
+def _output(made: ModuleCall, leaf: int, given: Argument) -> Any:
     """What takes the place of a block's output: its input, what else it hands on, and Gone."""
     ids = [number for _, number in made.inputs]
     leaves: list[Any] = []
     for place, each in enumerate(made.outputs):
         if place == leaf:
-            leaves.append(PassedOn(given))
+            leaves.append(PassedOn.like(given))
         elif isinstance(each, tuple):
-            leaves.append(PassedOn(ids.index(each[1])) if each[1] in ids else Gone())
+            leaves.append(PassedOn.like(made.arguments[ids.index(each[1])]) if each[1] in ids else Gone())
         elif isinstance(each, int | float) and not isinstance(each, bool):
             return None
         else:

@@ -23,6 +23,7 @@ from layerprune.library.code_gates import Wrap, gated_function, gated_method, me
 from layerprune.library.gates import Gates, Gateway, attach, detach, has_gates
 from layerprune.library.hooks import is_hooked
 from layerprune.library.passages import Passage, passages
+from layerprune.library.places import Place
 from layerprune.library.plain_layers import blocks_of, runs
 from layerprune.library.recording import (
     ModuleCall,
@@ -567,15 +568,15 @@ def _batch_dimension(shapes: Sequence[tuple[int, ...]], size: int) -> tuple[int,
     return found[0], first[found[0]] != size
 
 
-def _module_at_the_end(recording: Recording, part: Residual) -> tuple[ModuleCall, int] | None:
+def _module_at_the_end(recording: Recording, part: Residual) -> tuple[ModuleCall, Place] | None:
     """The last module that returned what is added, called once, and the place in its output."""
-    number = part.addition.operand_ids[part.addition.operands.index(part.added)]
+    added = part.addition.operand_ids[part.addition.operands.index(part.added)]
     found = [
-        (each, place)
+        (each, each.places[number])
         for each in recording.calls
         if each.end <= part.addition.index and each.number not in part.addition.inside
-        for place, leaf in enumerate(each.outputs)
-        if isinstance(leaf, tuple) and leaf == (part.added, number)
+        for number, leaf in enumerate(each.outputs)
+        if isinstance(leaf, tuple) and leaf == (part.added, added)
     ]
     if not found:
         return None
@@ -583,7 +584,7 @@ def _module_at_the_end(recording: Recording, part: Residual) -> tuple[ModuleCall
     return last if len(recording.calls_of(last[0].path)) == 1 and last[0].path else None
 
 
-def _spot(end: tuple[ModuleCall, int]) -> tuple[str, int]:
+def _spot(end: tuple[ModuleCall, Place]) -> tuple[str, Place]:
     return end[0].path, end[1]
 
 

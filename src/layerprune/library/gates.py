@@ -12,15 +12,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 
 from layerprune.errors import LayerpruneError
 from layerprune.library.caches import follow
 from layerprune.library.code_gates import GATES, Wrap, gated_function, gated_method
 from layerprune.library.hooks import OfPruner
 from layerprune.library.passages import Passage
+from layerprune.library.places import FIRST, Argument, Place
 from layerprune.library.recomputation import Passes
-from layerprune.library.recording import tensors_of
 from layerprune.library.removal import hand_on, take_out
 from layerprune.library.what_goes import Absence
 
@@ -35,18 +34,18 @@ class Gateway:
 
     `path` is the module's, `leaf` the place of the branch's end in its output; `method` and `wrap` say which
     operand in which method of it, met for the `turn`-th time in a call. `batch` is the dimension of the examples, each
-    of which has several places in a row there if it is `spread`. A whole block has `given`: the place, among the
-    tensors that it gets, of what it hands on when it is closed; of a run of modules the one at `start` gets it.
+    of which has several places in a row there if it is `spread`. A whole block has `given`: the argument that it hands
+    on when it is closed; of a run of modules the one at `start` gets it.
     """
 
     path: str
     batch: int
-    leaf: int = 0
+    leaf: Place = FIRST
     method: str | None = None
     wrap: Wrap | None = None
     turn: int = 0
     spread: bool = False
-    given: int | None = None
+    given: Argument | None = None
     start: str | None = None
 
 
@@ -154,11 +153,11 @@ class Gate(OfPruner):
         """What the first module of a run has got, until the last one returns."""
 
     def enter(self, inputs: tuple, named: dict) -> None:
-        self.entered = tensors_of((inputs, named))[self.given]
+        self.entered = self.given.of(inputs, named)
 
     def _given(self, inputs: tuple, named: dict) -> Tensor | None:
         if not self.is_run:
-            return None if self.given is None else tensors_of((inputs, named))[self.given]
+            return None if self.given is None else self.given.of(inputs, named)
         entered, self.entered = self.entered, None
         return entered
 
@@ -166,12 +165,7 @@ class Gate(OfPruner):
         given = self._given(inputs, named)
         if isinstance(output, Tensor):
             return self._gated(output, given)
-        leaves, layout = pytree.tree_flatten(output)
-        gated = self._gated(leaves[self.leaf], given)
-        if gated is leaves[self.leaf]:
-            return output
-        leaves[self.leaf] = gated
-        return pytree.tree_unflatten(leaves, layout)
+        return self.leaf.changed(output, lambda out: self._gated(out, given))
 
     def _gated(self, out: Any, given: Tensor | None) -> Any:
         gated = self.gates.apply(self.place, self.batch, self.spread, out, given)

@@ -102,7 +102,7 @@ def _output(made: ModuleCall, replaced: Mapping[Node, Node], left: Sequence[Node
             return None
         if node not in given:
             return None
-        leaves.append(PassedOn(given.index(node)))
+        leaves.append(PassedOn.like(made.arguments[given.index(node)]))
     if not any(isinstance(each, PassedOn) for each in leaves) or (left and len(leaves) > 1):
         return None
     return pytree.tree_unflatten(leaves, made.layout)

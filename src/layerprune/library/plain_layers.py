@@ -15,6 +15,7 @@ from torch.utils import _pytree as pytree
 
 from layerprune.library.absence import ADDITIONS, Gone, PassedOn, Removed, Zeros
 from layerprune.library.blocks import Block
+from layerprune.library.places import Argument
 from layerprune.library.recording import ModuleCall, Node, Recording
 from layerprune.library.residuals import between
 
@@ -104,13 +105,12 @@ def _out(recording: Recording, made: ModuleCall) -> Node:
     return made.outputs[_leaf(recording, made)][0]
 
 
-def _given(recording: Recording, calls: Sequence[ModuleCall], dim: int | None) -> int | None:
-    """The place, among the first call's inputs, of what the last one's output comes of and has the shape of (but for
-    one dimension)."""
+def _given(recording: Recording, calls: Sequence[ModuleCall], dim: int | None) -> Argument | None:
+    """The first call's argument that the last one's output comes of and has the shape of (but for one dimension)."""
     out = _out(recording, calls[-1])
-    for place, (node, _) in enumerate(calls[0].inputs):
+    for given, (node, _) in zip(calls[0].arguments, calls[0].inputs, strict=True):
         if _are_alike(node.shape, out.shape, dim) and out in between(node, out):
-            return place
+            return given
     return None
 
 
@@ -239,13 +239,13 @@ def _block(recording: Recording, run: Run) -> Block | None:
         return None
     out, leaf = _out(recording, calls[-1]), _leaf(recording, calls[-1])
     inside = tuple(node for each in calls for node in _inside(recording, each))
-    fork, own = calls[0].inputs[given][0], set(inside)
+    fork, own = calls[0].inputs[int(given)][0], set(inside)
     if any(fork.storage in node.overwrites for node in inside):  # it could not hand on what it was given
         return None
     used = {each for node in inside for each in node.inputs if each.kind == "weight"}
     *before, last = [given, *places]
-    gone = PassedOn(last) if run.dim is None else Zeros.like(last, out.shape, run.dim)
-    outputs = [_output(each, 0, PassedOn(place)) for each, place in zip(calls[:-1], before, strict=True)]
+    gone = PassedOn.like(last) if run.dim is None else Zeros.like(last, out.shape, run.dim)
+    outputs = [_output(each, 0, PassedOn.like(place)) for each, place in zip(calls[:-1], before, strict=True)]
     return Block(
         addition=out,
         passed=fork,
@@ -255,7 +255,7 @@ def _block(recording: Recording, run: Run) -> Block | None:
         exclusive=frozenset(own | {each for each in used if own.issuperset(each.users)}),
         path=run.paths[-1],
         given=given,
-        leaf=leaf,
+        leaf=calls[-1].places[leaf],
         puts_out=_output(calls[-1], leaf, gone),
         inside=inside,
         before=tuple(zip(run.paths[:-1], outputs, strict=True)),
@@ -263,14 +263,14 @@ def _block(recording: Recording, run: Run) -> Block | None:
     )
 
 
-def _places(recording: Recording, calls: Sequence[ModuleCall]) -> list[int] | None:
-    """Of all calls but the first: where among their inputs they get what the call before puts out."""
+def _places(recording: Recording, calls: Sequence[ModuleCall]) -> list[Argument] | None:
+    """Of all calls but the first: the argument that is what the call before puts out."""
     places = []
     for one, other in pairwise(calls):
         given = [node for node, _ in other.inputs]
         if _out(recording, one) not in given or len(one.outputs) != 1:
             return None
-        places.append(given.index(_out(recording, one)))
+        places.append(other.arguments[given.index(_out(recording, one))])
     return places
 
 

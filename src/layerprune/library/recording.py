@@ -25,6 +25,7 @@ from torch.utils import _pytree as pytree
 from layerprune.errors import LayerpruneError
 from layerprune.library.examples import call, copied, precision_of, shape_of
 from layerprune.library.multiply_adds import MultiplyAdds
+from layerprune.library.places import Argument, Place, arguments_by_name, arguments_by_position, places_in
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.Transformer, nn.TransformerEncoder)
 _COMPOSED = (nn.TransformerDecoder, nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
@@ -113,7 +114,11 @@ class ModuleCall:
     path: str
     module: nn.Module
     inputs: list[Any]
+    arguments: list[Argument] = field(default_factory=list)
+    """Where each of the inputs is in the call."""
     outputs: list[Any] = field(default_factory=list)
+    places: list[Place] = field(default_factory=list)
+    """Where each of the outputs, tensor or not, is in what was returned."""
     layout: Any = None
     start: int = 0
     end: int = -1
@@ -349,7 +354,8 @@ class _Recorder(TorchFunctionMode):
         path = self.recording.paths.get(id(module), "")
         with torch._C.DisableTorchFunction():
             given = [(self._input(each), id(each)) for each in tensors_of(inputs)]
-        made = ModuleCall(len(self.recording.calls), path, module, given, start=len(self.recording.nodes))
+        arguments = arguments_by_position(module, inputs)
+        made = ModuleCall(len(self.recording.calls), path, module, given, arguments, start=len(self.recording.nodes))
         self.recording.calls.append(made)
         self._stack.append(made)
 
@@ -366,10 +372,12 @@ class _Recorder(TorchFunctionMode):
 
     def _returned_from(self, left: ModuleCall, named: dict, output: Any) -> None:
         with torch._C.DisableTorchFunction():  # torch tells arguments by name only now
+            left.arguments += arguments_by_name(left.module, named, len(left.inputs))
             left.inputs += [(self._input(each), id(each)) for each in tensors_of(named)]
         self._opaque(left, output)
         leaves, left.layout = pytree.tree_flatten(output)
         left.outputs = [(self.node_of(each), id(each)) if isinstance(each, Tensor) else each for each in leaves]
+        left.places = places_in(output)
         left.end, left.order = len(self.recording.nodes), self._returned
         self._returned += 1
 

@@ -22,7 +22,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils import _pytree as pytree
 
 from layerprune.core.networks.sections import CLOSED
 from layerprune.core.networks.sections import Gates as GatesOfSections
@@ -32,7 +31,7 @@ from layerprune.library.blocks import Block
 from layerprune.library.caches import uncached
 from layerprune.library.find_sections import FoundSection, FoundSections
 from layerprune.library.gates import Gates, attach, detach
-from layerprune.library.recording import Node, instruction, tensors_of
+from layerprune.library.recording import Node, instruction
 from layerprune.library.scored_batches import Inputs, logits_of
 
 _CHANNELS_LAST = (nn.Linear, nn.LayerNorm, nn.MultiheadAttention)
@@ -192,13 +191,13 @@ class ScoredNetwork(nn.Module):
 
 
 def _enter_block(place: Place, block: Block, module: nn.Module, inputs: tuple, named: dict) -> None:
-    place.entered = tensors_of((inputs, named))[block.given]
+    place.entered = block.given.of(inputs, named)
     place.enter(place.entered)
 
 
 def _leave_block(place: Place, block: Block, module: nn.Module, inputs: tuple, output: Any) -> None:
     entered, place.entered = place.entered, None
-    out = pytree.tree_leaves(output)[block.leaf]
+    out = block.leaf.of(output)
     place.added = 0
     place.leave((out if block.vanishes else out - entered,))
 

@@ -22,6 +22,7 @@ from layerprune.library.caches import follow
 from layerprune.library.find_sections import Granularity, find_sections, unwrapped
 from layerprune.library.gates import has_gates
 from layerprune.library.passages import Passage
+from layerprune.library.places import KINDS, Argument, Parameter
 from layerprune.library.removal import hand_on, take_out
 from layerprune.library.rewriting import Forward
 from layerprune.library.what_goes import Absence
@@ -159,14 +160,34 @@ def _described(path: str, part: Removed) -> dict[str, Any]:
 
 def _leaf(each: Any, path: str) -> Any:
     if isinstance(each, Gone):
-        return {"dimensions": each.dimensions, "same_as": each.same_as, "other": each.other}
+        same_as = None if each.same_as is None else _argument(each.same_as, path)
+        return {"dimensions": each.dimensions, "same_as": same_as, "other": each.other}
     if isinstance(each, PassedOn):
-        return {"input": int(each)}
+        return {"input": _argument(each, path)}
     if isinstance(each, Zeros):
-        return {"zeros": each.given, "sizes": list(each.sizes)}
+        return {"zeros": _argument(each.given, path), "sizes": list(each.sizes)}
     if each is None or isinstance(each, bool | str):
         return each
     raise LayerpruneError(f"save: the output of '{path}' cannot be described: {type(each).__name__}")
+
+
+def _argument(each: Argument, path: str) -> dict[str, Any]:
+    if any(type(step) not in (int, str) for _, step in each.steps):
+        raise LayerpruneError(f"save: an argument of '{path}' cannot be described: keys that are no text or number")
+    parameter = each.parameter and {"name": each.parameter.name, "position": each.parameter.position}
+    return {"number": int(each), "parameter": parameter, "steps": [list(step) for step in each.steps]}
+
+
+def _told_argument(told: Any) -> Argument:
+    """Files of before say its number alone."""
+    if type(told) is int:
+        return Argument(told)
+    parameter = told["parameter"]
+    steps = tuple((kind, step) for kind, step in told["steps"])
+    are_steps = all(kind in KINDS and type(step) in (int, str) for kind, step in steps)
+    if type(told["number"]) is not int or not are_steps:
+        raise ValueError("an argument that is none")
+    return Argument(told["number"], parameter and Parameter(parameter["name"], parameter["position"]), steps)
 
 
 def _output(told: dict[str, Any]) -> Any:
@@ -174,10 +195,11 @@ def _output(told: dict[str, Any]) -> Any:
         if not isinstance(each, dict):
             return each
         if "input" in each:
-            return PassedOn(each["input"])
+            return PassedOn.like(_told_argument(each["input"]))
         if "zeros" in each:
-            return Zeros.told(each["zeros"], each["sizes"])
-        return Gone(told["copied"], each["dimensions"], same_as=each["same_as"], other=_other(each))
+            return Zeros.told(_told_argument(each["zeros"]), each["sizes"])
+        same_as = None if each["same_as"] is None else _told_argument(each["same_as"])
+        return Gone(told["copied"], each["dimensions"], same_as=same_as, other=_other(each))
 
     _check_layout(json.loads(told["layout"])[1])
     return pytree.tree_unflatten(list(map(made, told["leaves"])), pytree.treespec_loads(told["layout"]))

@@ -83,7 +83,7 @@ def _output(made: ModuleCall, branch: set[Node], copied: bool = False) -> Any:
             absent = True
             leaves.append(Gone(copied, len(each[0].shape) or None, **_shape_by_input(made, each[0].shape)))
         elif each[1] in ids:
-            leaves.append(PassedOn(ids.index(each[1])))
+            leaves.append(PassedOn.like(made.arguments[ids.index(each[1])]))
         else:
             return None
     return pytree.tree_unflatten(leaves, made.layout) if absent else None
@@ -93,11 +93,11 @@ def _shape_by_input(made: ModuleCall, shape: tuple[int, ...]) -> dict[str, Any]:
     """Which of a call's inputs had a shape, or all of it but the last size, or the channels of a convolution."""
     shapes = [node.shape for node, _ in made.inputs]
     if shape in shapes:
-        return {"same_as": shapes.index(shape)}
+        return {"same_as": made.arguments[shapes.index(shape)]}
     for place in (-1, -1 - len(made.module.kernel_size)) if isinstance(made.module, _ConvNd) else (-1,):
         found = [number for number, each in enumerate(shapes) if _differ_at(place, shape, each)]
         if found:
-            return {"same_as": found[0], "other": (place, shape[place])}
+            return {"same_as": made.arguments[found[0]], "other": (place, shape[place])}
     return {}
 
 
