@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 import layerprune
 from layerprune.errors import LayerpruneError
-from layerprune.library.find_sections import FoundSections, find_sections
+from layerprune.library.find_sections import find_sections
+from layerprune.library.found_sections import FoundSections
 from layerprune.library.rewriting import Forward
 
 X = torch.randn(4, 5, 8, generator=source(0))

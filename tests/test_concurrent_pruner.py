@@ -18,7 +18,8 @@ import layerprune
 from layerprune.errors import LayerpruneError
 from layerprune.library import concurrent_pruner as pruning
 from layerprune.library.concurrent_pruner import ConcurrentPruner
-from layerprune.library.find_sections import FoundSections, find_sections
+from layerprune.library.find_sections import find_sections
+from layerprune.library.found_sections import FoundSections
 from layerprune.system.process_group import SINGLE_PROCESS, ProcessGroup
 
 # --- training ---------------------------------------------------------------------------------------------------

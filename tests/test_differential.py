@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from layerprune.library.concurrent_pruner import ConcurrentPruner
-from layerprune.library.find_sections import FoundSections, find_sections
+from layerprune.library.find_sections import find_sections
+from layerprune.library.found_sections import FoundSections
 from layerprune.library.recording import instruction, tensors_of
 from layerprune.library.rewriting import Forward
 

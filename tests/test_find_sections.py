@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from layerprune.core.measure import count_macs
 from layerprune.errors import LayerpruneError
-from layerprune.library.find_sections import FoundSections, find_sections
+from layerprune.library.find_sections import find_sections
+from layerprune.library.found_sections import FoundSections
 from layerprune.library.registered_blocks import register_block
 from layerprune.library.rewriting import Forward
 

@@ -254,15 +254,10 @@ class Packed(Net):
         return torch.stack([each.mean(0) for each in rows.split(counts)])
 
 
-def test_rows_that_cannot_be_shared_out_among_examples_are_one_line() -> None:
-    model, x, there = Packed(Plain), torch.randn(4, 6, WIDTH), torch.ones(4, 6, dtype=torch.bool)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
-    ConcurrentPruner(
-        model, find_sections(model, (x, there)), optimizer, total_steps=5, nu=0.01, warmup_steps=0, verify=False
-    )
-    there[0, 3:] = False
-    with pytest.raises(LayerpruneError, match="21 rows for 4 examples: nothing tells which row is whose"):
-        model(x, there)
+def test_rows_without_padding_are_not_shared_out_because_the_example_has_none() -> None:
+    sections = find_sections(Packed(Plain), (torch.randn(4, 6, WIDTH), torch.ones(4, 6, dtype=torch.bool)))
+    assert not sections.removable
+    assert all("how many rows it has of an example" in each.reason for each in sections), str(sections)
 
 
 # --- what nobody trains ---------------------------------------------------------------------------------------------
@@ -404,3 +399,91 @@ def test_says_which_argument_a_call_lacks() -> None:
     smaller = layerprune.remove(model, ["blocks.1"], (X, y), granularity="layer")
     with pytest.raises(LayerpruneError, match="hands on its argument 'x'"):
         smaller.blocks[1](y)
+
+
+# --- what only training does ------------------------------------------------------------------------------------------
+
+
+class Reversed(torch.autograd.Function):
+    """Couples two halves, and computes the first halves again from the last ones in the backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, blocks: nn.ModuleList) -> Tensor:
+        left, right = x.chunk(2, 1)
+        for block in blocks:
+            right = right + block(left)
+            left, right = right, left
+        ctx.blocks = blocks
+        ctx.save_for_backward(left, right)
+        return torch.cat([left, right], 1)
+
+    @staticmethod
+    def backward(ctx: Any, slope: Tensor) -> tuple:
+        (left, right), (of_left, of_right) = ctx.saved_tensors, slope.chunk(2, 1)
+        for block in reversed(ctx.blocks):
+            left, right, of_left, of_right = right, left, of_right, of_left
+            with torch.enable_grad():
+                given = left.detach().requires_grad_()
+                added = block(given)
+                added.backward(of_right)
+            right, of_left = right - added.detach(), of_left + given.grad
+        return torch.cat([of_left, of_right], 1), None
+
+
+class Reversible(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.head = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, 3)
+        self.blocks = nn.ModuleList(nn.Sequential(nn.Linear(4, 4), nn.Tanh()) for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(Reversed.apply(self.first(x), self.blocks))
+
+
+def test_sections_whose_backward_pass_is_written_by_hand_may_not_go() -> None:
+    model = Reversible()
+    before = {name: each.grad for name, each in model.named_parameters()}
+    sections = find_sections(model, X)
+    assert len(sections) == 3 and not sections.removable
+    assert all("does not train without it" in each.reason for each in sections), str(sections)
+    assert {name: each.grad for name, each in model.named_parameters()} == before
+
+
+class LayerDrop(Net):
+    """Leaves blocks out at random in training."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self.blocks:
+            if not self.training or torch.rand(()) > 0.3:
+                x = block(x)
+        return self.head(x)
+
+
+def test_layers_left_out_at_random_in_training_are_found_whatever_the_seed() -> None:
+    model = LayerDrop(Plain, 6)
+    for seed in range(5):
+        torch.manual_seed(seed)
+        state = torch.get_rng_state()
+        assert len(find_sections(model, X).removable) == 6
+        assert torch.equal(torch.get_rng_state(), state)
+
+
+class Texts(Net):
+    """Of each text its length, and the rows of all texts one after the other."""
+
+    def forward(self, lengths: Tensor, rows: Tensor) -> Tensor:
+        for block in self.blocks:
+            rows = block(rows)
+        return self.head(torch.stack([each.mean(0) for each in rows.split(lengths.tolist())]))
+
+
+def test_packed_rows_are_one_line() -> None:
+    model, example = Texts(Plain), (torch.full((4,), 3), torch.randn(12, WIDTH))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    sections = find_sections(model, example)
+    pruner = ConcurrentPruner(model, sections, optimizer, total_steps=4, nu=0.01, check_interval=1, warmup_steps=0)
+    with pytest.raises(LayerpruneError, match="adds 12 rows for 4 examples"):
+        for _ in range(4):
+            F.cross_entropy(model(*example), LABELS).backward()
+            pruner.step()

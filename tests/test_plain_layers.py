@@ -14,7 +14,8 @@ from torch.utils.checkpoint import checkpoint
 
 import layerprune
 from layerprune.errors import LayerpruneError
-from layerprune.library.find_sections import FoundSections, find_sections
+from layerprune.library.find_sections import find_sections
+from layerprune.library.found_sections import FoundSections
 from layerprune.library.network_files import program_of
 from layerprune.library.rewriting import Forward
 

@@ -20,7 +20,7 @@ from layerprune.core.networks.pretrained import to_torchvision
 from layerprune.core.networks.sections import CLOSED, SectionedNetwork
 from layerprune.core.training.section_scores import metered_score
 from layerprune.errors import LayerpruneError
-from layerprune.library.find_sections import FoundSections
+from layerprune.library.found_sections import FoundSections
 from layerprune.library.scored_network import ScoredNetwork
 
 SCORES = sorted(slug for slug, family in methods.families().items() if family == "scores")

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from layerprune.errors import LayerpruneError
 from layerprune.library import examples
 from layerprune.library.concurrent_pruner import ConcurrentPruner
-from layerprune.library.find_sections import FoundSections, Granularity, find_sections
+from layerprune.library.find_sections import Granularity, find_sections
+from layerprune.library.found_sections import FoundSections
 from layerprune.library.network_files import program_of
 from layerprune.library.recording import tensors_of
 from layerprune.library.rewriting import Forward

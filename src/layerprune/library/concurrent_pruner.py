@@ -32,7 +32,8 @@ from layerprune.errors import LayerpruneError
 from layerprune.library import examples, first_pass, recomputation
 from layerprune.library.aims import Aims, Cost, is_count
 from layerprune.library.distillation import Teacher
-from layerprune.library.find_sections import FoundSections, unwrapped
+from layerprune.library.find_sections import unwrapped
+from layerprune.library.found_sections import FoundSections
 from layerprune.library.gated_training import Method, Network, no_losses, section_latencies, settings_of
 from layerprune.library.hooks import OfPruner
 from layerprune.library.loss_allowance import LossAllowance, validated

@@ -5,22 +5,21 @@ removed if nothing outside needs what it computes and no other layer shares its 
 in evaluation and in training, with all removable sections closed and without them; these last two must agree.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from layerprune.core.measure import evaluating
 from layerprune.errors import LayerpruneError
 from layerprune.library import examples, registered_blocks
 from layerprune.library.arguments import shown
 from layerprune.library.blocks import Block, blocks
 from layerprune.library.caches import uncached
 from layerprune.library.code_gates import Wrap, gated_function, gated_method, method_of
-from layerprune.library.gates import Gates, Gateway, attach, detach, has_gates
+from layerprune.library.found_sections import FoundSection, FoundSections
+from layerprune.library.gates import Gateway, has_gates
 from layerprune.library.hooks import is_hooked
 from layerprune.library.passages import Passage, passages
 from layerprune.library.places import Place
@@ -29,114 +28,13 @@ from layerprune.library.recording import (
     ModuleCall,
     Node,
     Recording,
-    eager,
-    in_mode,
     record,
-    tensors_of,
-    undisturbed,
+    seeded,
 )
-from layerprune.library.removal import parameters_of, without
+from layerprune.library.removal import parameters_of
 from layerprune.library.residuals import Residual, residuals
+from layerprune.library.trials import told_apart, tried
 from layerprune.library.what_goes import Absence, absence_of, is_absent
-
-
-@dataclass(frozen=True)
-class FoundSection:
-    """One section: its name, the shape of what it adds (without the batch), its cost, and whether it may be removed."""
-
-    name: str
-    shape: tuple[int, ...]
-    macs: int
-    params: int
-    removable: bool
-    reason: str
-    """Why it may not be removed; empty if it may."""
-    residual: Residual
-    """Its operations, in the recording in which it was found."""
-    absence: Absence
-    """The modules and weights that are removed with it."""
-    gateway: Gateway | None
-    """Where its branch is gated; None if it cannot be gated."""
-
-    @property
-    def owned(self) -> tuple[str, ...]:
-        """Modules, weights and buffers of the branch, by their paths in the model."""
-        return self.absence.owned
-
-    def parameters(self, model: nn.Module) -> list[nn.Parameter]:
-        """The branch's parameters, in a model that still has them. Raises LayerpruneError where it has not."""
-        try:
-            return parameters_of(model, self.owned)
-        except AttributeError:
-            raise LayerpruneError(
-                f"section '{self.name}' is not in the model any more: call find_sections after the last change to it"
-            ) from None
-
-
-class FoundSections(Sequence[FoundSection]):
-    """The sections of a model in the order in which they are computed, with the recording in which they were found."""
-
-    def __init__(
-        self,
-        model: nn.Module,
-        trace: Recording,
-        macs: int,
-        found: Sequence[FoundSection],
-        example: Any,
-        passages: Sequence[Passage] = (),
-    ) -> None:
-        self.model = model
-        self.trace = trace
-        self._example = example
-        self.macs = macs
-        """Multiply-adds of the whole model, for one input."""
-        self.passages = tuple(passages)
-        """Blocks that are replaced once all their sections are removed."""
-        self._found = tuple(found)
-
-    def __len__(self) -> int:
-        return len(self._found)
-
-    def __getitem__(self, place: Any) -> Any:
-        return self._found[place]
-
-    @property
-    def example(self) -> Any:
-        """The example input; if the model has been cast since (`model.bfloat16()`), in the type of its weights."""
-        return examples.in_precision(self._example, self.trace.dtype, examples.precision_of(self.model))
-
-    @property
-    def removable(self) -> tuple[FoundSection, ...]:
-        """The sections that may be removed."""
-        return tuple(section for section in self if section.removable)
-
-    def but(self, kept: dict[str, str]) -> "FoundSections":
-        """The same sections, some of which must stay: `kept` maps their names to reasons."""
-        found = [replace(one, removable=False, reason=kept[one.name]) if one.name in kept else one for one in self]
-        return FoundSections(self.model, self.trace, self.macs, found, self._example, self.passages)
-
-    def without_passages(self) -> "FoundSections":
-        """The same sections; blocks stay even once they have no section left."""
-        return FoundSections(self.model, self.trace, self.macs, self._found, self._example)
-
-    def shaped(self) -> "FoundSections":
-        """The same sections; absent values know their shapes, which takes longer."""
-        found = [replace(each, absence=replace(each.absence, shaped=True)) for each in self]
-        return FoundSections(self.model, self.trace, self.macs, found, self._example, self.passages)
-
-    def of_copy(self, model: nn.Module) -> "FoundSections":
-        """The same sections in a copy of the model."""
-        return FoundSections(model, self.trace, self.macs, self._found, self._example, self.passages)
-
-    def __str__(self) -> str:
-        width = max(len(section.name) for section in self)
-        lines = [f"{'section':{width}}  {'adds':>16}  {'MACs':>14}  {'parameters':>11}  may go"]
-        for each in self:
-            shape = "x".join(map(str, each.shape))
-            told = "yes" if each.removable else f"no: {each.reason}"
-            lines.append(f"{each.name:{width}}  {shape:>16}  {each.macs:>14,}  {each.params:>11,}  {told}")
-        return "\n".join(lines)
-
 
 Granularity = Literal["section", "layer", "any"]
 
@@ -163,7 +61,7 @@ def find_sections(model: nn.Module, example_input: Any, granularity: Granularity
                 "the other by the identity or a linear map (convolution, linear, norm, mean-pool, padding, slicing); "
                 "granularity='any' also takes layers that keep the shape of their input"
             )
-        other, size = _other(model, example_input), examples.batch_size(example_input)
+        other, size = _other(model, example_input, evaluation.parts.keys()), examples.batch_size(example_input)
         if granularity == "layer":
             evaluation, other = (each and each.of_blocks(model) for each in (evaluation, other))
         described = {place: _described(model, place, evaluation, other, size) for place in evaluation.parts}
@@ -180,15 +78,15 @@ def find_sections(model: nn.Module, example_input: Any, granularity: Granularity
             asked = _outer_blocks(described)
             found = _named(list(asked.values()))
             through = _passages(model, dict(zip(asked, found, strict=True)), [evaluation, other])
-            tried = _tried(FoundSections(model, evaluation.recording, macs, found, example_input, through))
-            for (place, section), one in zip(asked.items(), tried, strict=True):
+            judged = tried(FoundSections(model, evaluation.recording, macs, found, example_input, through))
+            for (place, section), one in zip(asked.items(), judged, strict=True):
                 if section.removable:
                     described[place] = replace(section, removable=one.removable, reason=one.reason)
             freed = _outer_blocks(described)
             if any(each.removable and not asked[place].removable for place, each in freed.items()):
                 continue  # blocks within one that may not go after all
             if granularity == "any" or not _prefer_outer(described, evaluation.parts, around):
-                return _told_apart(tried)
+                return told_apart(judged)
 
 
 def _check(model: Any, example: Any) -> None:
@@ -267,15 +165,34 @@ def _place(node: Node) -> tuple:
     return node.path, node.site.code, node.site.place, node.site.turn, node.name
 
 
-def _other(model: nn.Module, example: Any) -> _Seen | None:
+def _other(model: nn.Module, example: Any, places: Set[tuple]) -> _Seen | None:
     """Of twice the batch, in training; where the model refuses the example then, in evaluation; None where it takes no
-    other batch."""
-    for training in (True, False):
-        try:
-            return _seen(model, record(model, examples.doubled(example), training))
-        except LayerpruneError:
-            continue
-    return None
+    other batch.
+
+    Where sections are missing in training, it may be that they are left out at random (LayerDrop): of several
+    recordings, each with another seed, the one with the most.
+    """
+    doubled, seen = examples.doubled(example), []
+    try:
+        while len(seen) < _RECORDINGS and _may_be_random(seen, places):
+            with seeded(len(seen)):
+                seen.append(_seen(model, record(model, doubled, training=True)))
+        return max(seen, key=lambda each: len(places & each.parts.keys()))
+    except LayerpruneError:
+        pass
+    try:
+        return _seen(model, record(model, doubled))
+    except LayerpruneError:
+        return None
+
+
+_RECORDINGS = 16
+
+
+def _may_be_random(seen: Sequence[_Seen], places: Set[tuple]) -> bool:
+    """Whether another recording may show places that none has shown; not if the first three lack the same."""
+    missing = [places - each.parts.keys() for each in seen]
+    return all(missing) and not (len(missing) == 3 and missing[0] == missing[1] == missing[2])
 
 
 def _prefer_outer(
@@ -532,6 +449,8 @@ def _passages(model: nn.Module, found: dict[tuple, FoundSection], seen: Sequence
 def _gateway(model: nn.Module, pairs: Sequence[tuple[Recording, Residual]], size: int) -> Gateway:
     """Raises LookupError, which says why, where the branch cannot be gated."""
     batch, spread = _batch_dimension([part.addition.shape for _, part in pairs], size)
+    if spread and any(_is_packed(part.fork) for _, part in pairs):
+        raise LookupError("how many rows it has of an example depends on what is in the example")
     block = pairs[0][1]
     if isinstance(block, Block):
         if any((part.given, part.leaf) != (block.given, block.leaf) for _, part in pairs):
@@ -566,6 +485,18 @@ def _batch_dimension(shapes: Sequence[tuple[int, ...]], size: int) -> tuple[int,
     if len(found) != 1 or first[found[0]] % size or second[found[0]] != 2 * first[found[0]]:
         raise LookupError("what it adds has no batch dimension")
     return found[0], first[found[0]] != size
+
+
+def _is_packed(node: Node) -> bool:
+    """Whether rows have been chosen by their contents on the way to a value, as where padding is left out."""
+    asked, seen = [node], set()
+    while asked:
+        each = asked.pop()
+        if each.chooses:
+            return True
+        asked += [one for one in each.inputs if one not in seen]
+        seen.update(each.inputs)
+    return False
 
 
 def _module_at_the_end(recording: Recording, part: Residual) -> tuple[ModuleCall, Place] | None:
@@ -612,136 +543,3 @@ def _is_of_same_code(one: Node, other: Node) -> bool:
     if one.site is None or one.inside != other.inside:
         return False
     return one.site.code is other.site.code and one.site.place == other.site.place
-
-
-# --- trying -----------------------------------------------------------------------------------------------------
-
-
-def _tried(sections: FoundSections) -> FoundSections:
-    """Close and remove all removable sections of the model at once; where that differs, one by one."""
-    whole = sections.without_passages()
-    for each in (sections, whole, whole.shaped()):
-        if all(_why_it_fails(each, some) is None for some in _choices(each)):
-            return each
-    told = [_each_tried(whole), _each_tried(whole.shaped())]
-    return max(told, key=lambda each: len(each.removable))
-
-
-def _each_tried(sections: FoundSections) -> FoundSections:
-    """Without those that may not go alone, as far as the others may go together."""
-    reasons = {each.name: _why_it_fails(sections, [each]) for each in sections.removable}
-    told = sections.but({name: reason for name, reason in reasons.items() if reason is not None})
-    if any(_why_it_fails(told, some) is not None for some in _choices(told)):
-        return told.but({each.name: "it cannot go together with others" for each in told.removable})
-    return told
-
-
-def _choices(sections: FoundSections) -> list[Sequence[FoundSection]]:
-    """All, and every second one: of two neighbours, either may go alone."""
-    chosen = (sections.removable, sections.removable[::2], sections.removable[1::2])
-    return [each for each in chosen if each]
-
-
-def _why_it_fails(sections: FoundSections, chosen: Sequence[FoundSection]) -> str | None:
-    """Whether the model computes without sections what it does with their gates closed; None where it does."""
-    model, gates = sections.model, Gates(sections.model, len(chosen))
-    with undisturbed(model), evaluating(model), eager(), torch.no_grad():
-        attach(model, gates, [each.gateway for each in chosen])
-        try:
-            gates.values[:] = [torch.zeros(1, 1, device=_device(model))] * len(chosen)
-            closed = _output(sections)
-        except Exception as error:  # whatever the model's code does with zeros
-            return f"the model does not run with its gate closed: {_first_line(error)}"
-        finally:
-            detach(model)
-        try:
-            names = {each.name for each in chosen}
-            blocks = [each for each in sections.passages if each.sections <= names]
-            with without(model, [each.absence for each in chosen], blocks):
-                left = _output(sections)
-                trouble = _trouble_in_training(sections)
-        except Exception as error:  # whatever the model's code does with an absent value
-            return f"the model does not run without it: {_first_line(error)}"
-        if trouble and not _trouble_in_training(sections):
-            return f"the model does not train without it: {trouble}"
-    return None if _is_close(closed, left) else "the model computes otherwise without it than with its gate closed"
-
-
-def _trouble_in_training(sections: FoundSections) -> str:
-    """What a forward pass in training says that does not end, of twice the batch; empty where it does.
-
-    Code that runs in training alone, such as that of stochastic depth, may ask for what an absent value does not have.
-    """
-    try:
-        with in_mode(sections.model, True), torch.random.fork_rng():
-            examples.call(sections.model, examples.copied(examples.doubled(sections.example)))
-    except Exception as error:  # whatever the model's code does with an absent value, or with no targets
-        return _first_line(error)
-    return ""
-
-
-def _told_apart(sections: FoundSections) -> FoundSections:
-    """Without those whose gates act on other examples than their own."""
-    spread = [each for each in sections.removable if each.gateway.spread]
-    mixed = [each.name for each in spread if not _is_apart(sections, each)]
-    return sections.but(dict.fromkeys(mixed, "examples cannot be told apart in what it adds"))
-
-
-def _is_apart(sections: FoundSections, chosen: FoundSection) -> bool:
-    """Whether the first example alone becomes what it is with the gate closed, where its gate alone is closed."""
-    model, gates = sections.model, Gates(sections.model, 1)
-    doubled = FoundSections(model, sections.trace, sections.macs, sections, examples.doubled(sections.example))
-    gate = torch.ones(examples.batch_size(doubled.example), 1, device=_device(model))
-    first = torch.cat([torch.zeros_like(gate[:1]), gate[1:]])
-    with undisturbed(model), evaluating(model), eager(), torch.no_grad(), _awake(chosen.parameters(model)):
-        attach(model, gates, [chosen.gateway])
-        outputs = []
-        try:
-            for value in (gate, first, 0 * gate):
-                gates.values[:] = [value]
-                outputs.append([each for each in _output(doubled) if each.dim() > 0 and len(each) == len(gate)])
-        finally:
-            detach(model)
-    opened, mixed, closed = outputs
-    expected = [torch.cat([zero[:1], one[1:]]) for zero, one in zip(closed, opened, strict=True)]
-    return _is_close(mixed, expected) and not _is_close(mixed, opened)
-
-
-@contextmanager
-def _awake(weights: Sequence[nn.Parameter]) -> Iterator[None]:
-    """For a while no weight is all zeros: what a branch adds that begins at zero does not tell whose it is."""
-    asleep = [(each, each.detach().clone()) for each in weights if each.numel() and not each.any()]
-    try:
-        for each, _ in asleep:
-            each.uniform_(0.5, 1.0)
-        yield
-    finally:
-        for each, value in asleep:
-            each.copy_(value)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
-
-
-def _output(sections: FoundSections) -> list[Tensor]:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return tensors_of(examples.call(sections.model, examples.copied(sections.example)))
-
-
-def _is_close(one: Sequence[Tensor], other: Sequence[Tensor]) -> bool:
-    return len(one) == len(other) and all(map(_is_same, one, other))
-
-
-def _is_same(one: Tensor, other: Tensor) -> bool:
-    if one.shape != other.shape or one.dtype != other.dtype:
-        return False
-    if not one.is_floating_point():
-        return torch.equal(one, other)
-    size = float(one.detach().abs().nan_to_num().max().clamp(min=1e-6)) if one.numel() else 1.0
-    return torch.allclose(one / size, other / size, atol=1e-3 if one.dtype is torch.float32 else 3e-2, equal_nan=True)
-
-
-def _device(model: nn.Module) -> torch.device:
-    return next((each.device for each in model.parameters()), torch.device("cpu"))

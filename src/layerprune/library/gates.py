@@ -77,8 +77,8 @@ class Gates:
             return out
         if not isinstance(value, Tensor):
             value = value(out)
-        if spread and len(value) > 1:
-            if out.shape[batch] % len(value):
+        if len(value) > 1 and (spread or out.shape[batch] != len(value)):
+            if not spread or out.shape[batch] % len(value):
                 raise LayerpruneError(
                     f"ConcurrentPruner: a section adds {out.shape[batch]} rows for {len(value)} examples: nothing "
                     "tells which row is whose: give batches padded to one length"

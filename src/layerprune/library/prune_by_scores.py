@@ -21,7 +21,8 @@ from layerprune.core.methods.parts.first_layer import WeightLayer, first_batch_n
 from layerprune.core.seeding import stream_seed
 from layerprune.errors import LayerpruneError
 from layerprune.library.arguments import is_whole, require
-from layerprune.library.find_sections import FoundSections, unwrapped
+from layerprune.library.find_sections import unwrapped
+from layerprune.library.found_sections import FoundSections
 from layerprune.library.gates import detach, has_gates
 from layerprune.library.network_files import reason_of
 from layerprune.library.pruner_checks import check_sections

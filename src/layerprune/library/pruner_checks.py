@@ -12,7 +12,8 @@ from torch import nn
 from layerprune.errors import LayerpruneError
 from layerprune.library.aims import Aims, Cost
 from layerprune.library.arguments import is_whole, require
-from layerprune.library.find_sections import FoundSections, unwrapped
+from layerprune.library.find_sections import unwrapped
+from layerprune.library.found_sections import FoundSections
 from layerprune.library.gates import has_gates
 from layerprune.library.rewriting import Forward
 

@@ -59,6 +59,8 @@ class Node:
     macs: int = 0
     site: "Site | None" = None
     storage: int = 0
+    chooses: bool = False
+    """Whether how many values it has depends on what the inputs hold."""
     overwrites: frozenset[int] = frozenset()
     """Storages that the operation changed in place."""
     users: list["Node"] = field(default_factory=list)
@@ -138,6 +140,8 @@ class Recording:
         """Nodes whose tensors stayed behind as attributes of modules, with the attributes' paths."""
         self.dtype = precision_of(model)
         """Of the model when it was recorded; None if its weights have several."""
+        self.functions: set[str] = set()
+        """Names of the subclasses of torch.autograd.Function that were applied."""
         self.paths = {id(module): path for path, module in reversed(list(model.named_modules(remove_duplicate=False)))}
 
     @property
@@ -259,6 +263,7 @@ class _Recorder(TorchFunctionMode):
             operand_shapes=tuple(tuple(each.shape) for each in args[:2] if isinstance(each, Tensor)),
             macs=macs,
             site=site,
+            chooses=_chooses(function, args),
         )
         node.overwrites = frozenset(map(_storage, changed))
         for tensor in changed:
@@ -399,6 +404,7 @@ class _Recorder(TorchFunctionMode):
         """An autograd.Function, whose forward method may have been seen or not."""
         if self._is_of_others():
             return
+        self.recording.functions.add(function.__name__)
         with torch._C.DisableTorchFunction():
             inputs = tuple(dict.fromkeys(map(self._input, tensors_of(given))))
             node = self.add("call", function.__name__, inputs, macs=self._taken())
@@ -429,6 +435,14 @@ def is_leaf(module: nn.Module) -> bool:
     of_torch = type(module).__module__.startswith(("torch.nn", "torch.ao.nn"))
     layer = of_torch or isinstance(module, nn.modules.batchnorm._BatchNorm)
     return layer and not isinstance(module, _CONTAINERS + _COMPOSED)
+
+
+def _chooses(function: Callable, args: tuple) -> bool:
+    """Whether a function takes values out by a mask, or tells where they are."""
+    name = getattr(function, "__name__", "")
+    if name == "__getitem__":
+        return any(each.dtype in (torch.bool, torch.uint8) for each in tensors_of(args[1:]))
+    return name in ("nonzero", "argwhere", "masked_select") or (name == "where" and len(args) == 1)
 
 
 def _version(tensor: Tensor) -> int:
@@ -495,6 +509,17 @@ def _same_numbers(named: Sequence[tuple[str, nn.Module]]) -> Iterator[None]:
             numpy.random.set_state(array)
         for each, state in states:
             each.set_state(state)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """For a while torch's, Python's and NumPy's random generators start from a seed."""
+    with torch.random.fork_rng(), _same_numbers([]):
+        torch.manual_seed(seed)
+        random.seed(seed)
+        if "numpy" in sys.modules:
+            sys.modules["numpy"].random.seed(seed)
+        yield
 
 
 _OF_EVERY_MODULE = frozenset(vars(nn.Module()))

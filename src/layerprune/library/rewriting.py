@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from torch import Tensor, nn
 
 from layerprune.library import registered_blocks
-from layerprune.library.find_sections import FoundSections
+from layerprune.library.found_sections import FoundSections
 from layerprune.library.gates import Gates, GateValue, attach, detach
 from layerprune.library.recording import tensors_of
 from layerprune.library.removal import without

@@ -29,7 +29,7 @@ from layerprune.errors import LayerpruneError
 from layerprune.library import examples, registered_blocks
 from layerprune.library.blocks import Block
 from layerprune.library.caches import uncached
-from layerprune.library.find_sections import FoundSection, FoundSections
+from layerprune.library.found_sections import FoundSection, FoundSections
 from layerprune.library.gates import Gates, attach, detach
 from layerprune.library.recording import Node, instruction
 from layerprune.library.scored_batches import Inputs, logits_of

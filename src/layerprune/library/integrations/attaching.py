@@ -11,7 +11,8 @@ from torch import nn
 from layerprune.errors import LayerpruneError
 from layerprune.library.concurrent_pruner import ConcurrentPruner
 from layerprune.library.examples import moved
-from layerprune.library.find_sections import FoundSection, FoundSections, Granularity, find_sections
+from layerprune.library.find_sections import Granularity, find_sections
+from layerprune.library.found_sections import FoundSection, FoundSections
 from layerprune.library.pruner_checks import trainable
 from layerprune.library.rewriting import Forward
 
