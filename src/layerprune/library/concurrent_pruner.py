@@ -72,8 +72,10 @@ class ConcurrentPruner:
     then trains as a plain one. `theta_lr` is theta's step size: a useless section closes in 0.5 / (nu theta_lr) steps.
     `check_interval` is the number of steps between checks. `cost` prices all sections alike ("uniform") or each by its
     share of "macs", "params", "memory" or measured "latency"; the default is "memory" for `target_memory`, else
-    "uniform". With automatic mixed precision, pass its GradScaler as `scaler`. `on_removal` is called with the names of
-    removed sections. `forward` is that of the sections if some have left the model before.
+    "uniform". With automatic mixed precision, pass its GradScaler as `scaler`; where each part has
+    an optimizer of its own, do not step one that has lost all its parameters: GradScaler raises an AssertionError then.
+    `on_removal` is called with the names of removed sections. `forward` is that of the sections if some have left the
+    model before.
 
     `teacher` is a module for `distilled`, or True for a frozen copy of the model as it is now; `distill` is the weight
     of distillation, and `temperature` softens the outputs of both.
