@@ -21,7 +21,7 @@ Steps = tuple[tuple[str, Any], ...]
 
 
 class Place(int):
-    """Where a value is in a tree: the steps to it, beside its number among all leaves, which counts where there are no
+    """Where a value is in a tree: the steps to it, beside its number among all leaves, which counts if there are no
     steps (in files of before)."""
 
     steps: Steps | None
