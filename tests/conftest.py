@@ -206,3 +206,21 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         found = item.get_closest_marker(marker)
         if found and (reason := lacking(*found.args)):
             pytest.skip(reason)
+
+
+Say = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def say(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Say:
+    """The exit status of a command, and what it said on stderr."""
+
+    from layerprune import cli
+
+    def say(*arguments: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["layerprune", *arguments])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        return stop.value.code, capsys.readouterr().err
+
+    return say

@@ -1,31 +1,15 @@
 """Whatever stands in the environment's variables, a command works or says in one line what is wrong."""
 
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from conftest import Say
 from test_bad_input import PRESET, run_key, words, write_preset
 
-from layerprune import cli
 from layerprune.suite import run as running
 from layerprune.system import paths
-
-Say = Callable[..., tuple[int, str]]
-
-
-@pytest.fixture
-def say(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Say:
-    """The exit status of a command, and what it said on stderr."""
-
-    def say(*arguments: str) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["layerprune", *arguments])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        return stop.value.code, capsys.readouterr().err
-
-    return say
 
 
 def nothing(folder: Path) -> str:

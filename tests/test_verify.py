@@ -6,6 +6,7 @@ from pathlib import Path
 
 import made_up_runs as made_up
 import pytest
+from conftest import Say
 
 from layerprune.analysis import verify
 from layerprune.core import version
@@ -182,3 +183,17 @@ def test_a_changed_byte_in_a_record_does_not_go_unnoticed_downstream(runs):
 def test_an_unknown_dataset_is_refused(runs):
     with pytest.raises(LayerpruneError, match="'nothing' is not in this preset"):
         verify.verify(made_up.PRESET, "nothing")
+
+
+@pytest.mark.parametrize("command", ["tables", "figures"])
+def test_tables_and_figures_say_that_records_are_not_of_today_s_settings(
+    runs: list[RunKey], command: str, say: Say
+) -> None:
+    words = [command, "--preset", made_up.PRESET, "--partial", *(["--name", "pareto"] if command == "figures" else [])]
+    assert say(*words) == (0, "")
+    path = paths.preset_file(made_up.PRESET)
+    path.write_text(path.read_text().replace('"nu": 0.002', '"nu": 0.003'))
+    status, said = say(*words)
+    (line,) = said.splitlines()
+    assert status == 0
+    assert f"1 of these records, as that of {key('gated')}" in line and "layerprune verify" in line

@@ -264,6 +264,7 @@ def tables(preset: PresetName = "quick", dataset: DatasetName = None, partial: P
 
     for each in _datasets(preset, dataset):
         _print_paths(build_tables(preset, each, partial=partial))
+        _tell_not_current(preset, each)
 
 
 @app.command()
@@ -278,6 +279,7 @@ def figures(
 
     for each in _datasets(preset, dataset):
         _print_paths(build_figures(preset, each, names=name, partial=partial))
+        _tell_not_current(preset, each)
 
 
 @app.command()
@@ -500,6 +502,17 @@ def _datasets(preset: str, dataset: str | None) -> list[str]:
     if dataset is not None and dataset not in known:
         raise LayerpruneError(f"--dataset: '{dataset}' is not in preset {preset} (has: {', '.join(known)})")
     return [dataset] if dataset else known
+
+
+def _tell_not_current(preset: str, dataset: str) -> None:
+    from layerprune.analysis.verify import not_current
+
+    found = not_current(preset, dataset)
+    if found:
+        _remark(
+            f"{dataset}: {len(found)} of these records, as that of {found[0]}, are of other code, settings or data "
+            f"than today's: layerprune verify --preset {preset} --dataset {dataset} says which"
+        )
 
 
 def _remark(text: str) -> None:

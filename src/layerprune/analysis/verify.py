@@ -74,6 +74,13 @@ def verify(preset_name: str, dataset: str | None = None) -> list[Finding]:
     return [*findings, *ledgers, *_unplanned(preset_name, dataset, set(keys))]
 
 
+def not_current(preset_name: str, dataset: str) -> list[RunKey]:
+    """Planned runs whose records are of other code, settings, data or parents than a run of today would be."""
+    preset = config.load_preset(preset_name)
+    read = {key: _read(key)[0] for key in config.plan(preset, preset_name, dataset)}
+    return [key for key, made in read.items() if made is not None and any(_stale(preset, key, made))]
+
+
 def has_errors(findings: list[Finding]) -> bool:
     return any(finding.is_error for finding in findings)
 
