@@ -69,8 +69,9 @@ def exists(key: RunKey) -> bool:
 
 def stored(key: RunKey) -> Record | None:
     """The record in the store, of several the one that was packed last."""
-    lines = _lines_of(key)
-    return _parsed(lines[-1], key) if lines else None
+    path = paths.stored_records(key.preset, key.dataset)
+    arrays = _stamped(paths.stored_arrays(key.preset, key.dataset))
+    return _last(key, (path, _stamp(path)), arrays) if _lines_of(key) else None
 
 
 def all_stored(key: RunKey) -> list[Record]:
@@ -183,6 +184,12 @@ def _texts_of(key: RunKey) -> Mapping[str, Texts]:
     }
 
 
+@lru_cache(maxsize=4096)
+def _last(key: RunKey, *files_read: Any) -> Record:
+    """Checked once, for as long as the files are what they were: an analysis asks for each record many times."""
+    return _parsed(_lines_of(key)[-1], key)
+
+
 def _parsed(line: Line, key: RunKey) -> Record:
     source = paths.stored_records(key.preset, key.dataset)
     apart = _compressed(paths.stored_arrays(key.preset, key.dataset)).get(str(key), [])
@@ -196,7 +203,11 @@ def _records(path: Path) -> Mapping[RunKey, list[Line]]:
 
 
 def _compressed(path: Path) -> Mapping[str, list[Line]]:
-    return _read_compressed(tuple((part, _stamp(part)) for part in _parts(path)))
+    return _read_compressed(_stamped(path))
+
+
+def _stamped(path: Path) -> tuple[tuple[Path, tuple[int, int]], ...]:
+    return tuple((part, _stamp(part)) for part in _parts(path))
 
 
 def _parts(path: Path) -> list[Path]:
