@@ -16,8 +16,10 @@ from torch.nn import functional as F
 
 import layerprune
 from layerprune.errors import LayerpruneError
+from layerprune.library.absence import Zeros
 from layerprune.library.concurrent_pruner import ConcurrentPruner
 from layerprune.library.find_sections import find_sections
+from layerprune.library.gates import Gate, Gates, Gateway
 from layerprune.library.rewriting import Forward
 
 WIDTH = 8
@@ -487,3 +489,178 @@ def test_packed_rows_are_one_line() -> None:
         for _ in range(4):
             F.cross_entropy(model(*example), LABELS).backward()
             pruner.step()
+
+
+# --- odd signatures, odd trees ----------------------------------------------------------------------------------------
+
+
+def gated(model: nn.Module, example: Any, granularity: str, values: list[Tensor]) -> None:
+    forward = Forward(find_sections(model, example, granularity))
+    forward.install()
+    forward.values[:] = values
+
+
+class MoreInTraining(nn.Module):
+    """Its branch comes with another output in training."""
+
+    def __init__(self, place: int = 0) -> None:
+        super().__init__()
+        self.inner = nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, x: Tensor) -> Any:
+        out = torch.tanh(self.inner(x))
+        return (out, out.mean()) if self.training else out
+
+
+class TakesFirst(Net):
+    def __init__(self) -> None:
+        super().__init__(MoreInTraining)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self.blocks:
+            out = block(x)
+            x = x + (out[0] if isinstance(out, tuple) else out)
+        return self.head(x)
+
+
+def test_a_branch_that_comes_with_more_in_training_is_gated_there() -> None:
+    model = TakesFirst()
+    gated(model, X, "section", [torch.zeros(1, 1)] * 3)
+    for training in (False, True):
+        torch.testing.assert_close(model.train(training)(X), model.head(X))
+
+
+class PositionOnly(nn.Module):
+    def __init__(self, place: int = 0) -> None:
+        super().__init__()
+        self.inner = nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, x: Tensor, /, **named: Tensor) -> Tensor:
+        return x + torch.tanh(self.inner(x)) * named["x"]
+
+
+class AnyArguments(nn.Module):
+    def __init__(self, place: int = 0) -> None:
+        super().__init__()
+        self.inner = nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, *args: Tensor, **named: Tensor) -> Tensor:
+        x = args[0] if args else named["x"]
+        return x + torch.tanh(self.inner(x))
+
+
+class MaskFirst(nn.Module):
+    def __init__(self, place: int = 0) -> None:
+        super().__init__()
+        self.inner = nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, mask: Tensor, x: Tensor) -> Tensor:
+        return x + torch.tanh(self.inner(x)) * mask
+
+
+class Rows(list):
+    """A list to Python; to torch's trees a leaf."""
+
+
+class TakesRows(nn.Module):
+    def __init__(self, place: int = 0) -> None:
+        super().__init__()
+        self.inner = nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, x: Tensor, rows: Rows) -> Tensor:
+        return x + torch.tanh(self.inner(x)) * rows[0]
+
+
+CALLS = {
+    "position only": (PositionOnly, lambda block, x, y: block(x, x=y)),
+    "any arguments": (AnyArguments, lambda block, x, y: block(x)),
+    "a mask first": (MaskFirst, lambda block, x, y: block(y, x)),
+    "a list of another class": (TakesRows, lambda block, x, y: block(x, Rows([y]))),
+}
+
+
+class Called(Net):
+    def __init__(self, kind: str) -> None:
+        block, self.called = CALLS[kind]
+        super().__init__(block)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        for block in self.blocks:
+            x = self.called(block, x, y)
+        return self.head(x)
+
+
+@pytest.mark.parametrize("kind", CALLS)
+def test_layers_hand_on_their_input_whatever_their_signature(kind: str) -> None:
+    torch.manual_seed(0)
+    example = (X, torch.rand(4, WIDTH))
+    model = Called(kind)
+    smaller = layerprune.remove(copy.deepcopy(model), ["blocks.0", "blocks.2"], example, granularity="layer")
+    gated(model, example, "layer", [torch.zeros(1, 1), None, torch.zeros(1, 1)])
+    alone = model.called(Called(kind).blocks[1], X, example[1])
+    for training in (False, True):
+        torch.testing.assert_close(model.train(training)(*example), model.head(alone))
+        torch.testing.assert_close(smaller.train(training)(*example), model.head(alone))
+
+
+def test_the_only_tensor_is_handed_on_by_whatever_name() -> None:
+    model = Called("any arguments")
+    smaller = layerprune.remove(model, ["blocks.0"], (X, X), granularity="layer")
+    assert torch.equal(smaller.blocks[0](x=X), X)
+    with pytest.raises(LayerpruneError, match="hands on its argument number 1"):
+        smaller.blocks[0](x=X, y=X)
+
+
+class LoopDrop(Net):
+    """Additions in the loop, some of which are left out in training."""
+
+    def __init__(self, share: float) -> None:
+        super().__init__(lambda place: nn.Linear(WIDTH, WIDTH))
+        self.share = share
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self.blocks:
+            if not self.training or torch.rand(()) >= self.share:
+                x = x + torch.tanh(block(x))
+        return self.head(x)
+
+
+def test_a_gate_that_only_its_turn_tells_is_refused_where_turns_are_left_out() -> None:
+    assert len(find_sections(LoopDrop(0.0), X).removable) == 3
+    sections = find_sections(LoopDrop(0.2), X)
+    assert not sections.removable and "left out at random" in sections[0].reason
+
+
+class Chosen(Net):
+    """Frames in the batch; something else is chosen by its contents, or these by what is no input."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__(Plain)
+        self.how, self.experts = how, nn.Linear(WIDTH, WIDTH)
+        self.register_buffer("kept", torch.tensor([True, True, False]))
+
+    def forward(self, x: Tensor) -> Tensor:  # [B, 3, WIDTH]
+        x = x[:, self.kept] if self.how == "a buffer" else x
+        rows = x.flatten(0, 1)
+        if self.how == "a mean":
+            rows = rows - rows[rows.abs() < 3].mean()
+        if self.how == "experts":
+            chosen = (rows[:, 0] > 0).nonzero().flatten()
+            rows = rows + torch.zeros_like(rows).index_add(0, chosen, self.experts(rows[chosen]))
+        for block in self.blocks:
+            rows = block(rows)
+        return self.head(rows.view(*x.shape[:2], -1).mean(1))
+
+
+@pytest.mark.parametrize("how", ["a buffer", "a mean", "experts"])
+def test_rows_that_are_all_there_are_shared_out(how: str) -> None:
+    torch.manual_seed(0)
+    names = [each.name for each in find_sections(Chosen(how), torch.randn(4, 3, WIDTH)).removable]
+    assert {f"blocks.{place}.inner" for place in range(3)} <= set(names)
+
+
+def test_pickles_of_before_hold_numbers_of_tensors() -> None:
+    zeros = pickle.loads(pickle.dumps(Zeros(1, (-1, 2))))
+    assert zeros.given.of((X, X[:1]), {}).shape == X[:1].shape
+    gate = pickle.loads(pickle.dumps(Gate(Gates(), 0, Gateway("", 0, leaf=1, given=0))))
+    assert gate.given.of((X,), {}) is X and gate.leaf.of((0, X)) is X

@@ -172,6 +172,11 @@ class Zeros:
             raise ValueError("zeros without a size")
         return cls(given, tuple(sizes))
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        if not isinstance(self.given, Argument):  # pickles of before have its number
+            vars(self)["given"] = Argument(self.given)
+
     def made_of(self, value: Tensor) -> Tensor:
         dim = next(place for place, size in enumerate(self.sizes) if size != -1)
         return torch.zeros_like(value.narrow(dim, 0, 1)).expand(self.sizes)
@@ -225,6 +230,8 @@ def _like(gone: Gone, args: tuple, kwargs: dict[str, Any]) -> Gone:
     if gone.same_as is None or gone.like is not None:
         return gone
     source = gone.same_as.of(args, kwargs)
+    if not is_value(source):  # an optional argument
+        return Gone(gone.copied, gone.dimensions, gone.type)
     like = source.like if isinstance(source, Gone) else torch.empty_like(source, device="meta")
     if gone.other is not None and like is not None:
         place, size = gone.other

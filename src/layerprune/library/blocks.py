@@ -91,13 +91,26 @@ def _block(recording: Recording, path: str, within: Sequence[Residual]) -> Block
     leaf = next((place for place, each in enumerate(calls[0].outputs) if isinstance(each, tuple)), None)
     if leaf is None:
         return lasting
-    for given, (node, _) in zip(calls[0].arguments, calls[0].inputs, strict=True):
-        out, _ = calls[0].outputs[leaf]
+    out, _ = calls[0].outputs[leaf]
+    through = _passed_through(out, within, [node for node, _ in calls[0].inputs])
+    candidates = zip(calls[0].arguments, calls[0].inputs, strict=True)
+    for given, (node, _) in sorted(candidates, key=lambda each: each[1][0] is not through):
         found = _from_input(recording, calls[0], out, node) if out.shape == node.shape else None
         if found:
             puts_out = _output(calls[0], leaf, given)
             return replace(lasting, **found, given=given, leaf=calls[0].places[leaf], puts_out=puts_out)
     return lasting
+
+
+def _passed_through(out: Node, within: Sequence[Residual], given: Sequence[Node]) -> Node | None:
+    """The input that a block's additions pass on to its output; None where the way back is not clear."""
+    passed = {part.addition: part.passed for part in within}
+    while out not in given:
+        before = [passed[out]] if out in passed else [each for each in out.inputs if each.kind != "weight"]
+        if len(before) != 1:
+            return None
+        (out,) = before
+    return out
 
 
 def _from_input(recording: Recording, made: ModuleCall, out: Node, given: Node) -> dict[str, Any] | None:

@@ -6,6 +6,7 @@ in evaluation and in training, with all removable sections closed and without th
 """
 
 from collections.abc import Callable, Sequence, Set
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
@@ -62,6 +63,7 @@ def find_sections(model: nn.Module, example_input: Any, granularity: Granularity
                 "granularity='any' also takes layers that keep the shape of their input"
             )
         other, size = _other(model, example_input, evaluation.parts.keys()), examples.batch_size(example_input)
+        evaluation.recording.functions |= other.recording.functions if other else set()
         if granularity == "layer":
             evaluation, other = (each and each.of_blocks(model) for each in (evaluation, other))
         described = {place: _described(model, place, evaluation, other, size) for place in evaluation.parts}
@@ -86,7 +88,7 @@ def find_sections(model: nn.Module, example_input: Any, granularity: Granularity
             if any(each.removable and not asked[place].removable for place, each in freed.items()):
                 continue  # blocks within one that may not go after all
             if granularity == "any" or not _prefer_outer(described, evaluation.parts, around):
-                return told_apart(judged)
+                return told_apart(_told_by_turns(judged))
 
 
 def _check(model: Any, example: Any) -> None:
@@ -173,20 +175,48 @@ def _other(model: nn.Module, example: Any, places: Set[tuple]) -> _Seen | None:
     recordings, each with another seed, the one with the most.
     """
     doubled, seen = examples.doubled(example), []
-    try:
-        while len(seen) < _RECORDINGS and _may_be_random(seen, places):
-            with seeded(len(seen)):
-                seen.append(_seen(model, record(model, doubled, training=True)))
+    for seed in range(_RECORDINGS):
+        if not _may_be_random(seen, places):
+            break
+        with suppress(LayerpruneError), seeded(seed):
+            seen.append(_seen(model, record(model, doubled, training=True)))
+        if not seen and seed == 2:  # it refuses the example, or this number of examples
+            break
+    if seen:
         return max(seen, key=lambda each: len(places & each.parts.keys()))
-    except LayerpruneError:
-        pass
-    try:
+    with suppress(LayerpruneError):
         return _seen(model, record(model, doubled))
-    except LayerpruneError:
-        return None
+    return None
 
 
 _RECORDINGS = 16
+
+
+def _told_by_turns(sections: FoundSections) -> FoundSections:
+    """Without those that are told from others by their turn in a loop alone, if layers are left out at random."""
+    additions = [each.residual.addition for each in sections]
+    turned = [
+        each.name
+        for each in sections.removable
+        if each.gateway.method and sum(_is_of_same_place(each.residual.addition, other) for other in additions) > 1
+    ]
+    if not turned or not _are_left_out(sections):
+        return sections
+    return sections.but(dict.fromkeys(turned, "layers are left out at random, and only its turn tells it from others"))
+
+
+def _is_of_same_place(one: Node, other: Node) -> bool:
+    return one.path == other.path and one.site.code is other.site.code and one.site.place == other.site.place
+
+
+def _are_left_out(sections: FoundSections) -> bool:
+    """Whether additions are missing in one of several trainings."""
+    places, doubled = {_place(each.residual.addition) for each in sections}, examples.doubled(sections.example)
+    for seed in range(_RECORDINGS):
+        with suppress(LayerpruneError), seeded(seed):
+            if places - _seen(sections.model, record(sections.model, doubled, training=True)).parts.keys():
+                return True
+    return False
 
 
 def _may_be_random(seen: Sequence[_Seen], places: Set[tuple]) -> bool:
@@ -449,7 +479,7 @@ def _passages(model: nn.Module, found: dict[tuple, FoundSection], seen: Sequence
 def _gateway(model: nn.Module, pairs: Sequence[tuple[Recording, Residual]], size: int) -> Gateway:
     """Raises LookupError, which says why, where the branch cannot be gated."""
     batch, spread = _batch_dimension([part.addition.shape for _, part in pairs], size)
-    if spread and any(_is_packed(part.fork) for _, part in pairs):
+    if spread and any(_is_packed(*pair) for pair in pairs):
         raise LookupError("how many rows it has of an example depends on what is in the example")
     block = pairs[0][1]
     if isinstance(block, Block):
@@ -487,12 +517,33 @@ def _batch_dimension(shapes: Sequence[tuple[int, ...]], size: int) -> tuple[int,
     return found[0], first[found[0]] != size
 
 
-def _is_packed(node: Node) -> bool:
-    """Whether rows have been chosen by their contents on the way to a value, as where padding is left out."""
-    asked, seen = [node], set()
+def _is_packed(recording: Recording, part: Residual) -> bool:
+    """Whether which rows a branch gets depends on what is in them, as where padding is left out."""
+    if any(map(_depends_on_input, recording.read)):
+        return True
+    asked, seen = [part.fork], set()
     while asked:
         each = asked.pop()
-        if each.chooses:
+        if each.chooses and any(
+            map(_depends_on_input, each.inputs[-1:] if each.name == "__getitem__" else each.inputs)
+        ):
+            return True
+        # What is put into a whole tensor has as many rows as that, and a number has none.
+        before = [one for one in (each.inputs[:1] if each.name in _PUTTING else each.inputs) if one.shape]
+        asked += [one for one in before if one not in seen]
+        seen.update(before)
+    return False
+
+
+_PUTTING = ("index_add", "index_add_", "index_copy", "index_copy_", "index_put", "index_put_", "masked_scatter")
+_PUTTING += ("masked_scatter_", "scatter", "scatter_", "scatter_add", "scatter_add_", "scatter_reduce", "__setitem__")
+
+
+def _depends_on_input(node: Node) -> bool:
+    asked, seen = [node], {node}
+    while asked:
+        each = asked.pop()
+        if each.kind == "input":
             return True
         asked += [one for one in each.inputs if one not in seen]
         seen.update(each.inputs)

@@ -77,7 +77,7 @@ class Gates:
             return out
         if not isinstance(value, Tensor):
             value = value(out)
-        if len(value) > 1 and (spread or out.shape[batch] != len(value)):
+        if len(value) > 1 and (spread or out.shape[batch] not in (1, len(value))):
             if not spread or out.shape[batch] % len(value):
                 raise LayerpruneError(
                     f"ConcurrentPruner: a section adds {out.shape[batch]} rows for {len(value)} examples: nothing "
@@ -177,6 +177,12 @@ class Gate(OfPruner):
 
     def __getstate__(self) -> dict[str, Any]:
         return vars(self) | {"entered": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        if self.given is not None and not isinstance(self.given, Argument):  # pickles of before have numbers
+            self.given = Argument(self.given)
+        self.leaf = self.leaf if isinstance(self.leaf, Place) else Place(self.leaf)
 
 
 class Entrance(OfPruner):

@@ -7,7 +7,7 @@ a dictionary in another order than the example did.
 import inspect
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
@@ -35,7 +35,12 @@ class Place(int):
         return type(self), (int(self), self.steps)
 
     def of(self, tree: Any) -> Any:
-        return pytree.tree_leaves(tree)[self] if self.steps is None else _followed(tree, self.steps)
+        """The tensor there; if the steps lead to none (a module may return more in training), the leaf by number."""
+        try:
+            found = None if self.steps is None else _followed(tree, self.steps)
+        except _ELSEWHERE:
+            found = None
+        return found if is_value(found) else pytree.tree_leaves(tree)[self]
 
     def changed(self, tree: Any, change: Callable[[Any], Any]) -> Any:
         """The tree with another value there; the tree itself where the value stays the same."""
@@ -95,12 +100,13 @@ class Argument(int):
     def of(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """The tensor, or what stands for one. Raises LayerpruneError where a call lacks it."""
         if self.parameter is None:
-            return [each for each in pytree.tree_leaves((args, kwargs)) if is_value(each)][self]
+            return _values(args, kwargs)[self]
         name, position = self.parameter.name, self.parameter.position
         try:
-            value = kwargs[name] if name in kwargs else args[position]
-            return _followed(value, self.steps)
-        except (LookupError, TypeError, AttributeError):
+            return _followed(kwargs[name] if name in kwargs else args[position], self.steps)
+        except _ELSEWHERE:
+            if None in (name, position) and len(values := _values(args, kwargs)) == 1:  # one of *args, now by a name
+                return values[0]
             told = f"'{name}'" if name else f"number {position + 1}"
             within = "".join(f"[{each!r}]" if kind == "item" else f".{each}" for kind, each in self.steps)
             raise LayerpruneError(
@@ -149,12 +155,12 @@ def located(value: Any, steps: Steps = ()) -> Iterator[tuple[Steps, Tensor]]:
 def _within(value: Any) -> Iterator[tuple[tuple[str, Any], Any]]:
     if isinstance(value, dict):
         yield from ((("item", key), each) for key, each in value.items())
-    elif isinstance(value, list | tuple | deque):
+    elif type(value) in (list, tuple, deque) or (isinstance(value, tuple) and hasattr(value, "_fields")):
         yield from ((("item", number), each) for number, each in enumerate(value))
-    elif is_dataclass(value) and not isinstance(value, type):
-        yield from ((("attribute", each.name), getattr(value, each.name, None)) for each in fields(value))
     elif not pytree.tree_structure(value).is_leaf():  # a kind of tree that somebody has told torch of
         yield from ((("leaf", number), each) for number, each in enumerate(pytree.tree_leaves(value)))
+    elif hasattr(value, "__dataclass_fields__"):
+        yield from ((("attribute", name), getattr(value, name, None)) for name in value.__dataclass_fields__)
 
 
 def _followed(value: Any, steps: Steps) -> Any:
@@ -166,13 +172,22 @@ def _followed(value: Any, steps: Steps) -> Any:
     return value
 
 
-def _positional(module: nn.Module) -> list[str]:
-    """Names of the parameters of a forward method that may be given by position."""
+_ELSEWHERE = (LookupError, TypeError, AttributeError)
+
+
+def _values(args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
+    return [each for each in pytree.tree_leaves((args, kwargs)) if is_value(each)]
+
+
+def _positional(module: nn.Module) -> list[str | None]:
+    """Names of the parameters of a forward method that may be given by position; None for those that may not be by
+    name."""
     try:
         parameters = inspect.signature(module.forward).parameters.values()
     except (TypeError, ValueError):  # of a kind that says nothing of itself
         return []
-    return [each.name for each in parameters if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)]
+    given = [each for each in parameters if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)]
+    return [None if each.kind is each.POSITIONAL_ONLY else each.name for each in given]
 
 
 def is_value(each: Any) -> bool:

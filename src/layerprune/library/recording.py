@@ -140,6 +140,8 @@ class Recording:
         """Nodes whose tensors stayed behind as attributes of modules, with the attributes' paths."""
         self.dtype = precision_of(model)
         """Of the model when it was recorded; None if its weights have several."""
+        self.read: set[Node] = set()
+        """Nodes whose numbers the model's code has taken for sizes or places."""
         self.functions: set[str] = set()
         """Names of the subclasses of torch.autograd.Function that were applied."""
         self.paths = {id(module): path for path, module in reversed(list(model.named_modules(remove_duplicate=False)))}
@@ -245,6 +247,8 @@ class _Recorder(TorchFunctionMode):
     def __torch_function__(self, function: Callable, types: Any, args: tuple = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         given = tensors_of((args, kwargs))
+        if getattr(function, "__name__", "") in ("tolist", "__index__"):
+            self.recording.read.update(map(self._input, given))
         versions = [_version(each) for each in given]
         before, site = self.counter.total, self._site()
         result = function(*args, **kwargs)
@@ -359,7 +363,7 @@ class _Recorder(TorchFunctionMode):
         path = self.recording.paths.get(id(module), "")
         with torch._C.DisableTorchFunction():
             given = [(self._input(each), id(each)) for each in tensors_of(inputs)]
-        arguments = arguments_by_position(module, inputs)
+        arguments = _as_many(arguments_by_position(module, inputs), given)
         made = ModuleCall(len(self.recording.calls), path, module, given, arguments, start=len(self.recording.nodes))
         self.recording.calls.append(made)
         self._stack.append(made)
@@ -377,14 +381,21 @@ class _Recorder(TorchFunctionMode):
 
     def _returned_from(self, left: ModuleCall, named: dict, output: Any) -> None:
         with torch._C.DisableTorchFunction():  # torch tells arguments by name only now
-            left.arguments += arguments_by_name(left.module, named, len(left.inputs))
-            left.inputs += [(self._input(each), id(each)) for each in tensors_of(named)]
+            by_name = [(self._input(each), id(each)) for each in tensors_of(named)]
+            first = len(left.inputs)
+            left.arguments += _as_many(arguments_by_name(left.module, named, first), by_name, first)
+            left.inputs += by_name
         self._opaque(left, output)
         leaves, left.layout = pytree.tree_flatten(output)
-        left.outputs = [(self.node_of(each), id(each)) if isinstance(each, Tensor) else each for each in leaves]
+        left.outputs = [self._output(each) for each in leaves]
         left.places = places_in(output)
         left.end, left.order = len(self.recording.nodes), self._returned
         self._returned += 1
+
+    def _output(self, leaf: Any) -> Any:
+        if isinstance(leaf, Tensor):
+            return self.node_of(leaf), id(leaf)
+        return 0.0 if isinstance(leaf, tuple) else leaf  # of a kind unknown to torch: no more to be told than a number
 
     def _opaque(self, left: ModuleCall, output: Any) -> None:
         """What a layer has made of its inputs and weights without a function that is seen, as torch.nn.LSTM."""
@@ -430,6 +441,13 @@ def _autograd_functions(recorder: _Recorder) -> Iterator[None]:
         kind.apply = original
 
 
+def _as_many(arguments: list[Argument], given: Sequence[Any], first: int = 0) -> list[Argument]:
+    """The arguments, if there is one for each tensor that was given; else their numbers alone."""
+    if len(arguments) == len(given):
+        return arguments
+    return [Argument(number) for number in range(first, first + len(given))]
+
+
 def is_leaf(module: nn.Module) -> bool:
     """Whether a module is a layer, of torch.nn or another library's batch norm."""
     of_torch = type(module).__module__.startswith(("torch.nn", "torch.ao.nn"))
@@ -442,7 +460,9 @@ def _chooses(function: Callable, args: tuple) -> bool:
     name = getattr(function, "__name__", "")
     if name == "__getitem__":
         return any(each.dtype in (torch.bool, torch.uint8) for each in tensors_of(args[1:]))
-    return name in ("nonzero", "argwhere", "masked_select") or (name == "where" and len(args) == 1)
+    if name == "repeat_interleave":
+        return any(not each.is_floating_point() for each in tensors_of(args[1:]))
+    return name in ("nonzero", "argwhere", "masked_select", "unique") or (name == "where" and len(args) == 1)
 
 
 def _version(tensor: Tensor) -> int:

@@ -5,6 +5,7 @@ absent, and what replaces them. It holds no code.
 """
 
 import json
+import warnings
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -173,7 +174,12 @@ def _leaf(each: Any, path: str) -> Any:
 
 def _argument(each: Argument, path: str) -> dict[str, Any]:
     if any(type(step) not in (int, str) for _, step in each.steps):
-        raise LayerpruneError(f"save: an argument of '{path}' cannot be described: keys that are no text or number")
+        warnings.warn(
+            f"save: '{path}' hands on what is under a key that is no text or number: after load it is tensor number "
+            f"{each + 1} of those that it is called with",
+            stacklevel=2,
+        )
+        return {"number": int(each), "parameter": None, "steps": []}
     parameter = each.parameter and {"name": each.parameter.name, "position": each.parameter.position}
     return {"number": int(each), "parameter": parameter, "steps": [list(step) for step in each.steps]}
 

@@ -91,13 +91,16 @@ def _output(made: ModuleCall, branch: set[Node], copied: bool = False) -> Any:
 
 def _shape_by_input(made: ModuleCall, shape: tuple[int, ...]) -> dict[str, Any]:
     """Which of a call's inputs had a shape, or all of it but the last size, or the channels of a convolution."""
-    shapes = [node.shape for node, _ in made.inputs]
-    if shape in shapes:
-        return {"same_as": made.arguments[shapes.index(shape)]}
+    given = zip(made.arguments, made.inputs, strict=True)
+    computed_first = sorted(given, key=lambda each: each[1][0].kind != "call")  # a mask may be absent another time
+    shapes = [(argument, node.shape) for argument, (node, _) in computed_first]
+    for argument, each in shapes:
+        if each == shape:
+            return {"same_as": argument}
     for place in (-1, -1 - len(made.module.kernel_size)) if isinstance(made.module, _ConvNd) else (-1,):
-        found = [number for number, each in enumerate(shapes) if _differ_at(place, shape, each)]
-        if found:
-            return {"same_as": made.arguments[found[0]], "other": (place, shape[place])}
+        for argument, each in shapes:
+            if _differ_at(place, shape, each):
+                return {"same_as": argument, "other": (place, shape[place])}
     return {}
 
 
