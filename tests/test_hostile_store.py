@@ -4,13 +4,12 @@ import json
 import lzma
 import os
 import shutil
-import sys
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import run_process
+from conftest import Say
 from test_bad_input import PRESET, run_key, words, write_preset
 
 from layerprune.core.networks import storage
@@ -122,13 +121,14 @@ def test_texts_that_end_early_or_name_no_run_are_named(root: Path) -> None:
 
 @pytest.mark.parametrize("instead", [os.mkfifo, device, Path.mkdir, sparse, noise], ids=lambda each: each.__name__)
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
-def test_weights_to_start_from_are_regular_files_of_a_bounded_size(root: Path, instead: Callable, suffix: str) -> None:
+def test_weights_to_start_from_are_regular_files_of_a_bounded_size(
+    root: Path, instead: Callable, suffix: str, say: Say
+) -> None:
     path = root / f"own{suffix}"
     instead(path)
-    command = [sys.executable, "-m", "layerprune", *words(run_key("random")), "--weights", str(path)]
-    done = run_process(command, cwd=root)
-    (line,) = done.stderr.splitlines()
-    assert done.code == 2 and line.startswith(f"layerprune: error: {path}: ")
+    status, said = say(*words(run_key("random")), "--weights", str(path))
+    (line,) = said.splitlines()
+    assert status == 2 and line.startswith(f"layerprune: error: {path}: ")
 
 
 # --- descriptions of networks -----------------------------------------------------------------------------------------
