@@ -627,6 +627,8 @@ class LoopDrop(Net):
 
 def test_a_gate_that_only_its_turn_tells_is_refused_where_turns_are_left_out() -> None:
     assert len(find_sections(LoopDrop(0.0), X).removable) == 3
+    with_layers = nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.ReLU(), LoopDrop(0.0))
+    assert len(find_sections(with_layers, X, "any").removable) == 4
     sections = find_sections(LoopDrop(0.2), X)
     assert not sections.removable and "left out at random" in sections[0].reason
 

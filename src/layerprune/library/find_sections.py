@@ -195,23 +195,26 @@ _RECORDINGS = 16
 def _told_by_turns(sections: FoundSections) -> FoundSections:
     """Without those that are told from others by their turn in a loop alone, if layers are left out at random."""
     additions = [each.residual.addition for each in sections]
-    turned = [
-        each.name
-        for each in sections.removable
-        if each.gateway.method and sum(_is_of_same_place(each.residual.addition, other) for other in additions) > 1
-    ]
-    if not turned or not _are_left_out(sections):
+    alike: dict[tuple, set[tuple]] = {}
+    for place in (_place(node) for node in additions if node.site is not None):
+        alike.setdefault(_anywhere(place), set()).add(place)
+    in_code = [each for each in sections.removable if each.gateway.method]
+    others = {each.name: alike[_anywhere(_place(each.residual.addition))] for each in in_code}
+    turned = {name: places for name, places in others.items() if len(places) > 1}
+    if not turned or not _are_left_out(sections, set().union(*turned.values())):
         return sections
     return sections.but(dict.fromkeys(turned, "layers are left out at random, and only its turn tells it from others"))
 
 
-def _is_of_same_place(one: Node, other: Node) -> bool:
-    return one.path == other.path and one.site.code is other.site.code and one.site.place == other.site.place
+def _anywhere(place: tuple) -> tuple:
+    """A place in the code, whatever the turn."""
+    path, code, instruction, _, name = place
+    return path, code, instruction, name
 
 
-def _are_left_out(sections: FoundSections) -> bool:
-    """Whether additions are missing in one of several trainings."""
-    places, doubled = {_place(each.residual.addition) for each in sections}, examples.doubled(sections.example)
+def _are_left_out(sections: FoundSections, places: set[tuple]) -> bool:
+    """Whether one of several trainings leaves out one of these additions."""
+    doubled = examples.doubled(sections.example)
     for seed in range(_RECORDINGS):
         with suppress(LayerpruneError), seeded(seed):
             if places - _seen(sections.model, record(sections.model, doubled, training=True)).parts.keys():
