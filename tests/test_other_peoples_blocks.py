@@ -530,6 +530,43 @@ def test_a_branch_that_comes_with_more_in_training_is_gated_there() -> None:
         torch.testing.assert_close(model.train(training)(X), model.head(X))
 
 
+class TakesAny(Net):
+    """Finds what its blocks add in any of their trees."""
+
+    def __init__(self) -> None:
+        super().__init__(Turned)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self.blocks:
+            out = block(x)
+            x = x + (out[1] if isinstance(out, tuple) else out["out"] if "out" in out else out["first"][1])
+        return self.head(x)
+
+
+class Turned(nn.Module):
+    """Puts out another tree in training, and a third one when it is told to, the same number of tensors before."""
+
+    def __init__(self, place: int = 0) -> None:
+        super().__init__()
+        self.inner, self.third = nn.Linear(WIDTH, WIDTH), False
+
+    def forward(self, x: Tensor) -> Any:
+        out = torch.tanh(self.inner(x))
+        if self.third:
+            return {"first": (x.mean(), out)}
+        return {"mean": x.mean(), "out": out} if self.training else (x.mean(), out)
+
+
+def test_an_output_of_another_tree_than_the_examples_is_one_line() -> None:
+    model = TakesAny()
+    gated(model, X, "section", [torch.zeros(1, 1)] * 3)
+    for training in (False, True):
+        torch.testing.assert_close(model.train(training)(X), model.head(X))
+    model.blocks[1].third = True
+    with pytest.raises(LayerpruneError, match=r"puts out a tensor, at \[1\] or at \['out'\], as the example has it"):
+        model(X)
+
+
 class PositionOnly(nn.Module):
     def __init__(self, place: int = 0) -> None:
         super().__init__()

@@ -1,8 +1,11 @@
 """Smaller models come back into whole ones, to be trained on; a file of another model changes nothing."""
 
 import copy
+import enum
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 import safetensors
@@ -11,7 +14,7 @@ import torch
 import torch.fx
 import torchvision
 from feature_networks import WAYS, Features
-from torch import nn
+from torch import Tensor, nn
 
 import layerprune
 from layerprune.errors import LayerpruneError
@@ -64,9 +67,14 @@ def test_a_file_of_another_model_is_refused_and_changes_nothing(tmp_path: Path) 
 
 
 NESTED = '{"type": null, "context": null, "children_spec": []}'
+ENUM = '{"__enum__": true, "fqn": "canary:x", "name": "x"}'
 HOSTILE = {
     "a module to import": {"layout": '[1, {"type": "collections.defaultdict", "context": {"default_factory_module": '
     '"canary", "default_factory_name": "x", "dict_context": []}, "children_spec": []}]'},
+    "a member of an enumeration to import": {"layout": '[1, {"type": "builtins.dict", "context": '
+    + json.dumps(f"[{ENUM}]") + ', "children_spec": [' + NESTED + "]}]", "leaves": [None]},
+    "an enumeration to import": {"layout": '[1, {"type": "builtins.dict", "context": ' + json.dumps(ENUM)
+    + ', "children_spec": []}]', "leaves": []},
     "trees without end": {"layout": '[1, {"type": "builtins.tuple", "context": "null", "children_spec": [' * 3000},
     "deep trees": {"layout": "[1, " + '{"type": "builtins.tuple", "context": "null", "children_spec": [' * 2000
     + NESTED + "]}" * 2000 + "]"},
@@ -104,6 +112,67 @@ def test_a_hostile_file_is_refused_in_one_line_and_imports_nothing(
         layerprune.load(path, into=other)
     assert str(path) in str(raised.value) and "\n" not in str(raised.value)
     assert str(other) == before
+
+
+class Pair(NamedTuple):
+    out: Tensor
+    same: Tensor
+
+
+class Puts(nn.Module):
+    """A block that puts out a tree of a kind, with the sum in it."""
+
+    def __init__(self, kind: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.inner, self.kind = nn.Linear(8, 8), kind
+
+    def forward(self, x: Tensor) -> Any:
+        return self.kind(x + torch.tanh(self.inner(x)))
+
+
+class Trees(nn.Module):
+    def __init__(self, kind: Callable[[Tensor], Any], sum_of: Callable[[Any], Tensor]) -> None:
+        super().__init__()
+        self.blocks, self.head, self.sum_of = nn.ModuleList(Puts(kind) for _ in range(3)), nn.Linear(8, 2), sum_of
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self.blocks:
+            x = self.sum_of(block(x))
+        return self.head(x)
+
+
+class Key(enum.Enum):
+    OUT = 1
+
+
+UNSAVED = {
+    "a named tuple": (lambda x: Pair(x, x), lambda out: out.out),
+    "keys that are tuples": (lambda x: {(1, 2): x}, lambda out: out[1, 2]),
+    "keys of an enumeration": (lambda x: {Key.OUT: x}, lambda out: out[Key.OUT]),
+    "keys that are objects": (lambda x: {Pair: x}, lambda out: out[Pair]),
+}
+SAVED = {
+    "a list in a tuple": (lambda x: ([x], None), lambda out: out[0][0]),
+    "keys that are numbers": (lambda x: {3: x, "name": {True: x}}, lambda out: out[3]),
+}
+
+
+@pytest.mark.parametrize("kind", UNSAVED)
+def test_an_output_that_could_not_be_read_again_is_not_written(kind: str, tmp_path: Path) -> None:
+    x, path = torch.randn(2, 8), tmp_path / "small.safetensors"
+    small = layerprune.remove(Trees(*UNSAVED[kind]), ["blocks.1"], x, "layer")
+    assert small(x).shape == (2, 2)
+    with pytest.raises(LayerpruneError, match=r"the output of 'blocks\.1' cannot be described: ") as raised:
+        layerprune.save(small, path)
+    assert "\n" not in str(raised.value) and not path.exists()
+
+
+@pytest.mark.parametrize("kind", SAVED)
+def test_an_output_that_is_written_is_read_again(kind: str, tmp_path: Path) -> None:
+    x, path = torch.randn(2, 8), tmp_path / "small.safetensors"
+    small = layerprune.remove(Trees(*SAVED[kind]), ["blocks.1"], x, "layer")
+    layerprune.save(small, path)
+    torch.testing.assert_close(layerprune.load(path, into=Trees(*SAVED[kind]))(x), small(x))
 
 
 def test_only_sections_that_there_are_and_that_may_go_are_removed() -> None:

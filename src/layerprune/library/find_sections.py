@@ -5,9 +5,10 @@ removed if nothing outside needs what it computes and no other layer shares its 
 in evaluation and in training, with all removable sections closed and without them; these last two must agree.
 """
 
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Any, Literal, get_args
 
 import torch
@@ -175,18 +176,30 @@ def _other(model: nn.Module, example: Any, places: Set[tuple]) -> _Seen | None:
     recordings, each with another seed, the one with the most.
     """
     doubled, seen = examples.doubled(example), []
-    for seed in range(_RECORDINGS):
+    for each in _trainings(model, doubled):
+        seen.append(each)
         if not _may_be_random(seen, places):
-            break
-        with suppress(LayerpruneError), seeded(seed):
-            seen.append(_seen(model, record(model, doubled, training=True)))
-        if not seen and seed == 2:  # it refuses the example, or this number of examples
             break
     if seen:
         return max(seen, key=lambda each: len(places & each.parts.keys()))
     with suppress(LayerpruneError):
         return _seen(model, record(model, doubled))
     return None
+
+
+def _trainings(model: nn.Module, example: Any) -> Iterator[_Seen]:
+    """Recordings in training, each with another seed; none where the model refuses the example."""
+    refused = 0
+    for seed in range(_RECORDINGS):
+        try:
+            with seeded(seed):
+                seen = _seen(model, record(model, example, training=True))
+        except LayerpruneError:
+            refused += 1
+            if refused > seed == 2:
+                return
+        else:
+            yield seen
 
 
 _RECORDINGS = 16
@@ -214,12 +227,7 @@ def _anywhere(place: tuple) -> tuple:
 
 def _are_left_out(sections: FoundSections, places: set[tuple]) -> bool:
     """Whether one of several trainings leaves out one of these additions."""
-    doubled = examples.doubled(sections.example)
-    for seed in range(_RECORDINGS):
-        with suppress(LayerpruneError), seeded(seed):
-            if places - _seen(sections.model, record(sections.model, doubled, training=True)).parts.keys():
-                return True
-    return False
+    return any(places - each.parts.keys() for each in _trainings(sections.model, examples.doubled(sections.example)))
 
 
 def _may_be_random(seen: Sequence[_Seen], places: Set[tuple]) -> bool:
@@ -489,11 +497,11 @@ def _gateway(model: nn.Module, pairs: Sequence[tuple[Recording, Residual]], size
         if any((part.given, part.leaf) != (block.given, block.leaf) for _, part in pairs):
             raise LookupError("its inputs or outputs differ in training")
         handed = {} if block.vanishes else {"given": block.given, "start": block.paths[0] if block.before else None}
-        return Gateway(block.path, batch, leaf=block.leaf, spread=spread, **handed)
+        return Gateway(block.path, batch, leaf=_joined(part.leaf for _, part in pairs), spread=spread, **handed)
     ends = [_module_at_the_end(*pair) for pair in pairs]
     first = ends[0]
     if first is not None and all(each is not None and _spot(each) == _spot(first) for each in ends):
-        return Gateway(*_spot(first)[:1], batch, leaf=first[1], spread=spread)
+        return Gateway(first[0].path, batch, leaf=_joined(place for _, place in ends), spread=spread)
     wrap, turn = _wrap(*pairs[0])
     node = pairs[0][1].addition
     module = model.get_submodule(node.path)
@@ -522,14 +530,13 @@ def _batch_dimension(shapes: Sequence[tuple[int, ...]], size: int) -> tuple[int,
 
 def _is_packed(recording: Recording, part: Residual) -> bool:
     """Whether which rows a branch gets depends on what is in them, as where padding is left out."""
-    if any(map(_depends_on_input, recording.read)):
+    varying = recording.varying
+    if not varying.isdisjoint(recording.read):
         return True
     asked, seen = [part.fork], set()
     while asked:
         each = asked.pop()
-        if each.chooses and any(
-            map(_depends_on_input, each.inputs[-1:] if each.name == "__getitem__" else each.inputs)
-        ):
+        if each.chooses and not varying.isdisjoint(each.inputs[-1:] if each.name == "__getitem__" else each.inputs):
             return True
         # What is put into a whole tensor has as many rows as that, and a number has none.
         before = [one for one in (each.inputs[:1] if each.name in _PUTTING else each.inputs) if one.shape]
@@ -540,17 +547,6 @@ def _is_packed(recording: Recording, part: Residual) -> bool:
 
 _PUTTING = ("index_add", "index_add_", "index_copy", "index_copy_", "index_put", "index_put_", "masked_scatter")
 _PUTTING += ("masked_scatter_", "scatter", "scatter_", "scatter_add", "scatter_add_", "scatter_reduce", "__setitem__")
-
-
-def _depends_on_input(node: Node) -> bool:
-    asked, seen = [node], {node}
-    while asked:
-        each = asked.pop()
-        if each.kind == "input":
-            return True
-        asked += [one for one in each.inputs if one not in seen]
-        seen.update(each.inputs)
-    return False
 
 
 def _module_at_the_end(recording: Recording, part: Residual) -> tuple[ModuleCall, Place] | None:
@@ -571,6 +567,10 @@ def _module_at_the_end(recording: Recording, part: Residual) -> tuple[ModuleCall
 
 def _spot(end: tuple[ModuleCall, Place]) -> tuple[str, Place]:
     return end[0].path, end[1]
+
+
+def _joined(places: Iterable[Place]) -> Place:
+    return reduce(Place.joined, places)
 
 
 def _wrap(recording: Recording, part: Residual) -> tuple[Wrap, int]:

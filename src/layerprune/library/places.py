@@ -7,6 +7,7 @@ a dictionary in another order than the example did.
 import inspect
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,26 +22,35 @@ Steps = tuple[tuple[str, Any], ...]
 
 
 class Place(int):
-    """Where a value is in a tree: the steps to it, beside its number among all leaves, which counts if there are no
-    steps (in files of before)."""
+    """Where a value is in a tree: the ways to it (a module may return another tree in training), beside its number
+    among all leaves, which alone is known in pickles of before."""
 
-    steps: Steps | None
+    ways: tuple[Steps, ...]
 
-    def __new__(cls, number: int, steps: Steps | None = None) -> "Place":
+    def __new__(cls, number: int, ways: Sequence[Steps] = ()) -> "Place":
         made = super().__new__(cls, number)
-        made.steps = steps
+        made.ways = tuple(dict.fromkeys(ways))
         return made
 
     def __reduce__(self) -> tuple:
-        return type(self), (int(self), self.steps)
+        return type(self), (int(self), self.ways)
+
+    def joined(self, other: "Place") -> "Place":
+        """The same place in another tree, too."""
+        return Place(self, (*self.ways, *other.ways))
 
     def of(self, tree: Any) -> Any:
-        """The tensor there; if the steps lead to none (a module may return more in training), the leaf by number."""
-        try:
-            found = None if self.steps is None else _followed(tree, self.steps)
-        except _ELSEWHERE:
-            found = None
-        return found if is_value(found) else pytree.tree_leaves(tree)[self]
+        """The tensor there. Raises LayerpruneError where no way leads to one."""
+        if not self.ways:
+            return pytree.tree_leaves(tree)[self]
+        for steps in self.ways:
+            with suppress(*_ELSEWHERE):
+                if is_value(found := _followed(tree, steps)):
+                    return found
+        told = " or ".join(_told(steps) or "as a whole" for steps in self.ways)
+        raise LayerpruneError(
+            f"a block that is gated puts out a tensor, {told}, as the example has it, and this output has none there"
+        )
 
     def changed(self, tree: Any, change: Callable[[Any], Any]) -> Any:
         """The tree with another value there; the tree itself where the value stays the same."""
@@ -108,9 +118,9 @@ class Argument(int):
             if None in (name, position) and len(values := _values(args, kwargs)) == 1:  # one of *args, now by a name
                 return values[0]
             told = f"'{name}'" if name else f"number {position + 1}"
-            within = "".join(f"[{each!r}]" if kind == "item" else f".{each}" for kind, each in self.steps)
+            within = _told(self.steps)
             raise LayerpruneError(
-                f"a block that is passed over hands on its argument {told}{within and ' at '}{within}, as the example "
+                f"a block that is passed over hands on its argument {told}{within and ' '}{within}, as the example "
                 "has it, and this call has none"
             ) from None
 
@@ -140,7 +150,8 @@ def places_in(tree: Any) -> list[Place]:
     steps: dict[int, Steps] = {}
     for way, each in located(tree):
         steps.setdefault(id(each), way)
-    return [Place(number, steps.get(id(each))) for number, each in enumerate(pytree.tree_leaves(tree))]
+    leaves = enumerate(pytree.tree_leaves(tree))
+    return [Place(number, [steps[id(each)]] if id(each) in steps else ()) for number, each in leaves]
 
 
 def located(value: Any, steps: Steps = ()) -> Iterator[tuple[Steps, Tensor]]:
@@ -170,6 +181,12 @@ def _followed(value: Any, steps: Steps) -> Any:
         else:
             value = getattr(value, each) if kind == "attribute" else pytree.tree_leaves(value)[each]
     return value
+
+
+def _told(steps: Steps) -> str:
+    """For people: at [0].name"""
+    within = "".join(f"[{each!r}]" if kind == "item" else f".{each}" for kind, each in steps)
+    return within and f"at {within}"
 
 
 _ELSEWHERE = (LookupError, TypeError, AttributeError)

@@ -161,6 +161,15 @@ class Recording:
         return self.calls_by_path.get(path, [])
 
     @cached_property
+    def varying(self) -> set[Node]:
+        """Nodes that depend on an input of the model."""
+        found: set[Node] = set()
+        for node in self.nodes:
+            if node.kind == "input" or not found.isdisjoint(node.inputs):
+                found.add(node)
+        return found
+
+    @cached_property
     def leading_nowhere(self) -> set[Node]:
         """Operations whose results nobody uses, as the count of batches."""
         found: set[Node] = set()

@@ -51,36 +51,26 @@ class Residual:
 
 def residuals(recording: Recording) -> list[Residual]:
     """All residual additions of a recording, in the order of the computation."""
-    varying = _varying(recording)
-    found = (_residual(recording, node, varying) for node in recording.nodes)
+    found = (_residual(recording, node) for node in recording.nodes)
     return [each for each in found if each is not None]
 
 
-def _varying(recording: Recording) -> set[Node]:
-    """Nodes that depend on an input of the model."""
-    found: set[Node] = set()
-    for node in recording.nodes:
-        if node.kind == "input" or any(each in found for each in node.inputs):
-            found.add(node)
-    return found
-
-
-def _residual(recording: Recording, node: Node, varying: set[Node]) -> Residual | None:
+def _residual(recording: Recording, node: Node) -> Residual | None:
     operands = node.operands[:2]
     if node.kind != "call" or node.name not in ADDITIONS or len(operands) < 2 or None in operands:
         return None
     first, second = operands
-    if node.operand_shapes[0] != node.operand_shapes[1] or first is second or not {first, second} <= varying:
+    if node.operand_shapes[0] != node.operand_shapes[1] or first is second or not {first, second} <= recording.varying:
         return None
     ways = [(first, second)] if node.name in _SUBTRACTIONS else [(first, second), (second, first)]
-    found = [each for way in ways if (each := _branch(recording, node, *way, varying)) is not None]
+    found = [each for way in ways if (each := _branch(recording, node, *way)) is not None]
     return max(found, key=lambda each: each.macs) if found else None  # the costlier one where both are linear
 
 
-def _branch(recording: Recording, addition: Node, passed: Node, added: Node, varying: set[Node]) -> Residual | None:
+def _branch(recording: Recording, addition: Node, passed: Node, added: Node) -> Residual | None:
     """The branch from the nearest fork on the way to `passed`; None if no branch exists or it has no weights."""
     way: set[Node] = set()
-    for fork in _linear_way(passed, varying):
+    for fork in _linear_way(passed, recording.varying):
         if added in way:  # there is one way alone
             return None
         way.add(fork)

@@ -145,10 +145,13 @@ def _gone_from(model: nn.Module) -> dict[str, Any]:
 
 def _described(path: str, part: Removed) -> dict[str, Any]:
     leaves, tree = pytree.tree_flatten(part.puts_out)
-    layout = pytree.treespec_dumps(tree)
     try:
+        layout = pytree.treespec_dumps(tree)
         _check_layout(json.loads(layout)[1])
-    except ValueError as error:
+    except NotImplementedError:
+        kinds = "tuples, lists and dictionaries are"
+        raise LayerpruneError(f"save: the output of '{path}' cannot be described: only {kinds}") from None
+    except (TypeError, ValueError) as error:
         raise LayerpruneError(f"save: the output of '{path}' cannot be described: {error}") from None
     return {
         "path": path,
@@ -238,6 +241,9 @@ def _name(told: Any) -> str:
 def _check_layout(layout: dict[str, Any]) -> None:
     if layout["type"] not in _LAYOUTS:
         raise ValueError(f"an output of type {layout['type']}")
+    keys = json.loads(layout["context"] or "null")
+    if not isinstance(keys, list | None) or any(isinstance(each, list | dict) for each in keys or ()):
+        raise ValueError("keys that are no texts or numbers")  # for torch they may name something to import
     for each in layout["children_spec"]:
         _check_layout(each)
 
