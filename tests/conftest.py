@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import warm
 from filelock import FileLock
 
 REPOSITORY = Path(__file__).parent.parent
@@ -47,14 +48,22 @@ def copy_presets(folder: Path) -> None:
         shutil.copytree(source, folder / "config", dirs_exist_ok=True)
 
 
+def environment_of_processes() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "COLUMNS": "120"}
+
+
+def run_module(module: str, *words: object, cwd: Path) -> Outcome:
+    """`python -m MODULE WORDS...` as `run_process` runs it, without its start."""
+    return Outcome(*warm.run_module(module, list(map(str, words)), cwd, environment_of_processes()))
+
+
 def run_process(command: list[str], **options: object) -> Outcome:
     """Run a command with one thread and no terminal, in the environment of the moment."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "COLUMNS": "120"}
     done = subprocess.run(
         command,
         capture_output=True,
         text=True,
-        env=environment,
+        env=environment_of_processes(),
         stdin=subprocess.DEVNULL,
         timeout=580,
         **options,
@@ -65,7 +74,7 @@ def run_process(command: list[str], **options: object) -> Outcome:
 @pytest.fixture
 def cli(root: Path) -> Callable[..., Outcome]:
     """Run `python -m layerprune WORDS...` on the test's own root."""
-    return lambda *words: run_process([sys.executable, "-m", "layerprune", *map(str, words)], cwd=root)
+    return lambda *words: run_module("layerprune", *words, cwd=root)
 
 
 @dataclass(frozen=True)
@@ -76,9 +85,8 @@ class Study:
 
     def snakemake(self, *words: str, preset: str = "tiny") -> Outcome:
         """Run snakemake WORDS... on a preset (`--config` takes all words after it, so it comes last)."""
-        command = [sys.executable, "-m", "snakemake", "--snakefile", str(REPOSITORY / "Snakefile")]
-        place = ["--directory", str(self.folder), "--cores", "2"]
-        return run_process([*command, *words, *place, "--config", f"preset={preset}"], cwd=self.folder)
+        place = ["--snakefile", REPOSITORY / "Snakefile", "--directory", self.folder, "--cores", "2"]
+        return run_module("snakemake", *place, *words, "--config", f"preset={preset}", cwd=self.folder)
 
     def copy(self, folder: Path) -> "Study":
         """The same study elsewhere, with the times of its files, to be changed at will."""

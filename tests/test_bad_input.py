@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
-from conftest import run_process
+from conftest import run_module, run_process
 from data_helpers import TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS, UNCHECKED, write_idx, write_mnist_like
 from torch._inductor import config as inductor
 
@@ -425,7 +425,7 @@ def test_a_damaged_state_is_named_with_its_remedy(root: Path, damage: Callable) 
     path = paths.state(run_key("dense"))
     path.parent.mkdir(parents=True)
     damage(path)
-    done = run_process([sys.executable, "-m", "layerprune", *words(run_key("dense"))], cwd=root)
+    done = run_module("layerprune", *words(run_key("dense")), cwd=root)
     (line,) = done.stderr.splitlines()
     assert done.code == 2 and f"{path}: " in line and "delete it to start this run over" in line
     assert not paths.record(run_key("dense")).exists()
@@ -496,6 +496,6 @@ def test_a_file_over_the_limit_is_said_and_a_rerun_succeeds(root: Path) -> None:
     (line,) = done.stderr.splitlines()
     assert done.code == 2 and line.endswith(".pt: cannot write: the file would exceed the size limit")
     assert os.listdir(paths.run_folder(run_key("dense"))) == []
-    again = run_process(command, cwd=root)
+    again = run_module("layerprune", *words(run_key("dense")), cwd=root)
     assert (again.code, again.stderr) == (0, "")
     assert storage.load(paths.arch(run_key("dense")), paths.weights(run_key("dense"))).arch == "lenet-300-100"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import typer
-from conftest import Outcome, run_process
+from conftest import Outcome, run_module, run_process
 
 from layerprune import cli
 from layerprune.core import methods
@@ -204,7 +204,7 @@ def test_plan_lists_the_runs_parents_first(command: Command) -> None:
     ids=str,
 )
 def test_a_plan_of_nothing_is_one_line(root: Path, words: tuple[str, ...], told: str) -> None:
-    done = run_process([sys.executable, "-m", "layerprune", "plan", "--preset", "tiny", *words], cwd=root)
+    done = run_module("layerprune", "plan", "--preset", "tiny", *words, cwd=root)
     assert (done.code, done.stdout) == (2, "")
     assert told in done.stderr and done.stderr.count("\n") == 1
 

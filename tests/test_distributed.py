@@ -6,7 +6,6 @@ order of sums: gate parameters and losses within TOLERANCE, and the same section
 
 import csv
 import logging
-import multiprocessing
 import os
 import signal
 import socket
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import warm
 
 from layerprune.core.data import load
 from layerprune.core.networks import storage
@@ -31,7 +31,6 @@ from layerprune.system.paths import RunKey
 TOLERANCE = {"theta": 1e-4, "train_loss": 1e-3, "val_loss": 1e-3}
 SIZE = 2
 PRESET = """
-resources: {state_seconds: 0, processes: 2}
 training: {duration: 6ep, batch_size: 64, lr: 0.01} # at 0.02 sums in another order grow past TOLERANCE
 finetune: {duration: 2ep}
 datasets:
@@ -78,9 +77,10 @@ def key_of(method: str, variant: str = "default", arch: str = "mlp-residual-6") 
 KEYS = [*[key_of(*each) for each in SHARED], key_of("gated", arch="resnet-8")]
 
 
-def make_root(folder: Path) -> Path:
+def make_root(folder: Path, state_seconds: int = 0) -> Path:
     (folder / "config").mkdir(parents=True)
-    (folder / "config" / "ranks.yaml").write_text(PRESET)
+    resources = f"resources: {{state_seconds: {state_seconds}, processes: 2}}"
+    (folder / "config" / "ranks.yaml").write_text(f"{resources}\n{PRESET}")
     return folder
 
 
@@ -103,10 +103,8 @@ def make_as_rank(rank: int, ports: list[int], root: str, keys: list[RunKey]) -> 
 
 
 def make_together(root: Path, keys: list[RunKey]) -> None:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["layerprune.suite.run", "torch.distributed"])
     ports = free_ports(len(keys))
-    started = [context.Process(target=make_as_rank, args=(rank, ports, str(root), keys)) for rank in range(SIZE)]
+    started = [warm.CONTEXT.Process(target=make_as_rank, args=(rank, ports, str(root), keys)) for rank in range(SIZE)]
     for each in started:
         each.start()
     for each in started:
@@ -126,7 +124,7 @@ def free_ports(count: int) -> list[int]:
 @pytest.fixture(scope="module")
 def roots(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """The same runs made by one process and by two."""
-    alone, together = (make_root(tmp_path_factory.mktemp(name)) for name in ("alone", "together"))
+    alone, together = (make_root(tmp_path_factory.mktemp(name), 60) for name in ("alone", "together"))
     before = os.environ.get("LAYERPRUNE_ROOT")
     os.environ["LAYERPRUNE_ROOT"] = str(alone)
     try:

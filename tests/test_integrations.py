@@ -1,23 +1,22 @@
 """What the modules for other libraries say where those are absent."""
 
+import runpy
 import sys
 
 import pytest
-from conftest import run_process
-
-WITHOUT = """
-import sys
-sys.modules["{library}"] = None  # Python's own way to say that there is no such module
-import layerprune.library.integrations
-import layerprune.library.integrations.{library}
-"""
 
 
 @pytest.mark.parametrize(
     ("library", "name", "packages"),
     [("lightning", "Lightning", "lightning"), ("transformers", "Transformers", "transformers accelerate")],
 )
-def test_an_absent_library_is_one_line_that_says_how_to_install_it(library: str, name: str, packages: str) -> None:
-    done = run_process([sys.executable, "-c", WITHOUT.format(library=library)])
-    assert done.code == 1
-    assert done.stderr.strip().splitlines()[-1] == f"ImportError: {name} is not installed: pip install {packages}"
+def test_an_absent_library_is_one_line_that_says_how_to_install_it(
+    library: str, name: str, packages: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for each in [library, *(loaded for loaded in sys.modules if loaded.startswith(f"{library}."))]:
+        monkeypatch.setitem(sys.modules, each, None)  # Python's own way to say that there is no such module
+    runpy.run_module("layerprune.library.integrations.__init__")
+    with pytest.raises(ImportError) as raised:
+        runpy.run_module(f"layerprune.library.integrations.{library}")
+    assert str(raised.value) == f"{name} is not installed: pip install {packages}"
+    assert raised.value.__suppress_context__

@@ -1,13 +1,12 @@
 """Citation, deposit and catalog files agree with the package, and the workflow starts the way catalogs expect."""
 
 import re
-import sys
 import tomllib
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY, copy_presets, run_process
+from conftest import REPOSITORY, copy_presets, run_module
 from ruamel.yaml import YAML
 
 import layerprune
@@ -73,8 +72,8 @@ def test_the_workflow_starts_from_the_catalogs_snakefile_as_from_the_other(tmp_p
     copy_presets(tmp_path)
     jobs = {}
     for name in ("Snakefile", "workflow/Snakefile"):
-        words = ["--snakefile", str(REPOSITORY / name), "--directory", str(tmp_path), "--cores", "1", "--dry-run"]
-        outcome = run_process([sys.executable, "-m", "snakemake", *words, "--config", "preset=tiny"], cwd=tmp_path)
+        words = ["--snakefile", REPOSITORY / name, "--directory", tmp_path, "--cores", "1", "--dry-run"]
+        outcome = run_module("snakemake", *words, "--config", "preset=tiny", cwd=tmp_path)
         assert outcome.code == 0, outcome.stderr
         jobs[name] = re.findall(r"^(\w+) +(\d+)$", outcome.stdout + outcome.stderr, flags=re.MULTILINE)
     assert ("train", "4") in jobs["Snakefile"]

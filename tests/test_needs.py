@@ -1,11 +1,10 @@
 """Each claim can be decided by the runs that are named for it alone, on the committed records."""
 
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from conftest import REPOSITORY, run_process
+from conftest import REPOSITORY, run_module
 
 from layerprune.analysis.claims import QUANTITIES, needs
 from layerprune.analysis.frames import KEY, Study, read_study
@@ -58,8 +57,6 @@ def test_every_claim_has_its_runs_and_an_unknown_one_is_one_line(committed: list
 
 
 def test_the_command_lists_a_claims_runs(committed: list[Study]) -> None:
-    done = run_process(
-        [sys.executable, "-m", "layerprune", "plan", "--preset", "laptop", "--claim", "C2"], cwd=REPOSITORY
-    )
+    done = run_module("layerprune", "plan", "--preset", "laptop", "--claim", "C2", cwd=REPOSITORY)
     assert done.stdout.splitlines() == [str(key) for key in needs.runs_of("C2", "laptop")]
     assert all("/random-removal/" in line or "/dense/" in line for line in done.stdout.splitlines())

@@ -2,14 +2,13 @@
 
 import math
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import made_up_runs as made_up
 import pandas as pd
 import pytest
-from conftest import REPOSITORY, Outcome, run_process
+from conftest import REPOSITORY, Outcome, run_module
 
 from layerprune.analysis import reproduction
 from layerprune.errors import LayerpruneError
@@ -217,8 +216,8 @@ def test_machines_are_counted_apart(runs) -> None:
 
 @pytest.fixture
 def cli_at(tmp_path: Path) -> Callable[..., Outcome]:
-    command = [sys.executable, "-m", "layerprune", "check-reproduction", "--preset", made_up.PRESET]
-    return lambda *words: run_process([*command, *words], cwd=tmp_path)
+    command = ["check-reproduction", "--preset", made_up.PRESET]
+    return lambda *words: run_module("layerprune", *command, *words, cwd=tmp_path)
 
 
 def test_the_command_says_each_verdict_and_fails_when_a_run_is_off(runs, cli_at) -> None:

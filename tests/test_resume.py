@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import warm
 
 from layerprune import cli
 from layerprune.core.training.loop import Trainer
@@ -202,15 +203,8 @@ class Process:
 
 @pytest.fixture(scope="module")
 def start() -> Callable[..., Process]:
-    context = multiprocessing.get_context("forkserver")
-    # Imported once, before any fork. Building an optimizer imports torch._dynamo, which takes seconds. This module
-    # itself is not found there before Python 3.13.
-    context.set_forkserver_preload(
-        ["layerprune.cli", "layerprune.suite.run", "layerprune.core.data.digits", "torch._dynamo", "pytest"]
-    )
-
     def start_process(root: Path, key: RunKey, disturb: Callable | None = None, *arguments: Any) -> Process:
-        handle = context.Process(target=child, args=(str(root), key, disturb, arguments))
+        handle = warm.CONTEXT.Process(target=child, args=(str(root), key, disturb, arguments))
         handle.start()
         return Process(handle, root)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from conftest import REPOSITORY, Outcome, Study, copy_presets, run_process
+from conftest import REPOSITORY, Outcome, Study, copy_presets, run_module
 from PIL import Image
 
 from layerprune.core.data import catalog
@@ -292,9 +292,8 @@ def test_a_checkout_s_path_may_have_a_space(copy: Study) -> None:
     house.symlink_to(REPOSITORY)
     page = "results/tiny/tables/digits.html"
     (copy.folder / page).unlink()
-    command = [sys.executable, "-m", "snakemake", "partial", page, "--snakefile", str(house / "Snakefile")]
-    words = ["--cores", "2", "--directory", str(copy.folder), "--config", "preset=tiny"]
-    outcome = run_process([*command, *words], cwd=copy.folder)
+    place = ["--snakefile", house / "Snakefile", "--cores", "2", "--directory", copy.folder]
+    outcome = run_module("snakemake", "partial", page, *place, "--config", "preset=tiny", cwd=copy.folder)
     assert outcome.code == 0, outcome.stderr + outcome.stdout
     assert (copy.folder / page).is_file()
 
@@ -335,7 +334,6 @@ datasets:
     methods:
       dense: {}
       gated: {settings: {nu: 10.0, warmup: 1it, check_interval: 2, checks: 1, theta_lr: 1.0}}
-      magnitude: {}
       random-removal: {settings: {lists: 5}}
 """
 
@@ -348,7 +346,7 @@ def test_imagenet_is_a_target_from_staging_to_the_last_figure(empty: Study, monk
     outcome = empty.snakemake("imagenet")
     assert outcome.code == 0, outcome.stderr
     records = sorted(path.parts[-4] for path in (empty.folder / "results").rglob("record.json"))
-    assert records == ["dense", "gated", "magnitude", "random-removal"]
+    assert records == ["dense", "gated", "random-removal"]
     table = (empty.folder / "results/tiny/tables/imagenet.md").read_text()
     assert "(images: imagenet-tiny40)" in table and "| top-5 (%) |" in table
     assert (empty.folder / "figures/tiny/imagenet/random-removal.svg").is_file()
@@ -381,8 +379,8 @@ def test_an_unknown_key_of_a_preset_is_one_line(empty: Study) -> None:
 
 
 def test_an_unknown_key_of_the_command_line_is_one_line(empty: Study) -> None:
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(REPOSITORY / "Snakefile"), "--dry-run"]
-    outcome = run_process([*command, "--config", "presett=tiny"], cwd=empty.folder)
+    words = ["--snakefile", REPOSITORY / "Snakefile", "--dry-run", "--config", "presett=tiny"]
+    outcome = run_module("snakemake", *words, cwd=empty.folder)
     assert outcome.code != 0
     assert "presett: unknown key" in one_line(outcome)
 
@@ -397,16 +395,16 @@ def test_an_unknown_key_of_the_command_line_is_one_line(empty: Study) -> None:
     ],
 )
 def test_a_word_after_config_that_sets_nothing_is_one_line(empty: Study, profile: str, words: list[str]) -> None:
-    place = ["--snakefile", str(REPOSITORY / "Snakefile"), "--workflow-profile", str(REPOSITORY / "profiles" / profile)]
-    outcome = run_process([sys.executable, "-m", "snakemake", *place, "--dry-run", *words], cwd=empty.folder)
+    place = ["--snakefile", REPOSITORY / "Snakefile", "--workflow-profile", REPOSITORY / "profiles" / profile]
+    outcome = run_module("snakemake", *place, "--dry-run", *words, cwd=empty.folder)
     assert outcome.code == 1
     assert one_line(outcome).startswith(f"Error: --config: '{words[-1]}' is not NAME=VALUE; targets go first: ")
 
 
 @pytest.mark.parametrize("words", [["--config", "preset=tiny", "--", "digits"], ["--config=preset=tiny", "digits"]])
 def test_a_target_that_snakemake_can_tell_from_config_may_come_last(empty: Study, words: list[str]) -> None:
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(REPOSITORY / "Snakefile"), "--dry-run"]
-    assert planned_jobs(run_process([*command, *words], cwd=empty.folder)) > 0
+    dry_run = ["--snakefile", REPOSITORY / "Snakefile", "--dry-run"]
+    assert planned_jobs(run_module("snakemake", *dry_run, *words, cwd=empty.folder)) > 0
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """A task in two processes that talk to each other (gloo), and what each of them answers."""
 
-import multiprocessing
 import os
 import socket
 import time
@@ -9,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import warm
 
 from layerprune.errors import LayerpruneError
 from layerprune.system.process_group import ProcessGroup, joined
@@ -28,13 +28,11 @@ class Answers:
 
 def run_together(task: Callable[[ProcessGroup], list], folder: Path) -> Answers:
     """Run a task, a function of a module, in two processes; their answers pass through files in the folder."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["layerprune.system.process_group", "torch.distributed"])
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     began = time.monotonic()
-    started = [context.Process(target=_child, args=(rank, port, str(folder), task)) for rank in range(SIZE)]
+    started = [warm.CONTEXT.Process(target=_child, args=(rank, port, str(folder), task)) for rank in range(SIZE)]
     for each in started:
         each.start()
     for each in started:
