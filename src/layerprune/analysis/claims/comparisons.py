@@ -42,7 +42,6 @@ def training_macs_against_cheapest_rival(study: Study) -> list[Sample]:
     """Training multiply-adds over those of the cheapest other method that is no less accurate.
 
     Means are over the seeds that both have, two at least; n: these seeds.
-
     A scratch control is not charged the gated run that found its layout, so controls do not count as rivals.
     """
     main = study.runs[(study.runs["variant"] == "default") & statistics.counted(study.runs)]
