@@ -235,6 +235,18 @@ def test_distances_are_those_of_the_validation_images() -> None:
         assert found == pytest.approx(slow_distance(*sides, slices.double().numpy()), rel=1e-4)
 
 
+def test_the_selection_sees_all_images_in_another_order_than_they_are_stored_in() -> None:
+    """The same order each time it asks."""
+    trainer, seen = a_trainer(a_run("lacoot")), []
+    trainer.network.register_forward_pre_hook(lambda network, inputs: seen.append(inputs[0]))
+    evaluate(trainer.network, trainer.job.data, trainer.job.data.validation)
+    for _ in range(2):
+        trainer._accuracy_of(None)
+    stored, first, second = (each.flatten(1) for each in seen)
+    assert torch.equal(first, second) and not torch.equal(first, stored)
+    assert sorted(map(tuple, first.tolist())) == sorted(map(tuple, stored.tolist()))
+
+
 def test_the_forward_passes_of_the_selection_are_on_the_bill() -> None:
     kept = train(a_run("lacoot", settings={"keep": 4}))
     steps = 60 * (3 * 42_600 + 2 * 400 * 52)

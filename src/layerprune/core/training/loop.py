@@ -21,11 +21,12 @@ from torch import Tensor
 
 from layerprune.core import surgery
 from layerprune.core.data.batches import Batches, TrainingBatches
-from layerprune.core.data.dataset import DataSet
+from layerprune.core.data.dataset import AnySplit, DataSet
 from layerprune.core.decay import under_decay
 from layerprune.core.measure import MacMeter
 from layerprune.core.methods.base import TrainingMethod
 from layerprune.core.networks.sections import Gates, SectionedNetwork
+from layerprune.core.seeding import generator
 from layerprune.core.settings import FinetuneSettings, TrainingSettings, warmup_steps
 from layerprune.core.training import engine
 from layerprune.core.training.averaging import WeightAverage
@@ -368,14 +369,22 @@ class Trainer:
             network.load_state_dict(before)
 
     def _accuracy_of(self, gates: Gates) -> float:
-        """Validation accuracy under these gates, for a method's decision; it counts towards the training cost."""
-        self.meter.add_forward(len(self.job.data.validation), gates)
-        return self._validate(gates).accuracy
+        """Validation accuracy under these gates, for a method's decision; it counts towards the training cost.
 
-    def _validate(self, gates: Gates) -> Score:
+        Images come in a random order, the same each time: where they are stored by class, a method that looks inside
+        would see batches of few classes.
+        """
+        split = self.job.data.validation
+        self.meter.add_forward(len(split), gates)
+        order = torch.randperm(len(split), generator=generator("validation", self.method.context.seed))
+        return self._validate(gates, split.take(order.to(split.labels.device))).accuracy
+
+    def _validate(self, gates: Gates, split: AnySplit | None = None) -> Score:
+        """Of the validation split unless another is given."""
         job = self.job
         job.group.take_over(self.network.buffers())  # running statistics: each process saw images of its own
-        return evaluate(self.network, job.data, job.data.validation, gates, job.settings.precision, job.group)
+        split = job.data.validation if split is None else split
+        return evaluate(self.network, job.data, split, gates, job.settings.precision, job.group)
 
     def _report(self) -> None:
         if self.progress.rows:

@@ -15,8 +15,7 @@ split.
 
 Deviations: of ResNet-18 the authors' code regularises and removes the second section of each stage, here it is every
 section of one shape; their `tolerance` was not found; distances are not taken anew after a removal, as in their code;
-they project validation images in batches of 128, here in those of the evaluation, which hold few classes each where
-images are stored by class.
+they project validation images in batches of 128, here in those of the evaluation, in a random order.
 It looks at sections from outside while they are computed: it runs eagerly where training is `compiled`, not by several
 processes, and its steps can be recorded (`graphs`).
 """
@@ -36,7 +35,7 @@ from layerprune.core.seeding import generator
 from layerprune.core.settings import LacootSettings
 from layerprune.errors import SettingError
 
-VERSION = 1
+VERSION = 2
 PROJECTIONS = 50
 
 
