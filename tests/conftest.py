@@ -52,9 +52,9 @@ def environment_of_processes() -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "COLUMNS": "120"}
 
 
-def run_module(module: str, *words: object, cwd: Path) -> Outcome:
+def run_module(module: str, *words: object, cwd: Path, first: Callable[[], None] | None = None) -> Outcome:
     """`python -m MODULE WORDS...` as `run_process` runs it, without its start."""
-    return Outcome(*warm.run_module(module, list(map(str, words)), cwd, environment_of_processes()))
+    return Outcome(*warm.run_module(module, list(map(str, words)), cwd, environment_of_processes(), first))
 
 
 def run_process(command: list[str], **options: object) -> Outcome:

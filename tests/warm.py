@@ -9,6 +9,7 @@ import os
 import runpy
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 LIBRARIES = ["layerprune.cli", "layerprune.suite.run", "layerprune.core.data.digits", "layerprune.system.process_group"]
@@ -19,11 +20,13 @@ CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload([*LIBRARIES, "pytest"])
 
 
-def run_module(module: str, words: list[str], cwd: Path, environment: dict[str, str]) -> tuple[int, str, str]:
-    """Exit status, stdout and stderr of `python -m MODULE WORDS...`."""
+def run_module(
+    module: str, words: list[str], cwd: Path, environment: dict[str, str], first: Callable[[], None] | None = None
+) -> tuple[int, str, str]:
+    """Exit status, stdout and stderr of `python -m MODULE WORDS...`, in a process that does `first` before."""
     with tempfile.TemporaryDirectory() as folder:
         out, err = Path(folder, "stdout"), Path(folder, "stderr")
-        process = CONTEXT.Process(target=_run, args=(module, words, str(cwd), environment, str(out), str(err)))
+        process = CONTEXT.Process(target=_run, args=(module, words, str(cwd), environment, str(out), str(err), first))
         process.start()
         process.join(580)
         if process.exitcode is None:
@@ -32,7 +35,17 @@ def run_module(module: str, words: list[str], cwd: Path, environment: dict[str, 
         return process.exitcode, out.read_text(), err.read_text()
 
 
-def _run(module: str, words: list[str], cwd: str, environment: dict[str, str], out: str, err: str) -> None:
+def _run(
+    module: str,
+    words: list[str],
+    cwd: str,
+    environment: dict[str, str],
+    out: str,
+    err: str,
+    first: Callable[[], None] | None,
+) -> None:
+    if first is not None:
+        first()
     for descriptor, path in enumerate(("/dev/null", out, err)):
         os.dup2(os.open(path, os.O_RDWR | os.O_CREAT), descriptor)
     os.environ.clear()
