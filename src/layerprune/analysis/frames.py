@@ -47,7 +47,7 @@ WITH_RESULT = ("ok", "unpruned", "collapsed")
 """Statuses of a run that trained to its end and counts in every mean, if it has an accuracy."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Study:
     """One dataset of a preset: its runs, and the architectures in their order; beside them its experiments."""
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import pandas as pd
 
@@ -44,6 +45,7 @@ def share_of_events(arch: str, counts: Sequence[tuple[int, int]]) -> Sample:
     return Sample(arch, (events / chances,), seeds=len(there), interval=statistics.interval_of_share(events, chances))
 
 
+@lru_cache(maxsize=16)  # nearly every quantity asks
 def gated_runs(study: Study) -> list[tuple[str, pd.DataFrame]]:
     """Of every network its gated runs with default settings that reached an end, compared with dense; maybe none."""
     compared = statistics.compare_to_dense(study.runs)
