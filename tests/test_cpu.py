@@ -2,10 +2,10 @@
 
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from conftest import run_process
 
 from layerprune.suite import record
 from layerprune.system import cpu, paths
@@ -48,11 +48,12 @@ def test_the_environment_goes_before_the_preset(before_torch: pytest.MonkeyPatch
 
 
 @pytest.mark.skipif(NOT_X86, reason="the CPU has no AVX2")
-def test_a_run_says_which_kernels_it_used(cli: Callable, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_says_which_kernels_it_used(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in cpu.AVX2:
         monkeypatch.delenv(name, raising=False)
     preset = root / "config" / "tiny.yaml"
     preset.write_text(preset.read_text() + "\nresources: {cpu_kernels: avx2}\n")
-    assert cli("run", *RUN).code == 0
+    # Chosen before torch is loaded, so in a process of its own.
+    assert run_process([sys.executable, "-m", "layerprune", "run", *RUN], cwd=root).code == 0
     made = record.read(paths.record(RunKey("tiny", "digits", "lenet-300-100", "dense", "default", 0)))
     assert made.provenance.cpu_kernels == "AVX2"

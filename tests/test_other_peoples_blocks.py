@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils import _pytree as pytree
 
 import layerprune
 from layerprune.errors import LayerpruneError
@@ -565,6 +566,76 @@ def test_an_output_of_another_tree_than_the_examples_is_one_line() -> None:
     model.blocks[1].third = True
     with pytest.raises(LayerpruneError, match=r"puts out a tensor, at \[1\] or at \['out'\], as the example has it"):
         model(X)
+    assert torch.equal(copy.deepcopy(model)(X), model_of(model)(X))  # a copy's gates are open for good
+
+
+def model_of(gated: nn.Module) -> nn.Module:
+    """Another model with its weights."""
+    whole = TakesAny()
+    whole.load_state_dict(gated.state_dict())
+    whole.blocks[1].third = gated.blocks[1].third
+    return whole
+
+
+class Sometimes(nn.Module):
+    """Returns nothing, or its only tensor in another tree, when it is told to."""
+
+    def __init__(self, place: int = 0) -> None:
+        super().__init__()
+        self.inner, self.how = nn.Linear(WIDTH, WIDTH), "dictionary"
+
+    def forward(self, x: Tensor) -> Any:
+        out = torch.tanh(self.inner(x))
+        return {"dictionary": {"out": out}, "list": [None, out], "nothing": (None, None), "none": None}[self.how]
+
+
+class TakesWhatComes(Net):
+    def __init__(self) -> None:
+        super().__init__(Sometimes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self.blocks:
+            out = [each for each in pytree.tree_leaves(block(x)) if each is not None]
+            x = x + out[0] if out else x
+        return self.head(x)
+
+
+@pytest.mark.parametrize("how", ["dictionary", "list", "nothing", "none"])
+def test_the_only_tensor_is_gated_in_any_tree_and_where_none_is_there_is_nothing_to_gate(how: str) -> None:
+    model = TakesWhatComes()
+    gated(model, X, "section", [torch.zeros(1, 1)] * 3)
+    for block in model.blocks:
+        block.how = how
+    torch.testing.assert_close(model(X), model.head(X))
+
+
+class Nested(nn.Module):
+    """In evaluation deeper in its tree than in training, where the way leads to a row of it."""
+
+    def __init__(self, place: int = 0) -> None:
+        super().__init__()
+        self.inner = nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, x: Tensor) -> Any:
+        out = torch.tanh(self.inner(x))
+        return (out, x.mean()) if self.training else ((out, x.mean()),)
+
+
+class TakesNested(Net):
+    def __init__(self) -> None:
+        super().__init__(Nested)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self.blocks:
+            x = x + pytree.tree_leaves(block(x))[0]
+        return self.head(x)
+
+
+def test_no_way_leads_into_a_tensor() -> None:
+    model = TakesNested()
+    gated(model, X, "section", [torch.zeros(1, 1)] * 3)
+    for training in (False, True):
+        torch.testing.assert_close(model.train(training)(X), model.head(X))
 
 
 class PositionOnly(nn.Module):

@@ -78,6 +78,8 @@ HOSTILE = {
     "trees without end": {"layout": '[1, {"type": "builtins.tuple", "context": "null", "children_spec": [' * 3000},
     "deep trees": {"layout": "[1, " + '{"type": "builtins.tuple", "context": "null", "children_spec": [' * 2000
     + NESTED + "]}" * 2000 + "]"},
+    "a leaf with a context": {"layout": '[1, {"type": null, "context": "null", "children_spec": []}]'},
+    "a leaf with leaves": {"layout": '[1, {"type": null, "context": null, "children_spec": [' + NESTED + "]}]"},
     "a number for a layout": {"layout": 3},
     "an empty layout": {"layout": "[]"},
     "leaves that are no list": {"leaves": 7},
@@ -173,6 +175,39 @@ def test_an_output_that_is_written_is_read_again(kind: str, tmp_path: Path) -> N
     small = layerprune.remove(Trees(*SAVED[kind]), ["blocks.1"], x, "layer")
     layerprune.save(small, path)
     torch.testing.assert_close(layerprune.load(path, into=Trees(*SAVED[kind]))(x), small(x))
+
+
+ELSEWHERE = {
+    "an activation that is not there": ({"activation": "nope"}, [], []),
+    "a number for an activation": ({"activation": 5}, [], []),
+    "a weight for an activation": ({"activation": "inner.weight"}, [], []),
+    "a layer with weights for an activation": ({"activation": "inner"}, [], []),
+    "an activation without a name": ({"activation": ""}, [], []),
+    "a weight for a block": ({"path": "head.weight"}, [], ["head.weight"]),
+    "the model for a block": ({"path": ""}, [], ["blocks.0", "blocks.2", "head"]),
+    "a block for a weight": ({}, ["blocks.2"], ["blocks.2"]),
+    "a weight twice": ({}, ["head.bias", "head.bias"], ["head.bias"]),
+    "a weight without a name": ({}, [""], []),
+}
+"""Of a file: what is changed of its block, added to its absent weights, and taken out of its weights."""
+
+
+@pytest.mark.parametrize("what", ELSEWHERE)
+def test_a_file_that_takes_out_what_is_not_there_is_refused_before_anything_is(what: str, tmp_path: Path) -> None:
+    changed, absent, taken = ELSEWHERE[what]
+    kind, x, path = SAVED["a list in a tuple"], torch.randn(2, 8), tmp_path / "small.safetensors"
+    layerprune.save(layerprune.remove(Trees(*kind), ["blocks.1"], x, "layer"), path)
+    with safetensors.safe_open(path, "pt") as file:
+        told = json.loads(file.metadata()["layerprune"])
+        weights = {name: file.get_tensor(name) for name in file.keys() if not name.startswith(tuple(taken))}  # noqa: SIM118
+    told["blocks"][0] |= changed
+    told["weights"] += absent
+    safetensors.torch.save_file(weights, path, {"layerprune": json.dumps(told)})
+    model = Trees(*kind)
+    before, layers = copy.deepcopy(model.state_dict()), str(model)
+    with pytest.raises(LayerpruneError, match=r"belongs to another model|not a model that"):
+        layerprune.load(path, into=model)
+    assert str(model.state_dict()) == str(before) and str(model) == layers
 
 
 def test_only_sections_that_there_are_and_that_may_go_are_removed() -> None:

@@ -1,7 +1,7 @@
 """Commands in forks of a process that has loaded the libraries already, which takes longer than most commands do.
 
-All that a command reads of its surroundings is its own: words, folder, environment, no terminal. Where the start of a
-process is what is tested, or limits of the system are, use `conftest.run_process`.
+What a command is given is its own: words, folder, environment, no terminal, random numbers. Where the start of a
+process is what is tested, what is settled before torch is loaded, or limits of the system, use `conftest.run_process`.
 """
 
 import multiprocessing
@@ -51,5 +51,11 @@ def _run(
     os.environ.clear()
     os.environ |= environment
     os.chdir(cwd)
+    import numpy
+    import torch
+
+    torch.set_num_threads(1)
+    torch.seed()
+    numpy.random.seed()
     sys.argv, sys.path[0] = ["", *words], cwd
     runpy.run_module(module, run_name="__main__", alter_sys=True)

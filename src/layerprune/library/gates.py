@@ -163,6 +163,8 @@ class Gate(OfPruner):
 
     def __call__(self, module: nn.Module, inputs: tuple, named: dict, output: Any) -> Any:
         given = self._given(inputs, named)
+        if not self.gates.values:  # those of a copy are open for good
+            return output
         if isinstance(output, Tensor):
             return self._gated(output, given)
         return self.leaf.changed(output, lambda out: self._gated(out, given))

@@ -40,16 +40,20 @@ class Place(int):
         return Place(self, (*self.ways, *other.ways))
 
     def of(self, tree: Any) -> Any:
-        """The tensor there. Raises LayerpruneError where no way leads to one."""
+        """The tensor there; the only one, if there is one; None if there is none. Raises LayerpruneError if there are
+        several, and no way leads to one."""
         if not self.ways:
             return pytree.tree_leaves(tree)[self]
         for steps in self.ways:
             with suppress(*_ELSEWHERE):
                 if is_value(found := _followed(tree, steps)):
                     return found
+        values = _values((), {"": tree})
+        if len(values) < 2:
+            return values[0] if values else None
         told = " or ".join(_told(steps) or "as a whole" for steps in self.ways)
         raise LayerpruneError(
-            f"a block that is gated puts out a tensor, {told}, as the example has it, and this output has none there"
+            f"a block that is gated puts out a tensor, {told}, as the example has it; this output has others"
         )
 
     def changed(self, tree: Any, change: Callable[[Any], Any]) -> Any:
@@ -176,6 +180,8 @@ def _within(value: Any) -> Iterator[tuple[tuple[str, Any], Any]]:
 
 def _followed(value: Any, steps: Steps) -> Any:
     for kind, each in steps:
+        if isinstance(value, Tensor):  # its rows are not meant
+            raise LookupError(each)
         if kind == "item":
             value = value[each]
         else:

@@ -6,7 +6,7 @@ absent, and what replaces them. It holds no code.
 
 import json
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from layerprune.errors import LayerpruneError
-from layerprune.library.absence import Gone, HandedOn, PassedOn, Removed, Zeros
+from layerprune.library.absence import RELU, Gone, HandedOn, PassedOn, Removed, Zeros
 from layerprune.library.arguments import require
 from layerprune.library.caches import follow
 from layerprune.library.find_sections import Granularity, find_sections, unwrapped
@@ -84,7 +84,6 @@ def read_into(model: nn.Module, path: Path) -> nn.Module:
         lists = _places(told.get("lists", {}))
     except (OSError, LookupError, TypeError, ValueError, RecursionError, safetensors.SafetensorError) as error:
         raise LayerpruneError(f"{path}: not a model that layerprune.save has written: {error!r}") from None
-    gone = [*(name for each in absences for name in each.owned), *(each.path for each in blocks)]
     with ExitStack() as undoing:
         try:
             shortened = take_layers(model, lists)
@@ -93,7 +92,7 @@ def read_into(model: nn.Module, path: Path) -> nn.Module:
             raise LayerpruneError(
                 f"{path}: belongs to another model than {type(model).__name__} ({error.args[0]})"
             ) from None
-        _check(model, weights, gone, path)
+        _check(model, weights, absences, blocks, path)
         undoing.pop_all()
     take_out(model, absences)
     hand_on(model, blocks)
@@ -104,9 +103,11 @@ def read_into(model: nn.Module, path: Path) -> nn.Module:
     return model
 
 
-def _check(model: nn.Module, weights: dict[str, Any], gone: Sequence[str], path: Path) -> None:
-    there = dict(model.named_modules()).keys() | model.state_dict().keys() | dict(model.named_buffers()).keys()
-    absent = [name for name in gone if name not in there]
+def _check(
+    model: nn.Module, weights: dict[str, Any], absences: Sequence[Absence], blocks: Sequence[Passage], path: Path
+) -> None:
+    absent = list(_absent(model, absences, blocks))
+    gone = [*(name for each in absences for name in each.owned), *(each.path for each in blocks)]
     left = {
         name: each.shape
         for name, each in model.state_dict().items()
@@ -116,6 +117,22 @@ def _check(model: nn.Module, weights: dict[str, Any], gone: Sequence[str], path:
     odd = absent + sorted(name for name in left.keys() | shapes.keys() if left.get(name) != shapes.get(name))
     if odd:
         raise LayerpruneError(f"{path}: belongs to another model than {type(model).__name__} (first at '{odd[0]}')")
+
+
+def _absent(model: nn.Module, absences: Sequence[Absence], blocks: Sequence[Passage]) -> Iterator[str]:
+    """What is to go, or to be used, and is not there."""
+    modules = {name: each for name, each in model.named_modules(remove_duplicate=False) if name}
+    own = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
+    named = [name for each in absences for name in each.weights]
+    yield from (name for name in named if name not in dict(own) or named.count(name) > 1)
+    yield from (name for each in absences for name, _ in each.modules if name not in modules)
+    for each in blocks:
+        if each.path not in modules:
+            yield each.path
+        elif each.activation not in (None, RELU):
+            layer = modules.get(f"{each.path}.{each.activation}")
+            if layer is None or layer.state_dict():  # an activation has no weights
+                yield f"{each.path}.{each.activation}"
 
 
 # --- as plain data --------------------------------------------------------------------------------------------------
@@ -239,7 +256,8 @@ def _name(told: Any) -> str:
 
 
 def _check_layout(layout: dict[str, Any]) -> None:
-    if layout["type"] not in _LAYOUTS:
+    is_leaf = layout["type"] is None
+    if layout["type"] not in _LAYOUTS or (is_leaf and (layout["context"] is not None or layout["children_spec"])):
         raise ValueError(f"an output of type {layout['type']}")
     keys = json.loads(layout["context"] or "null")
     if not isinstance(keys, list | None) or any(isinstance(each, list | dict) for each in keys or ()):
