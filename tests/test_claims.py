@@ -429,14 +429,24 @@ def test_the_cheapest_rival_is_compared_over_the_seeds_that_both_have(study: lis
     for key in of(study, "dense"):
         made_up.change(key, test_accuracy=0.95, train_macs=500, status="ok")
     for key in of(study, "magnitude"):
-        accuracy = 0.89 if key.seed < 2 else 0.2
-        made_up.change(key, test_accuracy=accuracy, train_macs=10, status="ok" if key.seed < 2 else "failed")
+        made_up.change(key, test_accuracy=0.89, train_macs=10, status="ok")
+        if key.seed > 1:
+            paths.record(key).unlink()
     row = against_the_cheapest()
     assert (row["against"], row["mean"], row["n"]) == ("dense", pytest.approx(1.28), 5)
-    for key in of(study, "magnitude"):
+    for key in of(study, "magnitude")[:2]:
         made_up.change(key, test_accuracy=0.91)
     row = against_the_cheapest()
     assert (row["against"], row["mean"], row["n"]) == ("magnitude", 10.0, 2)
+
+
+def test_a_method_of_which_a_seed_came_to_nothing_is_not_the_cheapest(study: list[RunKey]) -> None:
+    for method, accuracy, cost in (("gated", 0.9, 100), ("magnitude", 0.91, 10), ("dense", 0.95, 200)):
+        for key in of(study, method):
+            made_up.change(key, test_accuracy=accuracy, train_macs=cost, status="ok")
+    assert against_the_cheapest()["against"] == "magnitude"
+    made_up.change(of(study, "magnitude")[0], test_accuracy=None, status="diverged")
+    assert against_the_cheapest()["against"] == "dense"
 
 
 # --- claims about traces of gates ---------------------------------------------------------------------------------

@@ -41,16 +41,19 @@ def wall_seconds(study: Study) -> list[Sample]:
 def training_macs_against_cheapest_rival(study: Study) -> list[Sample]:
     """Training multiply-adds over those of the cheapest other method that is no less accurate.
 
-    Means are over the seeds that both have, two at least; n: these seeds.
+    Means are over the seeds that both have, two at least; n: these seeds. A method of which one of them came to nothing
+    does not count.
     A scratch control is not charged the gated run that found its layout, so controls do not count as rivals.
     """
-    main = study.runs[(study.runs["variant"] == "default") & statistics.counted(study.runs)]
-    rivals = main[main["method"].map(FAMILIES.get).isin(["trained", "scores"]) & (main["method"] != "gated")]
+    runs = study.runs.assign(counted=statistics.counted(study.runs))
+    made = runs[(runs["variant"] == "default") & ~runs["status"].isin(["missing", "unreadable"])]
+    rivals = made[made["method"].map(FAMILIES.get).isin(["trained", "scores"]) & (made["method"] != "gated")]
     samples = []
     for arch, own in gated_runs(study):
         pairs = rivals[rivals["arch"] == arch].merge(own, on="seed", suffixes=("", "_gated"))
         found = pairs.groupby("method").agg(**_MEANS)
-        able = found[(found["seeds"] >= 2) & (found["test_accuracy"] >= found["test_accuracy_gated"])]
+        as_good = found["test_accuracy"] >= found["test_accuracy_gated"]
+        able = found[as_good & found["counted"] & (found["seeds"] >= 2)]
         if able.empty:
             samples.append(Sample(arch, ()))
             continue
@@ -61,7 +64,7 @@ def training_macs_against_cheapest_rival(study: Study) -> list[Sample]:
 
 
 _MEANS = {name: (name, "mean") for base in ("test_accuracy", "train_macs") for name in (base, f"{base}_gated")}
-_MEANS["seeds"] = ("seed", "nunique")
+_MEANS |= {"seeds": ("seed", "nunique"), "counted": ("counted", "all")}
 
 
 def latency_of_one(study: Study) -> list[Sample]:
