@@ -69,8 +69,8 @@ TRAINING = [
     Fault("never nesterov", "nesterov=settings.nesterov,", "nesterov=False,", mlp("dense", "linear")),
     Fault(
         "validates on the training split",
-        "job.data, job.data.validation, gates",
-        "job.data, job.data.train, gates",
+        "split = job.data.validation if split is None",
+        "split = job.data.train if split is None",
         mlp("dense"),
         quick=True,
     ),
