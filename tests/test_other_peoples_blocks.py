@@ -501,141 +501,70 @@ def gated(model: nn.Module, example: Any, granularity: str, values: list[Tensor]
     forward.values[:] = values
 
 
-class MoreInTraining(nn.Module):
-    """Its branch comes with another output in training."""
+Tree = Callable[[Tensor, bool], Any]
+"""Of what a branch adds, and whether it is in training."""
+TREES: dict[str, Tree] = {
+    "more in training": lambda out, training: (out, out.mean()) if training else out,
+    "another in training": lambda out, training: {"mean": out.mean(), "out": out} if training else (out.mean(), out),
+    # Where the way of evaluation leads in training there is a row of it.
+    "deeper in evaluation": lambda out, training: (out, out.mean()) if training else ((out, out.mean()),),
+}
 
-    def __init__(self, place: int = 0) -> None:
+
+class PutsTree(nn.Module):
+    """A branch whose output is in a tree."""
+
+    def __init__(self, tree: Tree) -> None:
         super().__init__()
-        self.inner = nn.Linear(WIDTH, WIDTH)
+        self.inner, self.tree = nn.Linear(WIDTH, WIDTH), tree
 
     def forward(self, x: Tensor) -> Any:
-        out = torch.tanh(self.inner(x))
-        return (out, out.mean()) if self.training else out
+        return self.tree(torch.tanh(self.inner(x)), self.training)
 
 
-class TakesFirst(Net):
-    def __init__(self) -> None:
-        super().__init__(MoreInTraining)
+class TakesTree(Net):
+    """Adds what its branches put out, wherever it is, if it is anywhere."""
+
+    def __init__(self, tree: Tree) -> None:
+        super().__init__(lambda place: PutsTree(tree))
 
     def forward(self, x: Tensor) -> Tensor:
         for block in self.blocks:
-            out = block(x)
-            x = x + (out[0] if isinstance(out, tuple) else out)
+            leaves = [each for each in pytree.tree_leaves(block(x)) if each is not None]
+            x = x + next((each for each in leaves if each.dim() > 1), 0)
         return self.head(x)
 
 
-def test_a_branch_that_comes_with_more_in_training_is_gated_there() -> None:
-    model = TakesFirst()
+@pytest.mark.parametrize("how", TREES)
+def test_a_branch_is_gated_in_evaluation_and_in_training_whatever_its_trees(how: str) -> None:
+    model = TakesTree(TREES[how])
     gated(model, X, "section", [torch.zeros(1, 1)] * 3)
     for training in (False, True):
         torch.testing.assert_close(model.train(training)(X), model.head(X))
-
-
-class TakesAny(Net):
-    """Finds what its blocks add in any of their trees."""
-
-    def __init__(self) -> None:
-        super().__init__(Turned)
-
-    def forward(self, x: Tensor) -> Tensor:
-        for block in self.blocks:
-            out = block(x)
-            x = x + (out[1] if isinstance(out, tuple) else out["out"] if "out" in out else out["first"][1])
-        return self.head(x)
-
-
-class Turned(nn.Module):
-    """Puts out another tree in training, and a third one when it is told to, the same number of tensors before."""
-
-    def __init__(self, place: int = 0) -> None:
-        super().__init__()
-        self.inner, self.third = nn.Linear(WIDTH, WIDTH), False
-
-    def forward(self, x: Tensor) -> Any:
-        out = torch.tanh(self.inner(x))
-        if self.third:
-            return {"first": (x.mean(), out)}
-        return {"mean": x.mean(), "out": out} if self.training else (x.mean(), out)
 
 
 def test_an_output_of_another_tree_than_the_examples_is_one_line() -> None:
-    model = TakesAny()
+    model, whole = (TakesTree(TREES["another in training"]) for _ in range(2))
+    whole.load_state_dict(model.state_dict())
     gated(model, X, "section", [torch.zeros(1, 1)] * 3)
-    for training in (False, True):
-        torch.testing.assert_close(model.train(training)(X), model.head(X))
-    model.blocks[1].third = True
+    for each in (model, whole):
+        each.blocks[1].tree = lambda out, training: {"first": (out.mean(), out)}
     with pytest.raises(LayerpruneError, match=r"puts out a tensor, at \[1\] or at \['out'\], as the example has it"):
         model(X)
-    assert torch.equal(copy.deepcopy(model)(X), model_of(model)(X))  # a copy's gates are open for good
+    assert torch.equal(copy.deepcopy(model)(X), whole(X))  # a copy's gates are open for good
 
 
-def model_of(gated: nn.Module) -> nn.Module:
-    """Another model with its weights."""
-    whole = TakesAny()
-    whole.load_state_dict(gated.state_dict())
-    whole.blocks[1].third = gated.blocks[1].third
-    return whole
-
-
-class Sometimes(nn.Module):
-    """Returns nothing, or its only tensor in another tree, when it is told to."""
-
-    def __init__(self, place: int = 0) -> None:
-        super().__init__()
-        self.inner, self.how = nn.Linear(WIDTH, WIDTH), "dictionary"
-
-    def forward(self, x: Tensor) -> Any:
-        out = torch.tanh(self.inner(x))
-        return {"dictionary": {"out": out}, "list": [None, out], "nothing": (None, None), "none": None}[self.how]
-
-
-class TakesWhatComes(Net):
-    def __init__(self) -> None:
-        super().__init__(Sometimes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        for block in self.blocks:
-            out = [each for each in pytree.tree_leaves(block(x)) if each is not None]
-            x = x + out[0] if out else x
-        return self.head(x)
-
-
-@pytest.mark.parametrize("how", ["dictionary", "list", "nothing", "none"])
-def test_the_only_tensor_is_gated_in_any_tree_and_where_none_is_there_is_nothing_to_gate(how: str) -> None:
-    model = TakesWhatComes()
+@pytest.mark.parametrize(
+    "tree",
+    [lambda out: [None, out], lambda out: (None, None), lambda out: None],
+    ids=["in a list", "nothing in a tuple", "nothing"],
+)
+def test_the_only_tensor_is_gated_in_any_tree_and_where_none_is_there_is_nothing_to_gate(tree: Callable) -> None:
+    model = TakesTree(lambda out, training: {"out": out})
     gated(model, X, "section", [torch.zeros(1, 1)] * 3)
     for block in model.blocks:
-        block.how = how
+        block.tree = lambda out, training: tree(out)
     torch.testing.assert_close(model(X), model.head(X))
-
-
-class Nested(nn.Module):
-    """In evaluation deeper in its tree than in training, where the way leads to a row of it."""
-
-    def __init__(self, place: int = 0) -> None:
-        super().__init__()
-        self.inner = nn.Linear(WIDTH, WIDTH)
-
-    def forward(self, x: Tensor) -> Any:
-        out = torch.tanh(self.inner(x))
-        return (out, x.mean()) if self.training else ((out, x.mean()),)
-
-
-class TakesNested(Net):
-    def __init__(self) -> None:
-        super().__init__(Nested)
-
-    def forward(self, x: Tensor) -> Tensor:
-        for block in self.blocks:
-            x = x + pytree.tree_leaves(block(x))[0]
-        return self.head(x)
-
-
-def test_no_way_leads_into_a_tensor() -> None:
-    model = TakesNested()
-    gated(model, X, "section", [torch.zeros(1, 1)] * 3)
-    for training in (False, True):
-        torch.testing.assert_close(model.train(training)(X), model.head(X))
 
 
 class PositionOnly(nn.Module):
