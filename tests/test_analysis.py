@@ -551,7 +551,9 @@ def test_a_figure_is_a_relative_link_with_its_caption(runs, study_root):
     assert "](../../figures/made-up/mnist/survivors.svg)" in page.read_text()
 
 
-@pytest.mark.parametrize("name", ["picture:made-up:mnist", "networks:made-up", "figure:made-up:mnist:nothing"])
+@pytest.mark.parametrize(
+    "name", ["picture:made-up:mnist", "networks:made-up", "figure:made-up:mnist:nothing", "methods:x"]
+)
 def test_an_unknown_marker_is_named(runs, study_root, name):
     page = study_root / "README.md"
     page.write_text(block(name))

@@ -1,6 +1,8 @@
 """The floors of docs/architecture.md, read from the syntax trees: who may import whom, and who may know what."""
 
 import ast
+import inspect
+import re
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -207,6 +209,15 @@ def test_only_paths_spells_the_names_of_result_files(path: Path) -> None:
 @pytest.mark.parametrize("path", [path for path in MODULES if path.name != "__init__.py"], ids=name_of)
 def test_every_module_says_what_it_promises(path: Path) -> None:
     assert ast.get_docstring(tree(path)) or name_of(path) == "__main__.py"
+
+
+@pytest.mark.parametrize("name", [name for name in layerprune.__all__ if callable(getattr(layerprune, name))])
+def test_every_public_argument_is_described(name: str) -> None:
+    public = getattr(layerprune, name)
+    callables = [public, *(value for key, value in vars(public).items() if not key.startswith("_") and callable(value))]
+    for each in callables:
+        described = set(re.findall(r"\w+", inspect.getdoc(each) or ""))
+        assert set(inspect.signature(each).parameters) - {"self"} <= described, each
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)

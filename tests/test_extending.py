@@ -9,7 +9,7 @@ import torch
 from conftest import REPOSITORY
 
 from layerprune.core.data import catalog
-from layerprune.core.methods import families
+from layerprune.core.methods import description, families, listing
 from layerprune.core.methods.base import keep_highest
 from layerprune.core.networks.build import build, initialise
 
@@ -62,8 +62,10 @@ def test_the_data_set_loads_as_its_row_of_the_catalog_says(tmp_path: Path, monke
     assert (data.classes, len(data.train), data.source) == (row.classes, row.train, row.sources[0])
 
 
-def test_every_method_is_in_the_table_of_methods() -> None:
-    table = (REPOSITORY / "docs" / "how-it-works.md").read_text(encoding="utf-8")
+def test_every_method_is_described_where_methods_are_listed() -> None:
+    page = (REPOSITORY / "docs" / "methods.md").read_text(encoding="utf-8")
     for slug, family in families().items():
-        (row,) = [line for line in table.splitlines() if line.startswith(f"| {family} |")]
-        assert f"`{slug}`" in row
+        (_, table, _) = re.split(rf"<!-- /?generated:methods:{family} -->", page)
+        (row,) = [line for line in table.splitlines() if line.startswith(f"| `{slug}` |")]
+        assert len(row.split("|", 2)[2].replace("|", "").strip()) > 20
+        assert description(slug) in listing()

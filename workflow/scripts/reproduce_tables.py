@@ -159,6 +159,8 @@ def _agreement() -> str:
     """How near the memory of first steps is to that of the whole run, where both are known."""
     whole, first = _noted_on_cpus().groupby("run")["memory"].max(), _first_steps()
     shares = sorted(first[name] / value for name, value in whole.items() if name in first)
+    if len(shares) == 1:
+        return f"Of one run both kinds of memory are known: its first steps took {shares[0]:.2f} times the run's."
     least, median, most = (f"{share:.2f}" for share in (shares[0], statistics.median(shares), shares[-1]))
     told = f"the first steps took {least} to {most} of the run's, {median} in the median"
     return f"Of {len(shares)} runs both kinds of memory are known: {told}."

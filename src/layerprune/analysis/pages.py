@@ -4,6 +4,7 @@
     <!-- generated:verdicts:laptop -->                        the paper's claims, a line each
     <!-- generated:networks:laptop:mnist -->                  the methods on every network of a data set
     <!-- generated:published:mnist -->                        what others published on it
+    <!-- generated:methods:scores -->                         the methods of a family, and what they are
     <!-- generated:figure:laptop:mnist:accuracy-vs-depth -->  a figure with its caption
 
 each closed by `<!-- /generated:NAME -->` with the same name. Links are relative to the page's folder.
@@ -17,6 +18,7 @@ from layerprune.analysis import compact, headline, literature
 from layerprune.analysis.claims import ledger
 from layerprune.analysis.figures import FIGURES, captions
 from layerprune.analysis.frames import Study, read_study
+from layerprune.core.methods import FAMILIES, description, families
 from layerprune.errors import LayerpruneError
 from layerprune.system import files, paths
 
@@ -99,6 +101,14 @@ def _published(page: Path, dataset: str) -> str:
     return literature.markdown(literature.published(dataset))
 
 
+def _methods(page: Path, family: str) -> str:
+    if family not in FAMILIES:
+        raise LayerpruneError(f"{page}: generated:methods: unknown family '{family}' (known: {', '.join(FAMILIES)})")
+    of_it = [slug for slug, its_family in families().items() if its_family == family]
+    rows = [f"| `{slug}` | {description(slug).replace('|', chr(92) + '|')} |" for slug in of_it]
+    return "\n".join(["| method | what it is |", "| :--- | :--- |", *rows])
+
+
 def _figure(page: Path, preset: str, dataset: str, name: str) -> str:
     if name not in FIGURES:
         raise LayerpruneError(f"{page}: generated:figure: unknown figure '{name}' (known: {', '.join(FIGURES)})")
@@ -117,6 +127,7 @@ _CONTENTS = {
     "verdicts": (_verdicts, ("PRESET",)),
     "networks": (_networks, ("PRESET", "DATASET")),
     "published": (_published, ("DATASET",)),
+    "methods": (_methods, ("FAMILY",)),
     "figure": (_figure, ("PRESET", "DATASET", "NAME")),
 }
 """Kind of block -> what makes it, and the words that follow the kind."""

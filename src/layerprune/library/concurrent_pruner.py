@@ -72,8 +72,15 @@ class ConcurrentPruner:
     then trains as a plain one. `theta_lr` is theta's step size: a useless section closes in 0.5 / (nu theta_lr) steps.
     `check_interval` is the number of steps between checks. `cost` prices all sections alike ("uniform") or each by its
     share of "macs", "params", "memory" or measured "latency"; the default is "memory" for `target_memory`, else
-    "uniform". With automatic mixed precision, pass its GradScaler as `scaler`; where each part has
-    an optimizer of its own, do not step one that has lost all its parameters: GradScaler raises an AssertionError then.
+    "uniform".
+
+    Gates are drawn, from `seed`, for a share of every batch, `drawn_share`; the rest of it meets the network that
+    theta, rounded, stands for: less noise, and at one price fewer removals. However near theta is to 0 or 1,
+    `side_floor` of the examples with drawn gates (at most half) are expected to meet a section open, and as many to
+    meet it closed.
+
+    With automatic mixed precision, pass its GradScaler as `scaler`; where each part has an optimizer of its own, do not
+    step one that has lost all its parameters: GradScaler raises an AssertionError then.
     `on_removal` is called with the names of removed sections. `forward` is that of the sections if some have left the
     model before.
 

@@ -55,7 +55,7 @@ def save(module: nn.Module, path: Path | str, example_input: Tensor | None = Non
 
 
 def load(path: Path | str, into: nn.Module | None = None) -> nn.Module:
-    """The saved network, in evaluation mode; a program stays in evaluation mode.
+    """The network saved at `path`, in evaluation mode; a program stays in evaluation mode.
 
     A safetensors file is read `into` a whole model of the class that was pruned: the removed sections are taken out,
     the remaining weights are loaded, and the model is returned in its current mode.

@@ -45,7 +45,8 @@ def prune_by_scores(
 
     `method` is any of the family scores (`layerprune methods` lists them). Methods that look at data need `batches`:
     pairs of inputs and labels (of examples [B], or of tokens [B, T]), or dictionaries as Transformers' models take
-    them; they may be read several times. The model itself does not change.
+    them; they may be read several times. `seed` is for methods that draw random numbers: random and sr-init. `model`,
+    whose `sections` find_sections gives, does not change.
 
     Raises LayerpruneError for an unknown method, a `keep` that the network does not have, missing batches, and a
     network that the method cannot score, with the reason.
@@ -66,9 +67,9 @@ def prune_by_scores(
 def section_scores(
     model: nn.Module, sections: FoundSections, method: str, batches: Batches | None = None, seed: int = 0
 ) -> dict[str, float]:
-    """The score of every removable section by its name: the lowest go first. Raises like prune_by_scores.
+    """The score of every removable section by its name: the lowest go first.
 
-    `seed` is used by the methods that draw random numbers: random and sr-init.
+    `model`, `sections`, `method`, `batches` and `seed` are those of prune_by_scores, which raises the same errors.
     """
     _check(unwrapped(model), sections, method)
     network = ScoredNetwork(sections)

@@ -24,11 +24,11 @@ _BLOCKS: dict[type[nn.Module], Block] = {}
 def register_block(
     kind: type[nn.Module], branch: str | Sequence[str], shortcut: str | None = None, activation: str | None = None
 ) -> None:
-    """Declare that blocks of a class, whose forward method branches on values, compute activation(shortcut(x) +
-    branch(x)).
+    """Declare that blocks of the class `kind` compute activation(shortcut(x) + branch(x)).
 
-    `branch` names an attribute of the block, or several that are applied one after the other. A shortcut or activation
-    that is not named, or whose attribute is None, is the identity.
+    For blocks whose forward method branches on values, which cannot be followed. `branch` names an attribute of the
+    block, or several that are applied one after the other. A shortcut or activation that is not named, or whose
+    attribute is None, is the identity.
     """
     _BLOCKS[kind] = Block((branch,) if isinstance(branch, str) else tuple(branch), shortcut, activation)
 

@@ -38,7 +38,9 @@ _LAYOUTS = ("builtins.tuple", "builtins.list", "builtins.dict", "collections.Ord
 def remove(
     model: nn.Module, names: Sequence[str], example_input: Any, granularity: Granularity = "section"
 ) -> nn.Module:
-    """Remove sections from a model in place, and return it; find_sections gives the `names` for a granularity.
+    """Remove sections from a model in place, and return it.
+
+    `names` are those that find_sections gives for `example_input`, the arguments of one call, and `granularity`.
 
     Raises LayerpruneError for an unknown name, and for a section that may not be removed.
     """

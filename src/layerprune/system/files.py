@@ -227,6 +227,13 @@ _ONE_AT_A_TIME = threading.Lock()
 
 
 @cache
+def docstring_in(path: Path) -> str:
+    """The docstring of a module, read without importing it; empty if there is none."""
+    with _ONE_AT_A_TIME:
+        module = ast.parse(path.read_bytes())
+    return ast.get_docstring(module) or ""
+
+
 def constant_in(path: Path, name: str) -> Any:
     """The value of a literal constant at the top of a module, read without importing it; None if there is none."""
     with _ONE_AT_A_TIME:

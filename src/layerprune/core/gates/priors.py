@@ -2,7 +2,7 @@
 
     p(pi | gamma) = (1 - gamma) / log(1/gamma) * 1 / (gamma + (1 - gamma) pi),     0 < gamma < 1
 Minimised over pi, KL(Bernoulli(theta) || Bernoulli(pi)) - log p(pi | gamma) is theta log(1/gamma) + const: linear, with
-the same slope everywhere ("flat"; derived, DESIGN 2.2). Under other priors the slope depends on theta:
+the same slope everywhere ("flat"; derived in docs/method.md, section 2). Under other priors the slope depends on theta:
 
     fixed pi                            logit(theta) - logit(pi)
     pi ~ Beta(1, b), pi chosen best     log((b - theta) / (1 - theta)),      best pi = theta / b

@@ -15,7 +15,7 @@ from types import MappingProxyType
 
 from layerprune.core.settings import Settings
 from layerprune.core.settings.methods import FAMILY_SETTINGS, METHOD_SETTINGS
-from layerprune.system.files import constant_in
+from layerprune.system.files import constant_in, docstring_in
 
 FAMILIES = ("trained", "scores", "controls", "experiments")
 REQUIREMENTS = {
@@ -49,6 +49,11 @@ def method_file(slug: str) -> Path:
     return Path(__file__).parent / families()[slug] / f"{slug.replace('-', '_')}.py"
 
 
+def description(slug: str) -> str:
+    """What a method is, and whose: the first paragraph of its file, in one line."""
+    return " ".join(docstring_in(method_file(slug)).partition("\n\n")[0].split())
+
+
 def lack(slug: str, arch_file: Path) -> str | None:
     """What a method needs and an architecture lacks, in words; None if the two fit together."""
     needed = constant_in(method_file(slug), "REQUIRES")
@@ -67,10 +72,10 @@ def settings_class(method: str) -> type[Settings]:
 
 
 def listing() -> str:
-    """Every method with its family, its settings, their defaults and meaning, for people."""
+    """Every method with its family, what it is, its settings, their defaults and meaning, for people."""
     lines = []
     for slug, family in families().items():
-        lines.append(f"{slug}  ({family})")
+        lines.append(f"{slug}  ({family}): {description(slug)}")
         fields = settings_class(slug).model_fields
         lines += [f"    {name} = {field.default!r}: {field.description}" for name, field in fields.items()]
     return "\n".join(lines)

@@ -64,7 +64,9 @@ def measure_latency(
     repeats: int = 30,
     say: Say = _remark,
 ) -> list[dict[str, Any]]:
-    """Milliseconds per forward pass; the models alternate. One row for each model, engine, precision and batch size.
+    """Milliseconds per forward pass; the models alternate.
+
+    One row for each of `models`, `engines`, `precisions` and `batches` (sizes).
 
     `example_input` [B, ...] gives an input's shape; the modules do not change. A row has `model`, `macs`, `median_ms`,
     `low_ms`, `high_ms` (quartiles of the `repeats`), and the conditions: `batch`, `engine` (eager, compiled, graphed,

@@ -1,4 +1,4 @@
-"""Last k of each stage (the named control of the spec sheets): equally many from the end of every stage; no data.
+"""Last k of each stage (a control): equally many from the end of every stage, whatever they do; looks at no data.
 
 Order of removal: the last section of every stage, then the second to last of every stage, and so on; within a round
 the later stage comes first. The first section of a stage stays longest.

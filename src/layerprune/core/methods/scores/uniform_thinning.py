@@ -1,4 +1,4 @@
-"""Uniform thinning (the named control of the spec sheets): equally many from every stage, evenly spread; no data.
+"""Uniform thinning (a control): equally many from every stage, evenly spread; looks at no data.
 
 Order of removal: one section of every stage, the later stage's first, then a second one of every stage, and so on.
 Within a stage of n sections at 0 ... n-1 goes each time the one whose loss leaves the m others nearest to an even

@@ -1,4 +1,4 @@
-"""Concurrent training and layer pruning (Guenter & Sideris, arXiv 2406.04549), as reconstructed in DESIGN section 2.
+"""Concurrent training and layer pruning (Guenter & Sideris, arXiv 2406.04549), as derived in docs/method.md.
 
     J(W, theta) = E_xi[C(W, xi)] + lambda/2 ||W||^2 + nu sum_l c_l theta_l ,   xi_l ~ Bernoulli(theta_l) per example
     theta <- clip(theta - eta (Delta + nu c), 0, 1),                           projected SGD after a warm-up

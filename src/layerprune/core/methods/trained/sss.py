@@ -1,4 +1,4 @@
-"""Sparse structure selection at section level (Huang & Wang, ECCV 2018, arXiv 1707.01213).
+"""Sparse structure selection (Huang & Wang, ECCV 2018, arXiv 1707.01213): a scale on every branch, driven to 0.
 
 A scale lambda_l >= 0 multiplies each branch. It never meets the weights' optimizer or a penalty in the loss: with the
 same learning rate eta and momentum mu as the weights it takes the accelerated proximal step
