@@ -86,6 +86,59 @@ def test_one_example_at_the_start_does_not_decide_how_often_gates_close() -> Non
     assert pruner._method.estimator.floor == 4 / 64
 
 
+class LeavesOut(Linear):
+    """May leave all its sections out in training, as models do that drop layers at random."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bias, self.leaves_out = nn.Parameter(torch.ones(1)), False
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.bias + (-x if self.training and self.leaves_out else super().forward(x))
+
+
+def leaving_out() -> ConcurrentPruner:
+    model = LeavesOut()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-9)
+    sections = find_sections(model, torch.zeros(2, 1))
+    values = {"total_steps": 100, "warmup_steps": 90, "consolidate_at": 1.0, "nu": 0.1}
+    pruner = ConcurrentPruner(model, sections, optimizer, **values)
+    for _ in range(20):
+        backward(pruner)
+        pruner.step()
+    model.leaves_out = True
+    return pruner
+
+
+@pytest.mark.parametrize("evaluated", [False, True], ids=["trained", "evaluated meanwhile"])
+def test_a_pass_that_met_no_section_says_that_none_matters_to_it(evaluated: bool) -> None:
+    pruner = leaving_out()
+    before = pruner._method.estimator.delta().clone()
+    for _ in range(5):
+        pruner.model.train()
+        functional.mse_loss(pruner.model(torch.zeros(64, 1)), torch.zeros(64, 1)).backward()
+        if evaluated:
+            pruner.model.eval()(torch.zeros(64, 1))
+        pruner.step()
+    after = pruner._method.estimator.delta()
+    assert (after.abs() < 0.9 * before.abs()).all() and torch.equal(after.sign(), before.sign())
+
+
+def test_gates_that_a_backward_pass_left_out_are_told_from_a_backward_pass_that_is_missing() -> None:
+    pruner = leaving_out()
+    pruner.model(torch.zeros(64, 1))
+    with pytest.raises(LayerpruneError, match="no backward pass since the forward pass"):
+        pruner.step()
+    pruner.model.leaves_out = False
+    for differentiate in (torch.autograd.backward, torch.autograd.grad):
+        loss = pruner.model(torch.zeros(64, 1)).mean()
+        differentiate(loss, inputs=list(pruner.model.parameters()))
+        with pytest.raises(LayerpruneError, match="the backward pass left the gates out"):
+            pruner.step()
+    backward(pruner)
+    pruner.step()
+
+
 # --- the end before the end -------------------------------------------------------------------------------------
 
 
@@ -231,6 +284,47 @@ def test_what_leaves_an_optimizer_leaves_its_very_lists_and_has_no_gradient() ->
     assert all(each.grad is None for each in gone) and all(each.grad is not None for each in held)
     left = nn.utils.clip_grad_norm_(every, 1e9)  # by a list from before
     assert left == nn.utils.clip_grad_norm_(held, 1e9)
+
+
+def test_an_optimizer_with_names_keeps_those_of_what_stays() -> None:
+    pruner = a_pruner(model := own(), torch.optim.SGD(model.named_parameters(), lr=0.05, momentum=0.9), nu=1.0)
+    train(pruner, range(STEPS))
+    names = {id(each): name for name, each in model.named_parameters()}
+    for group in pruner.optimizer.param_groups:
+        assert group["param_names"] == [names[id(each)] for each in group["params"]] and pruner.removed
+
+
+# --- compiled models --------------------------------------------------------------------------------------------
+
+
+def test_a_compiled_model_stays_compiled_however_many_sections_leave() -> None:
+    calls = 0
+
+    def count(graph: torch.fx.GraphModule, example: list) -> Callable:
+        def run(*values: object) -> object:
+            nonlocal calls
+            calls += 1
+            return graph(*values)
+
+        return run
+
+    model = own()
+    pruner = a_pruner(model, nu=1e-9, total_steps=100, warmup_steps=40, check_interval=100)
+    compiled = torch.compile(model, backend=count)
+    with torch._dynamo.config.patch(recompile_limit=2):
+        for place in range(4):
+            train(pruner, range(place, place + 1), compiled.forward)
+            pruner._remove([place])
+        calls = 0
+        compiled.train()(batches()[0][0])
+    assert calls > 0 and len(pruner.removed) == 4
+
+
+def test_finding_sections_leaves_nothing_behind_that_torch_warns_of(recwarn: pytest.WarningsRecorder) -> None:
+    model = own()
+    find_sections(model, EXAMPLE)
+    torch.compile(model, backend="eager")(EXAMPLE)
+    assert not [each for each in recwarn if "hooks" in str(each.message)]
 
 
 # --- models that are changed meanwhile --------------------------------------------------------------------------

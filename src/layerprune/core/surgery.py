@@ -4,6 +4,7 @@ Nothing here changes the function: the network with a gate at 0 and the network 
 the network before and after folding (products are formed in float64).
 """
 
+import itertools
 from collections.abc import Iterable, Sequence
 
 import torch
@@ -40,7 +41,10 @@ def drop_parameters(optimizer: torch.optim.Optimizer, gone: Sequence[nn.Paramete
     kept a list of all parameters would go on clipping by."""
     identities = {id(parameter) for parameter in gone}
     for group in optimizer.param_groups:
-        group["params"][:] = [each for each in group["params"] if id(each) not in identities]
+        stays = [id(each) not in identities for each in group["params"]]
+        for of_each in ("params", "param_names"):  # the latter of an optimizer made from named_parameters()
+            if of_each in group:
+                group[of_each][:] = itertools.compress(group[of_each], stays)
     for parameter in gone:
         optimizer.state.pop(parameter, None)
         parameter.grad = None

@@ -41,6 +41,7 @@ from layerprune.library.memory import MemoryBudget, SectionMemory, peak_memory, 
 from layerprune.library.pruner_checks import check, check_kinds, check_state, optimizers_of, trainable
 from layerprune.library.pruning_plot import Marks, Moment, drawn
 from layerprune.library.pruning_report import Report, Sizes, count_of, latencies, sizes_of
+from layerprune.library.recording import tensors_of
 from layerprune.library.rewriting import Forward
 from layerprune.library.whole_layers import shorten
 from layerprune.system.process_group import SINGLE_PROCESS, ProcessGroup
@@ -146,6 +147,7 @@ class ConcurrentPruner:
         self._group = _process_group_here(model)
         self._leading = examples.leader(model, sections.example)
         self._draws: list[tuple[Tensor, int]] = []  # with the examples of their forward passes, in all processes
+        self._is_differentiated = False
         self._scale, self._steps, self._is_verified = 1.0, 0, not verify
         self._shown: tuple[Tensor | None] | None = None  # gates of evaluation passes; None: the method's
         self._measure()
@@ -198,6 +200,7 @@ class ConcurrentPruner:
         if not self.consolidated and any(self._forward.alive):
             self._take_in()
         self._forward.gates.step()
+        self._is_differentiated = False
         self._steps += 1
         is_check = self._steps % self._settings.check_interval == 0 or self._steps == self._total
         if not is_check or self._method is None:
@@ -214,6 +217,7 @@ class ConcurrentPruner:
         through a critic, and those of a step that is skipped.
         """
         self._draws = []
+        self._is_differentiated = self._forward.gates.are_asked = False
 
     def distilled(self, loss: Tensor, x: Any, outputs: Any, dim: int | None = None) -> Tensor:
         """The loss with distillation from the teacher, which sees the same `x`:
@@ -334,8 +338,7 @@ class ConcurrentPruner:
 
     def _attach(self) -> None:
         self._forward.install()
-        if "torch._dynamo" in sys.modules:
-            torch.compiler.reset()  # what was compiled before does not know of the gates
+        _forget_compiled()  # what was compiled before does not know of the gates
         self.model.register_forward_pre_hook(_OfThisModel(self._before_forward), with_kwargs=True)
         self.model.register_forward_hook(_OfThisModel(self._after_forward), always_call=True)
 
@@ -401,6 +404,12 @@ class ConcurrentPruner:
     def _after_forward(self, model: nn.Module, inputs: tuple, output: Any) -> None:
         """Parts of the model that are called on their own are not gated."""
         self._forward.gates.stop()
+        if model.training and self._draws:
+            for node in {each.grad_fn for each in tensors_of(output)} - {None}:
+                node.register_prehook(self._note_backward)
+
+    def _note_backward(self, slopes: tuple) -> None:
+        self._is_differentiated = True
 
     def _check_gates(self) -> None:
         lost = [place for place in self._forward.gates.lost() if self._forward.alive[place]]
@@ -450,9 +459,7 @@ class ConcurrentPruner:
             )
         if not draws:
             return
-        draws = [each for each in draws if each[0].grad is not None]  # others' loss was not followed back
-        if not draws:
-            raise LayerpruneError("step: no backward pass since the forward pass; call step() after loss.backward()")
+        draws = self._followed(draws)
         slopes = torch.cat([each.grad for each, _ in draws], 1) / self._scale
         if self._is_broken(slopes):
             return
@@ -466,6 +473,24 @@ class ConcurrentPruner:
             method.estimator.expect(self._settings.drawn_share * self._examples)
         method.prepare(self._steps)
         method.after_backward(self._steps, slopes.new_zeros(method.drawn.shape[1]), no_losses)
+
+    def _followed(self, draws: list[tuple[Tensor, int]]) -> list[tuple[Tensor, int]]:
+        """Those whose loss was followed back; all of them, with slopes of 0, where the model left all its sections out.
+
+        As with layers that are dropped at random: the fewer there are, the sooner a pass meets none.
+        """
+        followed = [each for each in draws if each[0].grad is not None]
+        if followed:
+            return followed
+        if not self._is_differentiated:
+            raise LayerpruneError("step: no backward pass since the forward pass; call step() after loss.backward()")
+        if self._forward.gates.are_asked:
+            raise LayerpruneError(
+                "step: the backward pass left the gates out: call loss.backward() without inputs, and not autograd.grad"
+            )
+        for gates, _ in draws:
+            gates.grad = torch.zeros_like(gates)
+        return draws
 
     def _is_broken(self, slopes: Tensor) -> bool:
         """Whether the loss was infinite or NaN in any process: such a step tells nothing, and would never be forgotten.
@@ -490,6 +515,7 @@ class ConcurrentPruner:
 
     def _take_out(self, places: list[int]) -> None:
         gone = self._forward.remove(places)
+        _forget_compiled()  # its versions with the sections would count towards the eight that torch makes at most
         for each in self._optimizers:
             drop_parameters(each, gone)
 
@@ -576,6 +602,12 @@ class _OfThisModel(OfPruner):
 
     def __reduce__(self) -> tuple:
         return _OfThisModel, ()
+
+
+def _forget_compiled() -> None:
+    """What torch has compiled of a model that is another one now."""
+    if "torch._dynamo" in sys.modules:
+        torch.compiler.reset()
 
 
 def _process_group_here(model: nn.Module) -> ProcessGroup:

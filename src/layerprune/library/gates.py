@@ -58,6 +58,8 @@ class Gates:
         self.passes = Passes()
         self._first: int | None = None
         self.is_copy = model is None
+        self.are_asked = False
+        """Whether a section has met a gate that was drawn in this step of training; compiled code does not say."""
         self._copies: weakref.WeakSet[Gates] = weakref.WeakSet()
         self.gated: dict[int, weakref.ref[nn.Module]] = {}
         """The module that each gate is on."""
@@ -94,6 +96,8 @@ class Gates:
             again = self.passes.of_part()
             if again is not None:
                 return again[place]
+            value = self.values[place]
+            self.are_asked |= isinstance(value, Tensor) and value.requires_grad
         return self.values[place] if self.values else None
 
     def start(self, values: Tensor | Sequence[GateValue] | None, first: int | None = None) -> None:
@@ -117,6 +121,7 @@ class Gates:
     def step(self) -> None:
         """The training step has ended, and with it a pass that was interrupted."""
         self.start(None)
+        self.are_asked = False
         self.passes.step()
 
     def take_out(self, absences: Sequence[Absence], passages: Sequence[Passage]) -> None:

@@ -362,6 +362,8 @@ class _Recorder(TorchFunctionMode):
                 modules.register_module_forward_pre_hook(self._enter),
                 modules.register_module_forward_hook(self._leave, with_kwargs=True, always_call=True),
             ):
+                # Of a hook that is removed torch keeps a note, and warns of it wherever a model is compiled.
+                stack.callback(modules._global_forward_hooks_with_kwargs.pop, handle.id, None)
                 stack.callback(handle.remove)
             stack.enter_context(_autograd_functions(self))
             yield
