@@ -34,7 +34,14 @@ from layerprune.library.aims import Aims, Cost, is_count
 from layerprune.library.distillation import Teacher
 from layerprune.library.find_sections import unwrapped
 from layerprune.library.found_sections import FoundSections
-from layerprune.library.gated_training import Method, Network, no_losses, section_latencies, settings_of
+from layerprune.library.gated_training import (
+    Method,
+    Network,
+    no_losses,
+    section_latencies,
+    settings_of,
+    told_by_arguments,
+)
 from layerprune.library.hooks import OfPruner
 from layerprune.library.loss_allowance import LossAllowance, validated
 from layerprune.library.memory import MemoryBudget, SectionMemory, peak_memory, section_memory
@@ -150,8 +157,9 @@ class ConcurrentPruner:
         self._is_differentiated = False
         self._scale, self._steps, self._is_verified = 1.0, 0, not verify
         self._shown: tuple[Tensor | None] | None = None  # gates of evaluation passes; None: the method's
-        self._measure()
-        self._begin(1)  # a setting that does not fit is said before anything has changed
+        with told_by_arguments():  # before anything has changed
+            self._measure()
+            self._begin(1)
         self._method: Method | None = None
         self._attach()
 

@@ -1,6 +1,8 @@
 """The gated method on somebody's model: what it asks of a network, its settings, and what sections take in time."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +18,7 @@ from layerprune.core.methods.parts.section_latency import SectionLatencies, shar
 from layerprune.core.methods.trained import gated
 from layerprune.core.settings import GatedSettings
 from layerprune.core.settings.types import first_problem
-from layerprune.errors import LayerpruneError
+from layerprune.errors import LayerpruneError, SettingError
 from layerprune.library import examples
 from layerprune.library.aims import Aims
 from layerprune.library.recording import undisturbed
@@ -77,6 +79,17 @@ def settings_of(
         )
     except ValidationError as error:
         raise LayerpruneError(f"ConcurrentPruner: {first_problem(error).lstrip('.: ')}") from None
+
+
+@contextmanager
+def told_by_arguments() -> Iterator[None]:
+    """What the method says of its settings is said of the pruner's arguments."""
+    try:
+        yield
+    except SettingError as error:
+        text = str(error).removeprefix("settings.")
+        text = re.sub(r"^warmup: (\d+)it", r"warmup_steps: \1", text)
+        raise LayerpruneError(f"ConcurrentPruner: {text}") from None
 
 
 def no_losses(gates: Tensor) -> Tensor:

@@ -73,7 +73,7 @@ def of_share(setting: str, of_what: str, share: float, whole: float, parts: Sequ
     fixed = whole - sum(parts)
     if share * whole < fixed:
         raise SettingError(
-            f"settings.{setting}: {share} of {of_what} is less than what cannot be removed ({fixed / whole:.3f})"
+            f"settings.{setting}: {share:.3g} of {of_what} is less than what cannot be removed ({fixed / whole:.3f})"
         )
     return Budget(share * whole - fixed, tuple(map(float, parts)))
 
