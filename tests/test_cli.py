@@ -6,12 +6,13 @@ import pty
 import re
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import typer
-from conftest import Outcome, run_module, run_process
+from conftest import Outcome, Say, run_module, run_process
 
 from layerprune import cli
 from layerprune.core import methods
@@ -185,8 +186,87 @@ def test_a_runs_network_is_exported_for_elsewhere(command: Command, tmp_path: Pa
     out, _ = command("export", str(folder))
     torch.testing.assert_close(layerprune.load(Path(out.strip()))(x), network(x))
     out, _ = command("export", str(folder), "--format", "state-dict", "--output", str(tmp_path / "weights.safetensors"))
-    state = torch.load(out.strip(), weights_only=True)
-    assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
+    again = storage.load(folder / "arch.json", Path(out.strip())).eval()
+    torch.testing.assert_close(again(x), network(x), rtol=0, atol=0)
+
+
+def content(path: Path) -> str:
+    """What a file is by what it holds."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as parts:
+            is_program = any(name.endswith("/archive_format") for name in parts.namelist())
+        return "torch.export" if is_program else "torch"
+    return "safetensors" if path.read_bytes()[8:9] == b"{" else "ONNX"
+
+
+@pytest.fixture
+def folder_of_a_run(tmp_path: Path) -> Path:
+    """What `export` needs of a run's folder."""
+    import torch
+
+    from layerprune.core.networks import storage
+    from layerprune.core.networks.build import build
+
+    folder = tmp_path / "seed0"
+    network = build("lenet-300-100", (1, 28, 28), 10, torch.Generator().manual_seed(0))
+    storage.save(network, paths.arch_in(folder), paths.weights_in(folder))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "form", "written"),
+    [
+        ("network.pt2", None, "torch.export"),
+        ("network.onnx", None, "ONNX"),
+        ("network.ONNX", None, "ONNX"),
+        ("network.pt", None, "torch"),
+        ("network.safetensors", None, "safetensors"),
+        ("network", None, "torch.export"),
+        ("network.v2", None, "torch.export"),
+        ("network", "onnx", "ONNX"),
+        ("network.v2", "state-dict", "torch"),
+        ("network.pt2", "pt2", "torch.export"),
+        (None, None, "torch.export"),
+        (None, "state-dict", "torch"),
+    ],
+)
+def test_the_name_of_an_exported_file_says_its_format(
+    command: Command, folder_of_a_run: Path, name: str | None, form: str | None, written: str
+) -> None:
+    if written == "ONNX":
+        pytest.importorskip("onnxscript")
+    where = [] if name is None else ["--output", str(folder_of_a_run / name)]
+    out, _ = command("export", str(folder_of_a_run), *where, *([] if form is None else ["--format", form]))
+    assert content(Path(out.strip())) == written
+
+
+@pytest.mark.parametrize(
+    ("name", "form", "meant"),
+    [
+        ("network.onnx", "pt2", "onnx"),
+        ("network.onnx", "state-dict", "onnx"),
+        ("network.pt2", "onnx", "pt2"),
+        ("network.pt", "pt2", "state-dict"),
+        ("network.safetensors", "onnx", "state-dict"),
+    ],
+)
+def test_an_exported_file_is_not_called_what_it_is_not(
+    say: Say, folder_of_a_run: Path, name: str, form: str, meant: str
+) -> None:
+    path = folder_of_a_run / name
+    status, said = say("export", str(folder_of_a_run), "--format", form, "--output", str(path))
+    told = f"layerprune: error: --output: {path}: this name is for --format {meant}, not for {form}\n"
+    assert (status, said, path.exists()) == (2, told, False)
+
+
+def test_runs_that_end_within_an_epoch_are_found_sound(root: Path, command: Command) -> None:
+    edit_preset(root, "duration: 2ep, batch_size: 128", "duration: 30it, batch_size: 32")
+    edit_preset(root, "finetune: {duration: 1ep}", "finetune: {duration: 10it}")
+    path = root / "config" / "tiny.yaml"
+    path.write_text(re.sub(r"gated: #[^}]*}|random: {[^}]*}}", "", path.read_text(), flags=re.DOTALL))
+    command(*run_words("magnitude"))
+    assert record.read(paths.record(run_key("dense"))).epochs == 30 / 39
+    assert command("verify", "--preset", "tiny")[0] == "every planned run exists and is up to date\n"
 
 
 def test_plan_lists_the_runs_parents_first(command: Command) -> None:

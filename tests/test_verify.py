@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import made_up_runs as made_up
+import pandas as pd
 import pytest
 from conftest import Say
 
@@ -143,6 +144,41 @@ def test_collapsed_and_unpruned_are_notes(runs, status):
 def test_what_contradicts_itself_or_its_curves_is_found(runs, changes, message):
     made_up.change(key("magnitude"), **changes)
     assert any(message in finding.message for finding in findings("out-of-range")), verify.report(findings())
+
+
+def shorten(of: RunKey, steps: int) -> None:
+    """End a run after so many steps, as the training loop does: its last row is that of the epoch it ends in."""
+    per, made = made_up.STEPS_PER_EPOCH, files.read_json(paths.record(of))
+    curves = pd.read_csv(paths.curves(of))
+    whole = curves[curves["step"] < steps]
+    within = whole.tail(1).assign(epoch=(steps - 1) / per, step=steps - 1)  # a row at a check
+    last = curves.tail(1).assign(epoch=-(-steps // per), step=steps)
+    pd.concat([whole, *([within] if steps % per > 1 else []), last]).to_csv(paths.curves(of), index=False)
+    removed = [None if step is None else min(step, steps) for step in made["removed_step"]]
+    made_up.change(of, steps_total=steps, epochs=steps / per, removed_step=removed)
+
+
+@pytest.mark.parametrize("steps", [1, 30, 99, 100, 101, 130, 750, 799, 800])
+def test_a_training_may_end_within_an_epoch(runs, steps):
+    shorten(key("magnitude"), steps)
+    assert findings() == []
+
+
+@pytest.mark.parametrize("steps", [0, 30, 130, 750, 800])
+@pytest.mark.parametrize("change", [-1.0, -0.25, 0.01, 0.2, 1.0])
+def test_epochs_that_the_steps_do_not_make_are_found(runs, steps, change):
+    shorten(key("magnitude"), steps)
+    made_up.change(key("magnitude"), epochs=max(0.0, steps / made_up.STEPS_PER_EPOCH + change) or 0.03)
+    assert "curves.csv ends with epoch" in only("out-of-range").message
+
+
+@pytest.mark.parametrize("epoch", [0, 7, 7.5, 9, None])
+def test_a_last_row_of_another_epoch_than_it_ends_in_is_found(runs, epoch):
+    shorten(key("magnitude"), 750)
+    curves = pd.read_csv(paths.curves(key("magnitude"))).astype({"epoch": float})
+    curves.loc[curves.index[-1], "epoch"] = epoch
+    curves.to_csv(paths.curves(key("magnitude")), index=False)
+    assert "curves.csv ends with epoch" in only("out-of-range").message
 
 
 def test_missing_and_broken_curves_are_found(runs):

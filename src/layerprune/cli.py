@@ -152,15 +152,19 @@ def show(run: Annotated[Path, typer.Argument(help="Folder of a run, results/<pre
 def export(
     run: Annotated[Path, typer.Argument(help="Folder of a run, with its weights.safetensors.")],
     form: Annotated[
-        Literal["pt2", "onnx", "state-dict"],
+        Literal["pt2", "onnx", "state-dict"] | None,
         typer.Option(
             "--format",
             help="pt2: a program of torch.export, which needs no class; onnx: for onnxruntime and others, needs "
-            "layerprune[onnx]; state-dict: weights only.",
+            "layerprune[onnx]; state-dict: weights only. Default: as --output's name says, else pt2.",
         ),
-    ] = "pt2",
+    ] = None,
     output: Annotated[
-        Path | None, typer.Option(help="File to write; default: network.pt2, .onnx or .pt in the folder.")
+        Path | None,
+        typer.Option(
+            help="File to write; default: network.pt2, .onnx or .pt in the folder. A name in .pt2, .onnx, .pt or "
+            ".safetensors (weights only) says the format."
+        ),
     ] = None,
 ) -> None:
     """Export the pruned network of a run to a file."""

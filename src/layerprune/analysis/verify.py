@@ -3,8 +3,11 @@
 A finding is an error, except those of the kinds NOT_ERRORS: what is legitimate but worth a look.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+
+import pandas as pd
 
 from layerprune.analysis import literature
 from layerprune.analysis.claims import ledger
@@ -30,8 +33,9 @@ KINDS = {
     "stale-ledger": "the claims ledger is not what today's records say",
     "unlike-published": "another pattern than the literature reports",
     "unplanned": "on disk, not in the preset",
+    "nothing-planned": "a data set of which the preset plans no run",
 }
-NOT_ERRORS = ("note", "unlike-published", "unplanned")
+NOT_ERRORS = ("note", "unlike-published", "unplanned", "nothing-planned")
 LARGEST_GAP = 1e-4
 """Largest difference of float32 logits between the gated network and the smaller one."""
 RELATIVE = 1e-6
@@ -71,7 +75,8 @@ def verify(preset_name: str, dataset: str | None = None) -> list[Finding]:
         findings += [*_status(key, run), *_contradictions(key, run), *_against_curves(key, run)]
         findings += _against_literature(key, run)
     ledgers = _stale_ledger(preset_name) if dataset is None else []
-    return [*findings, *ledgers, *_unplanned(preset_name, dataset, set(keys))]
+    empty = _nothing_planned(preset_name, [dataset] if dataset else list(preset.datasets), planned)
+    return [*findings, *ledgers, *_unplanned(preset_name, dataset, set(keys)), *empty]
 
 
 def not_current(preset_name: str, dataset: str) -> list[RunKey]:
@@ -222,21 +227,43 @@ def _against_curves(key: RunKey, run: Record) -> Iterator[Finding]:
         yield Finding(str(key), "out-of-range", "no curves.csv")
         return
     last = curves.iloc[-1]
-    expected = {
-        "epoch": run.epochs,
-        "step": run.steps_total,
-        "train_macs": run.train_macs,
-    }
-    for name, value in expected.items():
-        if name not in curves or not abs(last[name] - value) <= RELATIVE * max(abs(value), 1):
+    if not _epochs_fit(curves, run.epochs):
+        ends = f"curves.csv ends with epoch {last['epoch']} at step {last['step']:.0f}"
+        yield Finding(str(key), "out-of-range", f"{ends}, the record says {run.epochs}")
+    for name, value in {"step": run.steps_total, "train_macs": run.train_macs}.items():
+        if name not in curves or not _near(last[name], value):
             shown = last[name] if name in curves else "absent"
             yield Finding(str(key), "out-of-range", f"curves.csv ends with {name} {shown}, the record says {value}")
+
+
+def _epochs_fit(curves: pd.DataFrame, recorded: float) -> bool:
+    """Whether the curves count epochs as the record does: by steps, a whole number of which make an epoch.
+
+    Training may end within an epoch, which its row in the curves counts as a whole one.
+    """
+    epochs, steps = curves["epoch"], curves["step"]
+    ended, step = epochs.iloc[-1], steps.iloc[-1]
+    if not (recorded > 0 and step > 0):
+        return bool(ended == recorded)
+    in_an_epoch = max(1, round(step / recorded))
+    fits = _near(step / in_an_epoch, recorded) and _near(ended, math.ceil(step / in_an_epoch))
+    return fits and all(map(_near, epochs[:-1], steps[:-1] / in_an_epoch))
+
+
+def _near(one: float, other: float) -> bool:
+    return abs(one - other) <= RELATIVE * max(abs(other), 1)
 
 
 def _against_literature(key: RunKey, run: Record) -> Iterator[Finding]:
     yield from (Finding(str(key), "out-of-range", message) for message in literature.wrong_counts(run))
     if run.status in WITH_RESULT:
         yield from (Finding(str(key), "unlike-published", message) for message in literature.unlike_published(run))
+
+
+def _nothing_planned(preset_name: str, asked: list[str], planned: list[RunKey]) -> Iterator[Finding]:
+    for dataset in asked:
+        if dataset not in {key.dataset for key in planned}:
+            yield Finding(f"{preset_name}/{dataset}", "nothing-planned", config.NO_RUNS)
 
 
 def _unplanned(preset_name: str, dataset: str | None, planned: set[RunKey]) -> Iterator[Finding]:

@@ -8,7 +8,6 @@ Train the result further, as the published methods do. A score sees the model in
 
 import copy
 import importlib
-import math
 from typing import Any
 
 import torch
@@ -16,7 +15,7 @@ from torch import nn
 
 from layerprune.core import methods
 from layerprune.core.methods import settings_class
-from layerprune.core.methods.base import keep_highest
+from layerprune.core.methods.base import checked_scores, keep_highest
 from layerprune.core.methods.parts.first_layer import WeightLayer, first_batch_norm, gate_position
 from layerprune.core.seeding import stream_seed
 from layerprune.errors import LayerpruneError
@@ -74,19 +73,16 @@ def section_scores(
     _check(unwrapped(model), sections, method)
     network = ScoredNetwork(sections)
     _check_layers(method, network)
-    score = importlib.import_module(methods.module_name(method)).score
+    score = methods.entry_point(method)
+    names = [section.name for section in network.found]
     with torch.random.fork_rng(), torch.enable_grad():
         torch.manual_seed(stream_seed("score", seed))
         try:
-            values = [float(value) for value in score(network, Repeated(method, batches, network.model))]
+            values = checked_scores(method, score(network, Repeated(method, batches, network.model)), names)
         except LayerpruneError:
             raise
         except Exception as error:  # of a model that the score was not written for
             raise LayerpruneError(f"{method}: cannot score {network.arch}: {reason_of(error)}") from None
-    names = [section.name for section in network.found]
-    for name, value in zip(names, values, strict=True):
-        if not math.isfinite(value):
-            raise LayerpruneError(f"{method}: the score of section '{name}' is {value}")
     return dict(zip(names, values, strict=True))
 
 

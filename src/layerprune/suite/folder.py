@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
+import safetensors.torch
 import torch
 from rich.console import Console
 from rich.table import Table
@@ -111,21 +112,46 @@ def _layers(module: object) -> str:
 
 Format = Literal["pt2", "onnx", "state-dict"]
 SUFFIXES: dict[Format, str] = {"pt2": "pt2", "onnx": "onnx", "state-dict": "pt"}
+FORMATS: dict[str, Format] = {f".{suffix}": form for form, suffix in SUFFIXES.items()} | {".safetensors": "state-dict"}
+"""What a file's name says of its format; other names say nothing."""
 
 
-def export(run: Path, form: Format, output: Path | None, say: Callable[[str], None]) -> Path:
-    """Write the network that is left of a run, and return the file, by default beside its weights: its weights by name,
-    or a program (of torch.export, or ONNX) that needs no class of this package.
+def format_of(form: Format | None, output: Path | None) -> Format:
+    """The format to export in: the one asked for, or the one that the file's name says, or else pt2.
 
-    Raises LayerpruneError where the folder holds no network or no weights, where the file cannot be written, and as
-    ONNX where layerprune[onnx] is not installed or the file would compute other numbers.
+    Raises LayerpruneError where the two differ.
     """
+    named = None if output is None else FORMATS.get(output.suffix.lower())
+    if form is not None and named is not None and named != form:
+        raise LayerpruneError(f"--output: {output}: this name is for --format {named}, not for {form}")
+    return form or named or "pt2"
+
+
+def export(run: Path, form: Format | None, output: Path | None, say: Callable[[str], None]) -> Path:
+    """Write the network that is left of a run, and return the file, by default beside its weights: its weights by name,
+    or a program (of torch.export, or ONNX) that needs no class of this package. Without `form`, the name of `output`
+    says which.
+
+    Raises LayerpruneError where the folder holds no network or no weights, where the file cannot be written or its name
+    is for another format, and as ONNX where layerprune[onnx] is not installed or the file would compute other numbers.
+    """
+    form = format_of(form, output)
     network = network_in(run, say).eval()
     path = output or paths.exported_in(run, SUFFIXES[form])
     if form == "state-dict":
-        storage.write_tensors(path, network.state_dict())
+        _write_weights(path, network)
     elif form == "onnx":
         onnx_files.write(network, path, torch.zeros(1, *network.input_shape))
     else:
         programs.write_program(network, path, torch.zeros(1, *network.input_shape))
     return path
+
+
+def _write_weights(path: Path, network: SectionedNetwork) -> None:
+    """In the format of safetensors where the name says so, else in torch's."""
+    weights = network.state_dict()
+    if path.suffix.lower() != ".safetensors":
+        storage.write_tensors(path, weights)
+        return
+    content = safetensors.torch.save({name: value.contiguous() for name, value in weights.items()})
+    files.write_atomically(path, lambda stream: stream.write(content))

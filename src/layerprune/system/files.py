@@ -226,19 +226,49 @@ _ONE_AT_A_TIME = threading.Lock()
 """Held while Python is parsed: in CPython 3.11 two threads that do so disturb each other (bpo-106905)."""
 
 
+def _parsed(path: Path) -> ast.Module:
+    text = path.read_bytes()
+    try:
+        with _ONE_AT_A_TIME:
+            return ast.parse(text)
+    except SyntaxError as error:
+        raise LayerpruneError(syntax_problem(error, path)) from None
+    except (ValueError, RecursionError, MemoryError) as error:  # a zero byte; expressions nested too deeply
+        raise LayerpruneError(f"{path}: not valid Python: {error or 'nested too deeply'}") from None
+
+
+def syntax_problem(error: SyntaxError, source: object) -> str:
+    """Where a file is not valid Python, and why, in one line."""
+    where = "" if error.lineno is None else f"line {error.lineno}: "
+    return f"{source}: {where}not valid Python: {error.msg}"
+
+
 @cache
 def docstring_in(path: Path) -> str:
-    """The docstring of a module, read without importing it; empty if there is none."""
-    with _ONE_AT_A_TIME:
-        module = ast.parse(path.read_bytes())
-    return ast.get_docstring(module) or ""
+    """The docstring of a module, read without importing it; empty if there is none.
+
+    Raises LayerpruneError naming file and line if it is not valid Python.
+    """
+    return ast.get_docstring(_parsed(path)) or ""
 
 
+@cache
 def constant_in(path: Path, name: str) -> Any:
-    """The value of a literal constant at the top of a module, read without importing it; None if there is none."""
-    with _ONE_AT_A_TIME:
-        statements = ast.parse(path.read_bytes()).body
-    for statement in statements:
-        if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == name:
-            return ast.literal_eval(statement.value)
+    """The value of a literal constant at the top of a module, read without importing it; None if there is none.
+
+    Raises LayerpruneError naming the file for a value that is no literal, and for what is not valid Python.
+    """
+    for statement in _parsed(path).body:
+        if name in _names_given_by(statement) and statement.value is not None:
+            try:
+                return ast.literal_eval(statement.value)
+            except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
+                written = ast.unparse(statement.value)
+                raise LayerpruneError(f"{path}: {name} must be written out, as in {name} = 1, not {written}") from None
     return None
+
+
+def _names_given_by(statement: ast.stmt) -> list[str]:
+    """The names that a statement gives a value to, with or without a type."""
+    targets = [statement.target] if isinstance(statement, ast.AnnAssign) else getattr(statement, "targets", [])
+    return [target.id for target in targets if isinstance(target, ast.Name)]

@@ -22,6 +22,7 @@ from filelock import FileLock
 from layerprune.core.data import catalog
 from layerprune.core.data.dataset import DataSet
 from layerprune.errors import LayerpruneError
+from layerprune.system.extensions import checked_return, entry_point, imported
 
 
 class Reading(NamedTuple):
@@ -47,12 +48,17 @@ def load(
     """
     loader = loader_of(catalog.find(name).name)
     parameters = inspect.signature(loader).parameters
-    return loader(root, **{key: value for key, value in reading._asdict().items() if key in parameters}).to(device)
+    loaded = loader(root, **{key: value for key, value in reading._asdict().items() if key in parameters})
+    return checked_return(loaded, DataSet, loader).to(device)
 
 
 def loader_of(name: str) -> Callable[..., DataSet]:
-    """The function `load` of the data set's module, which is imported when it is first needed."""
-    return import_module(f"layerprune.core.data.{name.replace('-', '_')}").load
+    """The function `load` of the data set's module, which is imported when it is first needed.
+
+    Raises LayerpruneError naming the file if it does not define it.
+    """
+    module = imported(f"layerprune.core.data.{name.replace('-', '_')}")
+    return entry_point(module, "load", ("root",), Reading._fields)
 
 
 # --- staging --------------------------------------------------------------------------------------------------------

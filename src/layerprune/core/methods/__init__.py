@@ -8,13 +8,15 @@ experiments/ no methods: measurements on a trained network for a claim of the pa
 This module finds them by file name alone and imports no torch, so that configuration and analysis stay light.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 
 from layerprune.core.settings import Settings
 from layerprune.core.settings.methods import FAMILY_SETTINGS, METHOD_SETTINGS
+from layerprune.errors import LayerpruneError
+from layerprune.system import extensions
 from layerprune.system.files import constant_in, docstring_in
 
 FAMILIES = ("trained", "scores", "controls", "experiments")
@@ -24,6 +26,15 @@ REQUIREMENTS = {
     "stages": ("STAGES", True, "stages of equal sections"),
 }
 """What a method's module may say it REQUIRES: constant of the architecture's module, its value, and what it means."""
+LOOKS_AT = ("training", "validation")
+"""The split that a score's module may say it LOOKS_AT; the first if it says nothing."""
+ENTRY_POINTS = {
+    "trained": ("Method", ("settings", "network", "context")),
+    "scores": ("score", ("model", "batches")),
+    "controls": ("plan", ("settings", "question")),
+    "experiments": ("measure", ("settings", "inputs")),
+}
+"""What the files of a family define, and its arguments; a score may ask for its `settings` besides."""
 
 
 @cache
@@ -49,14 +60,52 @@ def method_file(slug: str) -> Path:
     return Path(__file__).parent / families()[slug] / f"{slug.replace('-', '_')}.py"
 
 
+def entry_point(slug: str) -> Callable:
+    """What a method's file defines for its family; imports torch. Raises LayerpruneError naming the file if it does not
+    define it, with other arguments, or is not valid Python.
+    """
+    module, (name, arguments) = extensions.imported(module_name(slug)), ENTRY_POINTS[families()[slug]]
+    if name == "score" and hasattr(module, "choose"):
+        extensions.entry_point(module, "choose", ("scores", "count", "settings"))
+    found = extensions.entry_point(module, name, arguments, ("settings",) if name == "score" else ())
+    if name == "Method":
+        from layerprune.core.methods.base import TrainingMethod  # here, as it imports torch
+
+        if not (isinstance(found, type) and issubclass(found, TrainingMethod)):
+            raise LayerpruneError(f"{module.__file__}: Method must be a class derived from TrainingMethod")
+    return found
+
+
+def check(slug: str) -> None:
+    """Raises LayerpruneError naming the file of a method that says something unknown of itself."""
+    looks_at(slug)
+    _word(slug, "REQUIRES", REQUIREMENTS)
+
+
+def looks_at(slug: str) -> str:
+    """The split that a score sees. Raises LayerpruneError naming the file for one that is not among LOOKS_AT."""
+    return _word(slug, "LOOKS_AT", LOOKS_AT) or LOOKS_AT[0]
+
+
+def _word(slug: str, name: str, known: Iterable[str]) -> str | None:
+    """One of the known words, by which a method's file says something of itself; None if it does not."""
+    word = constant_in(method_file(slug), name)
+    if word is not None and word not in tuple(known):
+        raise LayerpruneError(f"{method_file(slug)}: {name} = {word!r} is unknown (known: {', '.join(known)})")
+    return word
+
+
 def description(slug: str) -> str:
     """What a method is, and whose: the first paragraph of its file, in one line."""
     return " ".join(docstring_in(method_file(slug)).partition("\n\n")[0].split())
 
 
 def lack(slug: str, arch_file: Path) -> str | None:
-    """What a method needs and an architecture lacks, in words; None if the two fit together."""
-    needed = constant_in(method_file(slug), "REQUIRES")
+    """What a method needs and an architecture lacks, in words; None if the two fit together.
+
+    Raises LayerpruneError naming the file of a method that REQUIRES something unknown.
+    """
+    needed = _word(slug, "REQUIRES", REQUIREMENTS)
     if needed is None:
         return None
     name, value, meaning = REQUIREMENTS[needed]

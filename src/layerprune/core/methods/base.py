@@ -16,7 +16,8 @@ A module that works with some networks only says REQUIRES = "...", one of the wo
 """
 
 import inspect
-from collections.abc import Callable, Hashable
+import math
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from types import ModuleType
@@ -31,6 +32,7 @@ from layerprune.core.measure import count_macs, section_macs, section_params
 from layerprune.core.networks.sections import Gates, SectionedNetwork
 from layerprune.core.seeding import stream_seed
 from layerprune.core.settings import TrainingSettings
+from layerprune.errors import SettingError
 from layerprune.system.process_group import SINGLE_PROCESS, ProcessGroup
 
 
@@ -117,6 +119,24 @@ def keep_highest(scores: list[float], count: int) -> list[int]:
     """Keep list with the `count` highest scores; of equal scores the earlier section stays."""
     ranked = sorted(range(len(scores)), key=lambda index: (-scores[index], index))
     return [int(index in ranked[:count]) for index in range(len(scores))]
+
+
+def checked_scores(slug: str, scores: Any, names: Sequence[str]) -> list[float]:
+    """What a score method returned, a number for each section of these names.
+
+    Raises SettingError naming the method for anything else, and for numbers that are not finite: they have no order.
+    """
+    wanted = f"{slug}: score must return a number for each of {len(names)} sections"
+    try:
+        values = [float(value.detach() if isinstance(value, Tensor) else value) for value in scores]
+    except (TypeError, ValueError, RuntimeError) as error:  # None; None in a list; several numbers a section
+        raise SettingError(f"{wanted}, not a {type(scores).__name__}: {error}") from None
+    if len(values) != len(names):
+        raise SettingError(f"{wanted}, not {len(values)}")
+    for name, value in zip(names, values, strict=True):
+        if not math.isfinite(value):
+            raise SettingError(f"{slug}: the score of section '{name}' is {value}")
+    return values
 
 
 def score_under(module: ModuleType, settings: Any) -> Callable[[SectionedNetwork, Any], Tensor]:

@@ -1,6 +1,5 @@
 """Architectures by slug: networks/archs/<slug>.py, or <family>.py for a slug that ends in a number of sections."""
 
-import importlib
 import inspect
 from collections.abc import Callable, Sequence
 from types import ModuleType
@@ -13,6 +12,7 @@ from layerprune.core.networks import arch_file, known_archs
 from layerprune.core.networks.sections import SectionedNetwork
 from layerprune.core.settings import ModelSettings
 from layerprune.errors import LayerpruneError, SettingError
+from layerprune.system.extensions import checked_return, entry_point, imported
 
 
 def build(
@@ -24,10 +24,13 @@ def build(
 ) -> SectionedNetwork:
     """A freshly initialised network on the CPU; all its random numbers come from `generator`.
 
-    Raises LayerpruneError for an unknown architecture and for settings that it does not have.
+    Raises LayerpruneError for an unknown architecture, for settings that it does not have, and for a file that does not
+    define it.
     """
     module = _module(arch)
-    network = module.build(arch, input_shape, classes, **_options(arch, module.build, settings))
+    builder = entry_point(module, "build", ("arch", "input_shape", "classes"), _changed(settings))
+    network = builder(arch, input_shape, classes, **_options(arch, builder, settings))
+    checked_return(network, SectionedNetwork, builder)
     if settings.removable == "shape-preserving":
         network.fix(section for section in network.chain if not section.preserves_shape)
     initialise(network, generator)
@@ -42,7 +45,7 @@ def _module(arch: str) -> ModuleType:
     """The architecture's module; only families that say NUMBERED take a number behind their name."""
     stem = arch_file(arch).stem
     if arch_file(arch).is_file():
-        module = importlib.import_module(f"layerprune.core.networks.archs.{stem}")
+        module = imported(f"layerprune.core.networks.archs.{stem}")
         if stem == arch.replace("-", "_") or getattr(module, "NUMBERED", False):
             return module
     known = ", ".join(known_archs())
@@ -51,11 +54,16 @@ def _module(arch: str) -> ModuleType:
 
 def _options(arch: str, builder: Callable, settings: ModelSettings) -> dict[str, Any]:
     """The settings that an architecture takes by name; one it does not take must stay at its default."""
-    options = settings.model_dump(exclude_defaults=True, exclude={"removable", "init"})
+    options = _changed(settings)
     for name in options:
         if name not in inspect.signature(builder).parameters:
             raise SettingError(f"model.{name}: {arch} has no such option")
     return options
+
+
+def _changed(settings: ModelSettings) -> dict[str, Any]:
+    """The settings that differ from their defaults and that an architecture may take."""
+    return settings.model_dump(exclude_defaults=True, exclude={"removable", "init"})
 
 
 def initialise(network: nn.Module, generator: torch.Generator) -> None:

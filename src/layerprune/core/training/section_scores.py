@@ -1,6 +1,7 @@
 """Scores of the sections of a trained network, and which of them stay."""
 
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -8,6 +9,7 @@ from torch import Tensor
 from layerprune.core.data.batches import evaluation_batches
 from layerprune.core.data.dataset import AnySplit, DataSet
 from layerprune.core.measure import MacMeter, evaluating
+from layerprune.core.methods.base import checked_scores
 from layerprune.core.networks.sections import SectionedNetwork
 from layerprune.core.seeding import drawing_from, generator
 
@@ -36,13 +38,19 @@ def draw_sample(data: DataSet, looks_at: str, size: int, seed: int) -> Sample:
     return Sample(data, split.take(order.to(split.labels.device)))
 
 
-def metered_score(score: Score, model: SectionedNetwork, sample: Sample, seed: int) -> tuple[list[float], int]:
-    """Scores of the removable sections that are alive and the multiply-adds that they cost."""
+def metered_score(
+    score: Score, model: SectionedNetwork, sample: Sample, seed: int, slug: str = "score"
+) -> tuple[list[float], int]:
+    """Scores of the removable sections that are alive and the multiply-adds that they cost; no gradients stay behind.
+
+    Raises SettingError, which names the method, for a score that does not return a finite number for each section.
+    """
     with model.only_alive(), drawing_from(generator("score", seed)):
-        return _metered(score, model, sample)
+        scores, macs = _metered(score, model, sample)
+        return checked_scores(slug, scores, [section.name for section in model.sections]), macs
 
 
-def _metered(score: Score, model: SectionedNetwork, sample: Sample) -> tuple[list[float], int]:
+def _metered(score: Score, model: SectionedNetwork, sample: Sample) -> tuple[Any, int]:
     meter = MacMeter(model)
 
     def count(module: SectionedNetwork, inputs: tuple, output: Tensor) -> None:
@@ -55,4 +63,5 @@ def _metered(score: Score, model: SectionedNetwork, sample: Sample) -> tuple[lis
             scores = score(model, sample)
     finally:
         handle.remove()
-    return [float(value) for value in scores], meter.total
+        model.zero_grad(set_to_none=True)  # the first step of training would add them to its own
+    return scores, meter.total

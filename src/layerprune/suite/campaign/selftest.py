@@ -9,12 +9,11 @@ import math
 import sys
 from dataclasses import dataclass, replace
 from functools import partial
-from importlib import import_module
 
 import torch
 from torch import Tensor
 
-from layerprune.core.methods import families, module_name
+from layerprune.core.methods import entry_point, families
 from layerprune.core.methods.base import Context, TrainingMethod
 from layerprune.core.networks.sections import SectionedNetwork
 from layerprune.core.training.finetuning import Finetuning
@@ -92,5 +91,5 @@ def _method(settings: RunSettings, network: SectionedNetwork, context: Context) 
     if way_of(settings.method) == FINE_TUNING:
         return Finetuning(own, network, context)
     if families()[settings.method] == "trained":
-        return import_module(module_name(settings.method)).Method(own, network, context)
+        return entry_point(settings.method)(own, network, context)
     return TrainingMethod(own, network, context)

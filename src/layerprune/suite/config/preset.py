@@ -21,6 +21,7 @@ from layerprune.core.settings.types import (
     describe,
     first_problem,
 )
+from layerprune.core.version import dataset_file, version_in
 from layerprune.system.cpu import CpuKernels
 
 
@@ -121,6 +122,7 @@ class Preset(Settings):
         for name, dataset in self.datasets.items():
             if name not in catalog.NAMES:
                 raise ValueError(f"datasets.{name}: unknown data set (known: {', '.join(catalog.NAMES)})")
+            version_in(dataset_file(name))
             known = [source for form in catalog.forms(name) for source in form.sources]
             if dataset.source is not None and dataset.source not in known:
                 raise ValueError(f"datasets.{name}.source: '{dataset.source}' is unknown (known: {', '.join(known)})")
@@ -131,6 +133,7 @@ class Preset(Settings):
                     raise ValueError(f"{where}: unknown architecture (known: {', '.join(known_archs())})")
                 if (problem := number_problem(slug)) is not None:
                     raise ValueError(f"{where}: {problem}")
+                version_in(arch_file(slug))
                 _check_methods(where, arch.methods)
                 _check_pairs(where, slug, methods_of(dataset, arch))
                 unknown = set(arch.only or ()) - set(dataset.methods) - set(arch.methods)
@@ -145,6 +148,8 @@ def _check_methods(where: str, blocks: dict[str, MethodBlock]) -> None:
             schema = settings_class(method)
         except ValueError as error:
             raise ValueError(f"{where}.methods.{method}: {error}") from None
+        version_in(methods.method_file(method))
+        methods.check(method)
         if "default" in block.variants:
             raise ValueError(f"{where}.methods.{method}.variants.default: this name means the method's own settings")
         named = {"": block, **{f"variants.{name}.": variant for name, variant in block.variants.items()}}

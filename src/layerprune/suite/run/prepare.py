@@ -13,6 +13,7 @@ import torch
 
 from layerprune.core.data.dataset import DataSet
 from layerprune.core.data.loading import Reading, load
+from layerprune.core.methods import entry_point
 from layerprune.core.networks import storage
 from layerprune.core.networks.sections import SectionedNetwork
 from layerprune.core.training.state import StateFile
@@ -90,8 +91,11 @@ class Request:
 
 
 def request(preset: Preset, key: RunKey, weights: Path | None) -> Request:
-    """Raises LayerpruneError for a run that the preset does not have, and for weights that cannot be read."""
+    """Raises LayerpruneError for a run that the preset does not have, for weights that cannot be read, and for a method
+    whose file does not define it.
+    """
     settings = config.resolve(preset, key)
+    entry_point(settings.method)  # before hours of training that it starts from
     given = weights if key.method == "dense" else None
     if given is not None:
         settings = settings.model_copy(update={"settings": settings.settings | {"weights": given.name}})

@@ -15,7 +15,7 @@ from torch import Tensor
 from layerprune.core import surgery
 from layerprune.core.data.batches import Batches, evaluation_batches, training_batches
 from layerprune.core.measure import count_macs
-from layerprune.core.methods import families, module_name
+from layerprune.core.methods import entry_point, families, looks_at, module_name
 from layerprune.core.methods.base import Context, ControlPlan, Question, TrainingMethod, keep_highest, score_under
 from layerprune.core.methods.experiments._input import ExperimentInput
 from layerprune.core.networks.pretrained import load_pretrained
@@ -56,6 +56,10 @@ def _module(task: Task) -> ModuleType:
     return importlib.import_module(module_name(task.settings.method))
 
 
+def _entry_point(task: Task) -> Callable:
+    return entry_point(task.settings.method)
+
+
 def context_of(
     task: Task, network: SectionedNetwork, steps_total: int, teacher: SectionedNetwork | None = None
 ) -> Context:
@@ -88,7 +92,7 @@ def _trained(task: Task, batches: Batches) -> Start:
         return _trained_from_dense(task, batches)
     network = task.fresh_network()
     steps = steps_of(task.settings.training.duration, batches.steps_per_epoch)
-    method = _module(task).Method(task.method_settings, network, context_of(task, network, steps))
+    method = _entry_point(task)(task.method_settings, network, context_of(task, network, steps))
     return Start(network, method, task.settings.training, steps, Progress())
 
 
@@ -98,7 +102,7 @@ def _trained_from_dense(task: Task, batches: Batches) -> Start:
     durations = task.method_settings.search, task.settings.finetune.duration
     steps = sum(steps_of(duration, batches.steps_per_epoch) for duration in durations)
     context = context_of(task, network, steps, task.teacher())
-    method = _module(task).Method(task.method_settings, network, context)
+    method = _entry_point(task)(task.method_settings, network, context)
     return Start(network, method, task.settings.finetune, steps, _books(task))
 
 
@@ -113,11 +117,11 @@ def _books(task: Task, macs: int = 0, seconds: float = 0.0) -> Progress:
 
 def _scored(task: Task, batches: Batches) -> Start:
     network, module, settings = task.dense_network(), _module(task), task.method_settings
-    looks_at = getattr(module, "LOOKS_AT", "training")
-    sample = draw_sample(task.data, looks_at, settings.sample, task.settings.seed)
+    slug, seed = task.settings.method, task.settings.seed
+    sample = draw_sample(task.data, looks_at(slug), settings.sample, seed)
 
     def ranking(network: SectionedNetwork) -> tuple[list[float], int]:
-        return metered_score(score_under(module, settings), network, sample, task.settings.seed)
+        return metered_score(score_under(module, settings), network, sample, seed, slug)
 
     began = time.perf_counter()
     scores, macs = ranking(network)
@@ -133,7 +137,7 @@ def _scored(task: Task, batches: Batches) -> Start:
 
 def _controlled(task: Task, batches: Batches) -> Start:
     network = task.fresh_network("initialisation from scratch")
-    plan: ControlPlan = _module(task).plan(task.method_settings, _question(task, network))
+    plan: ControlPlan = _entry_point(task)(task.method_settings, _question(task, network))
     if plan.start == "dense":
         return _finetuned(task, task.dense_network(), plan.keep, batches, _books(task), {})
     surgery.remove_all_but(network, plan.keep)
@@ -238,7 +242,7 @@ def _measured(task: Task, batches: Batches) -> Start:
     """An experiment: its numbers are the record's details, its network the dense or a fresh one."""
     network = (task.dense_network() if "dense" in task.parents else task.fresh_network()).eval()
     bench = Bench(task)
-    details = _module(task).measure(task.method_settings, bench.inputs(network))
+    details = _entry_point(task)(task.method_settings, bench.inputs(network))
     return _without_training(task, network, _books(task, bench.train_macs, bench.wall_seconds), details)
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from layerprune.core.methods import families, module_name, settings_class
-from layerprune.core.methods.base import score_under
+from layerprune.core.methods.base import checked_scores, score_under
 from layerprune.core.networks.sections import SectionedNetwork
 from layerprune.core.settings import ConsensusSettings
 from layerprune.errors import SettingError
@@ -46,4 +46,6 @@ def _score_named(slug: str, model: SectionedNetwork, batches: Iterable[tuple[Ten
     known = [name for name, family in families().items() if family == "scores" and name != "consensus"]
     if slug not in known:
         raise SettingError(f"settings.metrics: '{slug}' is not a score (known: {', '.join(known)})")
-    return score_under(importlib.import_module(module_name(slug)), settings_class(slug)())(model, batches)
+    scores = score_under(importlib.import_module(module_name(slug)), settings_class(slug)())(model, batches)
+    checked_scores(slug, scores, [section.name for section in model.sections])  # ranks would hide what is no number
+    return scores
