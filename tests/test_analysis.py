@@ -1,5 +1,6 @@
 """From records to statistics and tables: counted by hand, gaps shown, the same bytes on every rebuild."""
 
+import json
 import math
 import os
 import re
@@ -15,6 +16,7 @@ import pytest
 from conftest import REPOSITORY
 from scipy import stats
 
+from layerprune import cli
 from layerprune.analysis import build, compact, frames, headline, pages, statistics, tables
 from layerprune.analysis.claims import ledger
 from layerprune.errors import LayerpruneError
@@ -281,6 +283,52 @@ def test_a_study_without_any_record_still_gives_tables(runs):
     shutil.rmtree(paths.results(made_up.PRESET))
     build.build_tables(made_up.PRESET, made_up.DATASET, partial=True)
     assert cells_of("dense", partial=True)["accuracy (%)"] == "not run"
+
+
+NOTHING_PLANNED = {
+    "no network": {"archs": {}, "methods": {"dense": {}}},
+    "no method": {"archs": {"lenet5": {}}, "methods": {}},
+    "neither": {},
+}
+
+
+@pytest.mark.parametrize("block", NOTHING_PLANNED.values(), ids=NOTHING_PLANNED)
+def test_where_nothing_is_planned_every_command_says_so_or_writes_empty_tables(study_root, capsys, block):
+    files.write_text(paths.preset_file("none"), json.dumps({"datasets": {"digits": block}}))
+    shutil.copytree(REPOSITORY / "config" / "claims", study_root / "config" / "claims")
+    says = f"{paths.preset_file('none')}: datasets.digits: no run is planned: name networks (archs) and methods"
+    for made in (build.build_tables, build.build_figures):
+        for partial in (False, True):
+            with pytest.raises(LayerpruneError) as caught:
+                made("none", "digits", partial=partial)
+            assert str(caught.value) == says
+    for command in (cli.tables, cli.figures):
+        with pytest.raises(LayerpruneError, match="no run is planned"):
+            command("none")
+    assert frames.read_study("none", "digits").runs.empty
+    cli.claims("none")
+    assert all(path.is_file() for path in (paths.claims("none", "csv"), paths.headline("none")))
+    capsys.readouterr()
+    cli.verify("none")
+    told = capsys.readouterr().out
+    assert "none/digits: no run is planned" in told and "every planned run" not in told
+
+
+def test_a_data_set_without_runs_hinders_no_other(runs, capsys):
+    path = paths.preset_file(made_up.PRESET)
+    preset = json.loads(path.read_text())
+    preset["datasets"] = {"cifar10": NOTHING_PLANNED["neither"]} | preset["datasets"]
+    files.write_text(path, json.dumps(preset))
+    cli.tables(made_up.PRESET)
+    told = capsys.readouterr().out
+    assert str(paths.runs_table(made_up.PRESET, made_up.DATASET)) in told and "cifar10" not in told
+
+
+def test_a_study_of_experiments_alone_has_no_tables(study_root):
+    block = {"archs": {"mlp-residual-5": {}}, "methods": {"estimator-error": {}}}
+    files.write_text(paths.preset_file("none"), json.dumps({"datasets": {"digits": block}}))
+    with pytest.raises(LayerpruneError, match=r"digits: experiments alone are planned"):
+        build.build_tables("none", "digits", partial=True)
 
 
 def test_tables_have_the_same_bytes_on_a_rebuild(runs):

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from torch._inductor import config as inductor
 
 from layerprune import cli
 from layerprune.core.data import loading, mnist
+from layerprune.core.data.dataset import DataSet, Split
 from layerprune.core.networks import storage
 from layerprune.suite import config
 from layerprune.suite import run as running
@@ -316,6 +318,18 @@ def test_a_label_out_of_range_is_named(root: Path, complain: Complain, monkeypat
     path = write_idx(folder / TRAIN_LABELS, torch.arange(120).numpy() % 11)
     monkeypatch.setattr(loading, "loader_of", lambda name: lambda root: mnist.load(root, UNCHECKED))
     assert f"{path}: label 10 at position 10" in complain(*words(run_key("dense", "mnist")))
+
+
+def test_images_of_0_to_1_are_refused(root: Path, complain: Complain, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_mnist_like(root / "data" / "mnist")
+
+    def floats(root: Path) -> DataSet:
+        data = mnist.load(root, UNCHECKED)
+        return replace(data, train=Split(data.train.images / 255, data.train.labels))
+
+    monkeypatch.setattr(loading, "loader_of", lambda name: floats)
+    line = complain(*words(run_key("dense", "mnist")))
+    assert "data set mnist: train: images are float32 [N, 1, 28, 28] instead of uint8 [N, 1, 28, 28]" in line
 
 
 def test_altered_data_stop_the_staging_too(root: Path, complain: Complain) -> None:

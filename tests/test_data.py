@@ -2,10 +2,12 @@
 
 import gzip
 import json
+import math
 import os
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,11 +24,21 @@ from data_helpers import (
     write_mnist_like,
 )
 
-from layerprune.core.data import TrainingBatches, catalog, digits, evaluation_batches, load, mnist, splits, stage
+from layerprune.core.data import (
+    TrainingBatches,
+    catalog,
+    digits,
+    evaluation_batches,
+    load,
+    loading,
+    mnist,
+    splits,
+    stage,
+)
 from layerprune.core.data.batches import steps_per_epoch
-from layerprune.core.data.dataset import DataSet, Split
+from layerprune.core.data.dataset import DataSet, Split, channel_statistics
 from layerprune.core.data.mnist import read_idx
-from layerprune.errors import LayerpruneError
+from layerprune.errors import LayerpruneError, SettingError
 from layerprune.system.files import sha256
 
 MNIST_LIKE = [
@@ -298,6 +310,29 @@ class TestTrainingBatches:
         message = message_of(lambda: batches_of(numbered, augment="flip"))
         assert "augment" in message and "none, shift" in message
 
+    @pytest.mark.parametrize(
+        ("augment", "views", "expected"),
+        [
+            (
+                "resized-crop",
+                {},
+                "training.augment: 'resized-crop' is for streamed images; for these, in memory",
+            ),
+            ("none", {"crop": 4}, "training.crop: 4 moves images, and augment none does not"),
+            ("none", {"flip": "alternating"}, "training.flip: alternating is for augment crop-flip, not for none"),
+            ("shift", {"flip": "alternating"}, "training.flip: alternating is for augment crop-flip, not for shift"),
+        ],
+    )
+    def test_refuse_views_that_the_augmentation_does_not_make(self, numbered, augment, views, expected):
+        with pytest.raises(SettingError) as caught:
+            TrainingBatches(numbered, (0.0, 0.0), (1 / 255,) * 2, 10, 0, augment, **views)
+        assert expected in str(caught.value)
+
+    def test_without_augmentation_may_have_a_crop_of_no_pixels(self, numbered):
+        for batches in (batches_of(numbered), TrainingBatches(numbered, (0.0, 0.0), (1 / 255,) * 2, 10, 0, crop=0)):
+            images, labels = next(batches.epoch(0))
+            assert torch.equal(images.round(), numbered.images[labels].float())
+
     def test_refuse_a_batch_size_of_zero(self, numbered):
         assert "batch_size" in message_of(lambda: batches_of(numbered, batch_size=0))
 
@@ -420,6 +455,197 @@ def test_an_unknown_data_set_is_answered_with_the_known_ones(tmp_path):
     for action in (lambda: load("mnits", tmp_path), lambda: stage("mnits", tmp_path)):
         message = message_of(action)
         assert "'mnits'" in message and "digits, mnist" in message
+
+
+# --- a data set of one's own ------------------------------------------------------------------------------------
+
+OWN = replace(catalog.CIFAR10, name="own", classes=3, size=8, sources=("own",), files={}, train=12, md5={})
+
+
+def own_split(count: int) -> Split:
+    source = torch.Generator().manual_seed(count)
+    return Split(torch.randint(256, (count, 3, 8, 8), generator=source, dtype=torch.uint8), torch.arange(count) % 3)
+
+
+@pytest.fixture
+def own(monkeypatch: pytest.MonkeyPatch) -> DataSet:
+    """What a loader for the row OWN of the catalog should return."""
+    monkeypatch.setitem(catalog._FORMS, "own", (OWN,))
+    parts = own_split(12), own_split(6), own_split(9)
+    return DataSet("own", "own", 3, *parts, *channel_statistics(parts[0].images), {})
+
+
+@pytest.fixture
+def load_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    def load_own(returned: DataSet) -> DataSet:
+        monkeypatch.setattr(loading, "loader_of", lambda name: lambda root: returned)
+        return load("own", tmp_path)
+
+    return load_own
+
+
+def with_images(change, part: str = "train"):
+    """The data set with a split's images changed."""
+    return lambda data: replace(data, **{part: Split(change(getattr(data, part).images), getattr(data, part).labels)})
+
+
+def with_labels(change, part: str = "train"):
+    return lambda data: replace(data, **{part: Split(getattr(data, part).images, change(getattr(data, part).labels))})
+
+
+PIXELS = "uint8 [N, 3, 8, 8] with values 0 to 255"
+NOT_AS_THE_CATALOG_SAYS = {
+    "another name": (lambda data: replace(data, name="mine"), "its loader calls it 'mine'"),
+    "another source": (
+        lambda data: replace(data, source="web"),
+        "its source is 'web', which the catalog does not have",
+    ),
+    "more classes": (lambda data: replace(data, classes=4), "4 classes instead of 3, as the catalog has it"),
+    "checksums as a list": (
+        lambda data: replace(data, checksums=["a"]),
+        "checksums are no dictionary from names of files",
+    ),
+    "a checksum as a number": (
+        lambda data: replace(data, checksums={"a": 1}),
+        "checksums are no dictionary from names of files",
+    ),
+    "images in 0..1": (
+        with_images(lambda images: images / 255),
+        f"train: images are float32 [N, 3, 8, 8] instead of {PIXELS}",
+    ),
+    "float images in 0..255": (
+        with_images(torch.Tensor.double, "test"),
+        "test: images are float64 [N, 3, 8, 8] instead",
+    ),
+    "channels last": (
+        with_images(lambda images: images.permute(0, 2, 3, 1)),
+        f"train: images are uint8 [N, 8, 8, 3] instead of {PIXELS}",
+    ),
+    "no channels": (with_images(lambda images: images[:, 0]), "train: images are uint8 [N, 8, 8] instead"),
+    "one channel": (with_images(lambda images: images[:, :1]), "train: images are uint8 [N, 1, 8, 8] instead"),
+    "other images to test": (
+        with_images(lambda images: images[..., :7], "test"),
+        "test: images are uint8 [N, 3, 8, 7]",
+    ),
+    "an array": (with_images(torch.Tensor.numpy), f"train: images are of type ndarray instead of a tensor, {PIXELS}"),
+    "labels as an array": (
+        with_labels(torch.Tensor.numpy),
+        "train: labels are of type ndarray instead of a tensor, int64 [N]",
+    ),
+    "labels from 1": (with_labels(lambda labels: labels + 1), "train: labels run from 1 to 3 instead of 0 to 2"),
+    "labels from -1": (
+        with_labels(lambda labels: labels - 1, "test"),
+        "test: labels run from -1 to 1 instead of 0 to 2",
+    ),
+    "labels in tens": (
+        with_labels(lambda labels: labels * 10, "validation"),
+        "validation: labels run from 0 to 20 instead",
+    ),
+    "int32 labels": (with_labels(torch.Tensor.int), "train: labels are int32 [N] instead of int64 [N]"),
+    "float labels": (with_labels(torch.Tensor.float), "train: labels are float32 [N] instead of int64 [N]"),
+    "a column of labels": (
+        with_labels(lambda labels: labels[:, None]),
+        "train: labels are int64 [N, 1] instead of int64",
+    ),
+    "one-hot labels": (
+        with_labels(lambda labels: torch.eye(3)[labels].long()),
+        "train: labels are int64 [N, 3] instead",
+    ),
+    "labels missing": (with_labels(lambda labels: labels[:7]), "train: 7 labels for 12 images"),
+    "no example": (lambda data: replace(data, train=own_split(0)), "train: holds no image"),
+    "nothing to select by": (lambda data: replace(data, validation=own_split(0)), "validation: holds no image"),
+    "pairs": (lambda data: replace(data, train=[(0, 1)]), "train: is of type list, no split: it has no 'labels'"),
+    "one mean": (
+        lambda data: replace(data, mean=0.5),
+        "mean is of type float instead of a tuple of numbers, one a channel",
+    ),
+    "too few means": (lambda data: replace(data, mean=(0.5,)), "mean has 1 numbers instead of 3, one a channel"),
+    "means of bytes": (lambda data: replace(data, mean=(127.0,) * 3), "mean is (127.0, 127.0, 127.0): in units where"),
+    "a deviation that is none": (
+        lambda data: replace(data, std=(0.2, math.nan, 0.2)),
+        "std is (0.2, nan, 0.2): in units",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", NOT_AS_THE_CATALOG_SAYS)
+def test_a_data_set_that_is_not_what_its_row_of_the_catalog_says_is_refused_in_one_line(own, load_own, case):
+    change, expected = NOT_AS_THE_CATALOG_SAYS[case]
+    assert message_of(load_own, change(own)).startswith(f"data set own: {expected}")
+
+
+def test_a_sound_data_set_of_one_s_own_is_loaded(own, load_own):
+    assert torch.equal(load_own(own).train.images, own.train.images)
+
+
+def test_a_row_of_the_catalog_without_a_module_is_named(own, tmp_path):
+    missing = "there is no module layerprune.core.data.own with a function load(root)"
+    assert message_of(load, "own", tmp_path) == f"data set own: {missing}"
+
+
+@pytest.mark.parametrize("value", [0, 37, 255])
+def test_a_channel_of_one_value_is_named(own, load_own, value):
+    flat = own.train.images.clone()
+    flat[:, 1] = value
+    mean, std = channel_statistics(flat)
+    found = replace(own, train=Split(flat, own.train.labels), mean=mean, std=std)
+    assert "channel 1 has one value in all training images" in message_of(load_own, found)
+    assert load_own(replace(found, std=(std[0], 1.0, std[2]))).std[1] == 1.0
+
+
+def test_a_channel_with_one_pixel_that_differs_is_none_of_one_value(own, load_own):
+    images = torch.zeros(100_000, 3, 8, 8, dtype=torch.uint8)
+    images[7, :, 2, 3] = 1
+    train = Split(images, torch.arange(len(images)) % 3)
+    load_own(replace(own, train=train, **dict(zip(("mean", "std"), channel_statistics(images), strict=True))))
+
+
+@dataclass(frozen=True)
+class Streamed:
+    """A split that makes its batches itself, and must not be asked for any."""
+
+    labels: torch.Tensor
+    shape: tuple[int, int, int] = (3, 8, 8)
+    device: str = "cpu"
+
+    def __len__(self) -> int:
+        return 6
+
+    def to(self, device) -> "Streamed":
+        return self
+
+    def take(self, indices: torch.Tensor) -> "Streamed":
+        raise AssertionError
+
+    training_batches = evaluation_batches = take
+
+
+@pytest.mark.parametrize(
+    ("split", "expected"),
+    [
+        (Streamed(torch.arange(6) % 4), "train: labels run from 0 to 3 instead of 0 to 2"),
+        (Streamed(torch.arange(5) % 3), "train: 5 labels for 6 images"),
+        (Streamed(torch.arange(6) % 3, (8, 8, 3)), "train: images are [N, 8, 8, 3] instead of [N, 3, 8, 8]"),
+    ],
+)
+def test_a_streamed_split_is_checked_without_decoding(own, load_own, split, expected):
+    assert load_own(replace(own, train=Streamed(torch.arange(6) % 3))).shape == (3, 8, 8)
+    assert message_of(load_own, replace(own, train=split)).startswith(f"data set own: {expected}")
+
+
+@pytest.mark.parametrize(
+    ("images", "found"),
+    [
+        (torch.rand(4, 3, 8, 8), "float32 [4, 3, 8, 8]"),
+        (torch.zeros(4, 8, 8, dtype=torch.uint8), "uint8 [4, 8, 8]"),
+        (np.zeros((4, 3, 8, 8), np.uint8), "uint8 [4, 3, 8, 8]"),
+        ([1], "list"),
+    ],
+)
+def test_the_statistics_of_other_images_are_refused_with_the_data_set_s_name(own, monkeypatch, tmp_path, images, found):
+    monkeypatch.setattr(loading, "loader_of", lambda name: lambda root: channel_statistics(images))
+    expected = f"data set own: images are {found} instead of uint8 [N, C, H, W], values 0 to 255"
+    assert message_of(load, "own", tmp_path) == expected
 
 
 def test_availability_depends_on_files_or_leave_to_download(tmp_path):

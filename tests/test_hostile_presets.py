@@ -120,6 +120,31 @@ NONSENSE = {
     ),
     "a share as a number to keep": ("{keep: 1}", "{keep: 1e30}", "random.settings.keep"),
     "more than there can be": ("{keep: 1}", f"{{keep: {10**30}}}", "random.settings.keep"),
+    "a crop without augmentation": (
+        "lr: 0.05",
+        "lr: 0.05, crop: 4",
+        "dense (default): training.crop: 4 moves images, and augment none does not: set crop to 0, or augment to shift",
+    ),
+    "mirrored without augmentation": (
+        "lr: 0.05",
+        "lr: 0.05, flip: alternating",
+        "training.flip: alternating is for augment crop-flip, not for none: set flip to random",
+    ),
+    "mirrored shifts": (
+        "lr: 0.05",
+        "lr: 0.05, augment: shift, flip: alternating",
+        "training.flip: alternating is for augment crop-flip, not for shift",
+    ),
+    "a crop of one method without augmentation": (
+        "nu: 0.001}",
+        "nu: 0.001}, training: {crop: 1}",
+        "gated (default): training.crop: 1 moves images, and augment none does not",
+    ),
+    "streamed views of images in memory": (
+        "lr: 0.05",
+        "lr: 0.05, augment: resized-crop",
+        "training.augment: resized-crop is for streamed images, and those of digits are in memory",
+    ),
     "scores without dense": ("      dense: {}\n", "", "random: starts from dense, which is not among the methods"),
     "no data set": (PRESET[PRESET.index("datasets:") :], "datasets: {}\n", "datasets: a preset needs one at least"),
 }
@@ -130,6 +155,51 @@ def test_what_makes_no_sense_is_refused_when_the_preset_is_read(root: Path, case
     right, wrong, expected = NONSENSE[case]
     assert PRESET.count(right) == 1
     assert expected in said(root, PRESET.replace(right, wrong))
+
+
+VIEWS = {
+    "a crop of no pixels": "crop: 0",
+    "flips as they are anyway": "flip: random",
+    "another reach of shifts": "augment: shift, crop: 3",
+    "a recipe": "augment: crop-flip, crop: 2, flip: alternating",
+}
+
+
+@pytest.mark.parametrize("case", VIEWS)
+def test_views_that_the_augmentation_makes_are_read(root: Path, case: str) -> None:
+    write_preset(root, PRESET.replace("lr: 0.05", f"lr: 0.05, {VIEWS[case]}"))
+    config.load_preset("study")
+
+
+def test_only_the_whole_of_a_run_s_settings_is_refused(root: Path) -> None:
+    """The data set says how far images move, the preset that they do; a method may do without both."""
+    text = PRESET.replace("lr: 0.05", "lr: 0.05, augment: crop-flip")
+    text = text.replace("  digits:\n", "  digits:\n    training: {crop: 2, flip: alternating}\n")
+    plain = "nu: 0.001}, training: {augment: none, crop: null, flip: random}"
+    write_preset(root, text.replace("nu: 0.001}", plain))
+    preset = config.load_preset("study")
+    keys = {key.method: key for key in config.plan(preset, "study", "digits")}
+    dense, gated = (config.resolve(preset, keys[method]).training for method in ("dense", "gated"))
+    assert (dense.augment, dense.crop, dense.flip) == ("crop-flip", 2, "alternating")
+    assert (gated.augment, gated.crop, gated.flip) == ("none", None, "random")
+
+
+STREAMED = """
+training: {duration: 1ep, augment: resized-crop}
+datasets: {imagenet: {SOURCE training: {VIEWS}, archs: {imagenet-resnet-18: {}}, methods: {dense: {}}}}
+"""
+
+
+def test_views_of_streamed_images_take_neither_crop_nor_flip(root: Path) -> None:
+    def text(views: str, source: str = "") -> str:
+        return STREAMED.replace("VIEWS", views).replace("SOURCE", source)
+
+    for source in ("", "source: imagenet,"):  # absent: whichever form is there
+        write_preset(root, text("", source))
+        config.load_preset("study")
+    assert "training.crop: is for shift and crop-flip, not for augment resized-crop" in said(root, text("crop: 2"))
+    assert "flip: alternating is for augment crop-flip" in said(root, text("flip: alternating"))
+    assert "those of imagenet are in memory" in said(root, text("", "source: imagenet-tiny40,"))
 
 
 BAD_NUMBERS = [

@@ -107,7 +107,7 @@ def test_the_augmentations_of_one_form_are_refused_for_the_other(root: Path) -> 
     streamed, in_memory = (load("imagenet", data_root(root), reading=each) for each in (FROM_FILES, IN_MEMORY))
     with pytest.raises(SettingError, match="'crop-flip' is for images in memory"):
         training_batches(streamed, TrainingSettings(batch_size=8, augment="crop-flip"), 0, "cpu")
-    with pytest.raises(LayerpruneError, match="'resized-crop' is unknown"):
+    with pytest.raises(SettingError, match="'resized-crop' is for streamed images; for these, in memory, there"):
         training_batches(in_memory, TrainingSettings(batch_size=8, augment="resized-crop"), 0, "cpu")
     for views in ({"crop": 2}, {"flip": "alternating"}):
         with pytest.raises(SettingError, match="are for images in memory"):

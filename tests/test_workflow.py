@@ -85,6 +85,17 @@ def test_a_second_call_has_nothing_to_do(study: Study) -> None:
     assert "Nothing to be done" in outcome.stderr + outcome.stdout
 
 
+def test_a_data_set_of_which_nothing_is_planned_is_left_out(copy: Study) -> None:
+    copy.edit_preset("  digits:\n", "  mnist: {archs: {}, methods: {dense: {}}}\n  digits:\n")
+    assert planned_jobs(copy.snakemake("--dry-run")) == planned_jobs(copy.snakemake("--dry-run", "tables")) == 0
+
+
+def test_a_preset_that_plans_nothing_ends_in_one_line(empty: Study) -> None:
+    (empty.folder / "config" / "tiny.yaml").write_text("datasets: {digits: {archs: {}, methods: {dense: {}}}}\n")
+    outcome = empty.snakemake("--dry-run")
+    assert outcome.code == 1 and "datasets.digits: no run is planned" in one_line(outcome)
+
+
 @pytest.mark.parametrize("target", [[], ["tables"], ["figures"], ["digits"]])
 def test_a_run_that_is_gone_is_made_again_although_its_tables_are_there(copy: Study, target: list[str]) -> None:
     shutil.rmtree(copy.folder / RUNS / "random")

@@ -266,7 +266,7 @@ def tables(preset: PresetName = "quick", dataset: DatasetName = None, partial: P
     """Make runs.csv, summary.csv and the tables (CSV, Markdown, LaTeX) from the records."""
     from layerprune.analysis.build import build_tables
 
-    for each in _datasets(preset, dataset):
+    for each in _planned_datasets(preset, dataset):
         _print_paths(build_tables(preset, each, partial=partial))
         _tell_not_current(preset, each)
 
@@ -281,7 +281,7 @@ def figures(
     """Draw the figures: SVG, the plotted values as CSV, and PNG for those that README.md or docs/ links as PNG."""
     from layerprune.analysis.build import build_figures
 
-    for each in _datasets(preset, dataset):
+    for each in _planned_datasets(preset, dataset):
         _print_paths(build_figures(preset, each, names=name, partial=partial))
         _tell_not_current(preset, each)
 
@@ -506,6 +506,11 @@ def _datasets(preset: str, dataset: str | None) -> list[str]:
     if dataset is not None and dataset not in known:
         raise LayerpruneError(f"--dataset: '{dataset}' is not in preset {preset} (has: {', '.join(known)})")
     return [dataset] if dataset else known
+
+
+def _planned_datasets(preset: str, dataset: str | None) -> list[str]:
+    """The data sets asked for, without those on which the preset plans no run."""
+    return config.datasets_with_runs(config.load_preset(preset), preset, _datasets(preset, dataset))
 
 
 def _tell_not_current(preset: str, dataset: str) -> None:

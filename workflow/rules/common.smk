@@ -91,10 +91,18 @@ def read_preset():
         stop(str(error))
 
 
+def datasets_with_runs():
+    """Data sets of which nothing is planned have neither tables nor figures."""
+    try:
+        return settings.datasets_with_runs(PRESET, PRESET_NAME, list(PRESET.datasets))
+    except LayerpruneError as error:
+        stop(str(error))
+
+
 check_books()
 processes.name_user()
 PRESET_NAME, PRESET = read_preset()
-DATASETS = list(PRESET.datasets)
+DATASETS = datasets_with_runs()
 
 
 def wants_trainings():

@@ -19,6 +19,7 @@ from layerprune.analysis import figure_index, style, svg, tables
 from layerprune.analysis.figures import FIGURES, is_empty
 from layerprune.analysis.frames import Study, read_study
 from layerprune.errors import LayerpruneError
+from layerprune.suite import config
 from layerprune.system import files, paths
 
 _METADATA = {"Date": None, "Creator": None}
@@ -29,8 +30,9 @@ _SHOWN = re.compile(r"figures/([^/\s]+)/([^/\s]+)/([\w.-]+)\.png")
 
 
 def build_tables(preset_name: str, dataset: str, partial: bool = False) -> list[Path]:
-    """Write every table. Without `partial`, raises LayerpruneError naming the first missing runs."""
-    return tables.write(read_study(preset_name, dataset, partial))
+    """Write every table. Raises LayerpruneError if no run is planned and, without `partial`, naming the first missing
+    runs."""
+    return tables.write(_study(preset_name, dataset, partial))
 
 
 def build_figures(preset_name: str, dataset: str, names: list[str] | None = None, partial: bool = False) -> list[Path]:
@@ -42,10 +44,21 @@ def build_figures(preset_name: str, dataset: str, names: list[str] | None = None
     for name in chosen:
         if name not in FIGURES:
             raise LayerpruneError(f"figure '{name}' is unknown (known: {', '.join(FIGURES)})")
-    study = read_study(preset_name, dataset, partial)
+    study = _study(preset_name, dataset, partial)
     written = {name: _build_figure(study, name) for name in chosen}
     index = [figure_index.write(study, written)] if names is None else []
     return [*(path for pictures in written.values() for path in pictures), *index]
+
+
+def _study(preset_name: str, dataset: str, partial: bool) -> Study:
+    """A study with runs. Raises LayerpruneError if none is planned, or experiments alone."""
+    study = read_study(preset_name, dataset, partial)
+    if study.runs.empty:
+        where = f"{paths.preset_file(preset_name)}: datasets.{dataset}"
+        if study.experiments:
+            raise LayerpruneError(f"{where}: experiments alone are planned: there is nothing to tabulate or to draw")
+        raise LayerpruneError(f"{where}: {config.NO_RUNS}")
+    return study
 
 
 def _build_figure(study: Study, name: str) -> list[Path]:

@@ -171,7 +171,7 @@ def _search(run: Record) -> str | None:
 
 def _with_search(runs: pd.DataFrame) -> pd.DataFrame:
     """Training MACs of controls with those of their search; the same as without where nothing is borrowed."""
-    names = runs[KEY[:-1]].agg("/".join, axis=1) + "/seed" + runs["seed"].astype(str)
+    names = [str(RunKey(**row)) for row in runs[KEY].to_dict("records")]
     searches = runs["search"].map(dict(zip(names, runs["train_macs"], strict=True)))
     costs = runs["train_macs"] + searches.where(runs["search"].notna(), 0.0)
     return runs.assign(train_macs_with_search=costs.where(runs["method"].map(methods.families()) == "controls"))

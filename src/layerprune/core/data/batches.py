@@ -15,12 +15,15 @@ from torch import Tensor
 from layerprune.core.data.dataset import AnySplit, DataSet, Split
 from layerprune.core.seeding import generator
 from layerprune.core.settings import TrainingSettings
+from layerprune.core.settings.training import views_problem
 from layerprune.errors import LayerpruneError, SettingError
 from layerprune.system.process_group import SINGLE_PROCESS, ProcessGroup
 
 # How many pixels of value 0 surround an image before its crop, by augmentation.
 PADDING = {"none": 0, "shift": 2, "crop-flip": 4}
 MIRRORED = {"crop-flip"}
+STREAMED = "resized-crop"
+"""The only augmentation of images that are decoded while they are needed: views.TrainingView."""
 
 
 class Batches(Protocol):
@@ -82,8 +85,7 @@ class TrainingBatches:
         flip: str = "random",
     ) -> None:
         _check_batch_size(batch_size)
-        if augment not in PADDING:
-            raise LayerpruneError(f"augment: '{augment}' is unknown (known: {', '.join(PADDING)})")
+        _check_views(augment, crop, flip)
         split = split.to(device)
         self.batch_size = batch_size
         self.seed = seed
@@ -200,6 +202,18 @@ class _Normalise:
 
     def __call__(self, images: Tensor) -> Tensor:
         return torch.addcmul(self._bias, images.float(), self._scale)
+
+
+def _check_views(augment: str, crop: int | None, flip: str) -> None:
+    known = ", ".join(PADDING)
+    if augment == STREAMED:
+        raise SettingError(
+            f"training.augment: '{augment}' is for streamed images; for these, in memory, there are {known}"
+        )
+    if augment not in PADDING:
+        raise LayerpruneError(f"augment: '{augment}' is unknown (known: {known})")
+    if (problem := views_problem(augment, crop, flip)) is not None:
+        raise SettingError(problem)
 
 
 def _check_batch_size(batch_size: int) -> None:

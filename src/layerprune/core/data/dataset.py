@@ -9,6 +9,8 @@ from typing import Protocol, Self
 import torch
 from torch import Tensor
 
+from layerprune.errors import LayerpruneError
+
 
 class AnySplit(Protocol):
     """What every split can do. One that is not in memory makes its batches itself (see data.streaming)."""
@@ -97,11 +99,19 @@ class DataSet:
         return replace(self, **splits)
 
 
+class ImagesError(LayerpruneError):
+    """Images of another form than uint8 [N, C, H, W]; whoever loads the data set adds its name."""
+
+
 def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and population standard deviation of each channel of uint8 [N, C, H, W], in units where 255 is 1.
 
-    They come from exact counts of the 256 values, so they depend on no order of summation.
+    They come from exact counts of the 256 values, so they depend on no order of summation. Raises ImagesError for
+    other images.
     """
+    if not isinstance(images, Tensor) or images.dtype != torch.uint8 or images.dim() != 4:
+        found = f"{images.dtype} {list(images.shape)}" if hasattr(images, "shape") else type(images).__name__
+        raise ImagesError(f"images are {found.removeprefix('torch.')} instead of uint8 [N, C, H, W], values 0 to 255")
     values = torch.arange(256, dtype=torch.float64) / 255
     means, deviations = [], []
     for channel in images.unbind(1):

@@ -13,14 +13,15 @@ import tempfile
 from collections.abc import Callable
 from http.client import HTTPException
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
 from filelock import FileLock
 
-from layerprune.core.data import catalog
-from layerprune.core.data.dataset import DataSet
+from layerprune.core.data import catalog, checking
+from layerprune.core.data.dataset import DataSet, ImagesError
 from layerprune.errors import LayerpruneError
 from layerprune.system.extensions import checked_return, entry_point, imported
 
@@ -44,21 +45,27 @@ def load(
 ) -> DataSet:
     """The data set `name` from the data folder `root`, on `device`. Reads only: see `stage` for downloads.
 
-    Raises LayerpruneError for an unknown name, and for files that are missing, damaged or altered.
+    Raises LayerpruneError for an unknown name, for files that are missing, damaged or altered, and for a data set that
+    is not what its row of the catalog says.
     """
     loader = loader_of(catalog.find(name).name)
     parameters = inspect.signature(loader).parameters
-    loaded = loader(root, **{key: value for key, value in reading._asdict().items() if key in parameters})
-    return checked_return(loaded, DataSet, loader).to(device)
+    try:
+        loaded = loader(root, **{key: value for key, value in reading._asdict().items() if key in parameters})
+    except ImagesError as error:
+        raise LayerpruneError(f"data set {name}: {error}") from None
+    return checking.check(name, checked_return(loaded, DataSet, loader)).to(device)
 
 
 def loader_of(name: str) -> Callable[..., DataSet]:
     """The function `load` of the data set's module, which is imported when it is first needed.
 
-    Raises LayerpruneError naming the file if it does not define it.
+    Raises LayerpruneError naming the file if there is none, or if it does not define it.
     """
-    module = imported(f"layerprune.core.data.{name.replace('-', '_')}")
-    return entry_point(module, "load", ("root",), Reading._fields)
+    module = f"layerprune.core.data.{name.replace('-', '_')}"
+    if find_spec(module) is None:
+        raise LayerpruneError(f"data set {name}: there is no module {module} with a function load(root)")
+    return entry_point(imported(module), "load", ("root",), Reading._fields)
 
 
 # --- staging --------------------------------------------------------------------------------------------------------

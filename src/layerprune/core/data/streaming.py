@@ -21,15 +21,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.v2 import functional
 
-from layerprune.core.data.batches import steps_per_epoch
+from layerprune.core.data.batches import STREAMED, steps_per_epoch
 from layerprune.core.data.class_folders import Images
 from layerprune.core.data.views import EvaluationView, TrainingView, Unreadable
 from layerprune.core.seeding import generator, stream_seed
 from layerprune.errors import LayerpruneError, SettingError
 from layerprune.system.process_group import SINGLE_PROCESS, ProcessGroup
 
-AUGMENT = "resized-crop"
-"""The only augmentation there is: views.TrainingView."""
 BadImages = Literal["stop", "skip"]
 View = Callable[[bytes, int], Tensor | Unreadable]
 Item = tuple[Tensor | Unreadable, int, int]
@@ -85,9 +83,9 @@ class StreamedSplit:
         group: ProcessGroup = SINGLE_PROCESS,
     ) -> "TrainingStream":
         """Shuffled batches of random views; see batches.Batches. Raises SettingError for another augmentation."""
-        if augment != AUGMENT:
+        if augment != STREAMED:
             raise SettingError(
-                f"training.augment: '{augment}' is for images in memory; for these there is only '{AUGMENT}'"
+                f"training.augment: '{augment}' is for images in memory; for these there is only '{STREAMED}'"
             )
         stream = TrainingStream(
             self.images,

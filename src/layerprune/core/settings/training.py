@@ -62,6 +62,20 @@ class TrainingSettings(Settings):
     )
 
 
+def views_problem(augment: str, crop: int | None, flip: str) -> str | None:
+    """How `crop` and `flip` contradict `augment`, beginning with the key at fault; None if they do not.
+
+    No validator of the class: a preset's layers may name one without the other, and only all of them together count.
+    """
+    if augment == "none" and crop:
+        return f"training.crop: {crop} moves images, and augment none does not: set crop to 0, or augment to shift"
+    if augment == "resized-crop" and crop is not None:
+        return "training.crop: is for shift and crop-flip, not for augment resized-crop: set it to null"
+    if augment != "crop-flip" and flip != "random":
+        return f"training.flip: {flip} is for augment crop-flip, not for {augment}: set flip to random"
+    return None
+
+
 class FinetuneSettings(Settings):
     """Training after sections were removed from a trained network; the rest is as in training."""
 

@@ -18,9 +18,18 @@ from layerprune.suite.config.reading import (
     parse_preset,
     read_preset,
 )
-from layerprune.suite.config.runs import RunSettings, plan, prerequisites, resolve, weight_prerequisites
+from layerprune.suite.config.runs import (
+    NO_RUNS,
+    RunSettings,
+    datasets_with_runs,
+    plan,
+    prerequisites,
+    resolve,
+    weight_prerequisites,
+)
 
 __all__ = [
+    "NO_RUNS",
     "CampaignPlan",
     "Claim",
     "Condition",
@@ -29,6 +38,7 @@ __all__ = [
     "RunSettings",
     "Selector",
     "data_root",
+    "datasets_with_runs",
     "environment_below",
     "evidence",
     "load_campaign",

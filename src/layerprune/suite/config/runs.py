@@ -9,9 +9,10 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
+from layerprune.core.data import catalog
 from layerprune.core.methods import settings_class
 from layerprune.core.settings.methods import ByIndexSettings, ScoreSettings, ScratchSettings
-from layerprune.core.settings.training import FinetuneSettings, ModelSettings, TrainingSettings
+from layerprune.core.settings.training import FinetuneSettings, ModelSettings, TrainingSettings, views_problem
 from layerprune.core.settings.types import Seed, Settings, first_problem, later
 from layerprune.errors import LayerpruneError
 from layerprune.suite.config.preset import ArchBlock, DatasetBlock, MethodBlock, Preset, VariantBlock, methods_of
@@ -84,6 +85,18 @@ def _dataset_runs(preset: Preset, name: str, dataset: str) -> Iterator[RunKey]:
             for variant in ("default", *_variants(block, arch, method)):
                 for seed in _seeds(preset, block, arch, method, variant):
                     yield RunKey(name, dataset, arch_slug, method, variant, seed)
+
+
+def datasets_with_runs(preset: Preset, name: str, asked: list[str]) -> list[str]:
+    """The data sets, of those asked for, on which the preset plans runs. Raises LayerpruneError if there are none."""
+    found = [dataset for dataset in asked if any(_dataset_runs(preset, name, dataset))]
+    if not found:
+        named = ", ".join(f"datasets.{dataset}" for dataset in asked)
+        raise LayerpruneError(f"{paths.preset_file(name)}: {named}: {NO_RUNS}")
+    return found
+
+
+NO_RUNS = "no run is planned: name networks (archs) and methods"
 
 
 def _blocks(block: DatasetBlock, arch: ArchBlock, method: str) -> list[MethodBlock]:
@@ -180,8 +193,8 @@ def _default(key: RunKey, method: str) -> RunKey:
 
 
 def check_runs(preset: Preset, name: str) -> None:
-    """Raises LayerpruneError naming the method whose runs cannot be made: they start from runs that no method makes, or
-    would warm up for longer than they train. So are more runs than anybody makes.
+    """Raises LayerpruneError naming the method whose runs cannot be made: they start from runs that no method makes,
+    would warm up for longer than they train, or augment otherwise than they say. So are more runs than anybody makes.
     """
     if (count := sum(1 for _ in itertools.islice(_slugs(preset), MOST_RUNS + 1))) > MOST_RUNS:
         raise LayerpruneError(f"{paths.preset_file(name)}: more than {count - 1:,} runs")
@@ -193,7 +206,9 @@ def check_runs(preset: Preset, name: str) -> None:
                     where = f"{paths.preset_file(name)}: datasets.{dataset}.archs.{arch_slug}"
                     _check_bases(f"{where}: {method}", prerequisites(preset, key), methods_of(block, arch))
                     named = {key for layer in _layers(block, arch, method, variant) for key in layer.settings}
-                    _check_warm_ups(f"{where}: {method} ({variant})", resolve(preset, key), named)
+                    run = resolve(preset, key)
+                    _check_warm_ups(f"{where}: {method} ({variant})", run, named)
+                    _check_views(f"{where}: {method} ({variant})", run)
 
 
 MOST_RUNS = 200_000
@@ -222,3 +237,12 @@ def _check_warm_ups(where: str, run: RunSettings, named: set[str]) -> None:
     for key, each in warm_ups.items():
         if each[-2:] == total[-2:] and int(each[:-2]) > int(total[:-2]):
             raise LayerpruneError(f"{where}: {key}: {each} is longer than training ({total})")
+
+
+def _check_views(where: str, run: RunSettings) -> None:
+    views = run.training
+    problem = views_problem(views.augment, views.crop, views.flip)
+    if views.augment == "resized-crop" and all(form.in_memory for form in catalog.asked_forms(run.dataset, run.source)):
+        problem = f"training.augment: resized-crop is for streamed images, and those of {run.dataset} are in memory"
+    if problem is not None:
+        raise LayerpruneError(f"{where}: {problem}")
