@@ -14,6 +14,7 @@ from layerprune.core.folding.linear_maps import shorten
 from layerprune.core.measure import count_depth, count_macs, count_params, equivalence_gap
 from layerprune.core.networks import storage
 from layerprune.core.networks.build import build
+from layerprune.core.networks.layers import describe
 from layerprune.core.networks.sections import Section, SectionedNetwork, mask_gates
 from layerprune.core.settings import ModelSettings
 
@@ -269,7 +270,7 @@ CHAINS = {
 def test_chains_become_these_and_do_the_same(given: list[nn.Module], shape: tuple, expected: str | None) -> None:
     chain, x = nn.Sequential(*given).eval(), images(3, shape)
     short = shorten(chain, shape)
-    assert (layers(storage._describe(short)) if short is not None else None) == expected
+    assert (layers(describe(short, "shortcut")) if short is not None else None) == expected
     if short is not None:
         torch.testing.assert_close(short(x), chain(x), atol=1e-5, rtol=1e-5)
 

@@ -2,6 +2,7 @@
 
 import copy
 import csv
+import re
 from dataclasses import replace
 from importlib import import_module
 from types import SimpleNamespace
@@ -30,7 +31,7 @@ from layerprune.core.training.evaluate import evaluate
 from layerprune.core.training.section_scores import BATCH, draw_sample, metered_score
 from layerprune.errors import LayerpruneError
 from layerprune.suite import run as running
-from layerprune.suite.record import Record
+from layerprune.suite.record import LARGEST_GAP, Record
 from layerprune.suite.run.measure import certificate, smaller_network
 from layerprune.suite.run.task import Parent
 from layerprune.suite.run.train import Trained, train
@@ -714,6 +715,21 @@ def test_a_loss_that_is_no_number_ends_training_with_the_status_diverged(study: 
     assert made.status == "diverged" and "not finite" in made.reason
     assert (made.val_accuracy, made.test_accuracy, made.equivalence_gap) == (None, None, None)
     assert made.steps_total == 10 and [row["epoch"] for row in rows if row["wall_seconds"]] == ["0", "1"]
+
+
+def test_a_run_whose_saved_network_computes_something_else_fails(study: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def shrink_wrongly(trained: Trained) -> SectionedNetwork:
+        network = smaller_network(trained)
+        next(network.head.parameters()).data.mul_(1.01)
+        return network
+
+    monkeypatch.setattr(import_module("layerprune.suite.run.write"), "smaller_network", shrink_wrongly)
+    said: list[str] = []
+    key = RunKey("every", "digits", "mlp-residual-4", "dense", "default", 1)
+    made = running.run(key, "cpu", 1, lambda *told: None, said.append)
+    assert made.status == "failed" and made.equivalence_gap > LARGEST_GAP and made.test_accuracy > 0.2
+    assert re.fullmatch(r"the saved network computes other logits than the trained one: \S+ apart", made.reason)
+    assert said[-1] == f"{key}: failed: {made.reason}"
 
 
 def test_the_test_accuracy_is_that_of_the_saved_network(study: Any) -> None:

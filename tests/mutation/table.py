@@ -742,6 +742,7 @@ EXEMPT = {
     "core/data/tars.py": "bounds of what is read: tests/test_hostile_data.py",
     "core/methods/__init__.py": "finds modules by name",
     "core/networks/__init__.py": "finds modules by name",
+    "core/networks/layers.py": "layers as data, compared with what they were: tests/test_storage.py",
     "core/networks/layout.py": "the same numbers in another order of memory: tests/test_models.py",
     "core/settings/__init__.py": "resolves names",
     "core/settings/methods.py": "descriptions: a run's settings are in its digest",

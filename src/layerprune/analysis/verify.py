@@ -15,7 +15,7 @@ from layerprune.analysis.frames import WITH_RESULT, read_curve, sorted_keys
 from layerprune.errors import LayerpruneError
 from layerprune.suite import config, current, store
 from layerprune.suite.packing import in_folders
-from layerprune.suite.record import Record
+from layerprune.suite.record import LARGEST_GAP, Record
 from layerprune.system import paths
 from layerprune.system.paths import RunKey
 
@@ -36,8 +36,6 @@ KINDS = {
     "nothing-planned": "a data set of which the preset plans no run",
 }
 NOT_ERRORS = ("note", "unlike-published", "unplanned", "nothing-planned")
-LARGEST_GAP = 1e-4
-"""Largest difference of float32 logits between the gated network and the smaller one."""
 RELATIVE = 1e-6
 """How far a number in curves.csv may be from the record's: rounding on the way through text."""
 

@@ -6,6 +6,7 @@ devices would share them out.
 """
 
 import heapq
+import math
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from layerprune.core.data.catalog import DataSpec
 from layerprune.core.data.dataset import DataSet, Split
 from layerprune.core.methods import families
 from layerprune.core.methods.base import Context, TrainingMethod
-from layerprune.core.networks import layout
+from layerprune.core.networks import layout, storage
 from layerprune.core.networks.build import build
 from layerprune.core.networks.sections import SectionedNetwork
 from layerprune.core.seeding import generator
@@ -103,7 +104,7 @@ def seconds_a_step(
 def batch_measured(settings: RunSettings, device: torch.device) -> int:
     """The batch, or as much of it as a CPU can do in seconds."""
     whole = settings.training.batch_size
-    return whole if device.type == "cuda" else max(1, min(whole, PIXELS_ON_CPU // _form(settings).size ** 2))
+    return whole if device.type == "cuda" else max(1, min(whole, PIXELS_ON_CPU // math.prod(_form(settings).shape[1:])))
 
 
 def trainer_on_noise(
@@ -118,6 +119,7 @@ def trainer_on_noise(
     """A trainer of the run's network that reads and writes nothing; `method` makes what it trains by."""
     training = settings.training
     network = build(settings.arch, data.shape, data.classes, generator("forecast", 0), settings.model)
+    storage.check_can_be_saved(network)  # its runs would be refused
     network = layout.place(network, device).train()
     augment = training.augment if _form(settings).in_memory else "none"  # decoding is not measured
     batches = TrainingBatches(data.train, data.mean, data.std, batch, 0, augment, device)
@@ -129,7 +131,7 @@ def trainer_on_noise(
 def noise(settings: RunSettings, count: int, device: torch.device) -> DataSet:
     """So many random images of the form of the run's; the splits share them."""
     spec, source = _form(settings), generator("forecast", 1)
-    images = torch.randint(0, 256, (count, spec.channels, spec.size, spec.size), generator=source, dtype=torch.uint8)
+    images = torch.randint(0, 256, (count, *spec.shape), generator=source, dtype=torch.uint8)
     split = Split(images, torch.randint(0, spec.classes, (count,), generator=source)).to(device)
     mean, std = (0.5,) * spec.channels, (0.25,) * spec.channels
     return DataSet("noise", "noise", spec.classes, split, split, split, mean, std, {})

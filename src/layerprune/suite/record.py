@@ -54,6 +54,8 @@ VOLATILE = ("wall_seconds", "energy", "memory", "gpu_memory", "finished_at", "re
 """Fields that differ between two otherwise equal runs; everything else is bit-equal on one machine."""
 IF_MEASURED = ("energy_joules", "energy_joules_own", "memory_bytes", "gpu_memory_bytes")
 """Fields that a record has no word of where the machine does not tell, as before there were any."""
+LARGEST_GAP = 1e-4
+"""Largest difference of float32 logits between the gated network and the smaller one, in a run that is sound."""
 LATER = ("val_top5_accuracy", "test_top5_accuracy")
 """Fields added after results were recorded: absent, they stay out of the digest, so that records stay current."""
 

@@ -5,10 +5,11 @@ pruned it.
 """
 
 import io
+import json
 import math
 import re
 import zipfile
-from collections.abc import Callable
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from layerprune.core.networks.sections import Section, SectionedNetwork, ZeroPadShortcut
+from layerprune.core.measure import evaluating
+from layerprune.core.networks import layers
+from layerprune.core.networks.sections import Section, SectionedNetwork
 from layerprune.errors import LayerpruneError
 from layerprune.system import files, zips
 
@@ -29,98 +32,52 @@ MOST_SECTIONS = 5000
 DEEPEST = 20
 """Levels of parts within parts."""
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}", re.ASCII)
-
-
-def _linear(spec: dict) -> nn.Module:
-    return nn.Linear(spec["in"], spec["out"], bias=spec["bias"])
-
-
-def _conv(spec: dict) -> nn.Module:
-    sizes = spec["in"], spec["out"], spec["kernel"], spec["stride"], spec["padding"], spec.get("dilation", 1)
-    return nn.Conv2d(*sizes, spec.get("groups", 1), bias=spec["bias"])
-
-
-_BUILDERS: dict[str, Callable[[dict], nn.Module]] = {
-    "linear": _linear,
-    "conv": _conv,
-    "relu": lambda spec: nn.ReLU(),
-    "flatten": lambda spec: nn.Flatten(),
-    "identity": lambda spec: nn.Identity(),
-    "batch-norm": lambda spec: nn.BatchNorm2d(spec["channels"], spec["epsilon"], spec["momentum"]),
-    "zero-pad-shortcut": lambda spec: ZeroPadShortcut(spec["channels"], spec["stride"]),
-    "global-mean-pool": lambda spec: nn.AdaptiveAvgPool2d(1),
-    "max-pool": lambda spec: nn.MaxPool2d(spec["kernel"], spec.get("stride"), spec.get("padding", 0)),
-    "mean-pool": lambda spec: nn.AvgPool2d(spec["kernel"]),
-    "chain": lambda spec: nn.Sequential(*map(_build, spec["layers"])),
-}
-
-
-def _build(spec: dict) -> nn.Module:
-    return _BUILDERS[spec["type"]](spec)
-
-
-def _describe(module: nn.Module) -> dict[str, Any]:
-    match module:
-        case nn.Linear():
-            sizes = {"in": module.in_features, "out": module.out_features}
-            return {"type": "linear", **sizes, "bias": module.bias is not None}
-        case nn.Conv2d():
-            sizes = {"in": module.in_channels, "out": module.out_channels, "kernel": list(module.kernel_size)}
-            place = {"stride": list(module.stride), "padding": list(module.padding)}
-            rare = {} if module.dilation == (1, 1) else {"dilation": list(module.dilation)}
-            rare |= {} if module.groups == 1 else {"groups": module.groups}
-            return {"type": "conv", **sizes, **place, **rare, "bias": module.bias is not None}
-        case nn.BatchNorm2d():
-            return {
-                "type": "batch-norm",
-                "channels": module.num_features,
-                "epsilon": module.eps,
-                "momentum": module.momentum,
-            }
-        case ZeroPadShortcut():
-            return {"type": "zero-pad-shortcut", "channels": module.channels, "stride": module.stride}
-        case nn.AdaptiveAvgPool2d(output_size=1):
-            return {"type": "global-mean-pool"}
-        case nn.MaxPool2d():
-            overlapping = {"stride": module.stride, "padding": module.padding}
-            rare = {} if (module.stride, module.padding) == (module.kernel_size, 0) else overlapping
-            return {"type": "max-pool", "kernel": module.kernel_size, **rare}
-        case nn.AvgPool2d():
-            return {"type": "mean-pool", "kernel": module.kernel_size}
-        case nn.Sequential():
-            return {"type": "chain", "layers": [_describe(layer) for layer in module]}
-        case nn.ReLU() | nn.Flatten() | nn.Identity():
-            return {"type": type(module).__name__.lower()}
-    raise LayerpruneError(f"{type(module).__name__}: this kind of layer cannot be saved")
+_MALFORMED = (KeyError, TypeError, ValueError, OverflowError, AttributeError, RuntimeError)  # and recursion
 
 
 def describe(network: SectionedNetwork) -> dict[str, Any]:
-    """The network's make-up as plain data."""
-    return {
-        "arch": network.arch,
-        "input_shape": list(network.input_shape),
-        "stem": _describe(network.stem),
-        "sections": [_describe_section(section) for section in network.chain],
-        "head": _describe(network.head),
-    }
+    """The network's make-up as plain data.
+
+    Raises LayerpruneError, naming layer and place, for a network with parts that would not come back as they are.
+    """
+    try:
+        _refuse_subclass(network, SectionedNetwork, "the network")
+        return {
+            "arch": network.arch,
+            "input_shape": list(network.input_shape),
+            "stem": layers.describe(network.stem, "stem"),
+            "sections": [_describe_section(section) for section in network.chain],
+            "head": layers.describe(network.head, "head"),
+        }
+    except LayerpruneError as error:
+        raise LayerpruneError(f"{network.arch}: {error}") from None
+
+
+def _refuse_subclass(module: nn.Module, known: type[nn.Module], place: str) -> None:
+    if type(module) is not known:
+        own = f"{type(module).__name__}, derived from {known.__name__}"
+        raise LayerpruneError(f"{place}: {own}: code of one's own cannot be saved, only a plain {known.__name__}")
 
 
 def _describe_section(section: Section) -> dict[str, Any]:
+    place = f"section {section.name!r}"
+    _refuse_subclass(section, Section, place)
     rare = {} if section.removable else {"removable": False}
     if section.activation_if_removed is not None:
-        rare["activation_if_removed"] = _describe(section.activation_if_removed)
+        later = f"{place}: activation_if_removed"
+        rare["activation_if_removed"] = layers.describe(section.activation_if_removed, later)
     return {
         "name": section.name,
-        "branch": _describe(section.branch) if section.branch is not None else None,
-        "shortcut": _describe(section.shortcut),
-        "activation": _describe(section.activation),
+        "branch": layers.describe(section.branch, f"{place}: branch") if section.branch is not None else None,
+        "shortcut": layers.describe(section.shortcut, f"{place}: shortcut"),
+        "activation": layers.describe(section.activation, f"{place}: activation"),
     } | rare
 
 
 def construct(description: dict[str, Any]) -> SectionedNetwork:
     """The network that `describe` described, without its weights."""
     sections = [_construct_section(spec) for spec in description["sections"]]
-    ends = _build(description["stem"]), _build(description["head"])
+    ends = layers.build(description["stem"]), layers.build(description["head"])
     network = SectionedNetwork(description["arch"], description["input_shape"], ends[0], sections, ends[1])
     told = zip(sections, description["sections"], strict=True)
     network.fix(section for section, spec in told if not spec.get("removable", True))
@@ -130,10 +87,10 @@ def construct(description: dict[str, Any]) -> SectionedNetwork:
 def _construct_section(spec: dict[str, Any]) -> Section:
     return Section(
         spec["name"],
-        _build(spec["branch"]) if spec["branch"] is not None else None,
-        _build(spec["shortcut"]),
-        _build(spec["activation"]),
-        _build(spec["activation_if_removed"]) if "activation_if_removed" in spec else None,
+        layers.build(spec["branch"]) if spec["branch"] is not None else None,
+        layers.build(spec["shortcut"]),
+        layers.build(spec["activation"]),
+        layers.build(spec["activation_if_removed"]) if "activation_if_removed" in spec else None,
     )
 
 
@@ -160,15 +117,23 @@ def load_without_weights(arch_path: Path) -> SectionedNetwork:
 def described(description: Any, source: object) -> SectionedNetwork:
     """The network of a description; `source` names it in errors. Raises LayerpruneError for a malformed one."""
     try:
-        _check_names(description)
-        with torch.device("meta"):  # takes no memory, however large
-            trial = construct(description).eval()
-            numbers = sum(each.numel() for each in trial.state_dict().values())
-            largest = _largest_map(trial)
-        if numbers <= MOST_NUMBERS and largest <= MOST_ACTIVATIONS:
-            return _tried(construct(description))
-    except (KeyError, TypeError, ValueError, OverflowError, AttributeError, RuntimeError) as error:  # and recursion
+        _without_memory(description, source)
+        return _tried(construct(description))
+    except _MALFORMED as error:
         raise LayerpruneError(f"{source}: not a network's description: {repr(error)[:200]}") from None
+
+
+def _without_memory(description: Any, source: object) -> SectionedNetwork:
+    """The network on the device meta, in evaluation mode, if its names, depth and sizes are as they should be."""
+    _check_names(description)
+    with torch.device("meta"):
+        trial = construct(description).eval()
+        numbers = sum(each.numel() for each in trial.state_dict().values())
+        largest = _largest_map(trial)
+    if max(name.count(".") for name, _ in trial.named_modules()) > DEEPEST:
+        raise ValueError("nested too deeply")
+    if numbers <= MOST_NUMBERS and largest <= MOST_ACTIVATIONS:
+        return trial
     much, most = (numbers, MOST_NUMBERS) if numbers > MOST_NUMBERS else (largest, MOST_ACTIVATIONS)
     raise LayerpruneError(f"{source}: a network of {much:,} numbers, more than {most:,}")
 
@@ -179,18 +144,22 @@ def _check_names(description: dict[str, Any]) -> None:
     names = [description["arch"], *(each["name"] for each in description["sections"])]
     odd = next((name for name in names if not _NAME.fullmatch(name)), None)
     if odd is not None:
-        raise ValueError(f"the name {odd!r}")
+        raise ValueError(f"the name {odd!r} has other characters than letters, digits, _, . and -, or too many")
 
 
 def _tried(network: SectionedNetwork) -> SectionedNetwork:
     """The network, which computes logits of an image."""
-    if max(name.count(".") for name, _ in network.named_modules()) > DEEPEST:
-        raise ValueError("nested too deeply")
-    with torch.no_grad():
-        found = network.eval()(torch.zeros(1, *network.input_shape))
+    _logits(network.eval(), torch.zeros(1, *network.input_shape))
+    return network.train()
+
+
+@torch.no_grad()
+def _logits(network: SectionedNetwork, image: torch.Tensor) -> torch.Tensor:
+    """The logits [1, classes] of an image. Raises ValueError for an output of another shape."""
+    found = network(image)
     if found.dim() != 2 or len(found) != 1:
         raise ValueError(f"its output has the shape {list(found.shape)}")
-    return network.train()
+    return found
 
 
 def _largest_map(network: SectionedNetwork) -> int:
@@ -198,16 +167,16 @@ def _largest_map(network: SectionedNetwork) -> int:
 
     Counting takes a second the first time, which networks of ordinary sizes need not wait for.
     """
-    convs = [each for each in network.modules() if isinstance(each, nn.Conv2d | nn.MaxPool2d)]
+    padded = [each for each in network.modules() if isinstance(each, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d)]
     channels, *sides = network.input_shape
     widest = max([channels, *(value.shape[0] for value in network.state_dict().values() if value.dim())])
-    margin = sum(2 * max(_pair(each.padding)) for each in convs)
+    margin = sum(2 * max(_pair(each.padding)) for each in padded if not isinstance(each.padding, str))
     bound = widest * math.prod(side + margin for side in sides)
     return bound if bound <= MOST_ACTIVATIONS else _counted_map(network)
 
 
 def _pair(value: Any) -> tuple:
-    return value if isinstance(value, tuple) else (value,)
+    return tuple(value) if isinstance(value, list | tuple) else (value,)
 
 
 def _counted_map(network: SectionedNetwork) -> int:
@@ -225,14 +194,63 @@ def _counted_map(network: SectionedNetwork) -> int:
     return max(sizes)
 
 
+# --- before a training ----------------------------------------------------------------------------------------------
+
+
+def check_can_be_saved(network: SectionedNetwork) -> None:
+    """Build a network on the CPU again from its description and weights, and compare: cheap, before it is trained.
+
+    Raises LayerpruneError, naming the architecture, if it cannot be saved or would come back as another network.
+    """
+    description = describe(network)
+    try:
+        _check_whole(network)
+        _check_equal(network, _without_memory(json.loads(json.dumps(description)), network.arch))
+    except _MALFORMED as error:
+        raise LayerpruneError(f"{network.arch}: this network cannot be saved: {error}") from None
+
+
+def _check_whole(network: SectionedNetwork) -> None:
+    """Raises ValueError for sections of one name, and for shared weights: a file has each by itself, untied."""
+    names = Counter(section.name for section in network.chain)
+    twice = next((name for name, count in names.items() if count > 1), None)
+    if twice is not None:
+        raise ValueError(f"two sections have the name {twice!r}")
+    places: dict[int, str] = {}
+    for name, value in network.state_dict().items():
+        first = places.setdefault(value.untyped_storage().data_ptr(), name) if value.numel() else name
+        if first != name:
+            raise ValueError(f"{first} and {name} share their numbers")
+
+
+def _check_equal(network: SectionedNetwork, again: SectionedNetwork) -> None:
+    """Raises ValueError if the weights do not fit or the logits of an image differ."""
+    state = network.state_dict()
+    odd = _misfit(state, again.state_dict())
+    if odd is not None:
+        raise ValueError(f"the weights {odd} belong to none of its layers")
+    again.load_state_dict(state, assign=True)  # with its memory
+    image = torch.randn(1, *network.input_shape, generator=torch.Generator().manual_seed(0))
+    with evaluating(network, again):
+        alike = torch.allclose(_logits(again, image), _logits(network, image), rtol=1e-4, atol=1e-4, equal_nan=True)
+    if not alike:
+        raise ValueError("built again from its layers and weights, it computes other logits (has it hooks?)")
+
+
+def _misfit(state: dict[str, torch.Tensor], own: dict[str, torch.Tensor]) -> str | None:
+    """The first name of weights that only one has, or that have another shape in the other; None if all fit."""
+    odd = sorted(map(str, set(state) ^ set(own)))
+    return next(iter(odd or [name for name in own if state[name].shape != own[name].shape]), None)
+
+
 def load_weights(network: SectionedNetwork, path: Path) -> None:
     """Fill a network with a file of weights. Raises LayerpruneError when they belong to another architecture."""
     state, own = read_weights(path), network.state_dict()
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise LayerpruneError(f"{path}: holds no weights of a network")
-    odd = sorted(map(str, set(state) ^ set(own))) or [name for name in own if state[name].shape != own[name].shape]
-    if odd:
-        raise LayerpruneError(f"{path}: weights of another architecture than {network.arch} (first at '{odd[0]}')")
+    odd = _misfit(state, own)
+    if odd is not None:
+        raise LayerpruneError(f"{path}: weights of another architecture than {network.arch} (first at '{odd}')")
     network.load_state_dict(state)
 
 

@@ -78,7 +78,10 @@ def _made(preset: Preset, key: RunKey, caller: Caller) -> Record:
             alone = preset.resources.runs_per_gpu == 1
             chooses = asked.settings.training.engine == "graphs" and caller.lane is None
             with fastest_convolutions() if chooses else nullcontext():
-                return _finished(prepare.task_of(asked, device, caller, notice), key, alone)
+                made = _finished(prepare.task_of(asked, device, caller, notice), key, alone)
+            if made.status == "failed":
+                caller.say(f"{key}: {made.status}: {made.reason}")
+            return made
 
 
 def _make_parents(asked: Request, caller: Caller) -> None:

@@ -12,7 +12,7 @@ from layerprune.core import surgery
 from layerprune.core.measure import count_depth, count_macs, count_params, equivalence_gap
 from layerprune.core.networks.sections import SectionedNetwork, mask_gates
 from layerprune.core.training.evaluate import Score, evaluate
-from layerprune.suite.record import Files, Provenance, Record, Status
+from layerprune.suite.record import LARGEST_GAP, Files, Provenance, Record, Status
 from layerprune.suite.run.task import Task
 from layerprune.suite.run.train import Trained
 from layerprune.system import memory
@@ -60,7 +60,8 @@ def measure(
 ) -> Record:
     """The record of a run, by the smaller network as it was read back from the disk."""
     healthy, progress, start = is_healthy(trained), trained.progress, trained.start
-    status, reason = _status(trained, healthy)
+    gap = certificate(task, trained, smaller) if healthy else None
+    status, reason = _status(trained, gap)
     validation, test = (_score(task, smaller, split) if healthy else None for split in ("validation", "test"))
     spent_macs, spent_seconds = task.spent_by_parents
     return Record(
@@ -81,7 +82,7 @@ def measure(
         epochs=progress.step / trained.steps_per_epoch,
         wall_seconds=progress.wall_seconds,
         wall_seconds_own=max(0.0, progress.wall_seconds - spent_seconds),
-        equivalence_gap=_finite(certificate(task, trained, smaller)) if healthy else None,
+        equivalence_gap=_finite(gap),
         details=_finite(start.details | trained.outcome.details | _left_out(task)),
         finished_at=_now(),
         resumed=progress.resumed,
@@ -137,10 +138,13 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _status(trained: Trained, healthy: bool) -> tuple[Status, str | None]:
+def _status(trained: Trained, gap: float | None) -> tuple[Status, str | None]:
+    """Status and reason; `gap` is None of a run that is not healthy."""
     kept = sum(trained.outcome.keep)
-    if not healthy:
+    if gap is None:
         return "diverged", f"the loss or a weight was not finite at step {trained.progress.step}"
+    if not gap <= LARGEST_GAP:  # NaN is no gap that may be
+        return "failed", f"the saved network computes other logits than the trained one: {gap:.1e} apart"
     if kept == 0:
         return "collapsed", "every section is gone"
     if trained.aims_to_prune and kept == len(trained.outcome.keep):

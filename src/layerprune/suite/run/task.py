@@ -10,7 +10,7 @@ from torch import Tensor
 
 from layerprune.core.data.batches import evaluation_batches
 from layerprune.core.data.dataset import DataSet
-from layerprune.core.networks import layout
+from layerprune.core.networks import layout, storage
 from layerprune.core.networks.build import build
 from layerprune.core.networks.sections import SectionedNetwork
 from layerprune.core.seeding import generator
@@ -74,9 +74,16 @@ class Task:
 
     def fresh_network(self, stream: str = "initialisation") -> SectionedNetwork:
         """The whole network from the named stream."""
+        return self.place(self._built(stream))
+
+    def check_network(self) -> None:
+        """Raises LayerpruneError for an architecture whose networks cannot be saved."""
+        storage.check_can_be_saved(self._built("initialisation"))
+
+    def _built(self, stream: str) -> SectionedNetwork:
         source = generator(stream, self.settings.seed)
         settings = self.settings
-        return self.place(build(settings.arch, self.data.shape, self.data.classes, source, settings.model))
+        return build(settings.arch, self.data.shape, self.data.classes, source, settings.model)
 
     def dense_network(self) -> SectionedNetwork:
         """The trained network that this run starts from."""

@@ -28,7 +28,11 @@ class Trained:
 
 
 def train(task: Task) -> Trained:
-    """Train and prune. Raises SettingError for settings that do not fit, Preempted when the process is told to end."""
+    """Train and prune. Raises SettingError for settings that do not fit, Preempted when the process is told to end.
+
+    Raises LayerpruneError before the first step for a network that could not be saved after the last one.
+    """
+    task.check_network()
     batches = batches_of(task)
     start = start_of(task, batches)
     _check_group(task, start.method, batches)
