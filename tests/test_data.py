@@ -36,6 +36,7 @@ from layerprune.core.data import (
     stage,
 )
 from layerprune.core.data.batches import steps_per_epoch
+from layerprune.core.data.checking import SPLITS
 from layerprune.core.data.dataset import DataSet, Split, channel_statistics
 from layerprune.core.data.mnist import read_idx
 from layerprune.errors import LayerpruneError, SettingError
@@ -576,6 +577,13 @@ def test_a_data_set_that_is_not_what_its_row_of_the_catalog_says_is_refused_in_o
 
 def test_a_sound_data_set_of_one_s_own_is_loaded(own, load_own):
     assert torch.equal(load_own(own).train.images, own.train.images)
+
+
+def test_images_need_not_be_square(own, load_own, monkeypatch):
+    monkeypatch.setitem(catalog._FORMS, "own", (replace(OWN, size=(8, 5)),))
+    parts = {name: Split(split.images[..., :5], split.labels) for name, split in vars(own).items() if name in SPLITS}
+    assert load_own(replace(own, **parts)).shape == (3, 8, 5)
+    assert "instead of uint8 [N, 3, 8, 5]" in message_of(lambda: load_own(own))
 
 
 def test_a_row_of_the_catalog_without_a_module_is_named(own, tmp_path):

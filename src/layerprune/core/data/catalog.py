@@ -13,8 +13,8 @@ from layerprune.errors import LayerpruneError
 
 @dataclass(frozen=True)
 class DataSpec:
-    """One form of a data set. `size` is the height and width of its images, in pixels; `train` counts the training
-    split, without what is held out.
+    """One form of a data set. `size` is the height and width of its images, in pixels, one number if they are square;
+    `train` counts the training split, without what is held out.
 
     `files` maps a file's role to its name, as kept in a data folder; empty for data shipped in the package. A file may
     have any of `suffixes` there. `sha256` maps a file's (or, for digits, an array's) name to the digest of its
@@ -27,7 +27,7 @@ class DataSpec:
     name: str
     classes: int
     channels: int
-    size: int
+    size: int | tuple[int, int]
     sources: tuple[str, ...]
     train: int
     files: Mapping[str, str] = field(default_factory=dict)
@@ -38,6 +38,11 @@ class DataSpec:
     in_memory: bool = True
     held_out_divisor: int = 10
     image_format: str | None = None
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """[C, H, W] of an image."""
+        return self.channels, *((self.size, self.size) if isinstance(self.size, int) else self.size)
 
 
 DIGITS = DataSpec(

@@ -61,8 +61,8 @@ def _of_split(split: AnySplit, form: DataSpec) -> Iterator[str]:
         yield from _of_images(split.images, form)
     elif lacking := [name for name in _OF_A_SPLIT if not hasattr(split, name)]:
         yield f"is {_kind(split)}, no split: it has no '{lacking[0]}'"
-    elif tuple(split.shape) != _shape(form):
-        yield f"images are {_sizes(split.shape)} instead of {_sizes(_shape(form))}, as the catalog has it"
+    elif tuple(split.shape) != form.shape:
+        yield f"images are {_sizes(split.shape)} instead of {_sizes(form.shape)}, as the catalog has it"
     yield from _of_labels(split.labels, form.classes)
     count = len(split.images) if isinstance(split, Split) else len(split)
     if len(split.labels) != count:
@@ -72,10 +72,10 @@ def _of_split(split: AnySplit, form: DataSpec) -> Iterator[str]:
 
 
 def _of_images(images: Tensor, form: DataSpec) -> Iterator[str]:
-    wanted = f"uint8 {_sizes(_shape(form))} with values 0 to 255"
+    wanted = f"uint8 {_sizes(form.shape)} with values 0 to 255"
     if not isinstance(images, Tensor):
         yield f"images are {_kind(images)} instead of a tensor, {wanted}"
-    if images.dtype != torch.uint8 or tuple(images.shape[1:]) != _shape(form):
+    if images.dtype != torch.uint8 or tuple(images.shape[1:]) != form.shape:
         yield f"images are {_found(images)} instead of {wanted}"
 
 
@@ -112,10 +112,6 @@ def _of_statistics(data: DataSet, channels: int) -> Iterator[str]:
 
 
 # --- words ----------------------------------------------------------------------------------------------------------
-
-
-def _shape(form: DataSpec) -> tuple[int, int, int]:
-    return form.channels, form.size, form.size
 
 
 def _sizes(shape: Sequence[int]) -> str:
