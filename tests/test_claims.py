@@ -727,6 +727,16 @@ def test_how_finely_a_price_has_to_be_chosen_is_told(root: Path) -> None:
     assert (row["n"], row["mean"]) == (5, pytest.approx(0.2))
 
 
+def test_prices_are_compared_over_the_seeds_that_both_have(root: Path) -> None:
+    raw = made_up.preset(ARCHS, ["dense", "gated"], SEEDS)
+    gated = raw["datasets"][made_up.DATASET]["methods"]["gated"]
+    gated |= {"settings": {"nu": 0.001}, "variants": {"nu-0.002": {"settings": {"nu": 0.002}, "seeds": [0]}}}
+    for key in of(made_up.write_study(raw), "gated"):
+        set_depth(key, 18 if key.seed else 10)  # with either price
+    (row,) = rows_of("C6", "depth-where-the-price-doubles")
+    assert (row["n"], row["mean"]) == (1, 0)
+
+
 def test_c3_tells_measured_latencies_beside(study: list[RunKey]) -> None:
     for quantity in ("latency-of-one", "latency-of-a-batch"):
         assert [row["n"] for row in rows_of("C3", quantity)] == [0]

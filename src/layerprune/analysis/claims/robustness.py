@@ -69,17 +69,18 @@ def depth_over_gates_at_the_start_of_rivals(study: Study) -> list[Sample]:
 def depth_where_the_price_doubles(study: Study) -> list[Sample]:
     """Fall of the share of sections left where nu doubles: the steepest between neighbours of the sweep of nu.
 
-    Share of all sections, per factor of two; how finely a price has to be chosen.
+    Share of all sections, per factor of two, over the seeds that both have; how finely a price has to be chosen.
     """
     sweep = _used(study, "gated")
     sweep = sweep[statistics.on_sweep_of_prices(sweep) & (sweep["nu"] > 0)]  # 0 has no double
     samples = []
     for arch, runs in sweep.groupby("arch", sort=False):
-        shares = (runs["sections_left"] / runs["sections_total"]).groupby(runs["nu"]).mean().sort_index()
-        if len(shares) > 1:
-            doublings = pd.Series(shares.index).map(math.log2).diff()[1:].to_numpy()
-            falls = -shares.diff()[1:].to_numpy() / doublings
-            seeds = runs.groupby("nu")["seed"].nunique().min()
+        share = runs["sections_left"] / runs["sections_total"]
+        shares = runs.assign(share=share).pivot_table(index="nu", columns="seed", values="share")
+        doublings = pd.Series(shares.index, index=shares.index).map(math.log2).diff()
+        falls = -shares.diff().mean(axis=1) / doublings
+        if falls.notna().any():
+            seeds = shares.diff().notna().sum(axis=1)[falls.notna()].min()
             samples.append(Sample(str(arch), (float(falls.max()),), seeds=int(seeds)))
     return samples
 
