@@ -375,7 +375,7 @@ FOLDING = [
         "gap of another sign",
         "(reference - smaller(images)).abs().max()",
         "(reference + smaller(images)).abs().max()",
-        mlp("magnitude"),
+        mlp("dense"),
         quick=True,
     ),
     Fault("evaluates in training mode", "        module.eval()\n", "        module.train()\n", cifar("dense")),

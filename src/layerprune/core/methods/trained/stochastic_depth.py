@@ -1,4 +1,4 @@
-"""Stochastic depth (Huang et al., ECCV 2016): the same noise as gated training, no learned gates.
+"""Stochastic depth (Huang et al., ECCV 2016): the same noise as gated training, no learnt gates.
 
 Section l = 1..L survives a mini-batch with p_l = 1 - (l/L)(1 - p_L); a section that does not is not computed. l counts
 all sections of the network, as published. After training the branch is multiplied by p_l (folded into its last
