@@ -26,6 +26,8 @@ class Outcome:
 
 
 NUMBERS = ("bool", "int64", "float64")
+LONG = ("workflow", "distributed", "lanes", "campaign", "mutation", "report", "docs", "notebook", "examples", "zoo")
+"""Test files of seconds a test."""
 
 
 @pytest.fixture(scope="session")
@@ -202,6 +204,11 @@ ASKED_FOR = {
     "mutation": "plants every fault that golden values must notice",
 }
 """Marker -> why its tests run only when they are asked for."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes long comes first: at the end no process waits for it alone."""
+    items.sort(key=lambda item: item.path.stem.removeprefix("test_") not in LONG)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
