@@ -114,6 +114,7 @@ NO_VERSION, UNKNOWN = "must say which version it is, as in VERSION = 1", "is unk
 LACKING = [
     ("scores", SCORE, NO_VERSION),
     ("scores", f"VERSION: int\n{SCORE}", NO_VERSION),
+    ("scores", f"del VERSION\n{SCORE}", NO_VERSION),
     ("scores", f"VERSION = '2'\n{SCORE}", f"{NO_VERSION}, not '2'"),
     ("scores", f"VERSION = True\n{SCORE}", f"{NO_VERSION}, not True"),
     ("scores", f"VERSION = int(1)\n{SCORE}", "VERSION must be written out, as in VERSION = 1, not int(1)"),

@@ -270,5 +270,6 @@ def constant_in(path: Path, name: str) -> Any:
 
 def _names_given_by(statement: ast.stmt) -> list[str]:
     """The names that a statement gives a value to, with or without a type."""
-    targets = [statement.target] if isinstance(statement, ast.AnnAssign) else getattr(statement, "targets", [])
+    targets = statement.targets if isinstance(statement, ast.Assign) else []
+    targets = [statement.target] if isinstance(statement, ast.AnnAssign) else targets
     return [target.id for target in targets if isinstance(target, ast.Name)]
