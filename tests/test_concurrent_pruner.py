@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from networks import digits, source
-from own_networks import EXAMPLE, own
+from own_networks import EXAMPLE, own, torchvisions
 from together import run_together
 from torch import Tensor, nn
 from torch.distributed.fsdp import fully_shard
@@ -270,6 +270,58 @@ def test_a_pruned_network_comes_back_from_its_file_without_its_class(tmp_path: P
         layerprune.load(tmp_path / "smaller.pt2")
     with pytest.raises(LayerpruneError, match=r"elsewhere.pt2: no such file"):
         layerprune.load(tmp_path / "elsewhere.pt2")
+
+
+# --- taken off again --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["own", "resnet18"])
+def test_a_model_whose_pruner_is_detached_is_what_it_was(name: str) -> None:
+    model, x = (own(), torch.randn(4, 1, 28, 28, generator=source(1))) if name == "own" else torchvisions(name)
+    before, hooks = copy.deepcopy(model), hooks_of(model)
+    pruner = a_pruner(model, sections=find_sections(model, x), nu=0.1)
+    assert hooks_of(model) != hooks
+    assert pruner.detach() is model and hooks_of(model) == hooks
+    outcomes = []
+    for each in (before, model):
+        torch.manual_seed(1)  # dropout, and layers that are left out at random
+        out = each.train()(x)
+        out.square().mean().backward()
+        outcomes.append([out, *(weight.grad for weight in each.parameters())])
+    assert all(torch.equal(one, other) for one, other in zip(*outcomes, strict=True))
+    smaller = layerprune.prune_by_scores(model, find_sections(model, x), "random", keep=1)
+    assert len(list(smaller.parameters())) < len(list(model.parameters()))
+
+
+def hooks_of(model: nn.Module) -> list[object]:
+    return [
+        (path, len(part._forward_pre_hooks), len(part._forward_hooks), sorted(vars(part)))
+        for path, part in model.named_modules()
+    ]
+
+
+def test_another_pruner_goes_on_with_what_the_detached_one_has_left() -> None:
+    model = own()
+    first = a_pruner(model, target_depth=3, consolidate_at=0.5)
+    train(first, range(STEPS // 2))
+    assert len(first.removed) == 1
+    first.detach()
+    x = batches()[0][0]
+    assert torch.equal(model.eval()(x), first.export().eval()(x))
+    second = a_pruner(model, first.optimizer, nu=3.0)
+    first.detach()  # again: it must leave the second's gates alone
+    train(second, range(STEPS))
+    assert sorted([*first.removed, *second.removed]) == [f"blocks.{place}" for place in range(4)]
+
+
+@pytest.mark.parametrize("call", ["step", "finish", "load_state_dict"])
+def test_a_detached_pruner_decides_nothing_any_more(call: str) -> None:
+    pruner = a_pruner(own(), nu=3.0)
+    train(pruner, range(10))
+    given = [pruner.state_dict()] if call == "load_state_dict" else []
+    pruner.detach()
+    with pytest.raises(LayerpruneError, match=f"{call}: the pruner has been detached from its model"):
+        getattr(pruner, call)(*given)
 
 
 # --- mistakes ---------------------------------------------------------------------------------------------------

@@ -42,6 +42,7 @@ from layerprune.library.gated_training import (
     settings_of,
     told_by_arguments,
 )
+from layerprune.library.gates import detach
 from layerprune.library.hooks import OfPruner
 from layerprune.library.loss_allowance import LossAllowance, validated
 from layerprune.library.memory import MemoryBudget, SectionMemory, peak_memory, section_memory
@@ -155,7 +156,7 @@ class ConcurrentPruner:
         self._leading = examples.leader(model, sections.example)
         self._draws: list[tuple[Tensor, int]] = []  # with the examples of their forward passes, in all processes
         self._is_differentiated = False
-        self._scale, self._steps, self._is_verified = 1.0, 0, not verify
+        self._scale, self._steps, self._is_verified, self._is_detached = 1.0, 0, not verify, False
         self._shown: tuple[Tensor | None] | None = None  # gates of evaluation passes; None: the method's
         with told_by_arguments():  # before anything has changed
             self._measure()
@@ -205,6 +206,7 @@ class ConcurrentPruner:
 
         Raises LayerpruneError if no forward and backward pass in training mode came before.
         """
+        self._check_attached("step")
         if not self.consolidated and any(self._forward.alive):
             self._take_in()
         self._forward.gates.step()
@@ -283,9 +285,26 @@ class ConcurrentPruner:
 
     def finish(self) -> list[str]:
         """Round theta now, at whatever step; returns the names of the sections that this removes."""
+        self._check_attached("finish")
         if self._method is None:
             raise LayerpruneError("finish: nothing has been trained yet")
         return [] if self.consolidated else self._remove(self._method._round())
+
+    def detach(self) -> nn.Module:
+        """Take the gates off the model itself, which is a plain one from now on, and return it.
+
+        What has been removed stays removed; theta is not rounded, so what is undecided stays whole. For a pruner that
+        was made with the wrong arguments: another one may follow, on sections found anew if any have been removed.
+        """
+        if not self._is_detached:
+            detach(self.model)
+            _forget_compiled()
+        self._is_detached = True
+        return self.model
+
+    def _check_attached(self, called: str) -> None:
+        if self._is_detached:
+            raise LayerpruneError(f"{called}: the pruner has been detached from its model: make another one")
 
     def state_dict(self) -> dict[str, Any]:
         """What an exact resume needs besides the states of the model and the optimizer.
@@ -321,6 +340,7 @@ class ConcurrentPruner:
 
         Raises LayerpruneError, before anything has changed, if it is the state of other sections or of another aim.
         """
+        self._check_attached("load_state_dict")
         alive, names = self._forward.alive, [each.name for each in self.sections.removable]
         check_state(state, names, alive, self._aims)
         self._steps = state["steps"]

@@ -105,7 +105,7 @@ def _check(model: Any, example: Any) -> None:
             f"by name, not {shown(example)}"
         )
     if has_gates(model):
-        raise LayerpruneError(f"{name}: is being pruned: find sections in pruner.export() instead")
+        raise LayerpruneError(f"{name}: is being pruned: find sections in what its pruner exports, or detach() it")
     if isinstance(model, torch.jit.ScriptModule):
         raise LayerpruneError(f"{name}: is TorchScript: find sections in the module it was made from")
     if isinstance(model, torch.fx.GraphModule) and hasattr(model, "validate_inputs"):

@@ -104,7 +104,9 @@ def _check(model: nn.Module, sections: FoundSections, method: str) -> None:
     if sections.model is not model:
         raise LayerpruneError("prune_by_scores: the sections were found in another model")
     if has_gates(model):
-        raise LayerpruneError("prune_by_scores: the model is already being pruned: use what its pruner exports")
+        raise LayerpruneError(
+            "prune_by_scores: the model is already being pruned: use what its pruner exports, or detach() it"
+        )
     if not sections.removable:
         raise LayerpruneError(f"prune_by_scores: no section can be removed: {sections[0].reason}")
 

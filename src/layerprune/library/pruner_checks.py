@@ -99,7 +99,8 @@ def check(
         )
     if has_gates(model):
         raise LayerpruneError(
-            "ConcurrentPruner: the model, or a part of it, already has gates; use one pruner per model"
+            "ConcurrentPruner: the model, or a part of it, already has gates; use one pruner per model, "
+            "or detach() the first"
         )
     if not sections.removable:
         reasons = sorted({section.reason for section in sections})

@@ -63,7 +63,7 @@ def write(model: nn.Module, path: Path) -> None:
     """Write a model's weights and buffers, and what has gone. Raises LayerpruneError while it is being pruned."""
     require(isinstance(model, nn.Module), "save", "module is the model itself", model)
     if has_gates(model):
-        raise LayerpruneError("save: the model is being pruned: save what its pruner exports")
+        raise LayerpruneError("save: the model is being pruned: save what its pruner exports, or detach() it")
     weights = {name: each.detach().clone().contiguous() for name, each in model.state_dict().items()}
     content = safetensors.torch.save(weights, {_KEY: json.dumps(_gone_from(model))})
     files.write_atomically(path, lambda stream: stream.write(content))
