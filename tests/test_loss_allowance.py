@@ -15,6 +15,7 @@ from together import run_together
 from torch import Tensor, nn
 from torch.nn import functional
 
+from layerprune.errors import LayerpruneError
 from layerprune.library.concurrent_pruner import ConcurrentPruner
 from layerprune.library.find_sections import find_sections
 from layerprune.library.loss_allowance import FARTHEST, LossAllowance
@@ -152,6 +153,14 @@ def test_a_loss_without_sections_is_that_of_the_model_that_has_lost_them() -> No
     without_all = pruner._loss_without({0, 2})
     pruner._forward.remove([0, 2])
     assert validation_loss(model) == pytest.approx(without_all, rel=1e-6)
+
+
+def test_a_validation_that_finds_nothing_from_the_beginning_is_refused_and_the_model_left_as_it_was() -> None:
+    """As the mean over no batch is: nothing would ever be removed."""
+    model = own()
+    with pytest.raises(LayerpruneError, match=r"validate\(\) returned nan before training: does it see a batch\?"):
+        a_pruner(model, max_loss_increase=0.1, validate=lambda: torch.tensor([]).mean())
+    a_pruner(model, max_loss_increase=0.1, validate=lambda: math.inf)  # which training may mend
 
 
 @pytest.mark.parametrize("later", [5.0, math.nan])

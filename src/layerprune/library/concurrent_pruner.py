@@ -13,6 +13,7 @@ the model and the optimizer. The loss must be the mean over the examples of a st
 """
 
 import copy
+import math
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -178,7 +179,7 @@ class ConcurrentPruner:
         if all(self._forward.alive):
             self._whole = sizes_of(self.model, self.sections.example, len(self.sections), self.sections.trace)
         if isinstance(self._budget, LossAllowance):
-            self._budget.look()
+            self._check_validation(self._budget.look())
 
     # --- what is asked of it --------------------------------------------------------------------------------
 
@@ -585,6 +586,12 @@ class ConcurrentPruner:
         """Bytes of the model's peak without these sections."""
         with self._showing(None), self._forward.without(sorted(places)):
             return peak_memory(self.model, self.sections.example)
+
+    def _check_validation(self, loss: float) -> None:
+        if math.isnan(loss):
+            raise LayerpruneError(
+                "ConcurrentPruner: validate() returned nan before training: does it see a batch? Nothing would go"
+            )
 
     def _loss_without(self, places: Collection[int]) -> float:
         """What validation finds with these sections closed: the mean over all processes. The model stays as it is."""
