@@ -1,11 +1,14 @@
 """Linear maps that removals made neighbours are multiplied out: exactly, and only where it pays."""
 
 import copy
+import itertools
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from networks import images, make, random_keep_lists
+from networks import images, make, random_keep_lists, source
 from test_cifar_networks import COLOUR, lively
 from torch import nn
 
@@ -53,6 +56,53 @@ def what_is_left(network: SectionedNetwork) -> list[str]:
     sections = [f"{layers(spec['branch'])} + {layers(spec['shortcut'])}" for spec in told["sections"]]
     parts = [layers(told["stem"]), *sections, layers(told["head"])]
     return [part for part in parts if part not in ("identity", "- + identity")]
+
+
+# --- branches of every form -----------------------------------------------------------------------------------
+
+FORMS: dict[str, Callable[..., nn.Module]] = {
+    "bare": lambda layer: layer,
+    "chain": lambda layer: nn.Sequential(nn.ReLU(), layer),
+    "chain of chains": lambda layer: nn.Sequential(nn.Sequential(nn.ReLU(), layer)),
+    "ends in an identity": lambda layer: nn.Sequential(nn.ReLU(), layer, nn.Identity()),
+}
+
+
+def of_vectors(form: Callable[..., nn.Module]) -> SectionedNetwork:
+    stem = nn.Sequential(nn.Flatten(), nn.Linear(36, 12))
+    widths = [(12, 12, nn.Identity()), (12, 6, nn.Linear(12, 6)), (6, 6, nn.Linear(6, 6)), (6, 6, None)]
+    sections = [Section(f"s{at}", form(nn.Linear(*to)), way) for at, (*to, way) in enumerate(widths)]
+    return SectionedNetwork("vectors", (1, 6, 6), stem, sections, nn.Linear(6, 10))
+
+
+def of_pictures(form: Callable[..., nn.Module]) -> SectionedNetwork:
+    def convolution(before: int, behind: int) -> nn.Module:
+        return form(nn.Conv2d(before, behind, 3, padding=1))
+
+    shortcuts = [nn.Identity(), nn.Conv2d(6, 4, 1), nn.Conv2d(4, 4, 1), None]
+    widths = [(6, 6), (6, 4), (4, 4), (4, 4)]
+    pairs = enumerate(zip(widths, shortcuts, strict=True))
+    sections = [Section(f"s{at}", convolution(*to), way) for at, (to, way) in pairs]
+    head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 10))
+    return SectionedNetwork("pictures", (1, 6, 6), nn.Conv2d(1, 6, 3, padding=1), sections, head)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("make_it", [of_vectors, of_pictures])
+def test_a_branch_may_be_a_layer_or_a_chain_of_any_form(make_it: Callable, form: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = make_it(FORMS[form]).eval()
+    x, pays = torch.randn(5, 1, 6, 6, generator=source(1)), 0
+    for keep in itertools.product((0, 1), repeat=4):
+        left = folded(network, list(keep))
+        with torch.no_grad():
+            torch.testing.assert_close(left(x), network(x, mask_gates(list(keep))), atol=1e-5, rtol=1e-4)
+        whole = copy.deepcopy(network)
+        surgery.remove_all_but(whole, list(keep))
+        pays += costs(left)[0] < costs(whole)[0]
+        storage.save(left, tmp_path / "arch.json", tmp_path / "weights.safetensors")
+        torch.testing.assert_close(storage.load(tmp_path / "arch.json", tmp_path / "weights.safetensors")(x), left(x))
+    assert pays > 4
 
 
 # --- vectors --------------------------------------------------------------------------------------------------

@@ -133,22 +133,22 @@ def _fold_into_sections(network: SectionedNetwork) -> None:
         foldable = before.alive and isinstance(before.activation, nn.Identity) and _is_linear_slot(after, "shortcut")
         if not foldable or isinstance(after.shortcut, nn.Identity):
             continue
-        if not isinstance(before.branch[-1], nn.Linear):
+        if not isinstance(_chain(before.branch)[-1], nn.Linear):
             _fold_picture_into_section(before, after, shapes[index])
         elif count_params(after.shortcut):
             _fold_vector_into_section(before, after, shapes[index])
 
 
 def _fold_vector_into_section(before: Section, after: Section, shape: tuple[int, ...]) -> None:
-    middle = output_shape(before.shortcut, shape)
+    middle, (*rest, end) = output_shape(before.shortcut, shape), _chain(before.branch)
     shortcut = as_linear(nn.Sequential(before.shortcut, after.shortcut), shape)
-    last = as_linear(nn.Sequential(before.branch[-1], after.shortcut), (before.branch[-1].in_features,))[-1]
+    last = as_linear(nn.Sequential(end, after.shortcut), (end.in_features,))[-1]
     with torch.no_grad():  # the following map's bias must count once: it stays in the folded shortcut
         last.bias.sub_(constant_of(after.shortcut, middle).to(last.bias))
-    old = count_macs(before.shortcut, shape) + before.branch[-1].weight.numel() + count_macs(after.shortcut, middle)
+    old = count_macs(before.shortcut, shape) + end.weight.numel() + count_macs(after.shortcut, middle)
     new = count_macs(shortcut, shape) + last.weight.numel()
     if new <= old:
-        before.shortcut, before.branch[-1], after.shortcut = shortcut, last, nn.Identity()
+        before.shortcut, before.branch, after.shortcut = shortcut, nn.Sequential(*rest, last), nn.Identity()
 
 
 def _fold_picture_into_section(before: Section, after: Section, shape: tuple[int, ...]) -> None:
@@ -176,8 +176,13 @@ def _cost(*parts: tuple[nn.Module, tuple[int, ...]]) -> tuple[int, int]:
     return sum(count_macs(*part) for part in parts), sum(count_params(module) for module, _ in parts)
 
 
-def _linear_end(branch: nn.Sequential) -> tuple[nn.Sequential, nn.Sequential]:
+def _chain(branch: nn.Module) -> list[nn.Module]:
+    """A branch's parts in order; it may be a layer alone."""
+    return list(branch) if isinstance(branch, nn.Sequential) and len(branch) else [branch]
+
+
+def _linear_end(branch: nn.Module) -> tuple[nn.Sequential, nn.Sequential]:
     """A branch up to its last nonlinear layer, and the linear layers behind it."""
-    layers = list(branch)
+    layers = _chain(branch)
     cut = max((place + 1 for place, layer in enumerate(layers) if not is_linear(layer)), default=0)
     return nn.Sequential(*layers[:cut]), nn.Sequential(*layers[cut:])
