@@ -264,7 +264,7 @@ WRONG: dict[str, tuple[Callable[[], Any], Any, str]] = {
     "an empty batch": (mlp, vectors()[:0], "is an empty batch"),
     "nowhere": (lambda: mlp().to("meta"), vectors(), "is on the meta device, where nothing is computed"),
     "TorchScript": (scripted, vectors(), "is TorchScript: find sections in the module it was made from"),
-    "being pruned": (being_pruned, vectors(), r"is being pruned: find sections in pruner.export\(\)"),
+    "being pruned": (being_pruned, vectors(), r"is being pruned: find sections in what its pruner exports"),
 }
 
 
@@ -411,6 +411,17 @@ def test_a_part_in_torchscript_is_left_alone() -> None:
     expected = model(x)
     assert len(find_sections(model, x).removable) == 2
     assert torch.equal(model(x), expected)
+
+
+@pytest.mark.parametrize("make", [scripted, lambda: torch.jit.trace(mlp(), vectors())], ids=["scripted", "traced"])
+def test_a_section_may_hold_a_part_in_torchscript(make: Callable) -> None:
+    model, x = three(Plain, lambda: nn.Sequential(make(), nn.Linear(WIDTH, WIDTH))), vectors()
+    pruner = a_pruner(model, x)
+    train(pruner, x)
+    pruner.finish()
+    plain = pruner.export().eval()
+    assert len(pruner.removed) == 2 and len(list(plain.parameters())) == len(list(make().parameters())) + 2
+    assert torch.equal(plain(x), model.eval()(x))
 
 
 @pytest.mark.parametrize("way", [nn.utils.weight_norm, nn.utils.parametrizations.weight_norm, nn.utils.spectral_norm])

@@ -199,10 +199,10 @@ class Removed(nn.Module):
         self.training = module.training
         self.puts_out, self.is_copied, self.is_shaped = output, copied, shaped
         self._hands_on = any(isinstance(each, PassedOn | Zeros) for each in pytree.tree_leaves(output))
-        weights = {name: each for name, each in (module._parameters | module._buffers).items() if each is not None}
-        self._weights = {name: Gone(copied, each.dim(), each.dtype) for name, each in weights.items()}
-        children = module._modules.items()
-        self._weights |= {name: Removed(each, Gone(copied), copied) for name, each in children if each is not None}
+        named = (module.named_parameters, module.named_buffers)
+        weights = [pair for each in named for pair in each(recurse=False, remove_duplicate=False)]
+        self._weights = {name: Gone(copied, each.dim(), each.dtype) for name, each in weights}
+        self._weights |= {name: Removed(each, Gone(copied), copied) for name, each in _children(module)}
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         if not self._hands_on and not self.is_shaped:
@@ -214,6 +214,11 @@ class Removed(nn.Module):
         if name in self.__dict__.get("_weights", {}):
             return self._weights[name]
         return super().__getattr__(name)
+
+
+def _children(module: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Those that are there; unlike named_children, one that has two names has both."""
+    return [(name, each) for name, each in module._modules.items() if each is not None]
 
 
 def _copy_of(module: nn.Module, path: str) -> nn.Module:
