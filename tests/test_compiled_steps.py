@@ -253,11 +253,11 @@ def test_a_compilation_would_be_seen() -> None:
 
 
 @pytest.mark.usefixtures("traced")
-def test_every_kind_of_section_has_its_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_kind_of_section_has_its_graph() -> None:
     """However many there are: torch.compile gives up on a function after eight graphs."""
-    monkeypatch.setattr(torch._dynamo.config, "fail_on_recompile_limit_hit", True)
-    for width in range(1, 11):
-        forward_of(a_chain(2, width), "compiled", BATCH)(a_batch(), None)
+    with torch._dynamo.config.patch(fail_on_recompile_limit_hit=True):  # pytest's patch would end with it deleted
+        for width in range(1, 11):
+            forward_of(a_chain(2, width), "compiled", BATCH)(a_batch(), None)
     assert compiled._graph.cache_info().currsize == 10
 
 

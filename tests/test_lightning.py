@@ -200,7 +200,8 @@ def test_a_checkpoint_is_tested_in_a_module_that_is_whole(tmp_path: Path) -> Non
 
 
 def test_a_budget_of_measured_latency_is_that_of_the_start_in_a_checkpoint_too(tmp_path: Path) -> None:
-    options = {"target_latency": 0.6, "theta_lr": 2.0, "warmup_steps": 5, "check_interval": 5}
+    # High enough for a busy machine, on which stem and head may seem to take most of the time.
+    options = {"target_latency": 0.8, "theta_lr": 2.0, "warmup_steps": 5, "check_interval": 5}
     whole, first = Digits(), PruneLayers(EXAMPLE, **options)
     fit(whole, first, tmp_path, **saving(tmp_path))
     assert not all(torch.load(tmp_path / "epoch=3.ckpt", weights_only=True)["callbacks"]["PruneLayers"]["alive"])

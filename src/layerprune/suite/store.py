@@ -29,7 +29,7 @@ from layerprune.system import files, paths
 from layerprune.system.files import sha256
 from layerprune.system.paths import RunKey
 
-LONG = 2000
+LONG = 100
 """Characters of JSON from which on a part of a record's details goes to a file of its own."""
 APART = ("details", "provenance")
 """Fields of a record of which some parts are not in its line."""
