@@ -102,7 +102,11 @@ def small(request: pytest.FixtureRequest) -> Enumerated:
     return found
 
 
-@pytest.mark.parametrize("theta", [0.2, 0.5, 0.9])
+@pytest.mark.parametrize(
+    ("small", "theta"),
+    [("mlp-residual-4", 0.2), ("mlp-residual-4", 0.5), ("mlp-residual-4", 0.9), ("resnet-14", 0.5)],
+    indirect=["small"],
+)
 def test_flips_are_unbiased(small: Enumerated, theta: float) -> None:
     """The mean of twelve readings lies within six standard errors, which are small beside the truth."""
     mean, spread = mean_and_spread([small.flips(theta, 96, seed) for seed in range(12)])
