@@ -4,6 +4,7 @@ import csv
 import shutil
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from pathlib import Path
@@ -466,6 +467,22 @@ def slow_to_open() -> bytes:
     ]
     ends = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 4]) for name in ("input", "output"))
     return as_onnx(nodes, *ends, shape=[4000, 4000])
+
+
+def test_however_late_a_busy_machine_lets_us_wait_a_pass_that_never_ends_is_called_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its process counts from when it was asked."""
+    pytest.importorskip("onnxruntime")
+    monkeypatch.setattr(onnx_passes, "MOST_SECONDS", 2.0)
+    (tmp_path / "loop.onnx").write_bytes(loop_of([], steps=2**62))
+    passes = onnx_passes.Passes(tmp_path / "loop.onnx", 1, 1)
+    flush = passes.process.stdin.flush
+    slow = SimpleNamespace(write=passes.process.stdin.write, flush=lambda: (flush(), time.sleep(1)))
+    monkeypatch.setattr(passes.process, "stdin", slow)
+    monkeypatch.setattr(passes, "close", lambda: None)  # it would close the stand-in; the process ends by itself
+    with pytest.raises(LayerpruneError, match="a pass takes more than 2 seconds"):
+        passes()
 
 
 def test_an_onnx_file_that_never_ends_is_left_out_in_one_line(

@@ -37,10 +37,10 @@ class Passes:
         self.path, self.batch = path, batch
         # A script by its path, with -P: modules are looked for neither where one stands nor beside it.
         words = [sys.executable, "-P", onnx_process.__file__, str(path), str(threads), str(MOST_SECONDS)]
-        pipe = subprocess.PIPE
+        pipe, began = subprocess.PIPE, time.monotonic()
         self.process = subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True)
         self.close = weakref.finalize(self, _end, self.process)
-        self.inputs: list[tuple[str, list]] = self._answer("opening it takes")
+        self.inputs: list[tuple[str, list]] = self._answer("opening it takes", began)
 
     def __call__(self) -> float:
         return self._made(1)
@@ -53,13 +53,14 @@ class Passes:
             raise LayerpruneError(f"{self.path}: {error}") from None
 
     def _made(self, calls: int) -> float:
+        began = time.monotonic()
         with contextlib.suppress(BrokenPipeError):  # of a process that has died, and `_answer` says how
             self.process.stdin.write(f"{self.batch} {calls}\n")
             self.process.stdin.flush()
-        return self._answer("a pass takes")
+        return self._answer("a pass takes", began)
 
-    def _answer(self, what: str) -> Any:
-        began = time.monotonic()
+    def _answer(self, what: str, began: float) -> Any:
+        """`began` is from before the process was asked, so that its clock cannot have run for longer than this one."""
         line = self.process.stdout.readline()
         late = time.monotonic() - began >= MOST_SECONDS
         told = json.loads(line) if line.endswith("\n") else {"error": self._last_words(what, late)}
