@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 
 from layerprune.analysis import style
 from layerprune.analysis.basin import Fates
-from layerprune.analysis.figures import FIGURES, basin, budgets, objective, survivors, theta
+from layerprune.analysis.figures import FIGURES, _marks, basin, budgets, objective, survivors, theta
 
 matplotlib.use("Agg")
 Points = list[tuple[float, float]]
@@ -127,6 +127,22 @@ def test_curves_run_through_prices_in_their_order_and_through_depths_in_theirs()
     (ax,) = drawn("accuracy-vs-depth", [*prices, *depths, mark("gated", 5.0, nu=0.2)]).axes
     assert [(30, 32), (5, 7), (20, 22)] in lines(ax, color=style.color("gated"))
     assert [(40, 42), (50, 52)] in lines(ax, color=style.color("random"))
+
+
+def test_another_length_of_training_is_a_hollow_mark_beside_the_curve_of_prices() -> None:
+    assert [_marks.curve_of(name) for name in ("longer-0.08", "shorter", "long", "default")] == [
+        "length", "length", "other", "main",
+    ]  # fmt: skip
+    rows = [mark("dense", 70.0), mark("gated", 10.0, nu=0.2), mark("gated", 20.0, "nu", nu=0.1, label="price")]
+    figure = drawn("accuracy-vs-training-macs", [*rows, mark("gated", 30.0, "length", nu=0.1, label="longer")])
+    (ax,) = figure.axes
+    assert one(ax, label="longer") == [(34, 32)]
+    (hollow,) = (line for line in ax.lines if line.get_label() == "longer")
+    assert same_color(hollow.get_markerfacecolor(), "white") and same_color(hollow.get_color(), style.color("gated"))
+    assert [(24, 22), (14, 12)] in lines(ax, color=style.color("gated"))
+    legend = [text.get_text() for text in figure.legends[0].texts]
+    assert legend.count(_marks.LENGTHS) == 1
+    assert _marks.LENGTHS not in [text.get_text() for text in drawn("accuracy-vs-depth", rows).legends[0].texts]
 
 
 def test_dense_is_a_line_at_its_accuracy_with_its_interval_as_a_band() -> None:

@@ -18,10 +18,13 @@ from layerprune.analysis.selections import family_of, standing_out
 NAMES = ["arch", "method", "variant", "label"]
 QUANTITIES = {"depth": 1, "test_accuracy": 100, "macs_ratio": 1, "train_macs_ratio": 1}
 """Quantity -> factor; accuracies are plotted in per cent."""
+CURVES = {"nu": "nu", "keep": "keep", "longer": "length", "shorter": "length"}
+LENGTHS = "trained for longer or shorter"
 
 
 def prepare(study: Study) -> pd.DataFrame:
-    """Means and 95 % intervals: default settings (curve `main`), gated's prices (`nu`), given depths (`keep`).
+    """Means and 95 % intervals: default settings (curve `main`), gated's prices (`nu`), given depths (`keep`), other
+    lengths of training (`length`, variants longer-... and shorter-...).
 
     The default of gated stands at its place in the curve of prices too. Other variants are left to the table. The
     methods that stand out in a panel have `stands_out`.
@@ -45,9 +48,8 @@ def prepare_one(study: Study, quantity: str) -> pd.DataFrame:
 
 
 def curve_of(variant: str) -> str:
-    """Which curve a variant belongs to: main, nu, keep, or other."""
-    family = variant.split("-")[0]
-    return "main" if variant == "default" else family if family in ("nu", "keep") else "other"
+    """Which curve a variant belongs to, by how its name begins: main, nu, keep, length, or other."""
+    return "main" if variant == "default" else CURVES.get(variant.split("-")[0], "other")
 
 
 # --- drawing --------------------------------------------------------------------------------------------------
@@ -107,6 +109,8 @@ def _panel(
         _others(ax, present[~present["stands_out"]], quantity)
         chosen = present[present["stands_out"]]
         _curves(ax, chosen, quantity)
+        for row in chosen[chosen["curve"] == "length"].to_dict("records"):
+            _mark(ax, row, quantity, offset=0.0, size=5, hollow=True)
         _means(ax, chosen[chosen["curve"] == "main"], quantity)
     elif gaps.empty:
         style.say_instead(ax, "nothing to compare: no counted run of dense")
@@ -267,7 +271,7 @@ def _widen(ax: Axes, places: list[float], offsets: list[float]) -> None:
     ax.set_xlim(data[0, 0], data[1, 0])
 
 
-def _mark(ax: Axes, row: dict, quantity: str, offset: float, size: float) -> None:
+def _mark(ax: Axes, row: dict, quantity: str, offset: float, size: float, hollow: bool = False) -> None:
     """A mark with its intervals; once moved sideways, without the interval sideways."""
     x, y, color = row[f"{quantity}_mean"], row["test_accuracy_mean"], style.color(row["method"])
     moved = style.moved_sideways(ax.transData, ax, offset)
@@ -278,6 +282,8 @@ def _mark(ax: Axes, row: dict, quantity: str, offset: float, size: float) -> Non
     size += 2 * isinstance(style.marker(row["method"]), tuple)  # stars are thin
     look = {"color": color, "markersize": size, "markeredgecolor": "white", "markeredgewidth": 0.4}
     look |= {"marker": style.marker(row["method"]), "linestyle": "none"}
+    if hollow:
+        look |= {"markerfacecolor": "white", "markeredgecolor": color, "markeredgewidth": 1.2}
     ax.plot([x], [y], zorder=4, transform=moved, label=row["label"], **look)
 
 
@@ -303,7 +309,7 @@ def _handles(data: pd.DataFrame, below: bool) -> list:
     for method in sorted(set(chosen["method"]), key=style.rank):
         rows = chosen[chosen["method"] == method]
         look = {"color": style.color(method), "marker": style.marker(method), "markersize": 6}
-        has_line = method == "dense" or (rows["curve"] != "main").any()
+        has_line = method == "dense" or rows["curve"].isin(["nu", "keep"]).any()
         line = "-" if has_line else "none"
         sizes = rows[(rows["curve"] == "main") & (rows["n"] > 0)]["n"]
         handles.append(Line2D([], [], linestyle=line, linewidth=1, label=style.with_seeds(method, sizes), **look))
@@ -313,6 +319,9 @@ def _handles(data: pd.DataFrame, below: bool) -> list:
         handles.append(Line2D([], [], color=style.color("gated"), linewidth=1.6, label="gated, sweep of nu"))
     if (chosen["curve"] == "keep").any():
         handles.append(Line2D([], [], color="#555555", linewidth=0.9, label="at given depths"))
+    if (chosen["curve"] == "length").any():
+        hollow = {"marker": "o", "markersize": 5, "markerfacecolor": "white", "markeredgewidth": 1.2}
+        handles.append(Line2D([], [], color="#555555", linestyle="none", label=LENGTHS, **hollow))
     if not chosen.index.equals(data.index):
         handles.append(
             Line2D([], [], color=style.OTHER, marker="o", markersize=4, linewidth=0.6, label="other methods")

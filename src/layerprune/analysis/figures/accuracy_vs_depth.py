@@ -12,8 +12,8 @@ CAPTION = (
     "seeds with 95 % bootstrap intervals; the legend gives the number of seeds. In colour: dense (the line with its "
     "band), gated with its sweep of nu, and the most accurate rival of each family, methods that prune while they "
     "train and methods that prune a trained network; the other methods are grey and named in `every-method` and in "
-    "the tables. Grey triangles at the lower edge stand for methods whose accuracy lies below the panel. Marks of "
-    "nearly equal depth are shifted sideways a little."
+    "the tables. Hollow marks are trainings of other lengths. Grey triangles at the lower edge stand for methods whose "
+    "accuracy lies below the panel. Marks of nearly equal depth are shifted sideways a little."
 )
 NEEDS = "a network with a result"
 SHOWS = "depth_mean"
