@@ -16,8 +16,8 @@ from layerprune.analysis.frames import Study
 TITLE = "Every method"
 CAPTION = (
     "Every method on one network, with gated's sweep of nu, score methods at given depths and other lengths of "
-    "training: means over seeds with 95 % bootstrap intervals, the number of seeds after the name; the black line and its "
-    "band are dense. Right: the share of seeds in which each section is left, from the input to the output. Score "
+    "training: means over seeds with 95 % bootstrap intervals, the number of seeds after the name; the black line and "
+    "its band are dense. Right: the share of seeds in which each section is left, from the input to the output. Score "
     "methods that left the same sections with every seed are named at the top; with few sections and seeds, that can "
     "be chance."
 )
