@@ -194,6 +194,27 @@ def test_c4_asks_what_theta_was_before_it_was_rounded(study: list[RunKey], theta
     assert verdict_of("C4") == verdict
 
 
+def test_that_none_of_few_thetas_is_undecided_proves_little(study: list[RunKey]) -> None:
+    for key in of(study, "gated"):
+        made_up.change(key, details={"theta_before_consolidation": [0.0, 1.0]})
+    (row,) = rows_of("C4", "thetas-undecided")
+    assert (row["mean"], row["n"], row["verdict"]) == (0.0, 5, "inconclusive")
+    assert row["high"] == pytest.approx(1 - 0.025 ** (1 / 10))
+    (entry,) = ledger.entries(made_up.PRESET, only=["C4"])
+    (former,) = entry.before[-1].rows.query("quantity == 'undecided-theta'").to_dict("records")
+    assert former["verdict"] == "supported"
+
+
+def test_a_network_with_one_seed_is_inconclusive_and_counts(study: list[RunKey]) -> None:
+    for key in [*of(study, "gated")[1:], *of(study, "dense")[1:]]:
+        made_up.fail(key)
+    (entry,) = ledger.entries(made_up.PRESET, only=["C6"])
+    assert entry.share == "0 of 1"
+    rows = rows_of("C6", "spread-of-depth") + rows_of("C3", "accuracy-difference-at-equal-accuracy")
+    assert [(row["n"], row["verdict"], np.isnan(row["mean"])) for row in rows] == [(1, "inconclusive", True)] * 2
+    assert "nan" not in ledger.as_page(made_up.PRESET, [entry])
+
+
 def test_c6_asks_for_five_seeds(study: list[RunKey]) -> None:
     for key in of(study, "gated"):
         made_up.change(key, keep=[1] * 8 + [0] * 12, test_accuracy=0.98, status="ok")
@@ -237,6 +258,19 @@ def test_c8_compares_trainings_that_cost_about_as_much(study: list[RunKey], cost
     for rival in of(study, "magnitude"):
         made_up.change(rival, train_macs=cost)
     assert [row["against"] for row in rows_of("C8", "against-as-cheap")] == (["magnitude"] * 2 if compared else [])
+
+
+@pytest.mark.parametrize(("cost", "seeds"), [(1400, 5), (1600, 0)])
+def test_c8_asks_what_trainings_cost_on_average(study: list[RunKey], cost: int, seeds: int) -> None:
+    """Gated costs 1000 to 2000: seed by seed the rival would be compared with the dearer ones alone."""
+    set_accuracies(study, 0.01)
+    for number, (rival, gated) in enumerate(zip(of(study, "magnitude"), of(study, "gated"), strict=True)):
+        made_up.change(gated, train_macs=1000 + 250 * number)
+        made_up.change(rival, train_macs=cost)
+    assert [row["n"] for row in rows_of("C8", "against-as-cheap")] == [seeds] * 2 * bool(seeds)
+    (entry,) = ledger.entries(made_up.PRESET, only=["C8"])
+    former = entry.before[-1].rows
+    assert list(former[former["quantity"] == "against-as-cheap-by-seed"]["n"]) == [2 if cost == 1600 else 3]
 
 
 @pytest.mark.parametrize(
@@ -787,6 +821,21 @@ def test_the_whole_interval_must_keep_the_bound(values: tuple, verdict: str, mir
     assert row["verdict"] == verdict
 
 
+def test_three_seeds_on_one_side_of_a_bound_decide_nothing_alone() -> None:
+    condition = Condition(quantity="any", at_least=0.9)
+    samples = [Sample("net", (0.62, 0.62, 0.88), is_share=True), Sample("net", (0.7,), is_share=True)]
+    spread, one = verdicts.judge(condition, "digits", samples, least_seeds=3).to_dict("records")
+    assert (spread["verdict"], spread["high"]) == ("inconclusive", 1.0) and 0.3 < spread["low"] < 0.4
+    assert np.isnan([one["low"], one["high"]]).all()
+
+
+@pytest.mark.parametrize("count", [3, 5])
+def test_intervals_of_means_hold_the_truth_as_often_as_they_say(count: int) -> None:
+    draws = np.random.default_rng(0).normal(3, 2, (4000, count))
+    held = [low <= 3 <= high for low, high in map(statistics.interval_of_mean, draws)]
+    assert np.mean(held) == pytest.approx(0.95, abs=0.015)
+
+
 def test_a_number_of_all_seeds_is_taken_as_it_is() -> None:
     samples = [Sample("net", (0.05,), seeds=5), Sample("net", (0.2,), seeds=5), Sample("net", (0.05,), seeds=2)]
     rows = verdicts.judge(Condition(quantity="any", at_most=0.1), "digits", samples, least_seeds=3)
@@ -828,6 +877,9 @@ def test_c6_tells_what_diverged(root: Path) -> None:
 def test_equal_differences_get_a_sign_test() -> None:
     for values, p in (([0.1] * 3, 0.25), ([-0.1] * 6, 1 / 32), ([0.0] * 5, 1.0)):
         assert verdicts._p_value(np.array(values)) == p == stats.binomtest(0, len(values)).pvalue ** (values[0] != 0)
+    accuracies = np.array([0.9753, 0.9761, 0.9708]) - np.array([0.9743, 0.9751, 0.9698])  # equal but for rounding
+    assert np.ptp(accuracies) > 0 and verdicts._p_value(accuracies) == 0.25
+    assert verdicts._p_value(np.array([1e-16, -1e-16, 0.0])) == 1.0
     assert verdicts._p_value(np.array([0.1, 0.2, 0.3])) == pytest.approx(stats.ttest_1samp([0.1, 0.2, 0.3], 0).pvalue)
 
 

@@ -81,6 +81,18 @@ def _bootstrap(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return found.confidence_interval.low, found.confidence_interval.high
 
 
+def interval_of_mean(values: np.ndarray) -> tuple[float, float]:
+    """95 % interval of the mean of normal values by Student's t; NaN for fewer than two, no width for equal ones.
+
+    Wider than the bootstrap interval for few values, and right: that one misses the mean of three normal values one
+    time in four.
+    """
+    if len(values) < 2:
+        return _NONE
+    reach = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
+    return float(np.mean(values) - reach), float(np.mean(values) + reach)
+
+
 def interval_of_share(events: int, chances: int) -> tuple[float, float]:
     """95 % interval of the probability of an event that happened so often in independent trials (Clopper, Pearson)."""
     found = stats.binomtest(events, chances).proportion_ci(0.95, method="exact")

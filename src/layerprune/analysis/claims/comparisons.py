@@ -1,5 +1,6 @@
 """C3 and C8: what a gated run costs and reaches, beside other runs of the same network and seed."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 
 import pandas as pd
@@ -10,8 +11,8 @@ from layerprune.analysis.frames import Study, read_plain_latencies
 from layerprune.core import methods
 
 FAMILIES = methods.families()
-Allows = Callable[[pd.DataFrame], pd.Series]
-"""Which pairs may be compared, from columns such as sections_left and sections_left_other."""
+Allows = Callable[[pd.DataFrame], pd.Series | bool]
+"""Which pairs may be compared, or whether all may, from columns such as sections_left and sections_left_other."""
 COMPARED = ["test_accuracy", "sections_left", "macs", "train_macs", "train_macs_with_search"]
 
 
@@ -131,12 +132,12 @@ def accuracy_difference_at_equal_accuracy(study: Study) -> list[Sample]:
 
 def _at_equal_accuracy(study: Study, quantity: str, dense: float) -> list[Sample]:
     samples = []
-    for arch, runs in _curves(study):
+    for arch, runs, seeds in _curves(study):
         points = runs.groupby("variant", sort=False)[["val_difference", "train_macs_ratio"]].mean()
         as_good = points[points["val_difference"] >= -HALF_A_POINT]
         best = as_good["train_macs_ratio"].idxmin() if len(as_good) else None
         if points.empty:
-            samples.append(Sample(arch, ()))
+            samples.append(Sample(arch, (math.nan,) * seeds))
         elif best is None or as_good.loc[best, "train_macs_ratio"] >= 1:
             samples.append(Sample(arch, (dense,), seeds=runs["seed"].nunique(), at="dense itself"))
         else:
@@ -145,13 +146,15 @@ def _at_equal_accuracy(study: Study, quantity: str, dense: float) -> list[Sample
     return samples
 
 
-def _curves(study: Study) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Of every network the runs of gated's sweep that have a partner in dense, at points of LEAST_SEEDS or more."""
+def _curves(study: Study) -> Iterator[tuple[str, pd.DataFrame, int]]:
+    """Of every network the runs of gated's sweep that have a partner in dense, at points of LEAST_SEEDS or more, and
+    the number of seeds of the point that has most."""
     compared = statistics.compare_to_dense(study.runs)
     on_curve = (compared["method"] == "gated") & statistics.on_sweep_of_prices(compared)
     for arch, runs in compared[on_curve].groupby("arch", sort=False):
         paired = runs[runs["difference"].notna() & runs["val_difference"].notna()]
-        yield str(arch), paired[paired.groupby("variant")["seed"].transform("size") >= LEAST_SEEDS]
+        seeds = paired.groupby("variant")["seed"].transform("size")
+        yield str(arch), paired[seeds >= LEAST_SEEDS], int(seeds.max()) if len(seeds) else 0
 
 
 def _price(runs: pd.DataFrame, variant: str) -> str:
@@ -175,8 +178,13 @@ def against_as_large(study: Study) -> list[Sample]:
 
 
 def against_as_cheap(study: Study) -> list[Sample]:
-    """Gated's test accuracy minus that of a rival whose training costs about as much or less (fraction)."""
+    """Gated's test accuracy minus that of a rival whose training costs about as much or less on average (fraction)."""
     return _differences(study, _as_cheap, RIVALS)
+
+
+def against_as_cheap_by_seed(study: Study) -> list[Sample]:
+    """The same, in the seeds in which it cost no more, as the rule was until 2026-11-29."""
+    return _differences(study, _as_cheap_by_seed, RIVALS)
 
 
 def against_controls_as_large(study: Study) -> list[Sample]:
@@ -223,7 +231,12 @@ def _as_large(pairs: pd.DataFrame) -> pd.Series:
     return _as_deep(pairs) & ((pairs["macs_other"] / pairs["macs"] - 1).abs() <= ABOUT_AS_LARGE)
 
 
-def _as_cheap(pairs: pd.DataFrame) -> pd.Series:
+def _as_cheap(pairs: pd.DataFrame) -> bool:
+    # Not seed by seed: in some gated removes less, and is dearer and more accurate.
+    return bool(pairs["train_macs_other"].mean() <= pairs["train_macs"].mean() * (1 + ABOUT_AS_CHEAP))
+
+
+def _as_cheap_by_seed(pairs: pd.DataFrame) -> pd.Series:
     return pairs["train_macs_other"] <= pairs["train_macs"] * (1 + ABOUT_AS_CHEAP)
 
 
@@ -242,7 +255,7 @@ def _differences(study: Study, allows: Allows, families: Sequence[str]) -> list[
             samples.append(Sample(arch, ()))
         for method, other in others:
             pairs = gated.join(other.add_suffix("_other"), how="inner")
-            pairs = pairs[allows(pairs)]
+            pairs = pairs[pd.Series(allows(pairs), index=pairs.index)]
             if len(pairs):
                 differences = pairs["test_accuracy"] - pairs["test_accuracy_other"]
                 samples.append(Sample(arch, tuple(differences), against=method))

@@ -31,13 +31,23 @@ OTHERS = tuple(prior for prior in PRIORS[1:] if prior != "none")  # which remove
 # --- C4: gates undecided when theta is about to be rounded, and what the rounding costs -----------------------------
 
 
+def thetas_undecided(study: Study) -> list[Sample]:
+    """Share of all seeds' sections whose theta, just before consolidation, was neither 0 nor 1."""
+    samples = []
+    for arch, runs in gated_runs(study):
+        thetas = [_before_rounding(run) for run in runs[KEY].to_dict("records")]
+        counts = [(round(undecided_share(each) * len(each)), len(each)) for each in thetas if each]
+        samples.append(share_of_events(arch, counts))
+    return samples
+
+
 def undecided_theta(study: Study) -> list[Sample]:
-    """Share of a run's sections whose theta, just before consolidation, was neither 0 nor 1."""
+    """Mean over seeds of a run's share, as it was at first."""
     samples = []
     for arch, runs in gated_runs(study):
         thetas = [_before_rounding(run) for run in runs[KEY].to_dict("records")]
         shares = [undecided_share(each) for each in thetas if each]
-        samples.append(Sample(arch, tuple(shares)))
+        samples.append(Sample(arch, tuple(shares), is_share=True))
     return samples
 
 

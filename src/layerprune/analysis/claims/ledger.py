@@ -237,8 +237,8 @@ DECIDES_NOTHING = (
 LEGEND = (
     "By the rules in `config/claims/rules.yaml`, a condition holds on a network if the whole 95 % interval over seeds "
     "keeps its bound, fails if the whole interval breaks it, and is inconclusive otherwise. Intervals of means are "
-    "bootstrap intervals, which are too narrow for few seeds: of three they are the range of what was seen, which "
-    "holds the true mean three times in four. Shares of sections that left too early, or came back, are of all seeds' "
+    "Student's, wider than the bootstrap intervals of tables and figures; where all seeds agree they have no width. "
+    "Shares of thetas that are undecided, and of sections that left too early or came back, are of all seeds' "
     "sections, with the exact interval of a share. Comparisons between methods use a paired t test, or a sign test "
     "where all differences are equal, with Holm's correction over the comparisons of one network under one condition."
 )
@@ -288,7 +288,7 @@ def _cells(row: dict) -> list[str]:
 
 
 def _mean(row: dict) -> str:
-    if row["n"] == 0:
+    if math.isnan(row["mean"]):
         return "–"
     mean, low, high = (_number(row[name]) for name in ("mean", "low", "high"))
     return mean if row["low"] == row["high"] or math.isnan(row["low"]) else f"{mean} [{low}, {high}]"

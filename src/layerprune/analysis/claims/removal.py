@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -72,7 +73,7 @@ def _shares(study: Study, moment: Callable[[dict], float]) -> list[Sample]:
         ]
         shares = [sum(step < moment(run) for step in steps) / len(steps) for run, steps in removals if steps]
         if shares or runs.empty:  # where nothing went there is nothing to ask
-            samples.append(Sample(arch, tuple(shares)))
+            samples.append(Sample(arch, tuple(shares), is_share=True))
     return samples
 
 
@@ -123,7 +124,7 @@ def _record(run: dict) -> Record:
 
 def working_networks(study: Study) -> list[Sample]:
     """Share of a seed's random keep lists whose network, not trained any further, does better than guessing."""
-    return _of_removals(study, _working)
+    return [replace(sample, is_share=True) for sample in _of_removals(study, _working)]
 
 
 def largest_gap(study: Study) -> list[Sample]:

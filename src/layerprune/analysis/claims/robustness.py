@@ -134,6 +134,6 @@ def _used(study: Study, method: str) -> pd.DataFrame:
 
 def _spread(arch: str, values: pd.Series, against: str = "") -> Sample:
     if len(values) < 2:
-        return Sample(arch, (), against)
+        return Sample(arch, (math.nan,) * len(values), against)
     number = float(values.std())
     return Sample(arch, (number,), against, len(values), interval=statistics.interval_of_spread(number, len(values)))

@@ -16,7 +16,7 @@ class Sample:
 
     `against` names what was compared with: such samples of one network are tested together. `at` names the point of a
     curve that the values are of. `interval` is the 95 % interval of a number that summarises seeds; without one it
-    is taken as it is.
+    is taken as it is. `is_share`: values, and so their mean, lie between 0 and 1.
     """
 
     arch: str
@@ -25,6 +25,7 @@ class Sample:
     seeds: int | None = None
     at: str = ""
     interval: tuple[float, float] | None = None
+    is_share: bool = False
 
     @property
     def n(self) -> int:
@@ -36,7 +37,7 @@ def share_of_events(arch: str, counts: Sequence[tuple[int, int]]) -> Sample:
     """The share of events among all that could have been one, from a pair (events, chances) a seed.
 
     With the exact interval of a share (Clopper and Pearson), as if chances were independent: where no seed has an event
-    a bootstrap interval over seeds has no width, however few chances there were. Seeds without a chance say nothing.
+    an interval over seeds has no width, however few chances there were. Seeds without a chance say nothing.
     """
     there = [pair for pair in counts if pair[1]]
     if not there:

@@ -12,6 +12,8 @@ from layerprune.analysis.claims.sample import Sample
 from layerprune.suite.config import Condition, Rule
 
 SIGNIFICANT = 0.05
+EQUAL = 1e-9
+"""Numbers that are nearer than this differ by rounding alone: accuracies come in steps of one image."""
 
 
 class Verdict(StrEnum):
@@ -43,16 +45,21 @@ def judge(condition: Condition, dataset: str, samples: Sequence[Sample], least_s
 
 def report(quantity: str, dataset: str, samples: Sequence[Sample]) -> pd.DataFrame:
     """One row a sample, with COLUMNS: mean and interval alone, no bound, no p value and no verdict."""
-    bounds = statistics.intervals([np.array(sample.values) for sample in samples])
     rows = []
-    for sample, (low, high) in zip(samples, bounds, strict=True):
+    for sample in samples:
         mean = float(np.mean(sample.values)) if sample.values else float("nan")
-        if sample.seeds is not None:
-            low, high = sample.interval or (mean, mean)
+        low, high = _interval(sample, mean)
         names = {"quantity": quantity, "bound": quantity, "dataset": dataset}
         numbers = {"n": sample.n, "mean": mean, "low": low, "high": high, "p": float("nan"), "verdict": ""}
         rows.append(names | {"arch": sample.arch, "against": sample.against or sample.at} | numbers)
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _interval(sample: Sample, mean: float) -> tuple[float, float]:
+    if sample.seeds is not None:
+        return sample.interval or (mean, mean)
+    low, high = statistics.interval_of_mean(np.array(sample.values))
+    return (float(np.clip(low, 0, 1)), float(np.clip(high, 0, 1))) if sample.is_share else (low, high)
 
 
 def _verdict(
@@ -88,8 +95,8 @@ def _holm_within_networks(samples: Sequence[Sample], condition: Condition) -> li
 
 def _p_value(differences: np.ndarray) -> float:
     """Two-sided p of a t test that the mean is 0, or, of equal differences, which tell it no scale, of a sign test."""
-    if np.ptp(differences) == 0:
-        return 2.0 ** (1 - len(differences)) if differences[0] else 1.0
+    if np.ptp(differences) < EQUAL:
+        return 2.0 ** (1 - len(differences)) if abs(differences[0]) > EQUAL else 1.0
     return float(stats.ttest_1samp(differences, 0).pvalue)
 
 
