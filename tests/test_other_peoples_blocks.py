@@ -21,6 +21,8 @@ from layerprune.library.absence import Zeros
 from layerprune.library.concurrent_pruner import ConcurrentPruner
 from layerprune.library.find_sections import find_sections
 from layerprune.library.gates import Gate, Gates, Gateway
+from layerprune.library.memory import peak_memory
+from layerprune.library.recording import record
 from layerprune.library.rewriting import Forward
 
 WIDTH = 8
@@ -703,3 +705,110 @@ def test_pickles_of_before_hold_numbers_of_tensors() -> None:
     assert zeros.given.of((X, X[:1]), {}).shape == X[:1].shape
     gate = pickle.loads(pickle.dumps(Gate(Gates(), 0, Gateway("", 0, leaf=1, given=0))))
     assert gate.given.of((X,), {}) is X and gate.leaf.of((0, X)) is X
+
+
+# --- inherited code, modules of two names, code that takes no hooks, shapes of what has gone -------------------------
+
+
+class Doubled(Plain):
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * super().forward(x)
+
+
+class Helped(nn.Module):
+    """Adds in a method of an object that is no module."""
+
+    def __init__(self, place: int = 0) -> None:
+        super().__init__()
+        self.inner, self.helper = nn.Linear(WIDTH, WIDTH), Adder()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.helper.added(x, torch.tanh(self.inner(x)))
+
+
+class Adder:
+    def added(self, x: Tensor, y: Tensor) -> Tensor:
+        return x + y
+
+
+class ScriptedEnd(nn.Module):
+    def __init__(self, place: int = 0) -> None:
+        super().__init__()
+        self.first = nn.Linear(WIDTH, WIDTH)
+        self.last = torch.jit.script(nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.ReLU()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.last(self.first(x))
+
+
+class TwoNames(Net):
+    """The usual extractor of features: parts of another network, registered once more."""
+
+    def __init__(self, block: Callable[[int], nn.Module] = Plain) -> None:
+        super().__init__(block)
+        self.body = nn.Sequential(*self.blocks)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.body(x))
+
+
+class OwnWeight(nn.Module):
+    """A branch without a layer."""
+
+    def __init__(self, place: int = 0) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.eye(WIDTH) + 0.1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + torch.tanh(x @ self.weight)
+
+
+@pytest.mark.parametrize(
+    "made",
+    [lambda: Net(Doubled), lambda: Net(Helped), lambda: Net(ScriptedEnd), TwoNames, lambda: Net(OwnWeight)],
+    ids=["inherited forward", "helper object", "TorchScript at the end", "two names", "no layer"],
+)
+@pytest.mark.parametrize("granularity", ["section", "any"])
+def test_sections_go_whoever_adds_and_whatever_they_are_called(made: Callable[[], Net], granularity: Any) -> None:
+    model = made()
+    found = find_sections(model, X, granularity)
+    assert [each.removable for each in found] == [True] * 3, str(found)
+    weights = sum(each.numel() for each in model.parameters())
+    smaller = layerprune.remove(copy.deepcopy(model), [found[1].name], X, granularity)
+    pruner = train(model, nu=10.0) if granularity == "section" else None
+    with torch.no_grad():
+        by_hand = made()
+        by_hand.blocks = nn.ModuleList([by_hand.blocks[0], by_hand.blocks[2]])
+        by_hand.body = nn.Sequential(*by_hand.blocks)
+        factor = 2 if isinstance(by_hand.blocks[0], Doubled) else 1
+        hidden = by_hand.blocks[1](factor * by_hand.blocks[0](X))
+        assert torch.allclose(smaller(X), by_hand.head(hidden), atol=1e-6)
+    assert sum(each.numel() for each in smaller.parameters()) == weights - found[1].params
+    if pruner is not None:
+        assert pruner.removed
+        assert torch.allclose(pruner.export()(X), model.eval()(X), atol=1e-6)
+
+
+class AsksForSizes(nn.Module):
+    """Attention in its own code, which asks for the size of what a removed section would have computed."""
+
+    def __init__(self, place: int = 0) -> None:
+        super().__init__()
+        self.norm, self.queries, self.values = (nn.Linear(WIDTH, WIDTH, bias=False) for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.norm(x)
+        queries, values = self.queries(hidden), self.values(hidden)
+        batch, time, width = queries.size()
+        heads = queries.view(batch, time, 2, width // 2).transpose(1, 2)
+        mixed = (heads @ heads.mT).softmax(-1) @ values.view(batch, time, 2, width // 2).transpose(1, 2)
+        return x + mixed.transpose(1, 2).reshape(batch, time, width)
+
+
+def test_what_has_gone_costs_nothing() -> None:
+    model, x = Net(AsksForSizes), torch.randn(4, 16, WIDTH, generator=torch.Generator().manual_seed(0))
+    found = find_sections(model, x)
+    smaller = layerprune.remove(copy.deepcopy(model), [each.name for each in found], x)
+    whole, head = peak_memory(model, x), nn.Sequential(nn.Linear(WIDTH, 3))
+    assert record(smaller, x).macs == 4 * 16 * WIDTH * 3
+    assert peak_memory(smaller, x) == peak_memory(head, x) < whole

@@ -157,9 +157,11 @@ def gated_function(wrap: Wrap) -> Callable[[FunctionType, Callable], FunctionTyp
     made = _compiled(tree, (*code.co_freevars, _GATE), code)
     changed = next(each for each in _codes(made) if each.co_name == code.co_name)
 
-    def gated(function: FunctionType, gate: Callable) -> FunctionType:
+    def gated(function: FunctionType | MethodType, gate: Callable) -> FunctionType | MethodType:
         if getattr(function, "__code__", None) is not code:
             return function
+        if isinstance(function, MethodType):  # super().forward, or that of a helper object
+            return MethodType(gated(function.__func__, gate), function.__self__)
         cells = dict(zip(code.co_freevars, function.__closure__ or (), strict=True)) | {_GATE: _cell(gate)}
         names = function.__globals__, function.__name__, function.__defaults__
         result = FunctionType(changed, *names, tuple(cells[each] for each in changed.co_freevars))

@@ -304,11 +304,13 @@ def _with_plain_layers(
             f"shape of its input or is concatenated with it{reason}"
         )
     within = {node for each in chosen.values() for node in each.residual.inside}
-    return {place: each for place, each in residual.items() if not within.issuperset(_layers_in(each))} | chosen
+    return {place: each for place, each in residual.items() if not within.issuperset(_computed_in(each))} | chosen
 
 
-def _layers_in(section: FoundSection) -> list[Node]:
-    return [node for node in section.residual.nodes if node.leaf is not None]
+def _computed_in(section: FoundSection) -> Sequence[Node]:
+    """What its layers compute, or all where it has none."""
+    nodes = section.residual.nodes
+    return [node for node in nodes if node.leaf is not None] or nodes
 
 
 def _outer_or_inner(found: dict[tuple, FoundSection]) -> dict[tuple, FoundSection]:
@@ -429,7 +431,7 @@ def _used_again(model: nn.Module, recording: Recording, part: Residual) -> str |
 
 
 def _shared(model: nn.Module, part: Residual) -> str | None:
-    """A name outside the section of a weight inside."""
+    """A name outside the section of a weight inside; not one of a module inside that has two names."""
     own = {id(each) for each in parameters_of(model, [node.name for node in _weights(part)])}
     used = {node.leaf for node in part.nodes if node.leaf is not None} | set(part.weights)
     used |= set(part.paths) if isinstance(part, Block) else set()
@@ -438,6 +440,9 @@ def _shared(model: nn.Module, part: Residual) -> str | None:
         for name, each in model.named_parameters(remove_duplicate=False)
         if id(each) in own and not any(name == path or name.startswith(f"{path}.") for path in used)
     ]
+    modules = dict(model.named_modules())
+    inside = {id(module) for path in used if path in modules for module in modules[path].modules()}
+    others = [name for name in others if id(model.get_submodule(name.rpartition(".")[0])) not in inside]
     return others[-1] if others else None
 
 
@@ -497,10 +502,14 @@ def _gateway(model: nn.Module, pairs: Sequence[tuple[Recording, Residual]], size
         if any((part.given, part.leaf) != (block.given, block.leaf) for _, part in pairs):
             raise LookupError("its inputs or outputs differ in training")
         handed = {} if block.vanishes else {"given": block.given, "start": block.paths[0] if block.before else None}
+        scripted = [path for path in (block.path, handed.get("start")) if path is not None and _is_script(model, path)]
+        if scripted:
+            raise LookupError(f"'{scripted[0]}' is TorchScript, which takes no hooks")
         return Gateway(block.path, batch, leaf=_joined(part.leaf for _, part in pairs), spread=spread, **handed)
     ends = [_module_at_the_end(*pair) for pair in pairs]
     first = ends[0]
-    if first is not None and all(each is not None and _spot(each) == _spot(first) for each in ends):
+    alike = first is not None and all(each is not None and _spot(each) == _spot(first) for each in ends)
+    if alike and not _is_script(model, first[0].path):
         return Gateway(first[0].path, batch, leaf=_joined(place for _, place in ends), spread=spread)
     wrap, turn = _wrap(*pairs[0])
     node = pairs[0][1].addition
@@ -515,6 +524,10 @@ def _gateway(model: nn.Module, pairs: Sequence[tuple[Recording, Residual]], size
     if wrap.in_function:
         gated_function(wrap)
     return Gateway(node.path, batch, method=method, wrap=wrap, turn=turn, spread=spread)
+
+
+def _is_script(model: nn.Module, path: str) -> bool:
+    return isinstance(model.get_submodule(path), torch.jit.ScriptModule)
 
 
 def _batch_dimension(shapes: Sequence[tuple[int, ...]], size: int) -> tuple[int, bool]:

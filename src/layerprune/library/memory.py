@@ -54,7 +54,8 @@ class _Meter(TorchDispatchMode):
         return result
 
     def _take_in(self, tensors: Iterable[Tensor]) -> None:
-        for storage in (each.untyped_storage() for each in tensors if each.layout is torch.strided):
+        there = (each for each in tensors if each.layout is torch.strided and not each.is_meta)  # meta: a mere shape
+        for storage in (each.untyped_storage() for each in there):
             key, size = storage._cdata, storage.nbytes()
             if key not in self._alive:
                 self._alive[key] = weakref.ref(storage, lambda _, key=key, size=size: self._give_back(key, size))

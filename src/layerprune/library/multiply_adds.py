@@ -10,6 +10,8 @@ from math import prod
 from typing import Any, Self
 
 import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
 from torch.utils.flop_counter import FlopCounterMode
 
 Shape = Sequence[int]
@@ -127,6 +129,13 @@ class MultiplyAdds(FlopCounterMode):
             super().__exit__(*error)
         finally:
             torch.backends.mha.set_fastpath_enabled(self._fast_path)
+
+    def _count_flops(self, operation: Any, out: Any, args: tuple, kwargs: dict) -> Any:
+        # What is on the meta device is not computed: it is the shape of what a removed section would have computed.
+        values = pytree.tree_leaves((out, args))
+        if any(each.is_meta for each in values if isinstance(each, Tensor)):
+            return out
+        return super()._count_flops(operation, out, args, kwargs)
 
     @property
     def total(self) -> int:
