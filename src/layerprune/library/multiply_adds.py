@@ -109,15 +109,18 @@ class _OneWhole:
 class MultiplyAdds(FlopCounterMode):
     """A context; `total` is the number of multiply-adds within it so far.
 
+    Without `of_shapes` not of tensors on the meta device, which have a shape alone: so removed sections tell the sizes
+    of what they would have computed.
+
     Within it torch's transformer layers do without their fast path, whose operations nobody counts.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, of_shapes: bool = True) -> None:
         packages = {(getattr(torch.ops, package), name): formula for (package, name), formula in _OF_OTHERS.items()}
         others = {getattr(there, name): formula for (there, name), formula in packages.items() if hasattr(there, name)}
         super().__init__(display=False, custom_mapping=_FORMULAS | others)
         self.mod_tracker = _OneWhole()
-        self._fast_path = True
+        self._fast_path, self._of_shapes = True, of_shapes
 
     def __enter__(self) -> Self:
         self._fast_path = torch.backends.mha.get_fastpath_enabled()
@@ -131,8 +134,7 @@ class MultiplyAdds(FlopCounterMode):
             torch.backends.mha.set_fastpath_enabled(self._fast_path)
 
     def _count_flops(self, operation: Any, out: Any, args: tuple, kwargs: dict) -> Any:
-        # What is on the meta device is not computed: it is the shape of what a removed section would have computed.
-        values = pytree.tree_leaves((out, args))
+        values = () if self._of_shapes else pytree.tree_leaves((out, args))
         if any(each.is_meta for each in values if isinstance(each, Tensor)):
             return out
         return super()._count_flops(operation, out, args, kwargs)

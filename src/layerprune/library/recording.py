@@ -241,7 +241,7 @@ def _leaves(value: Any) -> list[Any]:
 class _Recorder(TorchFunctionMode):
     def __init__(self, model: nn.Module, recording: Recording) -> None:
         super().__init__()
-        self.recording, self.counter = recording, MultiplyAdds()
+        self.recording, self.counter = recording, MultiplyAdds(of_shapes=False)
         self._thread = threading.get_ident()
         self._told = 0  # multiply-adds that operations have been said to take
         self._stack: list[ModuleCall] = []

@@ -63,7 +63,7 @@ class MeasuredModel:
         if self.module is None:
             return 0, None
         device = next((each.device for each in self.module.parameters()), torch.device("cpu"))
-        x, largest, counter = self.inputs(2, self.dtype, device), _Largest(), MultiplyAdds()
+        x, largest, counter = self.inputs(2, self.dtype, device), _Largest(), MultiplyAdds(of_shapes=False)
         try:
             with in_evaluation(self.module), torch.no_grad(), counter, largest:
                 self.module(x)
