@@ -213,6 +213,16 @@ def test_no_section_that_may_go_is_within_another(granularity: Any, weight: int)
     assert not [one for one in owned for other in owned if one.startswith(f"{other}.")]
 
 
+@pytest.mark.parametrize("weight", [1, 4])
+def test_sections_within_one_that_goes_are_counted_as_gone(weight: int) -> None:
+    model = Net(lambda place: Outer(place, weight))
+    found = find_sections(model, X)
+    assert len(found.left_without([])) == len(found) > 3
+    first = found.removable[0].name
+    smaller = layerprune.remove(copy.deepcopy(model), [first], X)
+    assert len(found.left_without([first])) == len(find_sections(smaller, X)) < len(found)
+
+
 class Counting(Net):
     """Its own code looks into the outer blocks, which so cannot do without them."""
 

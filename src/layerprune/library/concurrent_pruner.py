@@ -254,7 +254,7 @@ class ConcurrentPruner:
         """
         if self._whole is None:
             raise LayerpruneError("report: the size of the whole model is unknown: load the pruner's state first")
-        smaller, left = self._forward.plain(), len(self.sections) - len(self.removed)
+        smaller, left = self._forward.plain(), len(self.sections.left_without(self.removed))
         now = sizes_of(smaller, self.sections.example, left)
         times = latencies(whole, smaller, self.sections.example, repeats) if whole is not None else None
         return Report(self._whole, now, tuple(self.removed), times)

@@ -1,6 +1,6 @@
 """What is said of the sections of a model."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -85,6 +85,11 @@ class FoundSections(Sequence[FoundSection]):
     def removable(self) -> tuple[FoundSection, ...]:
         """The sections that may be removed."""
         return tuple(section for section in self if section.removable)
+
+    def left_without(self, names: Collection[str]) -> list[FoundSection]:
+        """Those that neither are removed nor lie within one that is."""
+        gone = {node for section in self if section.name in names for node in section.residual.exclusive}
+        return [each for each in self if each.name not in names and each.residual.addition not in gone]
 
     def but(self, kept: dict[str, str]) -> "FoundSections":
         """The same sections, some of which must stay: `kept` maps their names to reasons."""
