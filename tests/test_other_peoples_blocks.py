@@ -6,6 +6,7 @@ import io
 import pickle
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -762,6 +763,40 @@ class TwoNames(Net):
         return self.head(self.body(x))
 
 
+class Parallel(nn.Module):
+    """Branches beside each other, each added to the sum of the ones before."""
+
+    def __init__(self, place: int = 0) -> None:
+        super().__init__()
+        self.norm, self.first, self.second, self.third = (nn.Linear(WIDTH, WIDTH) for _ in range(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.norm(x)
+        out = torch.tanh(self.third(x)) + (x + self.first(hidden))
+        return out + torch.tanh(self.second(hidden))
+
+
+def test_each_of_parallel_branches_may_go() -> None:
+    model = Net(Parallel, count=1)
+    found, block = find_sections(model, X), model.blocks[0]
+    parts = [block.first(block.norm(X)), torch.tanh(block.third(X)), torch.tanh(block.second(block.norm(X)))]
+    assert [each.removable for each in found] == [True] * 3, str(found)
+    for gone in ([0], [1], [2], [0, 2], [0, 1, 2]):
+        left = layerprune.remove(copy.deepcopy(model), [found[place].name for place in gone], X)
+        by_hand = X + sum(part for place, part in enumerate(parts) if place not in gone)
+        assert torch.allclose(left(X), model.head(by_hand), atol=1e-6)
+    pruner = train(model, target_depth=1, theta_lr=1.0, warmup_steps=1)
+    assert len(pruner.removed) == 2
+    assert torch.allclose(pruner.export()(X), model.eval()(X), atol=1e-6)
+
+
+class Transposed(Plain):
+    """Takes attributes of tensors that are tensors."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + torch.tanh(self.inner(x)).mT.T
+
+
 class OwnWeight(nn.Module):
     """A branch without a layer."""
 
@@ -775,8 +810,8 @@ class OwnWeight(nn.Module):
 
 @pytest.mark.parametrize(
     "made",
-    [lambda: Net(Doubled), lambda: Net(Helped), lambda: Net(ScriptedEnd), TwoNames, lambda: Net(OwnWeight)],
-    ids=["inherited forward", "helper object", "TorchScript at the end", "two names", "no layer"],
+    [*(partial(Net, block) for block in (Doubled, Helped, ScriptedEnd, Transposed, OwnWeight)), TwoNames],
+    ids=["inherited forward", "helper object", "TorchScript at the end", "attributes", "no layer", "two names"],
 )
 @pytest.mark.parametrize("granularity", ["section", "any"])
 def test_sections_go_whoever_adds_and_whatever_they_are_called(made: Callable[[], Net], granularity: Any) -> None:

@@ -100,7 +100,12 @@ class Gone:
         """Methods of tensors that return tensors; what is known of a shape."""
         if self.like is not None and not name.startswith("_"):
             method = getattr(Tensor, name)
-            return partial(_method(name), self) if callable(method) else getattr(self.like, name)
+            if callable(method):
+                return partial(_method(name), self)
+            value = getattr(self.like, name)
+            return Gone(self.copied, like=value) if isinstance(value, Tensor) else value
+        if name in _VIEWS:
+            return self._itself()
         if name in ("chunk", "tensor_split"):
             return lambda count, *rest, **named: (self,) * count
         if name.startswith("_") or not callable(getattr(Tensor, name, None)) or name in _ASKING:
@@ -146,6 +151,8 @@ def _gone_in(*values: Any) -> Gone:
     return next(each for each in pytree.tree_leaves(values) if isinstance(each, Gone))
 
 
+_VIEWS = {"T", "mT", "H", "mH", "real", "imag", "data"}
+"""Tensors that are attributes of a tensor."""
 _ASKING = {"size", "item", "tolist", "numel", "unbind", "split", "max", "min", "topk", "sort", "stride"}
 
 

@@ -5,7 +5,7 @@ Inputs of the branch that do not depend on the fork (masks, tables of positions,
 unless nothing else uses them.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from layerprune.library.absence import ADDITIONS
@@ -51,11 +51,15 @@ class Residual:
 
 def residuals(recording: Recording) -> list[Residual]:
     """All residual additions of a recording, in the order of the computation."""
-    found = (_residual(recording, node) for node in recording.nodes)
-    return [each for each in found if each is not None]
+    found: dict[Node, Residual] = {}
+    for node in recording.nodes:
+        each = _residual(recording, node, found)
+        if each is not None:
+            found[node] = each
+    return list(found.values())
 
 
-def _residual(recording: Recording, node: Node) -> Residual | None:
+def _residual(recording: Recording, node: Node, before: Mapping[Node, Residual]) -> Residual | None:
     operands = node.operands[:2]
     if node.kind != "call" or node.name not in ADDITIONS or len(operands) < 2 or None in operands:
         return None
@@ -63,14 +67,16 @@ def _residual(recording: Recording, node: Node) -> Residual | None:
     if node.operand_shapes[0] != node.operand_shapes[1] or first is second or not {first, second} <= recording.varying:
         return None
     ways = [(first, second)] if node.name in _SUBTRACTIONS else [(first, second), (second, first)]
-    found = [each for way in ways if (each := _branch(recording, node, *way)) is not None]
+    found = [each for way in ways if (each := _branch(recording, node, *way, before)) is not None]
     return max(found, key=lambda each: each.macs) if found else None  # the costlier one where both are linear
 
 
-def _branch(recording: Recording, addition: Node, passed: Node, added: Node) -> Residual | None:
+def _branch(
+    recording: Recording, addition: Node, passed: Node, added: Node, before: Mapping[Node, Residual]
+) -> Residual | None:
     """The branch from the nearest fork on the way to `passed`; None if no branch exists or it has no weights."""
     way: set[Node] = set()
-    for fork in _linear_way(passed, recording.varying):
+    for fork in _linear_way(passed, recording.varying, before):
         if added in way:  # there is one way alone
             return None
         way.add(fork)
@@ -96,11 +102,16 @@ def _own(recording: Recording, nodes: tuple[Node, ...], addition: Node) -> tuple
     return tuple(node for node in nodes if node in own)
 
 
-def _linear_way(node: Node, varying: set[Node]) -> Iterator[Node]:
-    """The node, and those before it for as long as they are reached linearly."""
+def _linear_way(node: Node, varying: set[Node], sums: Mapping[Node, Residual]) -> Iterator[Node]:
+    """The node, and those before it for as long as they are reached linearly.
+
+    Past a sum that only goes on in another one, as in x + f(x) + g(x).
+    """
     yield node
     while True:
         before = [each for each in node.inputs if each in varying]
+        if node in sums and len(node.users) == 1:
+            before = [sums[node].passed]
         if len(before) != 1 or not _is_linear(node):
             return
         (node,) = before
