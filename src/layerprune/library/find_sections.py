@@ -386,8 +386,9 @@ def _why_not(model: nn.Module, seen: _Seen, place: tuple, absence: Absence, arou
     recording, part = seen.recording, seen.parts[place]
     inside = {*part.computed, part.addition}
     whole = isinstance(part, Block)
-    if whole and len(recording.calls_of(part.path)) != 1:
-        return f"'{part.path}' is used more than once"
+    calls = len(recording.calls_of(part.path)) if whole else 1
+    if calls != 1:
+        return f"'{part.path}' is used more than once" if calls else f"'{part.path}' is not called, but its parts are"
     if whole and part.puts_out is None:
         return "does not put out what has the shape of its input"
     for node in part.computed:
