@@ -4,10 +4,10 @@ A run counts (n) when it trained to its end and has a test accuracy; diverged, f
 enter a mean and are counted beside it. Comparisons are paired: a run against dense's run of the same
 architecture and seed, which shares its initialisation, order and augmentation.
 
-Intervals are 95 % percentile bootstrap intervals of the mean over seeds, with a fixed generator. With the
-three to five seeds that are usual here they are anti-conservative (too narrow: a resample can never leave the
-range of what was seen); read them as the spread of the mean, always together with n. With n < 2 there is
-none.
+Intervals of tables and figures are 95 % percentile bootstrap intervals of the mean over seeds, with a fixed generator.
+With the three to five seeds that are usual here they are anti-conservative (too narrow: a resample can never leave the
+range of what was seen); read them as the spread of the mean, always together with n. With n < 2 there is none. Claims
+are judged by Student's intervals, `interval_of_mean`.
 """
 
 import math
