@@ -3,6 +3,7 @@
 import itertools
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -35,13 +36,26 @@ class Block(nn.Module):
         return x + nn.functional.dropout(self.second(torch.tanh(self.first(x))), self.dropped)
 
 
-class Network(nn.Module):
-    """Four blocks between two layers; `run` runs a list of blocks, with checkpoints or without."""
+class InAFunction(Block):
+    """Adds in a function of its own, which `compute` may put a checkpoint around."""
 
     def __init__(self) -> None:
         super().__init__()
+        self.compute: Callable[[Call, Tensor], Tensor] = lambda function, x: function(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.compute(
+            lambda q: q + nn.functional.dropout(self.second(torch.tanh(self.first(q))), self.dropped), x
+        )
+
+
+class Network(nn.Module):
+    """Four blocks between two layers; `run` runs a list of blocks, with checkpoints or without."""
+
+    def __init__(self, block: type[Block] = Block) -> None:
+        super().__init__()
         self.stem, self.head = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, 3)
-        self.blocks = nn.ModuleList(Block() for _ in range(4))
+        self.blocks = nn.ModuleList(block() for _ in range(4))
         self.run: Run = plainly
 
     def forward(self, x: Tensor) -> Tensor:
@@ -98,10 +112,10 @@ WAYS = {
 }
 
 
-def a_pruner(run: Run = plainly, **options: Any) -> ConcurrentPruner:
+def a_pruner(run: Run = plainly, block: type[Block] = Block, **options: Any) -> ConcurrentPruner:
     """Of a model whose checkpoints begin afterwards."""
     torch.manual_seed(0)
-    model = Network().double()
+    model = Network(block).double()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     values = {"nu": 0.01, "total_steps": 100, "check_interval": 1, "theta_lr": 1.0, "warmup_steps": 0} | options
     pruner = ConcurrentPruner(model, find_sections(model, X), optimizer, **values)
@@ -199,6 +213,24 @@ USES = [
 @pytest.mark.parametrize("way", WAYS)
 def test_gradients_are_those_of_the_model_without_checkpoints(way: str, use: Use) -> None:
     torch.testing.assert_close(gradients(use, *WAYS[way]), gradients(use, plainly, alone), rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("use", USES, ids=lambda use: use.__name__)
+@pytest.mark.parametrize("around_all", [None, False, True])
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_gradients_are_the_same_where_a_checkpoint_is_around_a_function_that_adds(
+    reentrant: bool, around_all: bool | None, use: Use
+) -> None:
+    found = []
+    for compute in (None, partial(checkpoint, use_reentrant=reentrant)):
+        pruner = a_pruner(block=InAFunction)
+        model, call = pruner.model, alone if around_all is None else around(alone, around_all)
+        for block in model.blocks if compute else ():
+            block.compute = compute
+        use(model, lambda x, model=model, call=call: call(model, x.clone().requires_grad_()))
+        slopes = [drawn.grad for drawn, _ in pruner._draws if drawn.grad is not None]
+        found.append([*(weight.grad for weight in model.parameters()), *slopes])
+    torch.testing.assert_close(*found, rtol=1e-12, atol=1e-14)
 
 
 def test_a_penalty_on_gradients_is_that_of_the_model_without_checkpoints() -> None:

@@ -123,7 +123,10 @@ def _changed(function: FunctionType, wraps: list[tuple[int, Wrap]]) -> FunctionT
         if wrap.in_function:
             _redirect(tree, wrap, lambda called, number=number: _asked(owner, "function", number, called))
         else:
-            _Wrapping(wrap, lambda operand, number=number: _asked(owner, "at", number, operand)).apply(tree)
+            asked = "at" if wrap.site.code is function.__code__ else "within"
+            _Wrapping(wrap, lambda operand, number=number, asked=asked: _asked(owner, asked, number, operand)).apply(
+                tree
+            )
     turns = ast.parse(f"{_TURNS} = [0] * {1 + max(dict(wraps))}").body[0]
     tree.body.insert(1 if ast.get_docstring(tree) is not None else 0, turns)
     tree.decorator_list = []

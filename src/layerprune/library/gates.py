@@ -19,7 +19,7 @@ from layerprune.library.code_gates import GATES, Wrap, gated_function, gated_met
 from layerprune.library.hooks import OfPruner
 from layerprune.library.passages import Passage
 from layerprune.library.places import FIRST, Argument, Place
-from layerprune.library.recomputation import Passes
+from layerprune.library.recomputation import Passes, is_calling_again
 from layerprune.library.removal import hand_on, take_out
 from layerprune.library.what_goes import Absence
 
@@ -202,6 +202,10 @@ class Entrance(OfPruner):
         self.gate.enter(inputs, named)
 
 
+_BEGUN_AGAIN = "begun again"
+"""At the end of the turns of a call that a checkpoint makes again."""
+
+
 class CodeGates:
     """What a module's changed method asks; by the number of an operand and how often it was met in this call."""
 
@@ -214,6 +218,15 @@ class CodeGates:
         turns[number] = turn + 1
         found = self.table[number].get(turn)
         return out if found is None else self.gates.apply(*found, out)
+
+    def within(self, number: int, turns: list[Any], out: Any) -> Any:
+        """The same in a function within the method, which a checkpoint may compute again without the method."""
+        again = is_calling_again()
+        if not turns[number] and again:
+            turns.append(_BEGUN_AGAIN)
+        if again and turns[number] == 1 and turns[-1] is not _BEGUN_AGAIN:
+            return self.at(number, [0] * len(turns), out)  # its only turn
+        return self.at(number, turns, out)
 
     def function(self, number: int, turns: list[int], called: Any) -> Any:
         """The function that adds, with a gate on what it adds."""
