@@ -441,6 +441,8 @@ def _shared(model: nn.Module, part: Residual) -> str | None:
         for name, each in model.named_parameters(remove_duplicate=False)
         if id(each) in own and not any(name == path or name.startswith(f"{path}.") for path in used)
     ]
+    if not others:
+        return None
     modules = dict(model.named_modules())
     inside = {id(module) for path in used if path in modules for module in modules[path].modules()}
     others = [name for name in others if id(model.get_submodule(name.rpartition(".")[0])) not in inside]
